@@ -1,0 +1,1 @@
+"""Audio front ends and one loader per corpus."""

@@ -1,0 +1,1 @@
+"""Inference models: each family as a Pyro `guide`."""

@@ -1,0 +1,1 @@
+"""SVI: objectives, handlers, schedules, checkpoints and the training loop."""

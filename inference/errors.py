@@ -1,0 +1,25 @@
+"""Errors that are the user's to mend: one clear message, no traceback on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "nearest"]
+
+
+class UserError(ValueError):
+    """A mistake in the input: the message says what was got, what was expected and what to do."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Suggest the choice most like `name`: ``" Did you mean 'dkf'?"``, or an empty string.
+
+    Example:
+        >>> nearest("dfk", ["dkf", "vae"])
+        " Did you mean 'dkf'?"
+        >>> nearest("zzz", ["dkf", "vae"])
+        ''
+    """
+    matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
