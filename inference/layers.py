@@ -1,0 +1,103 @@
+"""Layers of settings: dotted keys from YAML or the command line, set one by one in a typed tree.
+
+Going key by key, and not by one merge, lets every refusal name its key, its source and what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from inference.errors import UserError, nearest
+
+__all__ = ["apply_layer", "first_line", "parse_overrides", "read_layer"]
+
+Layer = Mapping[str, Any]
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Turn `key=value` strings into a layer; values are YAML.
+
+    Example:
+        >>> parse_overrides(["optim.lr=1e-3", "model.hidden=[64, 32]", "optim.clip=null"])
+        {'optim.lr': 0.001, 'model.hidden': [64, 32], 'optim.clip': None}
+    """
+    given: dict[str, Any] = {}
+    for item in overrides:
+        key, equals, _ = item.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"'{item}' is no setting: expected key=value, such as optim.lr=1e-3.")
+        try:
+            given.update(read_layer(OmegaConf.from_dotlist([item])))
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise UserError(f"'{item}': the value is not readable as YAML: {first_line(error)}") from error
+    return given
+
+
+def read_layer(tree: DictConfig) -> dict[str, Any]:
+    """The leaves of a tree by dotted key; lists are values, interpolations stay as written."""
+    return dict(_leaves(OmegaConf.to_container(tree, resolve=False), ""))
+
+
+def _leaves(node: object, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and (node or not key):
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def apply_layer(tree: DictConfig, layer: Layer, source: str) -> None:
+    """Set the keys of one layer; one that gives only `train.steps` or only `train.epochs` lifts the other limit.
+
+    The sections' names were used to choose their classes, so they are set already.
+    """
+    prefix = f"{source}: " if source else ""
+    for one, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
+        if layer.get(one) is not None and other not in layer:
+            OmegaConf.update(tree, other, None)
+    for key, value in layer.items():
+        if key in ("model.name", "guide.name"):
+            continue
+        _refuse_unknown(tree, key, prefix)
+        try:
+            OmegaConf.update(tree, key, value, merge=False)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{prefix}{key} takes {_expected(tree, key)}, got {value!r}.") from error
+
+
+def _refuse_unknown(tree: DictConfig, key: str, prefix: str) -> None:
+    known = list(read_layer(tree))
+    parent = key.rpartition(".")[0]
+    if key in known or (parent and OmegaConf.get_type(tree, parent) is dict):
+        return
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        raise UserError(f"{prefix}'{key}' is a section, not a value. Set its keys, such as {inside[0]}=...")
+    namesakes = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    hint = f" Did you mean '{namesakes[0]}'?" if namesakes else nearest(key, known)
+    hint = hint or " --print-config (with --model) lists all settings."
+    raise UserError(f"{prefix}unknown setting '{key}'.{hint}")
+
+
+def _expected(tree: DictConfig, key: str) -> str:
+    """The type a key takes, in words: 'int or null', 'one of adam, adamw'."""
+    parent, _, name = key.rpartition(".")
+    section = OmegaConf.select(tree, parent) if parent else tree
+    node = section._get_node(name)  # the only way to the declared type of a field that holds null
+    kind = node._metadata.ref_type
+    choices = getattr(kind, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        text = "one of " + ", ".join(choices)
+    else:
+        text = str(kind) if choices or not isinstance(kind, type) else kind.__name__
+    return f"{text} or null" if node._metadata.optional else text
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough to be part of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

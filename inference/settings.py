@@ -1,0 +1,254 @@
+"""The settings tree of a run, as typed dataclasses, and how it is filled: model defaults < YAML config < key=value.
+
+The sections `model` and `guide` come from the classes the names stand for (`DVAE.Settings`, the guide's settings), so
+a wrong key or type is refused by name whatever the model is. This module imports neither torch nor a model until
+`resolve` is called.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from inference.errors import UserError, nearest
+from inference.layers import apply_layer, first_line, parse_overrides, read_layer
+
+__all__ = [
+    "DataSettings",
+    "EvaluationSettings",
+    "OptimSettings",
+    "Settings",
+    "TrainSettings",
+    "config_names",
+    "load_run_settings",
+    "resolve",
+    "save_settings",
+    "to_yaml",
+]
+
+
+@dataclass
+class DataSettings:
+    """The corpus and how sound becomes frames; `window` null is 2 (bins - 1) samples, `hop` null is 16 ms."""
+
+    corpus: str = "synthetic"
+    root: str | None = None
+    set: str | None = None
+    rate: int = 16000
+    frontend: str = "stft"
+    window: int | None = None
+    hop: int | None = None
+    trim_db: float | None = 30.0
+    sequence_frames: int | None = 150
+    on_error: Literal["error", "skip"] = "error"
+
+
+@dataclass
+class OptimSettings:
+    """The optimiser and its learning rate over steps; `inference.schedules` gives the formulas.
+
+    `decay_steps` null is all steps after the warm-up; `clip` bounds the norm of the gradient per real frame.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float | None = None
+    schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    warmup_steps: int = 0
+    decay_steps: int | None = None
+    gamma: float = 0.1
+    min_lr: float = 0.0
+
+
+@dataclass
+class TrainSettings:
+    """How long and on what training runs; it ends at `steps`, `epochs` or lost `patience`, whichever comes first.
+
+    `patience` counts epochs in which the validation bound did not improve; null never stops early.
+    """
+
+    steps: int | None = None
+    epochs: int | None = 100
+    batch_size: int = 32
+    objective: str = "elbo"
+    beta: float = 1.0
+    kl_warmup_steps: int = 0
+    patience: int | None = 20
+    log_every: int = 1
+    checkpoint_every: int = 200
+    bucket: bool = True
+    tensorboard: bool = True
+
+
+@dataclass
+class EvaluationSettings:
+    """What evaluations assume when their command line says nothing."""
+
+    mode: Literal["gt", "gen"] = "gt"
+    latents: Literal["mean", "sample"] = "mean"
+
+
+@dataclass
+class Settings:
+    """Everything that defines a run; `model` and `guide` hold the settings classes of what they name."""
+
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    run: str | None = None
+    model: Any = None
+    guide: Any = None
+    data: DataSettings = field(default_factory=DataSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+
+def resolve(
+    model: str | None = None,
+    guide: str | None = None,
+    config_path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Settings:
+    """Fill the settings tree: model defaults < YAML config < key=value.
+
+    Args:
+        model: name of the model; null takes `model.name` of the overrides or the config.
+        guide: name of the guide; null takes `guide.name` of the overrides or the config, else "own".
+        config_path: path of a YAML file, or the name of a packaged config such as "benchmark/dkf".
+        overrides: `key=value` strings with dotted keys.
+    """
+    config = _read_config(config_path) if config_path is not None else {}
+    given = parse_overrides(overrides)
+    model_name = _choose("model", model, given, config)
+    guide_name = _choose("guide", guide, given, config) or "own"
+    from models.registry import model_class, model_names
+
+    if model_name is None:
+        raise UserError(f"No model is named. Add --model NAME; models are: {', '.join(model_names())}.")
+    tree = OmegaConf.structured(Settings)
+    cls = model_class(model_name)
+    tree.model = OmegaConf.structured(cls.Settings)
+    tree.model.name = model_name
+    from guides.registry import guide_settings_class
+
+    tree.guide = OmegaConf.structured(guide_settings_class(model_name, guide_name))
+    tree.guide.name = guide_name
+    where = "config" if config_path is None else str(config_path)
+    for layer, source in ((cls.defaults, f"defaults of {model_name}"), (config, where), (given, "")):
+        apply_layer(tree, layer, source)
+    return _finish(tree)
+
+
+def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings a run was trained with, changed by `overrides`; `settings.run` is where the run lies now."""
+    path = Path(run) / "config.yaml"
+    if not Path(run).is_dir():
+        raise UserError(
+            f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}"
+        )
+    if not path.is_file():
+        raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
+    settings = resolve(config_path=path, overrides=overrides)
+    settings.run = str(run)
+    return settings
+
+
+def to_yaml(settings: Settings) -> str:
+    """The whole tree as YAML, ready to be a --config."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
+def save_settings(settings: Settings, path: Path) -> None:
+    """Write the resolved tree; the file is whole or not there."""
+    from inference.files import write_atomically
+
+    write_atomically(path, to_yaml(settings).encode())
+
+
+def config_names() -> list[str]:
+    """Names of the packaged configs: folder/row, as --config takes them."""
+    root = importlib.resources.files("configs")
+    folders = [entry for entry in root.iterdir() if entry.is_dir()]
+    names = [f"{d.name}/{f.name[:-5]}" for d in folders for f in d.iterdir() if f.name.endswith(".yaml")]
+    return sorted(names)
+
+
+def _read_config(config: str | Path) -> dict[str, Any]:
+    path = Path(config)
+    if not path.is_file():
+        names = config_names()
+        if str(config) not in names:
+            hint = nearest(str(config), names) or f" Packaged configs: {', '.join(names) or 'none'}."
+            raise UserError(f"--config {config}: neither a file nor a packaged config.{hint}")
+        path = Path(str(importlib.resources.files("configs").joinpath(f"{config}.yaml")))
+    try:
+        tree = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not readable as YAML: {first_line(error)}") from error
+    if not isinstance(tree, DictConfig):
+        raise UserError(f"{path} holds no settings: expected a YAML mapping such as 'model: {{name: dkf}}'.")
+    return read_layer(tree)
+
+
+def _choose(part: str, flag: str | None, given: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """The model's or guide's name: the command line's, else the config's."""
+    key = f"{part}.name"
+    if flag is not None and str(given.get(key, flag)) != flag:
+        raise UserError(f"--{part} {flag} contradicts {key}={given[key]}. Give one of them.")
+    name = flag or given.get(key) or config.get(key)
+    return None if name is None else str(name)
+
+
+def _finish(tree: DictConfig) -> Settings:
+    try:
+        settings = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise UserError(f"The settings do not resolve: {first_line(error)}") from error
+    assert isinstance(settings, Settings)
+    _check_ranges(settings)
+    return settings
+
+
+def _check_ranges(settings: Settings) -> None:
+    train, optim, data = settings.train, settings.optim, settings.data
+    if train.steps is None and train.epochs is None:
+        raise UserError(
+            "train.steps and train.epochs are both null: training would never end. Set one of them."
+        )
+    at_least: dict[str, tuple[float | None, float]] = {
+        "train.steps": (train.steps, 1),
+        "train.epochs": (train.epochs, 1),
+        "train.batch_size": (train.batch_size, 1),
+        "train.patience": (train.patience, 1),
+        "train.log_every": (train.log_every, 1),
+        "train.checkpoint_every": (train.checkpoint_every, 1),
+        "train.beta": (train.beta, 0),
+        "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
+        "optim.lr": (optim.lr, 0),
+        "optim.min_lr": (optim.min_lr, 0),
+        "optim.warmup_steps": (optim.warmup_steps, 0),
+        "optim.decay_steps": (optim.decay_steps, 1),
+        "data.rate": (data.rate, 1),
+        "data.window": (data.window, 2),
+        "data.hop": (data.hop, 1),
+        "data.sequence_frames": (data.sequence_frames, 1),
+        "seed": (settings.seed, 0),
+    }
+    for key, (value, bound) in at_least.items():
+        if value is not None and not value >= bound:
+            raise UserError(f"{key}={value}: expected at least {bound}.")
+    if optim.clip is not None and not optim.clip > 0:
+        raise UserError(f"optim.clip={optim.clip}: expected a number above 0, or null for no clipping.")
+    if not optim.gamma > 0:
+        raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
