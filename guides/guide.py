@@ -1,0 +1,66 @@
+"""What every guide is: an encoder that runs over the data beforehand, and a step that draws the latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from models.dvae import DVAE
+from models.time_axis import Sites, TimeAxis, run
+
+__all__ = ["Guide", "GuideSettings"]
+
+
+@dataclass
+class GuideSettings:
+    """What every guide is told.
+
+    Attributes:
+        name: the guide's name on the command line.
+    """
+
+    name: str = "own"
+
+
+class Guide(nn.Module):
+    """An inference model q(z | x) as a Pyro guide.
+
+    A subclass gives `encode`, which holds all that does not depend on z, methods for its conditionals, and the `step`.
+
+    Class attributes that a subclass sets:
+        Settings: its settings, derived from `GuideSettings`.
+        latents: names of the sites that it draws: they must be the model's.
+
+    `parents` says what each conditional depends on, as in `models.dvae.DVAE`.
+
+    Args:
+        model: the model whose posterior this is; a guide may share its networks.
+    """
+
+    Settings: ClassVar[type[GuideSettings]] = GuideSettings
+    latents: ClassVar[tuple[str, ...]] = ("z",)
+    parents: Mapping[str, tuple[str, ...]]
+
+    def __init__(self, model: DVAE) -> None:
+        super().__init__()
+        self.x_dim = model.x_dim
+        self.z_dim = model.z_dim
+        self.sizes = model.sizes
+        self.input = model.input
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """All that the guide makes of the data alone, (T, N, anything); x (T, N, D) is zero beyond each length."""
+        raise NotImplementedError
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        """Draw the latents of the frames of `t`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, lengths: Tensor, how: str = "auto") -> None:
+        """The Pyro guide; arguments as of `models.dvae.DVAE.forward`."""
+        sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
+        encoded = self.encode(sites.data["x"], lengths)
+        run(lambda t: self.step(t, encoded), sites, how)

@@ -1,0 +1,50 @@
+r"""The VAE's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_t)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from guides.guide import Guide, GuideSettings
+from models.dvae import DVAE
+from models.networks import MLP, GaussianHead
+from models.time_axis import TimeAxis
+
+__all__ = ["VAEGuide", "VAEGuideSettings"]
+
+
+@dataclass
+class VAEGuideSettings(GuideSettings):
+    """Settings of the VAE's guide.
+
+    Attributes:
+        x_z: widths of the encoder from x_t to z_t.
+    """
+
+    x_z: list[int] = field(default_factory=lambda: [256, 128, 64, 32])
+
+
+class VAEGuide(Guide):
+    """q(z_t | x_t)."""
+
+    Settings = VAEGuideSettings
+    parents = {"z": ("x[t]",)}
+
+    def __init__(self, model: DVAE, settings: VAEGuideSettings) -> None:
+        super().__init__(model)
+        self.x_z = MLP(self.x_dim, settings.x_z)
+        self.head = GaussianHead(self.x_z.out_dim, self.z_dim)
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        out: Tensor = self.x_z(self.input(x))
+        return out
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        t.sample("z", self.posterior(t.feature(encoded)))
+
+    def posterior(self, h: Tensor) -> dist.TorchDistribution:
+        """q(z_t | x_t), from the encoded x_t."""
+        distribution: dist.TorchDistribution = self.head(h)
+        return distribution

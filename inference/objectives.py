@@ -1,0 +1,143 @@
+r"""Objectives: what training maximises, and the true bound that is always reported beside it.
+
+The evidence lower bound of one sequence is
+
+.. math:: \log p(x_{1:T}) \ge E_q[\log p(x_{1:T} | z_{1:T})] - KL(q, p), \qquad
+    KL = \sum_t E_q\, KL(q(z_t | \cdot), p(z_t | \cdot)),
+
+the expectation taken with one sample. Handlers (`inference.handlers`) scale its terms for training; `Bound` reports them
+unscaled, from the same two traces.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from inference.errors import UserError, nearest
+from inference.handlers import base_name, kl_scale
+
+__all__ = ["Bound", "Objective", "Terms", "terms"]
+
+ESTIMATORS = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
+
+
+class Terms(NamedTuple):
+    """The unscaled terms of the bound, in nats per sequence.
+
+    Attributes:
+        reconstruction: E_q log p(x | z), (..., N).
+        kl: KL of each latent, by site name, each (..., N): the closed form given the latents before where there is one, else
+            log q - log p at the sample.
+    """
+
+    reconstruction: Tensor
+    kl: dict[str, Tensor]
+
+    @property
+    def elbo(self) -> Tensor:
+        """The bound, (..., N)."""
+        return self.reconstruction - sum(self.kl.values(), torch.zeros_like(self.reconstruction))
+
+
+class Bound(NamedTuple):
+    """What an objective gives for a batch.
+
+    Attributes:
+        loss: minus the training objective, summed over the batch, in nats; with its graph.
+        terms: the true bound and its terms, without graph.
+    """
+
+    loss: Tensor
+    terms: Terms
+
+
+def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
+    """The unscaled terms of the bound from a guide's trace and the model's trace replayed against it.
+
+    Raises:
+        ValueError: if the guide does not draw just the model's latents.
+    """
+    latents = {name for name, site in _samples(model_trace).items() if not site["is_observed"]}
+    drawn = set(_samples(guide_trace))
+    if latents != drawn:
+        raise ValueError(
+            f"the model's latents are {sorted(latents)}, the guide draws {sorted(drawn)}: they must be the same sites"
+        )
+    reconstruction: Tensor | None = None
+    kl: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, site in _samples(model_trace).items():
+            if site["is_observed"]:
+                value = _per_sequence(site["fn"].log_prob(site["value"]) if "log_prob" not in site else _unscaled(site))
+                reconstruction = value if reconstruction is None else reconstruction + value
+            else:
+                q = guide_trace.nodes[name]
+                try:
+                    divergence = kl_divergence(q["fn"], site["fn"])
+                except NotImplementedError:
+                    divergence = q["fn"].log_prob(q["value"]) - site["fn"].log_prob(site["value"])
+                base = base_name(name)
+                value = _per_sequence(divergence)
+                kl[base] = kl[base] + value if base in kl else value
+    if reconstruction is None:
+        raise ValueError("the model observes no site: a bound needs data")
+    return Terms(reconstruction, kl)
+
+
+def _samples(trace: Trace) -> dict[str, dict]:  # type: ignore[type-arg]  # Pyro's site dictionaries
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample"
+    }
+
+
+def _unscaled(site: dict) -> Tensor:  # type: ignore[type-arg]
+    value: Tensor = site["unscaled_log_prob"]
+    return value.detach()
+
+
+def _per_sequence(log_density: Tensor) -> Tensor:
+    """Sum over frames: (..., T, N) to (..., N); what is already per sequence stays."""
+    return log_density.sum(-2) if log_density.dim() > 1 else log_density
+
+
+class Objective(nn.Module):
+    """A training objective over a model and a guide; the module that data-parallel training wraps.
+
+    Args:
+        model: the generative model.
+        guide: the inference model.
+        name: ``"elbo"`` (Pyro's `Trace_ELBO`) or ``"analytic"`` (the same with closed-form KL, `TraceMeanField_ELBO`).
+
+    Raises:
+        UserError: for another name.
+    """
+
+    def __init__(self, model: nn.Module, guide: nn.Module, name: str = "elbo") -> None:
+        super().__init__()
+        if name not in ESTIMATORS:
+            raise UserError(f"unknown train.objective '{name}'.{nearest(name, ESTIMATORS)} Known: {', '.join(ESTIMATORS)}.")
+        self.model = model
+        self.guide = guide
+        self.estimator = ESTIMATORS[name](max_plate_nesting=2)
+
+    def forward(self, x: Tensor, lengths: Tensor, beta: float = 1.0, how: str = "auto") -> Bound:
+        """The loss and the bound of a batch.
+
+        Args:
+            x: data (T, N, D), zero beyond each length.
+            lengths: frames of each sequence (N,), on the CPU.
+            beta: weight of the KL in the loss.
+            how: the interpreter of the time axis, see `models.time_axis.run`.
+        """
+        with kl_scale(beta):
+            model_trace, guide_trace = self.estimator._get_trace(self.model, self.guide, (x, lengths, how), {})
+            _, loss = self.estimator._differentiable_loss_particle(model_trace, guide_trace)
+        return Bound(loss, terms(model_trace, guide_trace))

@@ -1,0 +1,57 @@
+"""Encode and decode: what a model makes of data through the latents that its guide infers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pyro.poutine as poutine
+import torch
+from torch import Tensor, nn
+
+from inference.handlers import free_running, mean_latents
+from inference.objectives import Terms, terms
+
+__all__ = ["Reconstruction", "reconstruct"]
+
+
+class Reconstruction(NamedTuple):
+    """What came out of a batch.
+
+    Attributes:
+        mean: the expected data (T, N, D) given the latents; of a power spectrum its variance sigma^2.
+        terms: reconstruction term and KL of each latent, unscaled, per sequence.
+        latents: the latents (T, N, L), or (N, L), by site name.
+    """
+
+    mean: Tensor
+    terms: Terms
+    latents: dict[str, Tensor]
+
+
+@torch.no_grad()
+def reconstruct(
+    model: nn.Module, guide: nn.Module, x: Tensor, lengths: Tensor, *, latents: str = "mean", mode: str = "gt"
+) -> Reconstruction:
+    """Run the guide on data, and the model on the latents that it gives.
+
+    Args:
+        model: the generative model.
+        guide: the inference model.
+        x: data (T, N, D), zero beyond each length.
+        lengths: frames of each sequence (N,), on the CPU.
+        latents: ``"mean"`` of each conditional, or a ``"sample"``.
+        mode: ``"gt"``, the model sees the true past of x, or ``"gen"``, its own output.
+
+    Raises:
+        ValueError: for another `latents` or `mode`.
+    """
+    if latents not in ("mean", "sample") or mode not in ("gt", "gen"):
+        raise ValueError(f"latents='{latents}', mode='{mode}': expected mean or sample, and gt or gen")
+    with mean_latents() if latents == "mean" else ExitStack():
+        guide_trace = poutine.trace(guide).get_trace(x, lengths)
+    with free_running() if mode == "gen" else ExitStack():
+        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x, lengths)
+    values = {name: site["value"] for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
+    mean = model_trace.nodes["x"]["fn"].mean
+    return Reconstruction(mean, terms(model_trace, guide_trace), {n: v for n, v in values.items() if isinstance(v, Tensor)})

@@ -1,0 +1,84 @@
+r"""DKF, deep Kalman filter (Krishnan, Shalit & Sontag, "Structured inference networks for nonlinear state space models", 2017;
+networks as in Bie et al., 2021).
+
+.. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid z_{t-1})\, p(x_t \mid z_t), \qquad z_0 = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from models.dvae import DVAE, ModelSettings
+from models.likelihoods import head
+from models.networks import MLP
+from models.time_axis import TimeAxis
+
+__all__ = ["DKF", "DKFSettings", "GatedTransition"]
+
+
+@dataclass
+class DKFSettings(ModelSettings):
+    """Settings of the DKF.
+
+    Attributes:
+        z_x: widths of the decoder from z_t to x_t.
+    """
+
+    name: str = "dkf"
+    z_x: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+
+
+class GatedTransition(nn.Module):
+    r"""Krishnan et al.'s gated transition, as the benchmark paper's code has it: every layer is as wide as z.
+
+    .. math::
+        \gamma = \sigma(A\,\mathrm{relu}(A z)), \quad m = A\,\mathrm{relu}(A z), \quad
+        \mu = (1 - \gamma) \odot A z + \gamma \odot m, \quad \sigma^2 = \mathrm{softplus}(A\,\mathrm{relu}(m)).
+
+    The softplus gives the variance, where Krishnan et al. take it for the standard deviation.
+    """
+
+    def __init__(self, z_dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim), nn.Sigmoid())
+        self.proposal = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim))
+        self.linear = nn.Linear(z_dim, z_dim)
+        self.variance = nn.Linear(z_dim, z_dim)
+
+    def forward(self, z: Tensor) -> dist.TorchDistribution:
+        gate, proposal = self.gate(z), self.proposal(z)
+        mean = (1.0 - gate) * self.linear(z) + gate * proposal
+        return dist.Normal(mean, softplus(self.variance(torch.relu(proposal))).sqrt()).to_event(1)
+
+
+class DKF(DVAE):
+    """p(z_t | z_{t-1}) p(x_t | z_t)."""
+
+    Settings = DKFSettings
+    own_guide = "guides.dkf:DKFGuide"
+    parents = {"z": ("z[t-1]",), "x": ("z[t]",)}
+
+    def __init__(self, settings: DKFSettings) -> None:
+        super().__init__(settings)
+        self.transition = GatedTransition(self.z_dim)
+        self.z_x = MLP(self.z_dim, settings.z_x)
+        self.likelihood = head(settings.likelihood, self.z_x.out_dim, self.x_dim, settings.variance_floor)
+
+    def step(self, t: TimeAxis) -> None:
+        z = t.sample("z", self.prior(t.prev("z")))
+        t.observe("x", self.decoder(z))
+
+    def prior(self, z_before: Tensor) -> dist.TorchDistribution:
+        """p(z_t | z_{t-1})."""
+        distribution: dist.TorchDistribution = self.transition(z_before)
+        return distribution
+
+    def decoder(self, z: Tensor) -> dist.TorchDistribution:
+        """p(x_t | z_t)."""
+        distribution: dist.TorchDistribution = self.likelihood(self.z_x(z))
+        return distribution

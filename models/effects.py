@@ -1,0 +1,95 @@
+"""What handlers can see of the time axis, besides Pyro's own sample statements.
+
+Two effects are sent down Pyro's handler stack:
+
+- ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
+  (`inference.handlers.free_running` hands back the model's own output).
+- ``draw``: the value a latent takes when nobody has set it. A handler may choose it
+  (`inference.handlers.mean_latents`, `given_noise`).
+
+and one question is asked of the stack: `known`, the value that an outer handler is going to give a site.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyro.distributions as dist
+from pyro.poutine.block_messenger import BlockMessenger
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine import runtime
+from pyro.poutine.runtime import effectful, get_plates
+from torch import Size, Tensor
+
+if TYPE_CHECKING:
+    from models.time_axis import TimeAxis
+
+__all__ = ["Given", "Sequential", "draw", "enclosing_shape", "known", "previous"]
+
+
+class Sequential(Exception):  # noqa: N818 - a request to the interpreter, not an error
+    """Raised where a pass over all frames at once is impossible: the interpreter goes frame by frame instead."""
+
+
+class Given(Messenger):
+    """Give sample sites the values already drawn for them, and leave all else alone.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> with Given({"z": torch.tensor(2.0)}):
+        ...     pyro.sample("z", dist.Normal(0.0, 1.0))
+        tensor(2.)
+    """
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401 - Pyro's message
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"] = self.values[msg["name"]]
+            msg["done"] = True
+
+
+def known(name: str) -> Tensor | None:
+    """The value that a handler in force will give to sample site `name`, or None if it is still to be drawn."""
+    for handler in reversed(runtime._PYRO_STACK):
+        if isinstance(handler, BlockMessenger) and handler.hide_fn(_sample_message(name)):
+            return None
+        values: Any = None
+        if isinstance(handler, Given):
+            values = handler.values
+        elif isinstance(handler, ConditionMessenger):
+            values = handler.data
+        elif isinstance(handler, ReplayMessenger):
+            values = handler.trace
+        if values is not None and name in values:
+            value = values[name] if isinstance(values, dict) else values.nodes[name]["value"]
+            return value if isinstance(value, Tensor) else None
+    return None
+
+
+def _sample_message(name: str) -> dict[str, Any]:
+    return {"type": "sample", "name": name, "is_observed": False, "infer": {}, "fn": None, "value": None}
+
+
+@effectful(type="prev")
+def previous(name: str, value: Tensor, axis: TimeAxis) -> Tensor:
+    """Effect: the value of `name` one frame earlier. The default is the true one."""
+    return value
+
+
+@effectful(type="draw")
+def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Tensor:
+    """Effect: a value for site `name` in the frames of `axis`. The default is a (reparametrised) sample."""
+    value: Tensor = distribution.rsample() if distribution.has_rsample else distribution.sample()
+    return value
+
+
+def enclosing_shape(inner: int) -> Size:
+    """Sizes of the enclosing plates to the left of the `inner` rightmost dimensions: the particle dimensions."""
+    sizes = {frame.dim: frame.size for frame in get_plates() if frame.vectorized and frame.dim < -inner}
+    return Size([sizes.get(dim, 1) for dim in range(min(sizes, default=-inner), -inner)])

@@ -1,0 +1,132 @@
+"""The networks that all models and guides are made of: one MLP, one recurrent network, one Gaussian head.
+
+Shapes are those of `models.time_axis`: every network maps (..., T, N, in) to (..., T, N, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LSTM", "MLP", "Context", "GaussianHead", "concatenate", "normal", "reverse"]
+
+
+def concatenate(*parts: Tensor) -> Tensor:
+    """Join features along the last dimension, [a; b], where one of them may lack particle or frame dimensions."""
+    if len(parts) == 1:
+        return parts[0]
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], dim=-1)
+
+
+def normal(mean: Tensor, log_variance: Tensor) -> dist.TorchDistribution:
+    """A diagonal Gaussian over the last dimension, from its mean and log-variance."""
+    return dist.Normal(mean, torch.exp(0.5 * log_variance)).to_event(1)
+
+
+class MLP(nn.Sequential):
+    """Affine map and activation, as often as there are widths; no widths: the identity.
+
+    Args:
+        in_dim: size of the input.
+        widths: size of each layer; the activation follows every one of them, the last included.
+        activation: the class of the activation.
+    """
+
+    def __init__(self, in_dim: int, widths: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> None:
+        layers: list[nn.Module] = []
+        self_dim = in_dim
+        for width in widths:
+            layers += [nn.Linear(self_dim, width), activation()]
+            self_dim = width
+        super().__init__(*layers)
+        self.out_dim = self_dim
+
+
+class GaussianHead(nn.Module):
+    """N(mean, exp(log-variance)) of two affine maps of the input, kept as one so that they cost one product."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, 2 * out_dim)
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        return normal(*self.affine(h).chunk(2, dim=-1))
+
+
+class LSTM(nn.Module):
+    """An LSTM over time, zero before the first frame; a `models.time_axis.Causal` network.
+
+    Args:
+        in_dim: size of the input.
+        out_dim: size H of the state.
+        layers: LSTMs on top of each other.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, layers: int = 1) -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        self.net = nn.LSTM(in_dim, out_dim, layers)
+
+    def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (..., T, N, H) and the state after the last frame: h and c of each layer, every one (..., N, H)."""
+        *leading, frames, sequences, _ = u.shape
+        layers, batch = self.net.num_layers, (*leading, sequences)
+        folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
+        before = None
+        if state is not None:
+            h_c = [s.expand(*batch, self.out_dim).reshape(-1, self.out_dim) for s in state]
+            before = (torch.stack(h_c[:layers]), torch.stack(h_c[layers:]))
+        out, (h, c) = self.net(folded, before)
+        after = tuple(s.reshape(*batch, self.out_dim) for s in (*h, *c))
+        return out.reshape(frames, *batch, self.out_dim).movedim(0, -3), after
+
+
+def reverse(u: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence of u (T, N, D) within its own length; what lies beyond stays where it is.
+
+    Example:
+        >>> u = torch.tensor([1.0, 2.0, 0.0]).reshape(3, 1, 1)
+        >>> reverse(u, torch.tensor([2])).flatten().tolist()
+        [2.0, 1.0, 0.0]
+    """
+    frames = u.shape[0]
+    if bool((lengths == frames).all()):
+        return u.flip(0)
+    t = torch.arange(frames)[:, None]
+    index = torch.where(t < lengths.cpu(), lengths.cpu() - 1 - t, t).to(u.device)
+    return u.gather(0, index[..., None].expand_as(u))
+
+
+class Context(nn.Module):
+    """A summary of x around each frame by an LSTM: of its past x_{1:t}, its future x_{t:T}, or all of it.
+
+    Args:
+        in_dim: size of the input.
+        width: size H of the LSTM in each direction.
+        layers: LSTMs on top of each other.
+        sees: ``"past"``, ``"future"`` or ``"all"``; with all, the output is [forward; backward] and 2H wide.
+    """
+
+    def __init__(self, in_dim: int, width: int, layers: int = 1, sees: str = "all") -> None:
+        super().__init__()
+        self.sees = sees
+        self.net = nn.LSTM(in_dim, width, layers, bidirectional=sees == "all")
+        self.out_dim = width * (2 if sees == "all" else 1)
+
+    def forward(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """From u (T, N, in) to (T, N, out), each sequence within its own length."""
+        out: Tensor
+        if self.sees == "past":
+            out = self.net(u)[0]
+        elif self.sees == "future":
+            out = reverse(self.net(reverse(u, lengths))[0], lengths)
+        elif bool((lengths == u.shape[0]).all()):
+            out = self.net(u)[0]
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(u, lengths.cpu(), enforce_sorted=False)
+            out = nn.utils.rnn.pad_packed_sequence(self.net(packed)[0], total_length=u.shape[0])[0]
+        return out

@@ -1,0 +1,44 @@
+"""The models by their names on the command line. Importing this module imports no model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from inference.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from models.dvae import DVAE, ModelSettings
+
+__all__ = ["MODELS", "build_model", "load_class", "model_class", "model_names"]
+
+MODELS = {"vae": "models.vae:VAE", "dkf": "models.dkf:DKF"}
+"""Where each model is: a new model is one line here."""
+
+
+def model_names() -> list[str]:
+    """All names that ``--model`` takes."""
+    return list(MODELS)
+
+
+def load_class(place: str) -> type:
+    """The class at ``"module:Class"``."""
+    module, _, name = place.partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def model_class(name: str) -> type[DVAE]:
+    """The class of a model.
+
+    Raises:
+        UserError: for an unknown name, with the nearest known one.
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown model '{name}'.{nearest(name, MODELS)} Known models: {', '.join(MODELS)}.")
+    return load_class(MODELS[name])
+
+
+def build_model(settings: ModelSettings) -> DVAE:
+    """The model that the settings describe, its weights drawn from torch's generator."""
+    return model_class(settings.name)(settings)
