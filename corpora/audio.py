@@ -1,0 +1,131 @@
+"""From audio files to samples, with a name for everything that can be wrong with a file."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import UserError
+
+__all__ = ["EXTENSIONS", "AudioFault", "Sound", "mix_to_mono", "read_audio", "resample"]
+
+#: Files taken as audio, whatever the case of their ending.
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+
+#: Sizes that programs write into a WAV header when they stream and cannot know the length.
+STREAMED = 0x7FFFF000
+
+
+class AudioFault(UserError):
+    """A sound that cannot be used.
+
+    Attributes:
+        fault: What is wrong, without the file's name.
+    """
+
+    def __init__(self, fault: str, file: str | None = None) -> None:
+        super().__init__(fault if file is None else f"{file}: {fault}")
+        self.fault = fault
+
+
+class Sound(NamedTuple):
+    """A recording: samples (num_samples, channels) float64, full scale 1, and its rate in Hz."""
+
+    samples: NDArray[np.float64]
+    rate: int
+
+
+def read_audio(path: str | Path) -> Sound:
+    """Read an audio file whole.
+
+    Raises:
+        AudioFault: The file is missing, empty, cut short, not audio, without samples, or holds NaN or
+            infinite samples. Silence is no fault of the file: the front end judges the trimmed signal.
+    """
+    import soundfile
+
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(64)
+            missing = _missing_wav_bytes(file, size)
+    except OSError as error:
+        raise AudioFault(f"cannot be opened ({error.strerror})", str(path)) from None
+    if size == 0:
+        raise AudioFault("is empty (0 bytes)", str(path))
+    try:
+        with soundfile.SoundFile(path) as sound:
+            rate, announced = int(sound.samplerate), int(sound.frames)
+            blocks = list(sound.blocks(blocksize=1 << 20, dtype="float64", always_2d=True))
+            samples = np.concatenate(blocks) if blocks else np.zeros((0, sound.channels))
+    except soundfile.LibsndfileError as error:
+        raise AudioFault(_why_unreadable(path, head, error.error_string), str(path)) from None
+    if missing > 0:
+        raise AudioFault(
+            f"is cut short: its header announces {missing} bytes more than the file has", str(path)
+        )
+    if len(samples) == 0:
+        raise AudioFault("holds no samples (a header only)", str(path))
+    if announced < 1 << 62 and len(samples) < announced:
+        raise AudioFault(
+            f"is cut short: its header announces {announced} samples, {len(samples)} could be read", str(path)
+        )
+    bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+    if len(bad):
+        raise AudioFault(
+            f"holds {len(bad)} NaN or infinite samples, the first at {bad[0] / rate:.3f} s", str(path)
+        )
+    return Sound(samples, rate)
+
+
+def mix_to_mono(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average the channels: (num_samples, channels) to (num_samples,)."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+
+
+def resample(samples: NDArray[np.float64], rate: int, wanted: int) -> NDArray[np.float64]:
+    """Change the sampling rate of a mono signal, band-limited; unchanged where the rates agree."""
+    if rate == wanted:
+        return samples
+    import soxr
+
+    return np.asarray(soxr.resample(samples, rate, wanted, quality="VHQ"), dtype=np.float64)
+
+
+def _missing_wav_bytes(file: BinaryIO, size: int) -> int:
+    """Bytes that a WAV header announces beyond the file's end; 0 where all are there or none can be known.
+
+    libsndfile reads a WAV that was cut short without complaint, as a shorter one.
+    """
+    file.seek(0)
+    head = file.read(12)
+    if len(head) < 12 or head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
+        return 0
+    order = "<" if head[:4] == b"RIFF" else ">"
+    position = 12
+    while position + 8 <= size:
+        file.seek(position)
+        name, length = struct.unpack(f"{order}4sI", file.read(8))
+        if name == b"data":
+            return 0 if length >= STREAMED else max(0, position + 8 + length - size)
+        position += 8 + length + length % 2
+    return 0
+
+
+def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
+    """Say in plain words why libsndfile refused a file."""
+    import soundfile
+
+    if path.suffix.lower() == ".mp3" and "MP3" not in soundfile.available_formats():
+        return f"is mp3, which the installed libsndfile {soundfile.__libsndfile_version__} cannot read"
+    known = head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS") or head[:3] == b"ID3"
+    if known:
+        return f"starts as audio but is cut short or damaged ({reason.rstrip('.')})"
+    if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        return f"is not audio: it starts with the text {head[:24].decode()!r}"
+    return f"is not audio that libsndfile can read ({reason.rstrip('.')})"

@@ -1,0 +1,228 @@
+"""From a corpus to batches: frames of every utterance, cut to sequences, padded together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from corpora.audio import AudioFault, Sound
+from corpora.corpus import Corpus
+from corpora.frontends import FrontEnd
+from inference.errors import UserError, nearest
+
+__all__ = ["Batch", "Batches", "Prepared", "collate", "load_sequences"]
+
+ON_ERROR = ("error", "skip")
+JITTER = 0.1
+
+
+class Prepared(NamedTuple):
+    """One sequence of frames.
+
+    Attributes:
+        x: Features (T, D), float32.
+        file: Name of the utterance it is from.
+        speaker: Who speaks.
+        start: Its first frame, counted in the (trimmed) utterance.
+    """
+
+    x: Tensor
+    file: str
+    speaker: str
+    start: int
+
+
+class Batch(NamedTuple):
+    """Sequences side by side: x (T, N, D), zero after each one's end, lengths (N,) int64, and the items."""
+
+    x: Tensor
+    lengths: Tensor
+    items: tuple[Prepared, ...]
+
+
+def load_sequences(
+    corpus: Corpus,
+    split: str,
+    frontend: FrontEnd,
+    *,
+    sequence_frames: int | None,
+    on_error: str = "error",
+    report: Callable[[str], None] = lambda line: None,
+    progress: bool = False,
+) -> list[Prepared]:
+    """Read one split of a corpus.
+
+    Features are those of the whole (trimmed) utterance, cut into consecutive blocks; the rest of an utterance
+    that fills no block is dropped.
+
+    Args:
+        corpus: Where from.
+        split: Which part.
+        frontend: What makes the features.
+        sequence_frames: Frames per sequence; None gives whole utterances.
+        on_error: ``"error"`` stops at the first broken file, ``"skip"`` leaves it out.
+        report: Is told, a line at a time, what happened to the data.
+        progress: Draw a progress bar on standard error.
+
+    Raises:
+        UserError: A file is broken (unless skipped), or nothing is left.
+    """
+    from tqdm import tqdm
+
+    if on_error not in ON_ERROR:
+        raise UserError(
+            f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}"
+        )
+    if sequence_frames is not None and sequence_frames < 1:
+        raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
+    utterances = corpus.splits.get(split, [])
+    tally = _Tally(split, len(utterances), frontend.rate)
+    sequences: list[Prepared] = []
+    for utterance in tqdm(
+        utterances, desc=f"reading {split}", unit="file", disable=not progress, leave=False
+    ):
+        try:
+            sound = utterance.load()
+            features = frontend.features(frontend.prepare(sound))
+        except AudioFault as fault:
+            if on_error == "error":
+                raise UserError(
+                    f"cannot use {utterance.file} of corpus {corpus.name} {corpus.root}: it {fault.fault}.\n"
+                    "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+                ) from None
+            tally.broken.append(f"{utterance.file} ({fault.fault})")
+            continue
+        tally.count(sound)
+        length = len(features) if sequence_frames is None else sequence_frames
+        if len(features) < length:
+            tally.short.append(f"{utterance.file} ({len(features)})")
+        for start in range(0, len(features) - length + 1, length):
+            # A copy, so that a sequence sent to another process does not take its whole utterance along.
+            block = torch.from_numpy(features[start : start + length].copy())
+            sequences.append(Prepared(block, utterance.file, utterance.speaker, start))
+    for line in corpus.notes.get(split, []):
+        report(f"{split}: {line}")
+    for line in tally.lines(sequence_frames):
+        report(line)
+    if not sequences:
+        raise UserError(tally.nothing_left(corpus, sequence_frames))
+    frames = sum(len(item.x) for item in sequences)
+    speakers = len({item.speaker for item in sequences})
+    report(f"{split}: {len(sequences)} sequences, {frames} frames, {speakers} speakers")
+    return sequences
+
+
+class _Tally:
+    """What happened to the utterances of a split, for the reports."""
+
+    def __init__(self, split: str, total: int, rate: int) -> None:
+        self.split, self.total, self.rate = split, total, rate
+        self.rates: Counter[int] = Counter()
+        self.mixed = 0
+        self.broken: list[str] = []
+        self.short: list[str] = []
+
+    def count(self, sound: Sound) -> None:
+        if sound.rate != self.rate:
+            self.rates[sound.rate] += 1
+        self.mixed += sound.samples.shape[1] > 1
+
+    def lines(self, sequence_frames: int | None) -> list[str]:
+        found = []
+        of = f"of {self.total} files"
+        if self.rates:
+            counts = ", ".join(f"{count} from {rate} Hz" for rate, count in sorted(self.rates.items()))
+            found.append(f"{self.split}: resampled {self.rates.total()} {of} to {self.rate} Hz ({counts})")
+        if self.mixed:
+            found.append(f"{self.split}: mixed {self.mixed} {of} from several channels to mono")
+        if self.short:
+            found.append(
+                f"{self.split}: left out {len(self.short)} {of}, shorter than one sequence of "
+                f"{sequence_frames} frames (set data.sequence_frames lower to use them; frames of each in "
+                f"parentheses): {', '.join(self.short)}"
+            )
+        if self.broken:
+            found.append(f"{self.split}: skipped {len(self.broken)} broken {of}: {', '.join(self.broken)}")
+        return found
+
+    def nothing_left(self, corpus: Corpus, sequence_frames: int | None) -> str:
+        where = f"no sequence left in split {self.split!r} of corpus {corpus.name} {corpus.root}".rstrip()
+        if self.total == 0:
+            return f"{where}: it has no utterances."
+        counts = (
+            f"{self.total} utterances, {len(self.broken)} broken, {len(self.short)} shorter than one sequence"
+        )
+        if not self.short:
+            return f"{where}: {counts}.\nMend the files; the lines above say what is wrong with each."
+        remedy = "Set data.sequence_frames lower, or null for whole utterances."
+        return f"{where}: {counts} of {sequence_frames} frames.\n{remedy}"
+
+
+def collate(items: Sequence[Prepared]) -> Batch:
+    """Put sequences side by side, padded with zeros.
+
+    Example:
+        >>> a, b = (Prepared(torch.ones(t, 2), "f", "s", 0) for t in (3, 1))
+        >>> batch = collate([a, b])
+        >>> batch.x[:, :, 0].tolist(), batch.lengths.tolist()
+        ([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]], [3, 1])
+    """
+    x = pad_sequence([item.x for item in items])
+    return Batch(x, torch.tensor([len(item.x) for item in items]), tuple(items))
+
+
+class Batches:
+    """Which sequences make which batch of an epoch: a pure function of seed and epoch, for exact resuming.
+
+    Args:
+        sequences: The sequences; each is in exactly one batch of an epoch.
+        batch_size: Sequences per batch; one batch may hold fewer.
+        seed: Decides the order.
+        shuffle: Draw a new order for every epoch; otherwise all epochs are alike, in the order given.
+        bucket: Batch sequences of similar length, so that little is padded.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[Prepared],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        bucket: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"train.batch_size: got {batch_size}, expected 1 or more.")
+        self.lengths = torch.tensor([len(item.x) for item in sequences], dtype=torch.float64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.bucket = bucket
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """Indices of the sequences of each batch."""
+        count = len(self.lengths)
+        digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        if self.bucket:
+            # Lengths are blurred a little, so that two sequences do not share a batch in every epoch.
+            blur = (
+                JITTER * torch.rand(count, generator=generator, dtype=torch.float64) if self.shuffle else 0.0
+            )
+            order = order[torch.argsort(self.lengths[order] * (1 + blur), stable=True)]
+        batches = [
+            order[start : start + self.batch_size].tolist() for start in range(0, count, self.batch_size)
+        ]
+        if self.shuffle and self.bucket:
+            batches = [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
+        return batches

@@ -1,0 +1,54 @@
+"""What the corpora read of a run's settings: the ``data`` node, typed by its attributes alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["DataSettings"]
+
+
+class DataSettings(Protocol):
+    """The settings under ``data``; any object with these attributes will do.
+
+    Attributes:
+        corpus: Name of a loader in `corpora.corpus.CORPORA`.
+        root: Folder the loader reads; None for a built-in corpus.
+        set: Which part of a corpus that comes in several; not every corpus reads it.
+        rate: Sampling rate of the features, in Hz; other rates are resampled to it.
+        frontend: Name of a front end in `corpora.frontends.FRONT_ENDS`.
+        window: Samples per analysis window; None follows the number of bins.
+        hop: Samples from one frame to the next; None is 16 ms.
+        trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
+        sequence_frames: Frames per training sequence; None takes whole utterances.
+        on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
+    """
+
+    @property
+    def corpus(self) -> str: ...
+
+    @property
+    def root(self) -> str | None: ...
+
+    @property
+    def set(self) -> str | None: ...
+
+    @property
+    def rate(self) -> int: ...
+
+    @property
+    def frontend(self) -> str: ...
+
+    @property
+    def window(self) -> int | None: ...
+
+    @property
+    def hop(self) -> int | None: ...
+
+    @property
+    def trim_db(self) -> float | None: ...
+
+    @property
+    def sequence_frames(self) -> int | None: ...
+
+    @property
+    def on_error(self) -> str: ...
