@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 import pyro.distributions as dist
 from torch import Tensor
+from torch.nn.functional import linear
 
+from guides.chain import Chain
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, Context, GaussianHead
@@ -65,6 +67,11 @@ class DKFGuide(Guide):
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
         t.sample("z", self.posterior(t.prev("z"), t.feature(encoded)))
+
+    def chain(self, encoded: Tensor) -> Chain:
+        first, *after = [*self.g_z.affine, self.head.affine]
+        weight = first.weight / self.summands
+        return Chain(linear(encoded, weight, first.bias), self.z_g.affine, weight, after)
 
     def posterior(self, z_before: Tensor, g: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{t-1}, x_{t:T}), from z_{t-1} and the summary g_t of x_{t:T}."""

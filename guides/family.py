@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import pyro.distributions as dist
 from torch import Tensor
+from torch.nn.functional import linear
 
+from guides.chain import Chain
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import LSTM, MLP, Context, GaussianHead, concatenate
@@ -78,6 +80,13 @@ class FamilyGuide(Guide):
             t.sample("z", self.posterior(g, self.z_k(t.prev("z"))))
         else:
             t.sample("z", self.posterior(g, t.recur(self.k, self.z_k(t.prev("z")))))
+
+    def chain(self, encoded: Tensor) -> Chain | None:
+        if self.remembers != "markov":
+            return None
+        first, *after = [*self.g_z.affine, self.head.affine]
+        of_g, of_k = first.weight.split([self.g.out_dim, self.z_k.out_dim], dim=1)
+        return Chain(linear(encoded, of_g, first.bias), self.z_k.affine, of_k, after)
 
     def posterior(self, *known: Tensor) -> dist.TorchDistribution:
         """q(z_t | g_t, k_t)."""

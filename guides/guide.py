@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from guides.chain import Chain
 from models.dvae import DVAE
-from models.time_axis import Sites, TimeAxis, run
+from models.effects import draw
+from models.networks import normal
+from models.time_axis import Parallel, Sites, TimeAxis, run
 
 __all__ = ["Guide", "GuideSettings"]
 
@@ -59,8 +63,21 @@ class Guide(nn.Module):
         """Draw the latents of the frames of `t`."""
         raise NotImplementedError
 
+    def chain(self, encoded: Tensor) -> Chain | None:
+        """The step again, as a `Chain` of affine maps and tanh where it is one: its loop over frames is then fast."""
+        return None
+
     def forward(self, x: Tensor, lengths: Tensor, how: str = "auto") -> None:
         """The Pyro guide; arguments as of `models.dvae.DVAE.forward`."""
         sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
         encoded = self.encode(sites.data["x"], lengths)
-        run(lambda t: self.step(t, encoded), sites, how)
+        chain = self.chain(encoded)
+        fast = None if chain is None else partial(self._run_chain, chain, sites)
+        run(lambda t: self.step(t, encoded), sites, how, fast)
+
+    def _run_chain(self, chain: Chain, sites: Sites) -> None:
+        """What `models.time_axis.Looped` does with the step, by its chain."""
+        standard = normal(*sites.like.new_zeros(2, self.z_dim))
+        noise = draw("z", sites.expanded(standard, sites.frames), Parallel(sites))
+        z, mean, log_variance = chain.run(noise)
+        sites.register("z", normal(mean, log_variance), z)

@@ -37,13 +37,15 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, in_dim: int, widths: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> None:
-        layers: list[nn.Module] = []
-        self_dim = in_dim
-        for width in widths:
-            layers += [nn.Linear(self_dim, width), activation()]
-            self_dim = width
-        super().__init__(*layers)
-        self.out_dim = self_dim
+        sizes = [in_dim, *widths]
+        layers = [nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False)]
+        super().__init__(*(part for layer in layers for part in (layer, activation())))
+        self.out_dim = sizes[-1]
+
+    @property
+    def affine(self) -> list[nn.Linear]:
+        """Its affine maps, in order."""
+        return [part for part in self if isinstance(part, nn.Linear)]
 
 
 class GaussianHead(nn.Module):

@@ -284,12 +284,13 @@ class Markov(Frame):
             step(cls(sites, t, carry))
 
 
-def run(step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto") -> None:
+def run(step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto", loop: Callable[[], None] | None = None) -> None:
     """Run a step over all frames: in one pass where that is possible, else looped; or frame by frame.
 
     Args:
         step: the step of a model or guide.
         sites: the batch.
+        loop: a faster way to do what `Looped` does, where the step has one.
         how: ``"auto"`` (`Parallel`, or `Looped` where a handler or an undrawn latent asks for it), ``"looped"`` or
             ``"stepwise"`` (`Markov`).
 
@@ -304,7 +305,7 @@ def run(step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto") -> No
         try:
             step(Parallel(sites))
         except Sequential:
-            Looped.run(step, sites)
+            Looped.run(step, sites) if loop is None else loop()
     else:
         raise ValueError(f"how='{how}': expected 'auto', 'looped' or 'stepwise'")
 
