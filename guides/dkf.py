@@ -18,6 +18,7 @@ from guides.chain import Chain
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, Context, GaussianHead
+from models.structure import Parents
 from models.time_axis import TimeAxis
 
 __all__ = ["DKFGuide", "DKFGuideSettings"]
@@ -52,13 +53,16 @@ class DKFGuide(Guide):
     def __init__(self, model: DVAE, settings: DKFGuideSettings) -> None:
         super().__init__(model)
         sees = "all" if settings.bidirectional else "future"
-        self.parents = {"z": ("z[t-1]", "x[:]" if settings.bidirectional else "x[t:]")}
         self.x_g = MLP(self.x_dim, settings.x_g)
         self.g = Context(self.x_g.out_dim, settings.g_dim, settings.g_layers, sees)
         self.z_g = MLP(self.z_dim, [*settings.z_g, settings.g_dim])
         self.g_z = MLP(settings.g_dim, settings.g_z)
         self.head = GaussianHead(self.g_z.out_dim, self.z_dim)
         self.summands = 1 + self.g.out_dim // settings.g_dim
+
+    @classmethod
+    def parents(cls, settings: DKFGuideSettings) -> Parents:
+        return {"z": ("z[t-1]", "x[:]" if settings.bidirectional else "x[t:]")}
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         g = self.g(self.x_g(self.input(x)), lengths)

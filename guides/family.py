@@ -17,13 +17,13 @@ from guides.chain import Chain
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import LSTM, MLP, Context, GaussianHead, concatenate
+from models.structure import Parents
 from models.time_axis import TimeAxis
 
-__all__ = ["FAMILY", "FamilyGuide", "FamilySettings"]
+__all__ = ["FamilyGuide", "FamilySettings"]
 
 SEES = {"past": "x[:t+1]", "future": "x[t:]", "all": "x[:]"}
 REMEMBERS: dict[str, tuple[str, ...]] = {"meanfield": (), "markov": ("z[t-1]",), "memory": ("z[:t]",)}
-FAMILY = tuple(f"{sees}-{remembers}" for sees in SEES for remembers in REMEMBERS)
 
 
 @dataclass
@@ -55,7 +55,6 @@ class FamilyGuide(Guide):
     def __init__(self, model: DVAE, settings: FamilySettings) -> None:
         super().__init__(model)
         sees, _, self.remembers = settings.name.partition("-")
-        self.parents = {"z": (SEES[sees], *REMEMBERS[self.remembers])}
         self.x_g = MLP(self.x_dim, settings.x_g)
         self.g = Context(self.x_g.out_dim, settings.g_dim, settings.g_layers, sees)
         wide = self.g.out_dim
@@ -67,6 +66,11 @@ class FamilyGuide(Guide):
             wide += settings.k_dim - self.z_k.out_dim
         self.g_z = MLP(wide, settings.g_z)
         self.head = GaussianHead(self.g_z.out_dim, self.z_dim)
+
+    @classmethod
+    def parents(cls, settings: FamilySettings) -> Parents:
+        sees, _, remembers = settings.name.partition("-")
+        return {"z": (SEES[sees], *REMEMBERS[remembers])}
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         g: Tensor = self.g(self.x_g(self.input(x)), lengths)

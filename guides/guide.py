@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from guides.chain import Chain
 from models.dvae import DVAE
 from models.effects import draw
 from models.networks import normal
+from models.structure import Parents
 from models.time_axis import Parallel, Sites, TimeAxis, run
 
 __all__ = ["Guide", "GuideSettings"]
@@ -38,15 +38,12 @@ class Guide(nn.Module):
         Settings: its settings, derived from `GuideSettings`.
         latents: names of the sites that it draws: they must be the model's.
 
-    `parents` says what each conditional depends on, as in `models.dvae.DVAE`.
-
     Args:
         model: the model whose posterior this is; a guide may share its networks.
     """
 
     Settings: ClassVar[type[GuideSettings]] = GuideSettings
     latents: ClassVar[tuple[str, ...]] = ("z",)
-    parents: Mapping[str, tuple[str, ...]]
 
     def __init__(self, model: DVAE) -> None:
         super().__init__()
@@ -54,6 +51,11 @@ class Guide(nn.Module):
         self.z_dim = model.z_dim
         self.sizes = model.sizes
         self.input = model.input
+
+    @classmethod
+    def parents(cls, settings: Any) -> Parents:  # noqa: ANN401 - each guide's own settings
+        """What the conditional of each latent depends on, as in `models.dvae.DVAE.parents`."""
+        raise NotImplementedError
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """All that the guide makes of the data alone, (T, N, anything); x (T, N, D) is zero beyond each length."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inference.errors import UserError, nearest
 from models.registry import load_class, model_class
+from models.structure import verdict
 
 if TYPE_CHECKING:
     from guides.guide import Guide, GuideSettings
-    from models.dvae import DVAE
+    from models.dvae import DVAE, ModelSettings
 
-__all__ = ["build_guide", "guide_class", "guide_names"]
+__all__ = ["build_guide", "compliant", "guide_class", "guide_names"]
 
 _FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")]
 
 
 def guide_names() -> list[str]:
     """All names that ``--guide`` takes."""
-    return ["own", *_FAMILY]
+    return ["own", "compliant", *_FAMILY]
 
 
 def guide_class(model_name: str, name: str) -> type[Guide]:
@@ -28,6 +30,8 @@ def guide_class(model_name: str, name: str) -> type[Guide]:
         UserError: for an unknown name, with the nearest known one, and for a guide that cannot draw the model's latents.
     """
     model = model_class(model_name)
+    if name == "compliant":
+        name = compliant(model.Settings(name=model_name))
     if name == "own":
         return load_class(model.own_guide)
     if name not in _FAMILY:
@@ -41,8 +45,22 @@ def guide_class(model_name: str, name: str) -> type[Guide]:
     return guide
 
 
+def compliant(model_settings: ModelSettings) -> str:
+    """The name of the guide that has the parents of the model's exact posterior, or the fewest more than those."""
+    name = model_settings.name
+    exact_first: list[tuple[int, str]] = []
+    for candidate in ["own", *_FAMILY]:
+        guide = guide_class(name, candidate)
+        found = verdict(model_class(name).parents(model_settings), guide.parents(guide.Settings(name=candidate)))
+        if not found.missing:
+            exact_first.append((len(found.extra), candidate))
+    return min(exact_first, key=lambda pair: pair[0])[1]
+
+
 def build_guide(model: DVAE, model_name: str, settings: GuideSettings) -> Guide:
     """The guide that the settings describe, for a model; its weights drawn from torch's generator."""
+    if settings.name == "compliant":
+        settings = replace(settings, name=compliant(model_class(model_name).Settings(name=model_name)))
     return guide_class(model_name, settings.name)(model, settings)  # type: ignore[call-arg]  # each guide adds its settings
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, GaussianHead
+from models.structure import Parents
 from models.time_axis import TimeAxis
 
 __all__ = ["VAEGuide", "VAEGuideSettings"]
@@ -30,12 +31,15 @@ class VAEGuide(Guide):
     """q(z_t | x_t)."""
 
     Settings = VAEGuideSettings
-    parents = {"z": ("x[t]",)}
 
     def __init__(self, model: DVAE, settings: VAEGuideSettings) -> None:
         super().__init__(model)
         self.x_z = MLP(self.x_dim, settings.x_z)
         self.head = GaussianHead(self.x_z.out_dim, self.z_dim)
+
+    @classmethod
+    def parents(cls, settings: VAEGuideSettings) -> Parents:
+        return {"z": ("x[t]",)}
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         out: Tensor = self.x_z(self.input(x))

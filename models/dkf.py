@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods import head
 from models.networks import MLP
+from models.structure import Parents
 from models.time_axis import TimeAxis
 
 __all__ = ["DKF", "DKFSettings", "GatedTransition"]
@@ -61,13 +62,16 @@ class DKF(DVAE):
 
     Settings = DKFSettings
     own_guide = "guides.dkf:DKFGuide"
-    parents = {"z": ("z[t-1]",), "x": ("z[t]",)}
 
     def __init__(self, settings: DKFSettings) -> None:
         super().__init__(settings)
         self.transition = GatedTransition(self.z_dim)
         self.z_x = MLP(self.z_dim, settings.z_x)
         self.likelihood = head(settings.likelihood, self.z_x.out_dim, self.x_dim, settings.variance_floor)
+
+    @classmethod
+    def parents(cls, settings: DKFSettings) -> Parents:
+        return {"z": ("z[t-1]",), "x": ("z[t]",)}
 
     def step(self, t: TimeAxis) -> None:
         z = t.sample("z", self.prior(t.prev("z")))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from models.inputs import InputTransform
+from models.structure import Parents
 from models.time_axis import Sites, TimeAxis, run
 
 __all__ = ["DVAE", "ModelSettings"]
@@ -45,15 +46,12 @@ class DVAE(nn.Module):
         Settings: its settings, derived from `ModelSettings`.
         own_guide: where its paper's guide is, ``"module:Class"``.
         latents: names of its latent sites.
-        parents: for each site the variables that its conditional depends on, written as slices of time:
-            ``"z[t-1]"``, ``"z[:t]"`` (the past), ``"z[:t+1]"`` (and the present), ``"x[:]"`` (all), ``"v"`` (no time).
         defaults: settings outside the model's own that it is trained with by default, by dotted key.
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     own_guide: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ("z",)
-    parents: ClassVar[Mapping[str, tuple[str, ...]]]
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -61,6 +59,11 @@ class DVAE(nn.Module):
         self.x_dim = settings.bins
         self.z_dim = settings.z_dim
         self.input = InputTransform(settings.input, settings.bins)
+
+    @classmethod
+    def parents(cls, settings: Any) -> Parents:  # noqa: ANN401 - each model's own settings
+        """What the conditional of each site depends on, as slices of time (`models.structure`): ``"z[t-1]"``, ``"z[:t]"``, ``"v"``."""
+        raise NotImplementedError
 
     @property
     def sizes(self) -> dict[str, int]:

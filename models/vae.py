@@ -14,6 +14,7 @@ from torch import Tensor
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods import head
 from models.networks import MLP, normal
+from models.structure import Parents
 from models.time_axis import TimeAxis
 
 __all__ = ["VAE", "VAESettings"]
@@ -36,12 +37,15 @@ class VAE(DVAE):
 
     Settings = VAESettings
     own_guide = "guides.vae:VAEGuide"
-    parents = {"z": (), "x": ("z[t]",)}
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__(settings)
         self.z_x = MLP(self.z_dim, settings.z_x)
         self.likelihood = head(settings.likelihood, self.z_x.out_dim, self.x_dim, settings.variance_floor)
+
+    @classmethod
+    def parents(cls, settings: VAESettings) -> Parents:
+        return {"z": (), "x": ("z[t]",)}
 
     def step(self, t: TimeAxis) -> None:
         z = t.sample("z", self.prior())
