@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from inference.errors import UserError, nearest
 
-__all__ = ["apply_layer", "first_line", "parse_overrides", "read_layer"]
+__all__ = ["YAMLError", "apply_layer", "first_line", "parse_overrides", "read_layer"]
 
 Layer = Mapping[str, Any]
 
@@ -52,9 +52,10 @@ def _leaves(node: object, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def apply_layer(tree: DictConfig, layer: Layer, source: str) -> None:
-    """Set the keys of one layer; one that gives only `train.steps` or only `train.epochs` lifts the other limit.
+    """Set the keys of one layer, which says where it is from by `source`.
 
-    The sections' names were used to choose their classes, so they are set already.
+    A layer that gives only `train.steps` or only `train.epochs` lifts the other limit. The names of model
+    and guide were used to choose their classes, so they are set already.
     """
     prefix = f"{source}: " if source else ""
     for one, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
@@ -88,7 +89,7 @@ def _expected(tree: DictConfig, key: str) -> str:
     """The type a key takes, in words: 'int or null', 'one of adam, adamw'."""
     parent, _, name = key.rpartition(".")
     section = OmegaConf.select(tree, parent) if parent else tree
-    node = section._get_node(name)  # the only way to the declared type of a field that holds null
+    node: Any = section._get_node(name)  # the only way to the declared type of a field that holds null
     kind = node._metadata.ref_type
     choices = getattr(kind, "__args__", ())
     if choices and all(isinstance(choice, str) for choice in choices):

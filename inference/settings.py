@@ -1,8 +1,8 @@
-"""The settings tree of a run, as typed dataclasses, and how it is filled: model defaults < YAML config < key=value.
+"""The settings tree of a run, as typed dataclasses, and how it is filled.
 
-The sections `model` and `guide` come from the classes the names stand for (`DVAE.Settings`, the guide's settings), so
-a wrong key or type is refused by name whatever the model is. This module imports neither torch nor a model until
-`resolve` is called.
+Model defaults < YAML config < key=value. The sections `model` and `guide` come from the classes that the
+names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor a model is
+imported before `resolve` is called.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from inference.errors import UserError, nearest
-from inference.layers import apply_layer, first_line, parse_overrides, read_layer
+from inference.files import write_atomically
+from inference.layers import YAMLError, apply_layer, first_line, parse_overrides, read_layer
 
 __all__ = [
     "DataSettings",
@@ -72,7 +72,7 @@ class OptimSettings:
 
 @dataclass
 class TrainSettings:
-    """How long and on what training runs; it ends at `steps`, `epochs` or lost `patience`, whichever comes first.
+    """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
 
     `patience` counts epochs in which the validation bound did not improve; null never stops early.
     """
@@ -140,9 +140,9 @@ def resolve(
     cls = model_class(model_name)
     tree.model = OmegaConf.structured(cls.Settings)
     tree.model.name = model_name
-    from guides.registry import guide_settings_class
+    from guides.registry import guide_class
 
-    tree.guide = OmegaConf.structured(guide_settings_class(model_name, guide_name))
+    tree.guide = OmegaConf.structured(guide_class(model_name, guide_name).Settings)
     tree.guide.name = guide_name
     where = "config" if config_path is None else str(config_path)
     for layer, source in ((cls.defaults, f"defaults of {model_name}"), (config, where), (given, "")):
@@ -151,7 +151,7 @@ def resolve(
 
 
 def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Settings:
-    """The settings a run was trained with, changed by `overrides`; `settings.run` is where the run lies now."""
+    """The settings of a run, changed by `overrides`; `settings.run` is where the run lies now."""
     path = Path(run) / "config.yaml"
     if not Path(run).is_dir():
         raise UserError(
@@ -171,8 +171,6 @@ def to_yaml(settings: Settings) -> str:
 
 def save_settings(settings: Settings, path: Path) -> None:
     """Write the resolved tree; the file is whole or not there."""
-    from inference.files import write_atomically
-
     write_atomically(path, to_yaml(settings).encode())
 
 

@@ -1,0 +1,118 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard events and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from tqdm import tqdm
+
+from inference.files import disk_errors
+
+__all__ = ["MetricsLog", "ProgressBar"]
+
+
+class _Writer(Protocol):
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class MetricsLog:
+    """`metrics.jsonl`, one JSON object per line, and the same numbers as TensorBoard events.
+
+    Args:
+        run: the run folder.
+        keep: bytes of an earlier `metrics.jsonl` to keep; what follows them (lines after the checkpoint,
+            perhaps half a line) is cut.
+        step: the step those bytes end at; TensorBoard hides events after it.
+        tensorboard: whether to write events.
+    """
+
+    def __init__(self, run: Path, *, keep: int = 0, step: int = 0, tensorboard: bool = True) -> None:
+        self.path = run / "metrics.jsonl"
+        with disk_errors(self.path):
+            self._stream = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+            self._stream.truncate(min(keep, self.path.stat().st_size))
+        self._events = _event_writer(run, step) if tensorboard else None
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line, and its numbers as events of the line's step and split."""
+        with disk_errors(self.path):
+            self._stream.write(json.dumps(dict(line)).encode() + b"\n")
+            if self._events is not None:
+                for name, value in line.items():
+                    if name not in ("step", "split"):
+                        self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])
+
+    def sync(self) -> int:
+        """Bring all lines to the disk; their size in bytes, which a checkpoint remembers."""
+        with disk_errors(self.path):
+            os.fsync(self._stream.fileno())
+            if self._events is not None:
+                self._events.flush()
+            return os.fstat(self._stream.fileno()).st_size
+
+    def close(self) -> None:
+        """Close both logs."""
+        self._stream.close()
+        if self._events is not None:
+            with disk_errors(self.path.parent):
+                self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _event_writer(run: Path, step: int) -> _Writer:
+    with warnings.catch_warnings():
+        # TensorBoard's own imports of deprecated protobuf and numpy names; nothing a user could mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch.utils.tensorboard import SummaryWriter
+    with disk_errors(run):
+        writer: _Writer = SummaryWriter(str(run), purge_step=step + 1)
+    return writer
+
+
+class ProgressBar:
+    """Steps done, time left, loss and throughput, on stderr; seldom where nobody watches."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            unit="step",
+            file=sys.stderr,
+            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} "
+            "[{elapsed}, {remaining} left{postfix}]",
+        )
+
+    def advance(self, text: str) -> None:
+        """One more step; `text` is what is shown beside it."""
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(text, file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,155 @@
+"""Run folders: making them, and turning one back into a model and a guide."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from guides.registry import build_guide
+from inference.checkpoints import check_names, load_checkpoint, load_weights, save_checkpoint
+from inference.errors import UserError
+from inference.files import disk_errors
+from inference.settings import Settings, load_run_settings, save_settings
+from inference.state import TrainState, pack
+from models.registry import build_model
+
+if TYPE_CHECKING:
+    from guides.guide import Guide
+    from models.dvae import DVAE
+
+__all__ = [
+    "Run",
+    "create",
+    "default_folder",
+    "find_checkpoint",
+    "load_run",
+    "pick_device",
+    "pick_dtype",
+    "refuse_existing",
+    "write_run",
+]
+
+
+class Run(NamedTuple):
+    """A trained run, ready to evaluate: `model` and `guide` are in eval mode on the device asked for."""
+
+    path: Path
+    settings: Settings
+    model: DVAE
+    guide: Guide
+    checkpoint_path: Path
+    state: dict[str, Any]
+
+
+def create(settings: Settings) -> tuple[DVAE, Guide]:
+    """The model and guide that the settings describe, with fresh weights from `settings.seed`.
+
+    Weights are drawn in float32 on the CPU whatever dtype and device are, so that these do not change where
+    training starts. Torch's global generator goes on from here.
+    """
+    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
+    torch.manual_seed(settings.seed)
+    model = build_model(settings.model)
+    guide = build_guide(model, settings.model.name, settings.guide)
+    return model.to(device=device, dtype=dtype), guide.to(device=device, dtype=dtype)
+
+
+def load_run(
+    run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu", overrides: Sequence[str] = ()
+) -> Run:
+    """Load a run for evaluation.
+
+    Args:
+        run: the run folder.
+        checkpoint: a file inside the folder or anywhere; null takes `best.pt`, else `last.pt`.
+        device: where model and guide are put, whatever the run was trained on.
+        overrides: `key=value` changes of its settings, such as "data.root=...".
+    """
+    path = Path(run)
+    settings = load_run_settings(path, overrides)
+    settings.device = device
+    chosen = find_checkpoint(path, checkpoint)
+    state = load_checkpoint(chosen)
+    check_names(state, settings.model.name, settings.guide.name, chosen)
+    model, guide = create(settings)
+    load_weights(model, state["model"], "model", chosen)
+    load_weights(guide, state["guide"], "guide", chosen)
+    return Run(path, settings, model.eval(), guide.eval(), chosen, state)
+
+
+def find_checkpoint(run: Path, checkpoint: str | Path | None = None) -> Path:
+    """The checkpoint to evaluate: the one asked for, else the run's `best.pt`, else its `last.pt`."""
+    names = [run / "best.pt", run / "last.pt"] if checkpoint is None else [run / checkpoint, Path(checkpoint)]
+    for path in names:
+        if path.is_file():
+            return path
+    if checkpoint is not None:
+        raise UserError(f"No checkpoint {checkpoint}, neither in {run} nor as a path of its own.")
+    raise UserError(
+        f"{run} holds no checkpoint (best.pt or last.pt).\n"
+        f"Train it first: python -m inference.svi --run {run} ..."
+    )
+
+
+def write_run(path: Path, settings: Settings, model: DVAE, guide: Guide) -> None:
+    """Make a run folder of weights got elsewhere: it can be evaluated, and trained on from step 0."""
+    refuse_existing(path)
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "metrics.jsonl").write_bytes(b"")
+    save_settings(settings, path / "config.yaml")
+    rng = torch.Generator().manual_seed(settings.seed).get_state()
+    contents = pack(TrainState(), settings, model, guide, rng=rng)
+    save_checkpoint(path / "last.pt", contents)
+    save_checkpoint(path / "best.pt", contents)
+
+
+def refuse_existing(run: Path) -> None:
+    """Refuse to train over a run, or in something that is no folder."""
+    if run.exists() and not run.is_dir():
+        raise UserError(f"--run {run} is a file, not a folder. Give another --run.")
+    for name in ("last.pt", "best.pt"):
+        if (run / name).exists():
+            raise UserError(
+                f"{run} already holds a run ({name}). Go on with it: python -m inference.svi --resume {run}\n"
+                "or give another --run."
+            )
+
+
+def default_folder(settings: Settings) -> Path:
+    """A folder of its own for each training: runs/MODEL-GUIDE-DATE-TIME."""
+    name = f"{settings.model.name}-{settings.guide.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, count = Path("runs") / name, 1
+    while path.exists():
+        count += 1
+        path = Path("runs") / f"{name}-{count}"
+    return path
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name, which must be there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device '{name}': expected cpu, cuda or cuda:0 and so on.") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UserError(
+                f"device '{name}' is not there: PyTorch {torch.__version__} sees {count} CUDA devices.\n"
+                "Use --device cpu, or install the CUDA build of PyTorch on a machine with an NVIDIA GPU."
+            )
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' is not there: it needs a Mac with Apple silicon. Use --device cpu.")
+    elif device.type not in ("cpu", "mps"):
+        raise UserError(f"unknown device '{name}': expected cpu, cuda or cuda:0 and so on.")
+    return device
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    """The floating-point type of weights and data."""
+    return {"float32": torch.float32, "float64": torch.float64}[name]

@@ -1,0 +1,139 @@
+"""From settings to a running training: a fresh run, or one that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from corpora.corpus import open_corpus
+from corpora.frontends import open_frontend
+from corpora.sequences import Batches, load_sequences
+from inference.checkpoints import check_names, load_checkpoint, load_weights
+from inference.errors import UserError
+from inference.files import disk_errors
+from inference.logs import MetricsLog
+from inference.objectives import Objective
+from inference.runs import create, default_folder, pick_device, pick_dtype, refuse_existing
+from inference.schedules import total_steps
+from inference.settings import Settings, load_run_settings, save_settings
+from inference.state import TrainState, restore, save_best
+from inference.training import Data, Job, fit, over, save
+
+if TYPE_CHECKING:
+    from guides.guide import Guide
+    from models.dvae import DVAE
+
+__all__ = ["resume", "start"]
+
+Say = Callable[[str], None]
+
+
+def start(settings: Settings, say: Say = print) -> Path:
+    """Train a fresh run; the folder it is in.
+
+    Args:
+        settings: all of it; `settings.run` null picks a folder of its own under `runs/`.
+        say: is told, a line at a time, what happens.
+    """
+    run = Path(settings.run) if settings.run is not None else default_folder(settings)
+    refuse_existing(run)
+    settings.run = str(run)
+    model, guide = create(settings)
+    job = _prepare(settings, run, model, guide, say)
+    model.fit_input(item.x for item in job.train.sequences)
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+    save_settings(settings, run / "config.yaml")
+    torch.manual_seed(settings.seed)
+    state = TrainState()
+    with MetricsLog(run, tensorboard=settings.train.tensorboard) as log:
+        save(job, state, log)
+        _report(job, fit(job, state, log), say)
+    return run
+
+
+def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
+    """Go on with a run from its `last.pt` as if it had never stopped; `overrides` change its settings."""
+    settings = load_run_settings(run, overrides)
+    pick_device(settings.device)
+    last = run / "last.pt"
+    if not last.is_file():
+        raise UserError(
+            f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ..."
+        )
+    saved = load_checkpoint(last)
+    check_names(saved, settings.model.name, settings.guide.name, last)
+    model, guide = create(settings)
+    for module, part in ((model, "model"), (guide, "guide")):  # refused before the corpus is read
+        load_weights(module, saved[part], part, last)
+    job = _prepare(settings, run, model, guide, say)
+    state = restore(saved, settings, model, guide, job.optimizer, last)
+    reason = over(job, state)
+    if reason:
+        raise UserError(
+            f"{run} is finished: {reason}.\n"
+            f"To train on: python -m inference.svi --resume {run} train.steps={2 * max(1, state.step)}"
+            + ("" if state.step >= job.total_steps else f" train.patience={2 * state.stale_epochs}")
+        )
+    save_settings(settings, run / "config.yaml")
+    say(f"going on from step {state.step}")
+    keep = int(saved.get("metrics_bytes", 0))
+    with MetricsLog(run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
+        if state.best_weights is not None:
+            save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
+        _report(job, fit(job, state, log), say)
+    return run
+
+
+def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say) -> Job:
+    """Read the corpus and put everything together that the loop works with."""
+    objective = Objective(model, guide, settings.train.objective)
+    say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
+    say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
+    train, valid = _read_data(settings, say)
+    optim = settings.optim
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optim.name](
+        objective.parameters(), lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay
+    )
+    steps = total_steps(settings.train, len(train.batches))
+    say(f"{steps} steps at most, {len(train.batches)} per epoch")
+    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
+    return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype)
+
+
+def _read_data(settings: Settings, say: Say) -> tuple[Data, Data]:
+    data, train = settings.data, settings.train
+    frontend = open_frontend(data, settings.model.bins)
+    corpus = open_corpus(data, settings.seed, ("train", "valid"))
+    say(f"corpus {corpus.name} {corpus.root}".rstrip())
+    splits = []
+    for split in ("train", "valid"):
+        sequences = load_sequences(
+            corpus,
+            split,
+            frontend,
+            sequence_frames=data.sequence_frames,
+            on_error=data.on_error,
+            report=say,
+            progress=True,
+        )
+        shuffle = split == "train"
+        batches = Batches(sequences, train.batch_size, settings.seed, shuffle=shuffle, bucket=train.bucket)
+        splits.append(Data(sequences, batches))
+    return splits[0], splits[1]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _report(job: Job, state: TrainState, say: Say) -> None:
+    """Say how it ended, where things are and what comes next."""
+    best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
+    say(f"finished: {over(job, state)}{best}")
+    say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
+    say(f"next: python -m evaluation.resynthesis {job.run}")

@@ -1,0 +1,92 @@
+"""Train a model by stochastic variational inference, or go on with a run.
+
+python -m inference.svi --model dkf
+python -m inference.svi --model dkf --corpus folder --root data/librispeech-mini --run runs/dkf
+python -m inference.svi --resume runs/dkf train.steps=1200
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from inference.errors import UserError
+
+__all__ = ["main"]
+
+FLAGS = {"corpus": "data.corpus", "root": "data.root", "device": "device", "run": "run"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 2 the user's mistake, 130 stopped by a signal."""
+    parser = _parser()
+    args = parser.parse_intermixed_args(argv)
+    _refuse_contradictions(parser, args)
+    try:
+        return _run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "Stopped before the first step; nothing was saved.", file=sys.stderr)
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    given = [f"{key}={getattr(args, flag)}" for flag, key in FLAGS.items() if getattr(args, flag) is not None]
+    overrides = [*given, *args.settings]
+    # What is heavy is imported when it is known to be needed: --help must not wait for torch.
+    from inference.settings import load_run_settings, resolve, to_yaml
+
+    if args.resume is None:
+        settings = resolve(args.model, args.guide, args.config, overrides)
+    elif args.print_config:
+        settings = load_run_settings(args.resume, overrides)
+    else:
+        from inference.sessions import resume
+
+        resume(args.resume, overrides)
+        return 0
+    if args.print_config:
+        print(to_yaml(settings), end="")
+        return 0
+    from inference.sessions import start
+
+    start(settings)
+    return 0
+
+
+def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.resume is None:
+        return
+    for flag in ("model", "guide", "config", "run"):
+        if getattr(args, flag) is not None:
+            parser.error(f"--resume takes the run's own {flag}: leave --{flag} away, or start a new run")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from guides.registry import guide_names
+    from models.registry import model_names
+
+    parser = argparse.ArgumentParser(
+        prog="python -m inference.svi",
+        description="Train a dynamical VAE by stochastic variational inference.",
+        epilog="All settings and their defaults: python -m inference.svi --model dkf --print-config",
+    )
+    parser.add_argument("--model", metavar="M", help="the generative model: " + ", ".join(model_names()))
+    parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
+    parser.add_argument("--corpus", metavar="C", help="synthetic (default, built in), folder, ...")
+    parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
+    parser.add_argument("--config", metavar="YAML", help="settings: a file, or a packaged one by name")
+    parser.add_argument("--run", metavar="DIR", help="run folder to make (default: runs/MODEL-GUIDE-TIME)")
+    parser.add_argument("--resume", metavar="DIR", type=Path, help="run folder to go on with")
+    parser.add_argument("--device", metavar="D", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as optim.lr=1e-4")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

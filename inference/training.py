@@ -1,0 +1,275 @@
+"""The one training loop: steps, validation, early stopping, checkpoints.
+
+A run is a sequence of `TrainState`s. Each step is a function of the state before it, the weights and torch's
+generators, all of which a checkpoint holds: so a run that was stopped or killed goes on exactly as it would
+have. `inference.objectives.Objective` is the module to wrap for data-parallel training; only `Job.run` is
+written to, by `MetricsLog` and `save`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyro
+import torch
+from torch import Tensor
+
+from corpora.sequences import Batch, Batches, Prepared, collate
+from inference.checkpoints import save_checkpoint, snapshot
+from inference.errors import UserError
+from inference.logs import MetricsLog, ProgressBar
+from inference.objectives import Bound, Objective
+from inference.schedules import kl_weight, learning_rate
+from inference.settings import Settings
+from inference.signals import Stopped, StopRequest, stop_on_signals
+from inference.state import TrainState, pack, save_best
+
+if TYPE_CHECKING:
+    from guides.guide import Guide
+    from models.dvae import DVAE
+
+__all__ = ["Data", "Job", "fit", "over", "save", "train_step", "validate"]
+
+Line = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Sequences of one split, and how they come in batches."""
+
+    sequences: Sequence[Prepared]
+    batches: Batches
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        """The sequences of these numbers as one padded batch."""
+        return collate([self.sequences[i] for i in index])
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the loop works with; what changes from step to step is in `TrainState` and in the weights."""
+
+    run: Path
+    settings: Settings
+    model: DVAE
+    guide: Guide
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    train: Data
+    valid: Data
+    total_steps: int
+    device: torch.device
+    dtype: torch.dtype
+
+
+def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
+    """Train until it is `over`; on a signal save and raise `Stopped`."""
+    every = job.settings.train.checkpoint_every
+    order = job.train.batches.epoch(state.epoch)
+    speed = _Speed()
+    bar = ProgressBar(job.total_steps, state.step)
+    with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
+        try:
+            while not over(job, state) or _validation_due(job, state, order):
+                stop.check()
+                if _validation_due(job, state, order):
+                    line = validate(job, state, stop)
+                    log.write(line)
+                    state = _after_validation(job, state, float(line["elbo"]), len(order))
+                    bar.say(_summary(state, line))
+                    order = job.train.batches.epoch(state.epoch)
+                    speed.restart()
+                else:
+                    line, frames = train_step(job, state, order[state.batch])
+                    state = replace(state, step=state.step + 1, batch=state.batch + 1)
+                    speed.add(frames)
+                    if state.step % job.settings.train.log_every == 0:
+                        log.write({**line, "frames_per_second": speed.lap()})
+                    bar.advance(f"loss {line['loss']:.4g}, {speed.rate:,.0f} frames/s")
+                if state.step % every == 0 and not _validation_due(job, state, order):
+                    save(job, state, log)
+            save(job, state, log)
+        except Stopped:
+            save(job, state, log)
+            raise Stopped(
+                f"Stopped at step {state.step} and saved {job.run / 'last.pt'}.\n"
+                f"Go on with: python -m inference.svi --resume {job.run}"
+            ) from None
+    return state
+
+
+def over(job: Job, state: TrainState) -> str:
+    """Why training is over, or an empty string while it is not."""
+    patience = job.settings.train.patience
+    if state.step >= job.total_steps:
+        return f"all {job.total_steps} steps are done"
+    if patience is not None and state.stale_epochs >= patience:
+        return f"the validation bound has not improved for {state.stale_epochs} epochs"
+    return ""
+
+
+def _validation_due(job: Job, state: TrainState, order: Sequence[Sequence[int]]) -> bool:
+    """Whether to validate now: at the end of each epoch, and where the steps end."""
+    return (state.batch == len(order) or state.step >= job.total_steps) and state.validated != state.step
+
+
+def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line, int]:
+    """One update of the weights on one batch; what it measured, and the number of real frames."""
+    step = state.step + 1
+    batch = job.train.batch(index)
+    frames = int(batch.lengths.sum())
+    rate = learning_rate(job.settings.optim, step, job.total_steps)
+    beta = kl_weight(job.settings.train, step)
+    for group in job.optimizer.param_groups:
+        group["lr"] = rate
+    job.optimizer.zero_grad(set_to_none=True)
+    bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta)
+    (bound.loss / frames).backward()
+    parameters = [p for p in job.objective.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
+    line |= _per_frame(bound, frames, grad_norm=norm)
+    norm_value = line.pop("grad_norm")
+    line |= {"lr": rate, "beta": beta, "grad_norm": norm_value}
+    _refuse_non_finite(job, line, batch, bound)
+    if job.settings.optim.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, job.settings.optim.clip, norm)
+    job.optimizer.step()
+    return line, frames
+
+
+def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Line:
+    """The bound on the validation split, always with the same noise; training does not notice."""
+    beta = kl_weight(job.settings.train, max(1, state.step))
+    totals: dict[str, float] = {}
+    frames, started = 0, time.perf_counter()
+    with _undisturbed(job):
+        for index in job.valid.batches.epoch(0):
+            if stop is not None:
+                stop.check()
+            batch = job.valid.batch(index)
+            bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta)
+            sums = _per_frame(bound, 1)
+            place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
+            _refuse_non_finite(job, {**place, **sums}, batch, bound)
+            totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
+            frames += int(batch.lengths.sum())
+    line = {**place, **{name: value / frames for name, value in totals.items()}}
+    line |= {"lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps), "beta": beta}
+    return {**line, "frames_per_second": frames / (time.perf_counter() - started)}
+
+
+def _after_validation(job: Job, state: TrainState, elbo: float, batches: int) -> TrainState:
+    """Count the epoch if it is finished, and keep a copy of the weights if they are the best so far."""
+    finished = state.batch == batches
+    epoch = _epoch_number(state)
+    if finished:
+        state = replace(state, epoch=state.epoch + 1, batch=0)
+    state = replace(state, validated=state.step)
+    if state.best is None or elbo > state.best:
+        weights = {"model": snapshot(job.model), "guide": snapshot(job.guide)}
+        return replace(
+            state, best=elbo, best_step=state.step, best_epoch=epoch, best_weights=weights, stale_epochs=0
+        )
+    return replace(state, stale_epochs=state.stale_epochs + int(finished))
+
+
+def save(job: Job, state: TrainState, log: MetricsLog) -> None:
+    """Write `last.pt`, which is enough to go on, then `best.pt`, which is a part of it."""
+    size = log.sync()
+    contents = pack(state, job.settings, job.model, job.guide, optimizer=job.optimizer, metrics_bytes=size)
+    save_checkpoint(job.run / "last.pt", contents)
+    if state.best_weights is not None:
+        save_best(job.run / "best.pt", job.settings, state)
+
+
+def _to_device(x: Tensor, job: Job) -> Tensor:
+    if job.device.type == "cuda":
+        x = x.pin_memory()
+    return x.to(device=job.device, dtype=job.dtype, non_blocking=True)
+
+
+def _per_frame(bound: Bound, frames: int, **more: Tensor) -> dict[str, float]:
+    """Loss, bound and its terms in nats per frame; one transfer from the device for all."""
+    values = {
+        "loss": bound.loss.detach() / frames,
+        "elbo": bound.terms.elbo.sum() / frames,
+        "reconstruction": bound.terms.reconstruction.sum() / frames,
+        **{f"kl_{name}": kl.sum() / frames for name, kl in bound.terms.kl.items()},
+        **more,
+    }
+    return dict(zip(values, torch.stack([value.double() for value in values.values()]).tolist(), strict=True))
+
+
+def _refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None:
+    """Stop the run, before the weights are touched, where a number is not one."""
+    bad = [name for name, value in line.items() if not isinstance(value, str) and not math.isfinite(value)]
+    if not bad:
+        return
+    what = "gradient" if bad == ["grad_norm"] else "loss"
+    finite = torch.isfinite(bound.terms.elbo).tolist()
+    suspects = sorted({item.file for item, fine in zip(batch.items, finite, strict=True) if not fine})
+    files = sorted({item.file for item in batch.items})
+    last = job.run / "last.pt"
+    raise UserError(
+        f"The {what} of step {line['step']} ({line['split']}) is not finite ({', '.join(bad)}); "
+        "nothing was trained on it.\n"
+        f"Files of the batch: {', '.join(files)}."
+        + (f" Not finite on: {', '.join(suspects)}." if suspects else "")
+        + f"\nLast good checkpoint: {last}. Go on from there more carefully: "
+        f"python -m inference.svi --resume {job.run} optim.lr={job.settings.optim.lr / 10:g} optim.clip=1"
+    )
+
+
+@contextmanager
+def _undisturbed(job: Job) -> Iterator[None]:
+    """Eval mode, no gradients, noise of its own; afterwards everything is as it was."""
+    was_training = job.objective.training
+    devices = [job.device] if job.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(job.settings.seed)
+        job.objective.eval()
+        try:
+            yield
+        finally:
+            job.objective.train(was_training)
+
+
+def _epoch_number(state: TrainState) -> int:
+    """The current epoch, counted from 1."""
+    return state.epoch + 1
+
+
+def _summary(state: TrainState, line: Line) -> str:
+    best = (
+        " (best)" if state.best_step == state.step else f" (best {state.best:.4f} at step {state.best_step})"
+    )
+    place = f"epoch {line['epoch']}, step {line['step']}"
+    return f"{place}: validation bound {line['elbo']:.4f} nats per frame{best}"
+
+
+class _Speed:
+    """Frames per second since the last lap."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._frames, self._since = 0, time.perf_counter()
+
+    def add(self, frames: int) -> None:
+        self._frames += frames
+        if self.rate == 0.0:
+            self.rate = self._frames / (time.perf_counter() - self._since)
+
+    def lap(self) -> float:
+        self.rate = self._frames / (time.perf_counter() - self._since)
+        self.restart()
+        return self.rate
+
+    def restart(self) -> None:
+        self._frames, self._since = 0, time.perf_counter()
