@@ -1,0 +1,194 @@
+"""Pictures of evaluations: pure functions from figures and sounds to matplotlib figures, and one that saves
+them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.metrics import Metric
+from evaluation.reports import Summary
+from inference.errors import UserError
+from inference.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Panel", "dot_table", "save_picture", "spectrogram_db", "spectrogram_panels"]
+
+INK, FAINT, STRIPE, DOT, BEST = "#1b1f24", "#6a737d", "#f3f5f8", "#8aa4c8", "#c2410c"
+RANGE_DB = 70.0
+
+
+class Panel(NamedTuple):
+    """One sound to draw: its title, samples and rate in Hz."""
+
+    title: str
+    samples: NDArray[np.float64]
+    rate: int
+
+
+def spectrogram_db(samples: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+    """Power in dB (frames, bins) under a Hann window of 32 ms every 8 ms, the same for every sound.
+
+    Pictures of runs with different front ends can so be laid side by side.
+    """
+    window, hop = 2 * round(0.016 * rate), round(0.008 * rate)
+    padded = np.pad(samples, window // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window + 1)[:-1], axis=-1)))
+    return np.asarray(10.0 * np.log10(np.maximum(power, 1e-12)), dtype=np.float64)
+
+
+def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "") -> Figure:
+    """Spectrograms in a grid, with one time axis, one frequency axis and one colour scale for all.
+
+    Args:
+        panels: the sounds, row by row; the loudest point of the first is 0 dB.
+        columns: panels in a row.
+        heading: printed above all.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(0.9 + 4.3 * columns, 0.9 + 2.1 * rows), layout="constrained", dpi=150)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    pictures = [spectrogram_db(p.samples, p.rate) for p in panels]
+    peak = float(pictures[0].max())
+    seconds = max(p.samples.size / p.rate for p in panels)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for i, (axes, panel, decibels) in enumerate(zip(grid.flat, panels, pictures, strict=False)):
+        image = axes.imshow(
+            decibels.T - peak,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-RANGE_DB,
+            vmax=0.0,
+            extent=(0.0, panel.samples.size / panel.rate, 0.0, panel.rate / 2000.0),
+        )
+        axes.set_title(panel.title, fontsize=9, loc="left", color=INK)
+        axes.set_xlim(0.0, seconds)
+        axes.set_ylim(0.0, max(p.rate for p in panels) / 2000.0)
+        axes.set_facecolor("white")
+        axes.tick_params(labelsize=8, colors=FAINT)
+        if i % columns == 0:
+            axes.set_ylabel("kHz", fontsize=8, color=FAINT)
+        if i + columns >= len(panels):
+            axes.set_xlabel("s", fontsize=8, color=FAINT)
+            axes.tick_params(labelbottom=True)
+    bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=min(1.0, 1.6 / rows), pad=0.015, aspect=25)
+    bar.set_label("dB below the loudest point of the reference", fontsize=8, color=FAINT)
+    bar.ax.tick_params(labelsize=8, colors=FAINT)
+    if heading:
+        figure.suptitle(heading, fontsize=10, color=INK, ha="left", x=0.01)
+    return figure
+
+
+def dot_table(
+    names: Sequence[str],
+    details: Sequence[str],
+    columns: Sequence[tuple[Metric, Sequence[Summary]]],
+    heading: str,
+    footnotes: Sequence[str] = (),
+) -> Figure:
+    """A table of figures, each drawn as a dot with its standard error on the scale of its column.
+
+    Args:
+        names: one for each row.
+        details: small print under each name.
+        columns: how a figure is printed, and its values, one for each row. The best of a column is bold.
+        heading: printed above all.
+        footnotes: printed below.
+    """
+    from matplotlib.figure import Figure
+
+    rows = len(names)
+    top, bottom, row, label, column = 1.0, 0.25 + 0.2 * len(footnotes), 0.62, 2.7, 1.3
+    width, height = label + column * len(columns) + 0.15, top + bottom + row * rows
+    figure = Figure(figsize=(width, height), dpi=150)
+    base = figure.add_axes((0.0, bottom / height, 1.0, row * rows / height))
+    base.set(xlim=(0.0, width), ylim=(rows - 0.5, -0.5))
+    base.axis("off")
+    for i in range(rows):
+        if i % 2 == 0:
+            base.axhspan(i - 0.5, i + 0.5, color=STRIPE, lw=0)
+        base.text(0.15, i - 0.08, names[i], fontsize=10, weight="bold", color=INK, va="bottom")
+        base.text(0.15, i + 0.02, details[i], fontsize=7.5, color=FAINT, va="top")
+    for j, (metric, values) in enumerate(columns):
+        left = label + column * j
+        axes = figure.add_axes((left / width, bottom / height, (column - 0.12) / width, row * rows / height))
+        _dot_column(axes, metric, values)
+    figure.text(0.15 / width, 1.0 - 0.2 / height, heading, fontsize=11, weight="bold", color=INK, va="top")
+    figure.text(
+        0.15 / width,
+        1.0 - 0.43 / height,
+        "mean ± standard error over utterances; the best of each column in bold",
+        fontsize=8,
+        color=FAINT,
+        va="top",
+    )
+    for k, note in enumerate(footnotes):
+        figure.text(
+            0.15 / width, (bottom - 0.22 - 0.2 * k) / height, note, fontsize=8, color=BEST, va="bottom"
+        )
+    return figure
+
+
+def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary]) -> None:
+    axes.set_facecolor("none")
+    axes.set_title(
+        f"{metric.label}\n{'higher' if metric.higher_is_better else 'lower'} is better", fontsize=8, color=INK
+    )
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set(xticks=[], yticks=[])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    best = best_row(metric, values)
+    spans = [(v.mean * metric.scale, (v.stderr or 0.0) * metric.scale) for v in values if v.mean is not None]
+    low, high = min((m - e for m, e in spans), default=0.0), max((m + e for m, e in spans), default=1.0)
+    margin = 0.12 * (high - low) or max(0.1 * abs(high), 1e-6)
+    axes.set_xlim(low - margin, high + margin)
+    for i, value in enumerate(values):
+        colour, weight = (BEST, "bold") if i == best else (DOT, "normal")
+        text = value.text(metric.decimals, metric.scale)
+        axes.text(0.5, i - 0.17, text, transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8.5,
+                  color=INK if value.mean is not None else FAINT, weight=weight)  # fmt: skip
+        axes.plot(
+            [0.0, 1.0],
+            [i + 0.2, i + 0.2],
+            transform=axes.get_yaxis_transform(),
+            color="#d5dae1",
+            lw=0.8,
+            zorder=1,
+        )
+        if value.mean is not None:
+            error = (value.stderr or 0.0) * metric.scale
+            axes.errorbar(value.mean * metric.scale, i + 0.2, xerr=error, fmt="o", ms=5.5, color=colour, elinewidth=1.6,
+                          capsize=2.5, zorder=2)  # fmt: skip
+
+
+def best_row(metric: Metric, values: Sequence[Summary]) -> int | None:
+    """The row whose mean is best; None where there is nothing to choose."""
+    known = [(v.mean, i) for i, v in enumerate(values) if v.mean is not None]
+    if len(known) < 2:
+        return None
+    return (max if metric.higher_is_better else min)(known)[1]
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all, in the format that the file's ending names."""
+    stream = io.BytesIO()
+    kind = path.suffix[1:].lower()
+    if kind not in figure.canvas.get_supported_filetypes():
+        known = ", ".join(f".{k}" for k in ("png", "pdf", "svg", "jpg"))
+        raise UserError(f"{path}: cannot tell the picture's format from '{path.suffix}'. Use one of {known}.")
+    figure.savefig(stream, format=kind)
+    write_atomically(path, stream.getbuffer())
