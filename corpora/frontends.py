@@ -102,8 +102,8 @@ class Stft:
     r"""Power spectra of a short-time Fourier transform, computed in float64.
 
     With the sine window :math:`w_k = \sin(\pi (k + 1/2) / n)`, the signal padded by reflection with n/2
-    samples at both ends and no scaling, frame t starts at sample t * hop and ``T = 1 + num_samples // hop``. The
-    features are :math:`|X|^2`, cast to float32 only at the end: in quiet frames a float32 transform has no
+    samples at both ends and no scaling, frame t starts at sample t * hop and ``T = 1 + num_samples // hop``.
+    The features are :math:`|X|^2`, cast to float32 only at the end: in quiet frames a float32 transform has no
     correct digits left.
 
     Args:
