@@ -1,0 +1,193 @@
+"""What every model with every guide owes, whatever its networks. A new model or guide is here by being registered."""
+
+from __future__ import annotations
+
+import io
+
+import pyro
+import pyro.poutine as poutine
+import pytest
+import torch
+from torch import Tensor
+
+from inference.objectives import Objective
+from models.structure import frames_of
+from models.time_axis import Sites
+from tests.pairs import BINS, FRAMES, LENGTHS, PAIRS, data, latents, parameters, per_sequence, scored, small_pair
+
+pytestmark = pytest.mark.parametrize(("model_name", "guide_name"), PAIRS)
+INTERPRETERS = ("looped", "stepwise")
+
+
+def _close(got: Tensor, expected: Tensor, relative: float = 1e-8) -> bool:
+    return bool(((got - expected).abs() <= relative * expected.abs().max().clamp_min(1e-12)).all())
+
+
+def test_interpreters_agree_on_densities_and_gradients(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    x = data()
+    values = latents(pair, x, LENGTHS)
+    weights = torch.linspace(0.5, 2.0, len(LENGTHS), dtype=torch.float64)  # so that sequences cannot trade places
+    for program in (pair.model, pair.guide):
+        named = [(name, p) for name, p in program.named_parameters()]
+        expected: dict[str, Tensor] = {}
+        gradients: list[Tensor | None] = []
+        for how in ("auto", *INTERPRETERS):
+            got = per_sequence(scored(program, values, x, LENGTHS, how))
+            grads = torch.autograd.grad(
+                sum((weights * v).sum() for v in got.values()), [p for _, p in named], allow_unused=True
+            )
+            if how == "auto":
+                expected, gradients = got, list(grads)
+                assert set(expected) == {*values} | ({"x"} if program is pair.model else set())
+                continue
+            for site in expected:
+                assert _close(got[site], expected[site]), (how, site)
+            for (name, _), a, b in zip(named, grads, gradients, strict=True):
+                assert (a is None) == (b is None), (how, name)
+                assert a is None or b is None or _close(a, b), (how, name)
+
+
+def test_a_ragged_batch_equals_its_sequences_one_by_one(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    x = data()
+    values = latents(pair, x, LENGTHS)
+    for program in (pair.model, pair.guide):
+        together = per_sequence(scored(program, values, x, LENGTHS, "auto"))
+        for n, length in enumerate(LENGTHS.tolist()):
+            own = {name: v[:length, n : n + 1] if v.dim() > 2 else v[n : n + 1] for name, v in values.items()}
+            alone = per_sequence(scored(program, own, x[:length, n : n + 1], LENGTHS[n : n + 1], "auto"))
+            for site, value in alone.items():
+                torch.testing.assert_close(together[site][n], value[0], rtol=1e-10, atol=1e-10)
+
+
+def test_padding_has_no_effect_even_if_it_is_nan(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    objective = Objective(pair.model, pair.guide)
+    found = []
+    for padding in (0.0, float("nan"), 1e30):
+        x = data()
+        x[torch.arange(FRAMES)[:, None] >= LENGTHS] = padding
+        torch.manual_seed(3)
+        objective.zero_grad()
+        bound = objective(x, LENGTHS)
+        bound.loss.backward()
+        found.append((bound.loss.detach(), {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]
+    for loss, gradients in found[1:]:
+        assert torch.equal(loss, found[0][0])
+        assert all(torch.equal(gradients[name], g) for name, g in found[0][1].items())
+
+
+def test_every_parameter_gets_a_gradient(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    Objective(pair.model, pair.guide)(data(), LENGTHS).loss.backward()
+    without = [n for n, p in parameters(pair).items() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    assert without == []
+
+
+def test_objective_is_the_same_drawn_by_any_interpreter(model_name: str, guide_name: str) -> None:
+    """Model and guide together: the pathwise gradient through the draws, with the draws of one interpreter for all."""
+    from inference.handlers import given_noise
+
+    pair = small_pair(model_name, guide_name)
+    noise = {"z": torch.randn(FRAMES, len(LENGTHS), pair.model.z_dim, dtype=torch.float64)}
+    objective = Objective(pair.model, pair.guide, "analytic")
+    results = []
+    for how in ("auto", *INTERPRETERS):
+        objective.zero_grad()
+        with given_noise(noise):
+            bound = objective(data(), LENGTHS, how=how)
+        bound.loss.backward()
+        results.append((bound, {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]
+    for bound, gradients in results[1:]:
+        torch.testing.assert_close(bound.loss, results[0][0].loss, rtol=1e-10, atol=0)
+        torch.testing.assert_close(bound.terms.elbo, results[0][0].terms.elbo, rtol=1e-10, atol=0)
+        assert all(_close(gradients[name], g) for name, g in results[0][1].items())
+
+
+def test_saved_and_reloaded_gives_the_same_numbers(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    file = io.BytesIO()
+    torch.save({"model": pair.model.state_dict(), "guide": pair.guide.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    torch.manual_seed(9)
+    other = small_pair(model_name, guide_name)
+    for p in parameters(other).values():
+        torch.nn.init.normal_(p)
+    other.model.load_state_dict(state["model"])
+    other.guide.load_state_dict(state["guide"])
+    bounds = []
+    for chosen in (pair, other):
+        torch.manual_seed(4)
+        bounds.append(Objective(chosen.model, chosen.guide)(data(), LENGTHS).terms)
+    assert torch.equal(bounds[0].elbo, bounds[1].elbo)
+
+
+def test_conditionals_depend_on_just_their_declared_parents(model_name: str, guide_name: str) -> None:
+    """Causality by gradient: the density of a site at frame t moves with its declared parents, and with nothing else."""
+    pair = small_pair(model_name, guide_name)
+    lengths = torch.tensor([FRAMES])
+    x = data(lengths)
+    values = latents(pair, x, lengths)
+    for program, parents in (
+        (pair.model, pair.model.parents(pair.model_settings)),
+        (pair.guide, pair.guide.parents(pair.guide_settings)),
+    ):
+        inputs = {"x": x.clone().requires_grad_(), **{n: v.clone().requires_grad_() for n, v in values.items()}}
+        trace = scored(program, {n: inputs[n] for n in values}, inputs["x"], lengths, "auto")
+        for site, declared in parents.items():
+            for t in range(FRAMES):
+                expected = {node for parent in declared for node in frames_of(parent, t, FRAMES)} | {(site, t)}
+                density = trace.nodes[site]["log_prob"][t, 0]
+                gradients = torch.autograd.grad(density, list(inputs.values()), retain_graph=True, allow_unused=True)
+                moved = {
+                    (name, s)
+                    for name, gradient in zip(inputs, gradients, strict=True)
+                    if gradient is not None
+                    for s in range(FRAMES)
+                    if bool(gradient[s].abs().max() > 0)
+                }
+                assert moved == expected, (site, t)
+
+
+def test_what_is_generated_is_what_is_scored(model_name: str, guide_name: str) -> None:
+    """Run unconditioned, frame by frame, the model draws from the density that it gives all frames at once."""
+    model = small_pair(model_name, guide_name).model
+    lengths = torch.tensor([5, 5])
+    drawn = poutine.trace(model).get_trace(None, lengths, "stepwise")
+    drawn.compute_log_prob()
+    x = torch.cat([drawn.nodes[f"x_{t}"]["value"] for t in range(5)])
+    assert x.shape == (5, 2, BINS) and bool((x >= 0).all())
+    z = {name: torch.cat([drawn.nodes[f"{name}_{t}"]["value"] for t in range(5)]) for name in model.latents}
+    for site, value in per_sequence(scored(model, z, x, lengths, "auto")).items():
+        torch.testing.assert_close(value, per_sequence(drawn)[site], rtol=1e-10, atol=1e-10)
+    at_once = poutine.trace(model).get_trace(None, lengths)
+    assert at_once.nodes["x"]["value"].shape == x.shape
+
+
+def test_particles_in_an_outer_plate_are_independent_draws(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    x = data()
+    with pyro.plate("particles", 5, dim=-3):
+        guide_trace = poutine.trace(pair.guide).get_trace(x, LENGTHS)
+        model_trace = poutine.trace(poutine.replay(pair.model, guide_trace)).get_trace(x, LENGTHS)
+    guide_trace.compute_log_prob()
+    model_trace.compute_log_prob()
+    for name in pair.model.latents:
+        z = guide_trace.nodes[name]["value"]
+        assert z.shape[0] == 5 and len(torch.unique(z[:, 0, 0, 0])) == 5
+    for k in range(5):
+        values = {name: guide_trace.nodes[name]["value"][k] for name in pair.model.latents}
+        for program, trace in ((pair.model, model_trace), (pair.guide, guide_trace)):
+            for site, value in per_sequence(scored(program, values, x, LENGTHS, "auto")).items():
+                torch.testing.assert_close(trace.nodes[site]["log_prob"][k].sum(0), value, rtol=1e-10, atol=1e-10)
+
+
+def test_misshapen_data_is_refused(model_name: str, guide_name: str) -> None:
+    pair = small_pair(model_name, guide_name)
+    with pytest.raises(ValueError, match=r"expected \(frames, sequences, dimension\) = \(7, 4, 6\)"):
+        pair.model(data().transpose(0, 1), LENGTHS)
+    with pytest.raises(ValueError, match="expected 'auto', 'looped' or 'stepwise'"):
+        pair.guide(data(), LENGTHS, "backwards")
+    assert Sites({"x": None}, LENGTHS, {"x": BINS}, torch.zeros(1)).data == {}

@@ -1,0 +1,87 @@
+"""Small models and guides in float64, for tests: every pair that the registries allow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyro.poutine as poutine
+import torch
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from guides.guide import Guide
+from guides.registry import build_guide, guide_class, guide_names
+from inference.handlers import base_name
+from models.dvae import DVAE
+from models.registry import build_model, model_class, model_names
+
+PAIRS = [(model, guide) for model in model_names() for guide in guide_names()]
+BINS, LATENT, FRAMES = 6, 3, 7
+LENGTHS = torch.tensor([7, 3, 1, 5])
+
+
+class Pair(NamedTuple):
+    model: DVAE
+    guide: Guide
+    model_settings: object
+    guide_settings: object
+
+
+def small_pair(model_name: str, guide_name: str = "own", *, input: str = "log") -> Pair:
+    """A small model and guide with weights large enough that everything depends visibly on everything that it may."""
+    torch.manual_seed(1)
+    settings = model_class(model_name).Settings(name=model_name, bins=BINS, z_dim=LATENT, input=input)
+    model = build_model(settings).double()
+    guide_settings = guide_class(model_name, guide_name).Settings(name=guide_name)
+    guide = build_guide(model, model_name, guide_settings).double()
+    model.fit_input([data()[:, 0]])
+    return Pair(model, guide, settings, guide_settings)
+
+
+def data(lengths: Tensor = LENGTHS) -> Tensor:
+    """Power spectra (T, N, D), zero beyond each length."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.empty(int(lengths.max()), len(lengths), BINS, dtype=torch.float64).exponential_(generator=generator)
+    return x * (torch.arange(len(x))[:, None] < lengths)[..., None]
+
+
+def latents(pair: Pair, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """One draw of every latent from the guide."""
+    trace = poutine.trace(pair.guide).get_trace(x, lengths)
+    return {name: trace.nodes[name]["value"].detach() for name in pair.model.latents}
+
+
+def frame_by_frame(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same values under the names of the frame-by-frame interpreter; a site outside time keeps its name."""
+    split = {f"{name}_{t}": v[t : t + 1] for name, v in values.items() if v.dim() > 2 for t in range(len(v))}
+    return split | {name: v for name, v in values.items() if v.dim() == 2}
+
+
+def scored(program: DVAE | Guide, values: dict[str, Tensor], x: Tensor, lengths: Tensor, how: str) -> Trace:
+    """The trace of a model or guide with its latents set, its log-densities computed."""
+    settled = frame_by_frame(values) if how == "stepwise" else values
+    trace = poutine.trace(poutine.condition(program, settled)).get_trace(x, lengths, how)
+    trace.compute_log_prob()
+    return trace
+
+
+def per_sequence(trace: Trace) -> dict[str, Tensor]:
+    """Log-density of every site, summed over frames: (N,) by site name."""
+    total: dict[str, Tensor] = {}
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and "log_prob" in site and name not in ("sequences", "time"):
+            value = site["log_prob"]
+            value = value.sum(0) if value.dim() > 1 else value
+            base = base_name(name)
+            total[base] = total[base] + value if base in total else value
+    return total
+
+
+def parameters(pair: Pair) -> dict[str, Tensor]:
+    """Every parameter of a pair once, by name."""
+    named = [("model." + n, p) for n, p in pair.model.named_parameters()]
+    named += [("guide." + n, p) for n, p in pair.guide.named_parameters()]
+    seen: dict[int, tuple[str, Tensor]] = {}
+    for name, parameter in named:
+        seen.setdefault(id(parameter), (name, parameter))
+    return dict(seen.values())
