@@ -110,15 +110,16 @@ class Sites:
         """The Pyro sample statement of all frames of a site, in both plates."""
         sequences, time = self.plates
         with sequences, time, Given({name: value}):
-            pyro.sample(name, _masked(distribution, self.mask), obs=self.data.get(name))
+            pyro.sample(name, _masked(self.expanded(distribution, self.frames), self.mask), obs=self.data.get(name))
         self.registered[name] = value
 
     def once(self, name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Tensor:
         """A site per sequence, outside time: (..., 1, N, L), registered the first time that it is asked for."""
         if name not in self.registered:
+            distribution = self.expanded(distribution, 1 if self.leading else 0)
             value = known(name)
             if value is None:
-                value = draw(name, self.expanded(distribution, 1 if self.leading else 0), axis)
+                value = draw(name, distribution, axis)
             with self.plates[0], Given({name: value}):
                 pyro.sample(name, distribution)
             self.registered[name] = value
@@ -269,9 +270,10 @@ class Markov(Frame):
         site = f"{name}_{self.start}"
         mask = None if self.sites.mask is None else self.feature(self.sites.mask[..., None])[..., 0]
         data = self.feature(self.sites.data[name]) if name in self.sites.data else None
+        distribution = self.sites.expanded(distribution, 1)
         value = known(site) if data is None else data
         if value is None:
-            value = draw(name, self.sites.expanded(distribution, 1), self)
+            value = draw(name, distribution, self)
         with self.sites.plates[0], Given({site: value}):
             pyro.sample(site, _masked(distribution, mask), obs=data)
         return self._keep(name, distribution, value)

@@ -1,0 +1,176 @@
+"""How the public DVAE code names what our networks are made of: one `Family` for each model it has.
+
+Their names: an MLP ``p`` has the layers ``p.linear0``, ``p.linear1``, ...; an LSTM the names of PyTorch; a Gaussian two affine maps,
+for mean and log-variance, which are one here (`models.networks.GaussianHead`).
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from inference.settings import Settings
+
+__all__ = ["FAMILIES", "Family", "Ini", "Place"]
+
+
+@dataclass(frozen=True)
+class Ini:
+    """A public config, read with messages that name file, section and key."""
+
+    path: Path
+    parser: configparser.ConfigParser
+
+    def has(self, section: str, key: str) -> bool:
+        return self.parser.has_option(section, key)
+
+    def text(self, section: str, key: str, default: str | None = None) -> str:
+        if not self.has(section, key):
+            if default is None:
+                raise UserError(f"{self.path} lacks '{key}' in section [{section}]: it is no config of a public DVAE.")
+            return default
+        return self.parser.get(section, key).strip()
+
+    def _as(self, kind: Callable[[str], Any], what: str, section: str, key: str, default: object) -> Any:  # noqa: ANN401
+        text = self.text(section, key, None if default is None else str(default))
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise UserError(f"{self.path}: [{section}] {key} = {text}: expected {what}.") from error
+
+    def number(self, section: str, key: str, default: float | None = None) -> float:
+        value: float = self._as(float, "a number", section, key, default)
+        return value
+
+    def integer(self, section: str, key: str, default: int | None = None) -> int:
+        value: int = self._as(int, "a whole number", section, key, default)
+        return value
+
+    def flag(self, section: str, key: str, default: bool) -> bool:
+        def read(text: str) -> bool:
+            return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else bool(int(text))
+
+        value: bool = self._as(read, "True or False", section, key, default)
+        return value
+
+    def widths(self, key: str) -> list[int]:
+        """A ``dense_*`` list of layer widths; empty is the identity."""
+
+        def read(text: str) -> list[int]:
+            return [int(part) for part in text.split(",") if part.strip()]
+
+        value: list[int] = self._as(read, "whole numbers with commas between", "Network", key, "")
+        return value
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one published array lives: a parameter of model or guide, or one half of it.
+
+    Attributes:
+        name: the parameter, ``"model.…"`` or ``"guide.…"``.
+        half: 0 for the first half of its rows, 1 for the second, None for all.
+    """
+
+    name: str
+    half: int | None = None
+
+    def of(self, model: nn.Module, guide: nn.Module) -> Tensor:
+        """The parameter, or a view of its half."""
+        part, _, name = self.name.partition(".")
+        parameter: Tensor = (model if part == "model" else guide).get_parameter(name)
+        return parameter if self.half is None else parameter.chunk(2)[self.half]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model of the public code.
+
+    Attributes:
+        settings: from its config to ours, by dotted key.
+        places: from our settings to the place of every array of its checkpoint.
+    """
+
+    settings: Callable[[Ini], dict[str, object]]
+    places: Callable[[Settings], dict[str, Place]]
+
+
+def _affine(theirs: str, ours: str, half: int | None = None) -> dict[str, Place]:
+    return {f"{theirs}.{part}": Place(f"{ours}.{part}", half) for part in ("weight", "bias")}
+
+
+def _mlp(theirs: str, ours: str, depth: int) -> dict[str, Place]:
+    layers = [_affine(f"{theirs}.linear{i}", f"{ours}.{2 * i}") for i in range(depth)]
+    return {name: place for layer in layers for name, place in layer.items()}
+
+
+def _lstm(theirs: str, ours: str, layers: int, bidirectional: bool = False) -> dict[str, Place]:
+    names = [
+        f"{kind}_{gate}_l{layer}{direction}"
+        for layer in range(layers)
+        for direction in (("", "_reverse") if bidirectional else ("",))
+        for kind in ("weight", "bias")
+        for gate in ("ih", "hh")
+    ]
+    return {f"{theirs}.{name}": Place(f"{ours}.{name}") for name in names}
+
+
+def _gaussian(mean: str, log_variance: str, ours: str) -> dict[str, Place]:
+    return _affine(mean, f"{ours}.affine", 0) | _affine(log_variance, f"{ours}.affine", 1)
+
+
+def _vae_settings(ini: Ini) -> dict[str, object]:
+    widths = ini.widths("dense_x_z")
+    return {"guide.x_z": widths, "model.z_x": widths[::-1]}
+
+
+def _vae_places(settings: Settings) -> dict[str, Place]:
+    return {
+        **_mlp("mlp_x_z", "guide.x_z", len(settings.guide.x_z)),
+        **_gaussian("inf_mean", "inf_logvar", "guide.head"),
+        **_mlp("mlp_z_x", "model.z_x", len(settings.model.z_x)),
+        **_affine("gen_logvar", "model.likelihood.affine"),
+    }
+
+
+def _dkf_settings(ini: Ini) -> dict[str, object]:
+    return {
+        "guide.x_g": ini.widths("dense_x_gx"),
+        "guide.g_dim": ini.integer("Network", "dim_RNN_gx"),
+        "guide.g_layers": ini.integer("Network", "num_RNN_gx", 1),
+        "guide.bidirectional": ini.flag("Network", "bidir_gx", False),
+        "guide.z_g": ini.widths("dense_ztm1_g"),
+        "guide.g_z": ini.widths("dense_g_z"),
+        "model.z_x": ini.widths("dense_z_x"),
+    }
+
+
+def _dkf_places(settings: Settings) -> dict[str, Place]:
+    guide, model = settings.guide, settings.model
+    return {
+        **_mlp("mlp_x_gx", "guide.x_g", len(guide.x_g)),
+        **_lstm("rnn_gx", "guide.g.net", guide.g_layers, guide.bidirectional),
+        **_mlp("mlp_ztm1_g", "guide.z_g", len(guide.z_g)),
+        **_affine("mlp_ztm1_g.linear_last", f"guide.z_g.{2 * len(guide.z_g)}"),
+        **_mlp("mlp_g_z", "guide.g_z", len(guide.g_z)),
+        **_gaussian("inf_mean", "inf_logvar", "guide.head"),
+        **_affine("mlp_gate.linear1", "model.transition.gate.0"),
+        **_affine("mlp_gate.linear2", "model.transition.gate.2"),
+        **_affine("mlp_z_prop.linear1", "model.transition.proposal.0"),
+        **_affine("mlp_z_prop.linear2", "model.transition.proposal.2"),
+        **_affine("prior_mean", "model.transition.linear"),
+        **_affine("prior_logvar.1", "model.transition.variance"),
+        **_mlp("mlp_z_x", "model.z_x", len(model.z_x)),
+        **_affine("gen_logvar", "model.likelihood.affine"),
+    }
+
+
+FAMILIES = {"vae": Family(_vae_settings, _vae_places), "dkf": Family(_dkf_settings, _dkf_places)}
