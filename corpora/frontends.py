@@ -103,8 +103,8 @@ class Stft:
 
     With the sine window :math:`w_k = \sin(\pi (k + 1/2) / n)`, the signal padded by reflection with n/2
     samples at both ends and no scaling, frame t starts at sample t * hop and ``T = 1 + num_samples // hop``.
-    The features are :math:`|X|^2`, cast to float32 only at the end: in quiet frames a float32 transform has no
-    correct digits left.
+    The features are :math:`|X|^2`, cast to float32 only at the end: in quiet frames a float32 transform has
+    no correct digits left.
 
     Args:
         rate: Sampling rate in Hz.

@@ -76,9 +76,9 @@ PHONES: dict[str, Phone] = {
     "r": _sonorant("approximant", 340, 1150, 1550, -4),
     "w": _sonorant("approximant", 310, 680, 2200, -5),
     "y": _sonorant("approximant", 280, 2200, 2950, -5),
-    "s": Phone("fricative", ALVEOLAR, (0.08, 0.13), noise=-13, noise_hz=5600, noise_width=1800),
-    "z": Phone("fricative", ALVEOLAR, (0.06, 0.1), voicing=-15, noise=-18, noise_hz=5600, noise_width=1800),
-    "sh": Phone("fricative", PALATAL, (0.08, 0.13), noise=-11, noise_hz=3000, noise_width=1100),
+    "s": Phone("fricative", ALVEOLAR, (0.08, 0.13), noise=-16, noise_hz=5600, noise_width=1800),
+    "z": Phone("fricative", ALVEOLAR, (0.06, 0.1), voicing=-15, noise=-21, noise_hz=5600, noise_width=1800),
+    "sh": Phone("fricative", PALATAL, (0.08, 0.13), noise=-14, noise_hz=3000, noise_width=1100),
     "f": Phone("fricative", LABIAL, (0.07, 0.11), noise=-27, noise_hz=5500, noise_width=6000),
     "v": Phone("fricative", LABIAL, (0.05, 0.08), voicing=-12, noise=-33, noise_hz=5500, noise_width=6000),
     "th": Phone("fricative", DENTAL, (0.07, 0.11), noise=-29, noise_hz=6500, noise_width=5000),
@@ -97,6 +97,9 @@ KINDS: dict[str, list[str]] = {
     kind: [name for name, phone in PHONES.items() if phone.kind == kind]
     for kind in ("vowel", "nasal", "approximant", "fricative", "plosive", "pause")
 }
+
+ONSETS = [["m", "n"], KINDS["approximant"], KINDS["fricative"], KINDS["plosive"], KINDS["plosive"]]
+CODAS = [KINDS["nasal"], KINDS["nasal"], ["l", "r"], ["s", "z", "sh", "f", "v", "th"], KINDS["plosive"]]
 
 
 class Spoken(NamedTuple):
@@ -138,10 +141,10 @@ def random_sentence(generator: torch.Generator, shortest: float = 3.0, longest: 
             say(one_of(KINDS["plosive"]))
             say(one_of(["l", "r", "w"]))
         elif onset < 0.85:
-            say(one_of(KINDS[("nasal", "approximant", "fricative", "plosive", "plosive")[int(chance() * 5)]]))
+            say(one_of(ONSETS[int(chance() * len(ONSETS))]))
         say(one_of(KINDS["vowel"]), stress)
         if chance() < 0.4:
-            say(one_of(KINDS[("nasal", "nasal", "approximant", "fricative", "plosive")[int(chance() * 5)]]))
+            say(one_of(CODAS[int(chance() * len(CODAS))]))
 
     wanted = (shortest + (longest - shortest) * chance()) / FRAME_S
     say("pau")

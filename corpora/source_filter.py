@@ -24,10 +24,11 @@ Array = NDArray[np.float64]
 #: Length of the vocal tract that the formants of `corpora.phones.PHONES` belong to.
 REFERENCE_CM = 17.0
 
-FORMANT_SMOOTHING_S, VOICE_SMOOTHING_S, NOISE_SMOOTHING_S = 0.08, 0.03, 0.015
+FORMANT_SMOOTHING_S, VOICE_SMOOTHING_S, NOISE_SMOOTHING_S = 0.11, 0.045, 0.025
 BURST_S, ASPIRATION_S = 0.012, 0.035
 NASAL_POLE_HZ, NASAL_ZERO_HZ = 270.0, 900.0
-ROOM_NOISE = 10 ** (-58 / 20)
+ROOM_NOISE_DB, ECHO_DB, ECHO_S = -56.0, -17.0, 0.3
+OVERSAMPLING = 4
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,6 @@ def speak(speaker: Speaker, sentence: Sequence[Spoken], rate: int, generator: to
     Returns:
         Samples with a largest absolute value of 0.5; phones lie where the steps of the sentence put them.
     """
-    from scipy.signal import lfilter, sosfilt
-
     step = step_samples(rate)
     plan = _Plan(sentence)
     count = plan.steps * step
@@ -75,37 +74,24 @@ def speak(speaker: Speaker, sentence: Sequence[Spoken], rate: int, generator: to
         return np.interp(at_sample, np.arange(plan.steps), track)
 
     f0 = per_sample(_pitch_track(speaker, plan, generator))
-    phase = np.cumsum(f0) / rate
-    opened, pulses = _glottis(phase, f0, rate, speaker.breathiness)
-    tilt = np.exp(-2 * np.pi * (4500.0 - 3000.0 * speaker.breathiness) / rate)
-    voice = lfilter([1 - tilt], [1, -tilt], pulses) * per_sample(plan.voicing)
+    opened, pulses = _glottis(f0, rate, speaker.breathiness)
+    voice = pulses * per_sample(plan.voicing)
     breath_level = plan.aspiration + plan.voicing * 10 ** ((-44 + 18 * speaker.breathiness) / 20)
     breath = _noise(count, generator) * per_sample(breath_level) * (0.4 + 0.6 * opened)
-    tract = _tract_sections(speaker, plan, sentence, rate, generator)
-    mouth = _mouth_sections(speaker, plan, rate)
     hiss = (
         _noise(count, generator)
         * per_sample(plan.noise)
         * np.where(per_sample(plan.voicing) > 0.01, opened, 1)
     )
 
-    out = np.zeros(count)
-    tract_state, mouth_state = np.zeros((tract.shape[1], 2)), np.zeros((mouth.shape[1], 2))
-    for index in range(plan.steps):
-        span = slice(index * step, (index + 1) * step)
-        out[span], tract_state = sosfilt(tract[index], voice[span] + breath[span], zi=tract_state)
-        if plan.noise[index] > 1e-5:
-            noise, mouth_state = sosfilt(mouth[index], hiss[span], zi=mouth_state)
-            out[span] += noise
-        else:
-            mouth_state = np.zeros_like(mouth_state)
-    out *= 0.5 / max(np.abs(out).max(), 1e-12)
-    room = lfilter([0.3], [1, -0.9], _noise(count, generator)) * 0.5 + 0.3 * _noise(count, generator)
-    return np.asarray(out + ROOM_NOISE * 0.5 * room)
+    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(_transform_length(rate)))
+    tract = _tract(speaker, plan, formant_tracks(sentence, generator), rate, turn)
+    speech = _filtered(voice + breath, tract, step) + _filtered(hiss, _mouth(speaker, plan, rate, turn), step)
+    return _record(speech, rate, generator)
 
 
 class _Plan:
-    """The sentence as tracks over its steps: levels of the three sources, shape of the mouth's noise, nasality."""
+    """The sentence as tracks over its steps: levels of the sources, shape of the mouth's noise, nasality."""
 
     def __init__(self, sentence: Sequence[Spoken]) -> None:
         self.steps = sum(phone.steps for phone in sentence)
@@ -125,6 +111,13 @@ class _Plan:
         self.aspiration = _smooth(self.aspiration, NOISE_SMOOTHING_S)
         self.nasal = _smooth(self.nasal, VOICE_SMOOTHING_S)
         self.stress = _smooth(self.stress, 0.2)
+        for start, end in self.phrases():
+            self.voicing[start:end] *= _gain_track(np.linspace(1.0, -5.0, end - start))
+
+    def phrases(self) -> list[tuple[int, int]]:
+        """First and last (exclusive) step of each stretch between pauses."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0.0], self.phrase, [0.0]]))).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
     def _place(self, spoken: Spoken, span: slice) -> None:
         phone = PHONES[spoken.name]
@@ -132,7 +125,7 @@ class _Plan:
         self.stress[span] = spoken.stress
         self.phrase[span] = phone.kind != "pause"
         self.nasal[span] = phone.kind == "nasal"
-        self.voicing[span] = _gain(phone.voicing) * 10 ** (3 * spoken.stress / 20)
+        self.voicing[span] = _gain(phone.voicing) * _gain(9.0 * spoken.stress - 6.0)
         if phone.kind != "plosive":
             self.noise[span] = _gain(phone.noise)
             self.aspiration[span] = _gain(phone.aspiration)
@@ -147,6 +140,10 @@ class _Plan:
 
 def _gain(level: float | None) -> float:
     return 0.0 if level is None else float(10 ** (level / 20))
+
+
+def _gain_track(levels: Array) -> Array:
+    return np.asarray(10 ** (levels / 20))
 
 
 def _smooth(track: Array, seconds: float) -> Array:
@@ -165,8 +162,8 @@ def _noise(count: int, generator: torch.Generator) -> Array:
 def formant_tracks(sentence: Sequence[Spoken], generator: torch.Generator | None = None) -> Array:
     """F1, F2, F3 in Hz over the steps of a sentence, for a vocal tract of `REFERENCE_CM`: (steps, 3).
 
-    Each phone pulls towards its targets; smoothing makes the transitions, and short vowels miss their targets.
-    With a generator every phone varies a little from one time to the next.
+    Each phone pulls towards its targets; smoothing makes the transitions, and short vowels miss their
+    targets. With a generator every phone varies a little from one time to the next.
     """
     tracks = np.full((sum(phone.steps for phone in sentence), 3), np.nan)
     start = 0
@@ -189,8 +186,7 @@ def formant_tracks(sentence: Sequence[Spoken], generator: torch.Generator | None
 def _pitch_track(speaker: Speaker, plan: _Plan, generator: torch.Generator) -> Array:
     """Fundamental frequency over the steps: it falls through each phrase, rises with stress, and wavers."""
     semitones = 3.0 * plan.stress
-    edges = np.flatnonzero(np.diff(np.concatenate([[0.0], plan.phrase, [0.0]])))
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
+    for start, end in plan.phrases():
         semitones[start:end] += np.linspace(2.0, -2.0, end - start)
     semitones = _smooth(semitones, 0.06)
     semitones += 3.0 * _smooth(_noise(plan.steps, generator), 0.3)
@@ -198,58 +194,111 @@ def _pitch_track(speaker: Speaker, plan: _Plan, generator: torch.Generator) -> A
     return np.asarray(speaker.pitch_hz * 2 ** (semitones / 12))
 
 
-def _glottis(phase: Array, f0: Array, rate: int, breathiness: float) -> tuple[Array, Array]:
+def _glottis(f0: Array, rate: int, breathiness: float) -> tuple[Array, Array]:
     """How far the glottis is open (0 to 1) and the derivative of the flow, by sample.
 
-    The derivative is taken as a difference of the flow, which averages it over a sample and so damps what would
-    alias.
+    The glottis shuts at once, which has no end in frequency: pulses are made at a higher rate, or they would
+    alias. How fast the spectrum falls is the speaker's.
     """
+    from scipy.signal import lfilter, resample_poly
+
+    finer = np.interp(np.arange(len(f0) * OVERSAMPLING) / OVERSAMPLING, np.arange(len(f0)), f0)
     quotient = 0.55 + 0.25 * breathiness
-    cycle = np.minimum((phase % 1.0) / quotient, 1.0)
+    cycle = np.minimum((np.cumsum(finer) / (OVERSAMPLING * rate) % 1.0) / quotient, 1.0)
     flow = 6.75 * cycle**2 * (1 - cycle)
-    return flow, np.diff(flow, prepend=0.0) * rate / f0 / 6.75
+    pulses = np.diff(flow, prepend=0.0) * rate * OVERSAMPLING / finer / 6.75
+    tilt = np.exp(-2 * np.pi * (4200.0 - 2800.0 * breathiness) / (OVERSAMPLING * rate))
+    pulses = lfilter([1 - tilt], [1, -tilt], pulses)
+    return flow[::OVERSAMPLING], np.asarray(resample_poly(pulses, 1, OVERSAMPLING))
 
 
-def _resonators(hertz: Array, width: Array, rate: int) -> Array:
-    """Two-pole sections of unit gain at 0 Hz: (..., 6)."""
+def _record(speech: Array, rate: int, generator: torch.Generator) -> Array:
+    """Speech as a microphone in a quiet room hears it: a faint echo and a little noise; peak 0.5."""
+    from scipy.signal import fftconvolve, lfilter
+
+    length = round(2 * ECHO_S * rate)
+    echo = _noise(length, generator) * 10 ** (-3 * np.arange(length) / (ECHO_S * rate))
+    echo *= _gain(ECHO_DB) / np.sqrt((echo**2).sum())
+    echo[0] = 1.0
+    heard = fftconvolve(speech, echo)[: len(speech)]
+    heard *= 0.5 / max(np.abs(heard).max(), 1e-12)
+    level = ROOM_NOISE_DB + 4.0 * float(_noise(1, generator)[0])
+    white = _noise(len(speech), generator)
+    return np.asarray(heard + 0.5 * _gain(level) * (0.5 * lfilter([0.2], [1, -0.97], white) + 0.3 * white))
+
+
+def _transform_length(rate: int) -> int:
+    """Long enough for two steps of sound and for the resonators to die away."""
+    return int(2 ** np.ceil(np.log2(0.06 * rate)))
+
+
+def _filtered(source: Array, responses: NDArray[np.complex128], step: int) -> Array:
+    """Pass a source through a filter that changes from step to step: responses (steps, bins).
+
+    Each stretch of the source, faded into its neighbours, goes through its own filter. Recursive filters
+    whose coefficients jump would click.
+    """
+    length = 2 * (responses.shape[1] - 1)
+    window = 0.5 - 0.5 * np.cos(np.pi * (np.arange(2 * step) + 0.5) / step)
+    padded = np.pad(source, (step // 2, 2 * step))
+    stretches = np.lib.stride_tricks.sliding_window_view(padded, 2 * step)[::step][: len(responses)] * window
+    sounding = np.fft.irfft(np.fft.rfft(stretches, length) * responses, length)
+    out = np.zeros((len(responses) - 1) * step + length)
+    for index, stretch in enumerate(sounding):
+        out[index * step : index * step + length] += stretch
+    return out[step // 2 : step // 2 + len(source)]
+
+
+def _resonance(hertz: Array, width: Array, rate: int, turn: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Response of a two-pole resonator of unit gain at 0 Hz: hertz (steps,) or (), result (steps, bins)."""
     radius = np.exp(-np.pi * width / rate)
     a1, a2 = -2 * radius * np.cos(2 * np.pi * hertz / rate), radius**2
-    zero, one = np.zeros_like(a1), np.ones_like(a1)
-    return np.stack([1 + a1 + a2, zero, zero, one, a1, a2], axis=-1)
+    response: NDArray[np.complex128] = (1 + a1 + a2)[..., None] / (
+        1 + a1[..., None] * turn + a2[..., None] * turn**2
+    )
+    return response
 
 
-def _tract_sections(
-    speaker: Speaker, plan: _Plan, sentence: Sequence[Spoken], rate: int, generator: torch.Generator
-) -> Array:
-    """The cascade for each step: (steps, sections, 6)."""
+def _tract(
+    speaker: Speaker, plan: _Plan, tracks: Array, rate: int, turn: NDArray[np.complex128]
+) -> NDArray[np.complex128]:
+    """Response of throat, mouth and nose at each step: (steps, bins)."""
     scale = REFERENCE_CM / speaker.tract_length
-    tube = 250.0 * np.arange(7, 40, 2) * 2.0 * scale
-    upper = tube[tube < 0.47 * rate]
-    tracks = formant_tracks(sentence, generator) * scale
-    hertz = np.concatenate([tracks, np.tile(upper, (plan.steps, 1))], axis=1)
-    hertz = np.minimum(hertz, 0.47 * rate)
-    width = 50.0 + 0.04 * hertz + 1.2e-5 * hertz**2
-    # An open glottis damps the first formant, a nasal all of them.
-    width[:, 0] += 60.0 * speaker.breathiness + 300.0 * np.minimum(1.0, 6.0 * plan.aspiration)
-    width *= 1.0 + 0.6 * plan.nasal[:, None]
-    sections = _resonators(hertz, width, rate)
-    pole = np.full(plan.steps, NASAL_POLE_HZ * scale)
-    zero = pole + (NASAL_ZERO_HZ - NASAL_POLE_HZ) * scale * plan.nasal
-    poles, zeros = (_resonators(each, np.full(plan.steps, 90.0), rate) for each in (pole, zero))
-    pair = np.concatenate([zeros[:, 3:] * (poles[:, :1] / zeros[:, :1]), poles[:, 3:]], axis=1)
-    return np.concatenate([pair[:, None], sections], axis=1)
+    # From the fourth formant on, those of a tube shut at one end: they do not move.
+    tube = 1000.0 * np.arange(3.5, 20) * scale
+    response = np.ones_like(turn)
+    for hertz in tube[tube < 0.47 * rate]:
+        response = response * _resonance(hertz, _damping(hertz), rate, turn)
+    whole: NDArray[np.complex128] = np.tile(response, (plan.steps, 1))
+    for number in range(3):
+        hertz = np.minimum(tracks[:, number] * scale, 0.47 * rate)
+        # A nasal damps all formants, an open glottis the first.
+        width = _damping(hertz) * (1.0 + 0.6 * plan.nasal)
+        if number == 0:
+            width += 60.0 * speaker.breathiness + 300.0 * np.minimum(1.0, 6.0 * plan.aspiration)
+        whole *= _resonance(hertz, width, rate, turn)
+    nasal = np.flatnonzero(plan.nasal > 1e-3)
+    pole = np.full(len(nasal), NASAL_POLE_HZ * scale)
+    zero = pole + (NASAL_ZERO_HZ - NASAL_POLE_HZ) * scale * plan.nasal[nasal]
+    wide = np.full(len(nasal), 90.0)
+    whole[nasal] *= _resonance(pole, wide, rate, turn) / _resonance(zero, wide, rate, turn)
+    return whole
 
 
-def _mouth_sections(speaker: Speaker, plan: _Plan, rate: int) -> Array:
-    """The filter of noise made in the mouth for each step, scaled to unit power: (steps, 2, 6)."""
-    # The cavity in front of the tongue varies less between speakers than the whole tract.
+def _damping(hertz: Array) -> Array:
+    """Bandwidth of a formant in Hz."""
+    return np.asarray(45.0 + 0.02 * hertz + 1.2e-5 * hertz**2)
+
+
+def _mouth(speaker: Speaker, plan: _Plan, rate: int, turn: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Response of the cavity in front of the tongue at each step, scaled to unit power: (steps, bins)."""
+    # It varies less between speakers than the whole tract.
     hertz = np.minimum(plan.noise_hz * (REFERENCE_CM / speaker.tract_length) ** 0.5, 0.45 * rate)
-    sections = np.stack([_resonators(hertz, plan.noise_width, rate)] * 2, axis=1)
-    sections[:, 0, :3] = [1.0, -1.0, 0.0]
-    sections[:, 1] = [1.0, -0.95, 0.0, 1.0, 0.0, 0.0]
-    turn = np.exp(-2j * np.pi * (np.arange(64) + 0.5) / 128)
-    powers = np.stack([turn**0, turn, turn**2])
-    response = (sections[:, :, :3] @ powers) / (sections[:, :, 3:] @ powers)
-    gain = np.sqrt((np.abs(response.prod(axis=1)) ** 2).mean(axis=-1))
-    sections[:, 0, :3] /= gain[:, None]
-    return sections
+    response = np.zeros((plan.steps, len(turn)), dtype=np.complex128)
+    loud = np.flatnonzero(plan.noise > 1e-5)
+    if len(loud):
+        shaped = (
+            _resonance(hertz[loud], plan.noise_width[loud], rate, turn) * (1 - turn) * (1 - 0.5 * turn**2)
+        )
+        response[loud] = shaped / np.sqrt((np.abs(shaped) ** 2).mean(axis=1, keepdims=True))
+    return response
