@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"No checkpoint at {path}.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols of what is no checkpoint
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "Weights only" in str(error):
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise UserError(
-                f"{path} is refused: it holds not only tensors and plain values, so loading could run code.\n"
+                f"{path} is refused: it holds more than tensors and plain values; it could run code.\n"
                 "Checkpoints of this library never do; convert one you trust to a plain state_dict first."
             ) from error
         raise _broken(path) from error
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError) as error:
         raise _broken(path) from error
     if not isinstance(state, dict) or "format" not in state or any(key not in state for key in KEYS):
         raise UserError(

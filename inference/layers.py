@@ -74,7 +74,7 @@ def apply_layer(tree: DictConfig, layer: Layer, source: str) -> None:
 def _refuse_unknown(tree: DictConfig, key: str, prefix: str) -> None:
     known = list(read_layer(tree))
     parent = key.rpartition(".")[0]
-    if key in known or (parent and OmegaConf.get_type(tree, parent) is dict):
+    if key in known or _is_open(tree, parent):
         return
     inside = [name for name in known if name.startswith(f"{key}.")]
     if inside:
@@ -83,6 +83,12 @@ def _refuse_unknown(tree: DictConfig, key: str, prefix: str) -> None:
     hint = f" Did you mean '{namesakes[0]}'?" if namesakes else nearest(key, known)
     hint = hint or " --print-config (with --model) lists all settings."
     raise UserError(f"{prefix}unknown setting '{key}'.{hint}")
+
+
+def _is_open(tree: DictConfig, key: str) -> bool:
+    """Whether a field is a mapping of the user's own keys."""
+    node = OmegaConf.select(tree, key, throw_on_missing=False) if key else None
+    return isinstance(node, DictConfig) and OmegaConf.get_type(node) is dict
 
 
 def _expected(tree: DictConfig, key: str) -> str:

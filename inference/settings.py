@@ -159,6 +159,13 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
         )
     if not path.is_file():
         raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
+    trained, given = _read_config(path), parse_overrides(overrides)
+    for key in ("model.name", "guide.name"):
+        if key in given and given[key] != trained.get(key):
+            raise UserError(
+                f"{key}={given[key]} contradicts the run {run}, which is of {key}={trained.get(key)}.\n"
+                "Leave it away, or train another run."
+            )
     settings = resolve(config_path=path, overrides=overrides)
     settings.run = str(run)
     return settings

@@ -1,0 +1,126 @@
+"""Checkpoints: whole or not there, read without running code, refused with the reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+
+from inference.checkpoints import check_names, load_checkpoint, load_weights, save_checkpoint, snapshot
+from inference.errors import UserError
+
+STATE = {
+    "model_name": "vae",
+    "guide_name": "own",
+    "model": {"w": torch.arange(5000.0)},
+    "guide": {},
+    "step": 3,
+    "epoch": 1,
+    "batch": 2,
+}
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    state = load_checkpoint(path)
+    assert state["step"] == 3 and torch.equal(state["model"]["w"], torch.arange(5000.0))
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def _refuse_fsync(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("way", ["fsync", "size limit"])
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    old = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if way == "fsync":
+        monkeypatch.setattr(os, "fsync", _refuse_fsync)
+    else:  # a limit of the system itself, so that the write stops half way
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="Cannot write .*last.pt: (No space left|File too large)"):
+            save_checkpoint(path, {**STATE, "step": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_cut_checkpoint_is_refused_at_every_length(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    whole = path.read_bytes()
+    for size in (0, 1, 10, 500, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=rf"cut short, damaged or something else \({size} bytes\)"):
+            load_checkpoint(path)
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with pytest.raises(UserError, match="No checkpoint at"):
+        load_checkpoint(path)
+    path.write_text("model: dkf\n")
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        load_checkpoint(path)
+    torch.save({"enc.weight": torch.zeros(2)}, path)
+    with pytest.raises(UserError, match="no checkpoint of this library.*\n.*models.published"):
+        load_checkpoint(path)
+    torch.save({**STATE, "format": 99}, path)
+    with pytest.raises(UserError, match="format 99; this version reads format 1"):
+        load_checkpoint(path)
+
+
+class _Harmful:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.system, ("touch harmed",))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_checkpoint_that_carries_code_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "last.pt"
+    if plain:
+        path.write_bytes(pickle.dumps(_Harmful()))
+    else:
+        torch.save({**STATE, "format": 1, "extra": _Harmful()}, path)
+    with pytest.raises(UserError, match="is refused: it holds .* run code|cannot be read"):
+        load_checkpoint(path)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="checkpoint of model 'vae', but the settings say model 'dkf'"):
+        check_names(STATE, "dkf", "own", tmp_path / "last.pt")
+    with pytest.raises(UserError, match="checkpoint of guide 'own', but the settings say guide 'all-markov'"):
+        check_names(STATE, "vae", "all-markov", tmp_path / "last.pt")
+
+
+def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with pytest.raises(UserError, match=r"weight is \(3, 2\) in the checkpoint, \(4, 2\) in the model"):
+        load_weights(torch.nn.Linear(2, 4), torch.nn.Linear(2, 3).state_dict(), "model", path)
+    with pytest.raises(UserError, match="bias is missing in the checkpoint"):
+        load_weights(torch.nn.Linear(2, 4), {"weight": torch.zeros(4, 2)}, "model", path)
+    with pytest.raises(UserError, match="bias is not in the model"):
+        load_weights(torch.nn.Linear(2, 4, bias=False), torch.nn.Linear(2, 4).state_dict(), "model", path)
+
+
+def test_a_snapshot_does_not_follow_later_steps() -> None:
+    net = torch.nn.Linear(2, 2)
+    copy = snapshot(net)
+    with torch.no_grad():
+        net.weight.add_(1.0)
+    assert torch.equal(copy["weight"] + 1.0, net.weight)
