@@ -1,0 +1,65 @@
+"""Densities integrate to one, samples follow them, and Itakura-Saito is minus the log-density up to terms in x."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.errors import UserError
+from models.likelihoods import PowerSpectrum, PowerSpectrumHead, head, itakura_saito
+
+
+def test_power_spectrum_is_a_density() -> None:
+    log_variance = torch.tensor([-3.0, 0.0, 2.0], dtype=torch.float64)
+    grid = torch.linspace(0.0, 60.0, 200_001, dtype=torch.float64)[:, None] * log_variance.exp()
+    mass = torch.trapezoid(PowerSpectrum(log_variance).log_prob(grid).exp(), grid, dim=0)
+    torch.testing.assert_close(mass, torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_power_spectrum_is_the_power_of_a_complex_gaussian() -> None:
+    """Change of variables: the density of |s|^2 from that of s, uniform in phase."""
+    v, x = torch.tensor(3.0, dtype=torch.float64), torch.tensor([0.1, 1.0, 9.0], dtype=torch.float64)
+    log_density_of_s = -torch.log(torch.pi * v) - x / v
+    log_area_per_power = torch.log(torch.tensor(torch.pi, dtype=torch.float64))
+    torch.testing.assert_close(PowerSpectrum(v.log()).log_prob(x), log_density_of_s + log_area_per_power)
+
+
+def test_samples_have_the_mean_and_variance_of_the_density() -> None:
+    p = PowerSpectrum(torch.tensor([-1.0, 1.5], dtype=torch.float64))
+    x = p.rsample(torch.Size([200_000]))
+    # five standard errors: fails by chance once in a million runs, and the seed is fixed
+    error = 5.0 * (p.variance / len(x)).sqrt()
+    assert bool(((x.mean(0) - p.mean).abs() < error).all())
+    assert bool(((x.var(0) / p.variance - 1.0).abs() < 5.0 * (8.0 / len(x)) ** 0.5).all())
+
+
+def test_minus_log_density_is_itakura_saito() -> None:
+    x, v = torch.rand(2, 100, dtype=torch.float64).unbind()
+    torch.testing.assert_close(-PowerSpectrum(v.log()).log_prob(x), itakura_saito(x, v) + x.log() + 1.0)
+    assert bool((itakura_saito(x, v) >= 0).all()) and float(itakura_saito(x, x).abs().max()) < 1e-15
+
+
+def test_digital_silence_has_a_finite_density_under_a_floor() -> None:
+    layer = PowerSpectrumHead(1, 1, variance_floor=1e-10)
+    torch.nn.init.zeros_(layer.affine.weight)
+    torch.nn.init.constant_(layer.affine.bias, -1000.0)
+    p = layer(torch.zeros(1, 1))
+    assert p.base_dist.mean.item() == pytest.approx(1e-10)
+    assert p.log_prob(torch.zeros(1, 1)).item() == pytest.approx(23.02585, rel=1e-6)
+    gradient = torch.autograd.grad(p.log_prob(torch.zeros(1, 1)).sum(), layer.affine.bias)[0]
+    assert bool(torch.isfinite(gradient).all())
+
+
+def test_a_floor_is_added_to_the_variance() -> None:
+    torch.manual_seed(0)
+    h = torch.randn(5, 4, dtype=torch.float64)
+    bare, floored = PowerSpectrumHead(4, 3).double(), PowerSpectrumHead(4, 3, 0.25).double()
+    floored.load_state_dict(bare.state_dict())
+    torch.testing.assert_close(floored(h).base_dist.mean, bare(h).base_dist.mean + 0.25)
+
+
+def test_negative_power_and_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="support"):
+        PowerSpectrum(torch.zeros(1), validate_args=True).log_prob(torch.tensor([-1.0]))
+    with pytest.raises(UserError, match="Did you mean 'power_spectrum'"):
+        head("power_spectra", 3, 3, 0.0)

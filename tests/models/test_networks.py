@@ -1,0 +1,95 @@
+"""The shared networks against PyTorch's own, by hand and within each length."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.inputs import LOG_FLOOR, InputTransform
+from models.networks import LSTM, MLP, Context, GaussianHead, concatenate, reverse
+from inference.errors import UserError
+
+LENGTHS = torch.tensor([5, 2, 3])
+
+
+def test_mlp_has_an_activation_after_every_layer_and_none_is_the_identity() -> None:
+    mlp = MLP(3, [4, 2])
+    x = torch.randn(6, 3)
+    first, second = mlp.affine
+    torch.testing.assert_close(mlp(x), torch.tanh(second(torch.tanh(first(x)))))
+    assert MLP(3, []).out_dim == 3 and torch.equal(MLP(3, [])(x), x)
+
+
+def test_gaussian_head_is_two_affine_maps() -> None:
+    head = GaussianHead(4, 3)
+    h = torch.randn(2, 5, 4)
+    weight, bias = head.affine.weight, head.affine.bias
+    q = head(h)
+    torch.testing.assert_close(q.mean, h @ weight[:3].T + bias[:3])
+    torch.testing.assert_close(q.variance.log(), h @ weight[3:].T + bias[3:])
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_lstm_in_pieces_with_particles_is_the_lstm(layers: int) -> None:
+    net = LSTM(3, 4, layers)
+    u = torch.randn(2, 5, 3, 3)  # particles, frames, sequences
+    whole, last = net(u)
+    expected = nn.LSTM(3, 4, layers)
+    expected.load_state_dict(net.net.state_dict())
+    torch.testing.assert_close(whole[1], expected(u[1])[0])
+    state, outs = None, []
+    for t in range(5):
+        out, state = net(u[:, t : t + 1], state)
+        outs.append(out)
+    torch.testing.assert_close(torch.cat(outs, dim=1), whole)
+    assert state is not None
+    for a, b in zip(state, last, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("sees", ["past", "future", "all"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_context_runs_within_each_length(sees: str, layers: int) -> None:
+    net = Context(3, 4, layers, sees)
+    u = torch.randn(5, 3, 3)
+    out = net(u, LENGTHS)
+    assert out.shape == (5, 3, net.out_dim)
+    for n, length in enumerate(LENGTHS.tolist()):
+        alone = u[:length, n : n + 1]
+        expected = net.net(alone.flip(0))[0].flip(0) if sees == "future" else net.net(alone)[0]
+        torch.testing.assert_close(out[:length, n], expected[:, 0])
+
+
+def test_reverse_undoes_itself_and_leaves_padding() -> None:
+    u = torch.randn(5, 3, 2)
+    once = reverse(u, LENGTHS)
+    torch.testing.assert_close(once[:2, 1], u[:2, 1].flip(0))
+    assert torch.equal(once[2:, 1], u[2:, 1]) and torch.equal(reverse(once, LENGTHS), u)
+
+
+def test_concatenate_broadcasts_missing_particles_and_frames() -> None:
+    v, z = torch.randn(3, 2), torch.randn(4, 5, 3, 1)
+    joined = concatenate(v, z)
+    assert joined.shape == (4, 5, 3, 3) and torch.equal(joined[2, 1, :, :2], v)
+
+
+def test_log_input_is_standardised_on_the_training_frames() -> None:
+    transform = InputTransform("log", 4).double()
+    sequences = [torch.empty(t, 4, dtype=torch.float64).exponential_() * 10.0 ** torch.arange(4) for t in (30, 50)]
+    transform.fit(sequences)
+    frames = transform(torch.cat(sequences))
+    torch.testing.assert_close(frames.mean(0), torch.zeros(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(frames.std(0, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert bool(torch.isfinite(transform(torch.zeros(1, 4, dtype=torch.float64))).all()) and LOG_FLOOR > 0
+    state = transform.state_dict()
+    assert set(state) == {"mean", "scale"}
+
+
+def test_power_input_is_the_identity_and_other_inputs_are_refused() -> None:
+    x = torch.rand(3, 4)
+    transform = InputTransform("power", 4)
+    transform.fit([x])
+    assert torch.equal(transform(x), x) and transform.state_dict() == {}
+    with pytest.raises(UserError, match="unknown model.input 'logarithm'"):
+        InputTransform("logarithm", 4)
