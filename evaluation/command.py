@@ -65,12 +65,12 @@ def evaluation_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--mode",
         choices=["gt", "gen"],
-        help="the decoder sees the true past (gt) or its own output (gen); default: the run's evaluation.mode",
+        help="the decoder sees the true past (gt) or its own output (gen); default: evaluation.mode",
     )
     parser.add_argument(
         "--latents",
         choices=["mean", "sample"],
-        help="decode the mean of the posterior or a sample of it; default: the run's evaluation.latents",
+        help="decode the mean of the posterior or a sample of it; default: evaluation.latents",
     )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt"

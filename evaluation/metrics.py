@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,24 +42,27 @@ Signal = NDArray[np.float64]
 
 
 class Metric(NamedTuple):
-    """How a figure is printed: ``value * scale`` with so many `decimals` under the heading `label`."""
+    """How a figure is printed: ``value * scale`` with so many `decimals` under the heading `label`.
+
+    `better` is None where neither more nor less is: a KL near zero may be a posterior that says nothing.
+    """
 
     label: str
     decimals: int
-    higher_is_better: bool
+    better: Literal["higher", "lower"] | None
     scale: float = 1.0
 
 
 METRICS: dict[str, Metric] = {
-    "si_sdr": Metric("SI-SDR dB", 2, True),
-    "rmse_scaled": Metric("RMSE x1e-2", 2, False, 100.0),
-    "rmse_plain": Metric("RMSE plain x1e-2", 2, False, 100.0),
-    "pesq_wb": Metric("PESQ wide", 2, True),
-    "pesq_nb": Metric("PESQ narrow", 2, True),
-    "stoi": Metric("STOI", 3, True),
-    "estoi": Metric("ESTOI", 3, True),
-    "is_per_frame": Metric("IS/frame", 1, False),
-    "kl_per_frame": Metric("KL/frame", 2, False),
+    "si_sdr": Metric("SI-SDR dB", 2, "higher"),
+    "rmse_scaled": Metric("RMSE x1e-2", 2, "lower", 100.0),
+    "rmse_plain": Metric("RMSE plain x1e-2", 2, "lower", 100.0),
+    "pesq_wb": Metric("PESQ wide", 2, "higher"),
+    "pesq_nb": Metric("PESQ narrow", 2, "higher"),
+    "stoi": Metric("STOI", 3, "higher"),
+    "estoi": Metric("ESTOI", 3, "higher"),
+    "is_per_frame": Metric("IS/frame", 1, "lower"),
+    "kl_per_frame": Metric("KL/frame", 2, None),
 }
 
 

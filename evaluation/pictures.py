@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Panel", "dot_table", "save_picture", "spectrogram_db", "spectrogram_panels"]
 
 INK, FAINT, STRIPE, DOT, BEST = "#1b1f24", "#6a737d", "#f3f5f8", "#8aa4c8", "#c2410c"
-RANGE_DB = 70.0
+RANGE_DB = 80.0
 
 
 class Panel(NamedTuple):
@@ -47,7 +47,7 @@ def spectrogram_db(samples: NDArray[np.float64], rate: int) -> NDArray[np.float6
 
 
 def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "") -> Figure:
-    """Spectrograms in a grid, with one time axis, one frequency axis and one colour scale for all.
+    """Spectrograms in a grid: one frequency axis and one colour scale for all, a time axis for each row.
 
     Args:
         panels: the sounds, row by row; the loudest point of the first is 0 dB.
@@ -58,12 +58,12 @@ def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "")
 
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(0.9 + 4.3 * columns, 0.9 + 2.1 * rows), layout="constrained", dpi=150)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex="row", sharey=True, squeeze=False)
     pictures = [spectrogram_db(p.samples, p.rate) for p in panels]
     peak = float(pictures[0].max())
-    seconds = max(p.samples.size / p.rate for p in panels)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
+    seconds = [p.samples.size / p.rate for p in panels]
     for i, (axes, panel, decibels) in enumerate(zip(grid.flat, panels, pictures, strict=False)):
         image = axes.imshow(
             decibels.T - peak,
@@ -75,17 +75,17 @@ def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "")
             extent=(0.0, panel.samples.size / panel.rate, 0.0, panel.rate / 2000.0),
         )
         axes.set_title(panel.title, fontsize=9, loc="left", color=INK)
-        axes.set_xlim(0.0, seconds)
+        axes.set_xlim(0.0, max(seconds[i - i % columns : i - i % columns + columns]))
         axes.set_ylim(0.0, max(p.rate for p in panels) / 2000.0)
-        axes.set_facecolor("white")
+        axes.spines[:].set_visible(False)
         axes.tick_params(labelsize=8, colors=FAINT)
         if i % columns == 0:
             axes.set_ylabel("kHz", fontsize=8, color=FAINT)
         if i + columns >= len(panels):
             axes.set_xlabel("s", fontsize=8, color=FAINT)
-            axes.tick_params(labelbottom=True)
     bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=min(1.0, 1.6 / rows), pad=0.015, aspect=25)
-    bar.set_label("dB below the loudest point of the reference", fontsize=8, color=FAINT)
+    bar.set_label("dB, loudest point of the first panel = 0", fontsize=8, color=FAINT)
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=FAINT)
     if heading:
         figure.suptitle(heading, fontsize=10, color=INK, ha="left", x=0.01)
@@ -96,6 +96,7 @@ def dot_table(
     names: Sequence[str],
     details: Sequence[str],
     columns: Sequence[tuple[Metric, Sequence[Summary]]],
+    best: Sequence[int | None],
     heading: str,
     footnotes: Sequence[str] = (),
 ) -> Figure:
@@ -104,7 +105,8 @@ def dot_table(
     Args:
         names: one for each row.
         details: small print under each name.
-        columns: how a figure is printed, and its values, one for each row. The best of a column is bold.
+        columns: how a figure is printed, and its values, one for each row.
+        best: for each column the row that is printed bold, or None.
         heading: printed above all.
         footnotes: printed below.
     """
@@ -125,7 +127,7 @@ def dot_table(
     for j, (metric, values) in enumerate(columns):
         left = label + column * j
         axes = figure.add_axes((left / width, bottom / height, (column - 0.12) / width, row * rows / height))
-        _dot_column(axes, metric, values)
+        _dot_column(axes, metric, values, best[j])
     figure.text(0.15 / width, 1.0 - 0.2 / height, heading, fontsize=11, weight="bold", color=INK, va="top")
     figure.text(
         0.15 / width,
@@ -142,16 +144,15 @@ def dot_table(
     return figure
 
 
-def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary]) -> None:
+def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary], best: int | None) -> None:
     axes.set_facecolor("none")
     axes.set_title(
-        f"{metric.label}\n{'higher' if metric.higher_is_better else 'lower'} is better", fontsize=8, color=INK
+        f"{metric.label}\n{f'{metric.better} is better' if metric.better else ''}", fontsize=8, color=INK
     )
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():
         side.set_visible(False)
-    best = best_row(metric, values)
     spans = [(v.mean * metric.scale, (v.stderr or 0.0) * metric.scale) for v in values if v.mean is not None]
     low, high = min((m - e for m, e in spans), default=0.0), max((m + e for m, e in spans), default=1.0)
     margin = 0.12 * (high - low) or max(0.1 * abs(high), 1e-6)
@@ -159,8 +160,17 @@ def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary]) -> None:
     for i, value in enumerate(values):
         colour, weight = (BEST, "bold") if i == best else (DOT, "normal")
         text = value.text(metric.decimals, metric.scale)
-        axes.text(0.5, i - 0.17, text, transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8.5,
-                  color=INK if value.mean is not None else FAINT, weight=weight)  # fmt: skip
+        axes.text(
+            0.5,
+            i - 0.17,
+            text,
+            transform=axes.get_yaxis_transform(),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color=INK if value.mean is not None else FAINT,
+            weight=weight,
+        )
         axes.plot(
             [0.0, 1.0],
             [i + 0.2, i + 0.2],
@@ -170,17 +180,11 @@ def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary]) -> None:
             zorder=1,
         )
         if value.mean is not None:
-            error = (value.stderr or 0.0) * metric.scale
-            axes.errorbar(value.mean * metric.scale, i + 0.2, xerr=error, fmt="o", ms=5.5, color=colour, elinewidth=1.6,
-                          capsize=2.5, zorder=2)  # fmt: skip
-
-
-def best_row(metric: Metric, values: Sequence[Summary]) -> int | None:
-    """The row whose mean is best; None where there is nothing to choose."""
-    known = [(v.mean, i) for i, v in enumerate(values) if v.mean is not None]
-    if len(known) < 2:
-        return None
-    return (max if metric.higher_is_better else min)(known)[1]
+            place, error = value.mean * metric.scale, (value.stderr or 0.0) * metric.scale
+            axes.plot(
+                [place - error, place + error], [i + 0.2] * 2, color=colour, lw=2.2, solid_capstyle="butt"
+            )
+            axes.plot([place], [i + 0.2], "o", ms=6, color=colour, mec="white", mew=0.8)
 
 
 def save_picture(figure: Figure, path: Path) -> None:

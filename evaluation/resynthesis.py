@@ -115,6 +115,7 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
     no_speech = [str(row["file"]) for row in rows if row["file"] in without]
     return {
         "evaluation": "resynthesis",
+        "run": str(run.path),
         "corpus": corpus.name,
         "root": corpus.root or None,
         "split": request.split,
@@ -128,6 +129,7 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
         "model": settings.model.name,
         "guide": settings.guide.name,
         "parameters": _parameters(run),
+        "autoregressive": _autoregressive(run),
         "frontend": {
             "name": data.frontend,
             "bins": settings.model.bins,
@@ -152,8 +154,7 @@ def table(report: dict[str, Any]) -> str:
     for figure, values in report["metrics"].items():
         metric, found = METRICS[figure], Summary(**values)
         mean, _, stderr = found.text(metric.decimals, metric.scale).partition(" ±")
-        better = "higher" if metric.higher_is_better else "lower"
-        lines.append([metric.label, mean, stderr, str(found.n), better])
+        lines.append([metric.label, mean, stderr, str(found.n), metric.better or ""])
     where = " ".join(str(report[k]) for k in ("corpus", "root") if report[k])
     return (
         f"{report['model']} (guide {report['guide']}, {report['parameters']:,} parameters), "
@@ -233,6 +234,12 @@ def _pesq_notes(rate: int) -> list[str]:
 def _parameters(run: Run) -> int:
     """Trained numbers of model and guide together; what they share counts once."""
     return sum({id(p): p.numel() for part in (run.model, run.guide) for p in part.parameters()}.values())
+
+
+def _autoregressive(run: Run) -> bool:
+    """Whether any conditional of the model sees past data: then modes gt and gen differ."""
+    parents = run.model.parents(run.settings.model)
+    return any(name.startswith("x") for conditional in parents.values() for name in conditional)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,280 @@
+"""Runs side by side: ``python -m evaluation.compare RUN RUN ...``.
+
+One table, in the layout of the tables of the DVAE papers (rows are runs, columns are figures), one picture of
+it, and with ``--utterance`` the spectrograms of one utterance and of every run's resynthesis of it. Figures
+are those of each run's ``resynthesis.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluation.command import guarded, say
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from evaluation.reports import Summary
+
+__all__ = ["Entry", "differences", "entries", "main", "picture", "report_of", "table"]
+
+COLUMNS = ("rmse_scaled", "si_sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", "is_per_frame", "kl_per_frame")
+
+#: What must be the same for figures to be comparable, and what is said where it is not.
+CONDITIONS = {
+    "corpus": "corpora, so no figure can be compared",
+    "root": "roots: figures can be compared only if both hold the same files",
+    "split": "splits, so no figure can be compared",
+    "num_sequences": "numbers of utterances, so no figure can be compared",
+    "mode": "modes: in gt the decoder sees the true past, in gen its own output",
+    "latents": "latents: means resynthesise better than samples",
+    "frontend": "front ends: IS and KL per frame cannot be compared",
+}
+OF_FRAMES = ("is_per_frame", "kl_per_frame")
+
+
+class Entry(NamedTuple):
+    """A row of the comparison: the run's name, its folder and its `resynthesis.json`."""
+
+    name: str
+    run: Path
+    report: dict[str, Any]
+
+    def figure(self, name: str) -> Summary:
+        """A figure of the report; a report of an older version may lack it."""
+        from evaluation.reports import Summary
+
+        values = self.report["metrics"].get(name, {})
+        return Summary(values.get("mean"), values.get("stderr"), values.get("n", 0))
+
+    @property
+    def what(self) -> str:
+        """Model, guide and parameters."""
+        return (
+            f"{self.report['model']}, guide {self.report['guide']}, {self.report['parameters']:,} parameters"
+        )
+
+
+def entries(runs: Sequence[Path]) -> list[Entry]:
+    """Read what was measured of each run.
+
+    Args:
+        runs: run folders, or reports that --json of evaluation.resynthesis wrote (another mode).
+    """
+    from evaluation.reports import read_json
+
+    found = []
+    for name, run in zip(_names(runs), runs, strict=True):
+        file = run if run.is_file() else run / "resynthesis.json"
+        if not run.exists():
+            raise UserError(f"No run folder at {run}.")
+        made_by = run if run.is_dir() else f"RUN --json {run}"
+        remedy = f"Make it with: python -m evaluation.resynthesis {made_by}"
+        report = read_json(file, remedy)
+        missing = [
+            k for k in ("run", "metrics", "model", "guide", "parameters", *CONDITIONS) if k not in report
+        ]
+        if missing:
+            raise UserError(f"{file} is no report of resynthesis: it lacks {', '.join(missing)}. {remedy}")
+        found.append(Entry(name, run if run.is_dir() else Path(report["run"]), report))
+    return found
+
+
+def best_rows(found: Sequence[Entry]) -> list[int | None]:
+    """For each column the best row; None where there is none, or where the runs cannot be compared."""
+    from evaluation.metrics import METRICS
+
+    differ = differing(found)
+    best: list[int | None] = []
+    for name in COLUMNS:
+        figures = [entry.figure(name) for entry in found]
+        known = [(figure.mean, i) for i, figure in enumerate(figures) if figure.mean is not None]
+        better = METRICS[name].better
+        comparable = not differ or (differ == ["frontend"] and name not in OF_FRAMES)
+        choose = max if better == "higher" else min
+        best.append(choose(known)[1] if better and comparable and len(known) > 1 else None)
+    return best
+
+
+def differing(found: Sequence[Entry]) -> list[str]:
+    """The conditions under which the runs were evaluated that are not the same for all."""
+    return [c for c in CONDITIONS if len({_text(e.report[c]) for e in _concerned(found, c)}) > 1]
+
+
+def _concerned(found: Sequence[Entry], condition: str) -> list[Entry]:
+    """The runs that a condition touches: a model that sees no past data is the same in every mode."""
+    return [e for e in found if condition != "mode" or e.report.get("autoregressive", True)]
+
+
+def differences(found: Sequence[Entry]) -> list[str]:
+    """What keeps the figures of these runs from being compared, in words; nothing if they can be."""
+    lines = []
+    for condition in differing(found):
+        values: dict[str, list[str]] = {}
+        for entry in _concerned(found, condition):
+            values.setdefault(_text(entry.report[condition]), []).append(entry.name)
+        each = "; ".join(f"{value}: {', '.join(names)}" for value, names in values.items())
+        lines.append(f"different {CONDITIONS[condition]} ({each})")
+    return lines
+
+
+def report_of(found: Sequence[Entry]) -> dict[str, Any]:
+    """The comparison as JSON: what is common, what is not, and a row per run."""
+    common = {
+        c: found[0].report[c] for c in CONDITIONS if all(e.report[c] == found[0].report[c] for e in found)
+    }
+    keys = ("model", "guide", "parameters", "checkpoint", "step", "pesq_unscored", "metrics", *CONDITIONS)
+    rows = [{"name": e.name, "run": str(e.run), **{k: e.report.get(k) for k in keys}} for e in found]
+    return {"evaluation": "compare", **common, "warnings": differences(found), "runs": rows}
+
+
+def table(found: Sequence[Entry]) -> str:
+    """The comparison for the terminal; the best of each column is starred."""
+    from evaluation.metrics import METRICS
+    from evaluation.reports import text_table
+
+    what = ["model", "guide", *(c for c in differing(found) if c not in ("root", "frontend"))]
+    header = ["run", *what, "parameters"]
+    rows = [[e.name, *(str(e.report[k]) for k in what), f"{e.report['parameters']:,}"] for e in found]
+    for name, best in zip(COLUMNS, best_rows(found), strict=True):
+        metric = METRICS[name]
+        header.append(metric.label)
+        for i, (row, entry) in enumerate(zip(rows, found, strict=True)):
+            row.append(("*" if i == best else "") + entry.figure(name).text(metric.decimals, metric.scale))
+    return text_table(header, rows)
+
+
+def picture(found: Sequence[Entry]) -> Figure:
+    """The comparison as a picture."""
+    from evaluation.metrics import METRICS
+    from evaluation.pictures import dot_table
+
+    return dot_table(
+        [entry.name for entry in found],
+        [entry.what for entry in found],
+        [(METRICS[name], [entry.figure(name) for entry in found]) for name in COLUMNS],
+        best_rows(found),
+        heading=_heading(found),
+        footnotes=differences(found),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.compare",
+        description="Compare runs that evaluation.resynthesis has measured: table, picture, spectrograms.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or reports of --json")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write it as CSV, a row per run")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the table (png, pdf, svg)")
+    parser.add_argument(
+        "--utterance",
+        metavar="ID",
+        help="draw this utterance (its file's name) beside its resyntheses, to FILE-ID, or compare-ID.png",
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="of --utterance (default: %(default)s)")
+    return guarded(lambda: _command(parser.parse_args(argv)))
+
+
+def _command(given: argparse.Namespace) -> None:
+    found = entries(given.runs)
+    print(_heading(found) + "\n\n" + table(found))
+    print("\nmean ± standard error over utterances; * is the best of its column")
+    for line in differences(found):
+        print(f"warning: {line}")
+    for entry in found:
+        if entry.report.get("pesq_unscored", {}).get("count"):
+            print(
+                f"{entry.name}: PESQ found no speech in {entry.report['pesq_unscored']['count']} utterances"
+            )
+        _say_if_older(entry)
+    _write(given, found)
+
+
+def _write(given: argparse.Namespace, found: Sequence[Entry]) -> None:
+    from evaluation.pictures import save_picture
+    from evaluation.reports import write_csv, write_json
+
+    if given.json is not None:
+        write_json(given.json, report_of(found))
+    if given.csv is not None:
+        rows = [_csv_row(entry) for entry in found]
+        write_csv(given.csv, list(rows[0]), rows)
+    if given.picture is not None:
+        save_picture(picture(found), given.picture)
+    for path in (given.json, given.csv, given.picture):
+        if path is not None:
+            say(f"wrote {path}")
+    if given.utterance is not None:
+        from evaluation.panels import utterance_picture
+
+        figure, file = utterance_picture(found, given.utterance, given.device)
+        table_picture = given.picture or Path("compare.png")
+        drawn = table_picture.with_stem(f"{table_picture.stem}-{PurePosixPath(file).stem}")
+        save_picture(figure, drawn)
+        say(f"drew {file} to {drawn}")
+
+
+def _csv_row(entry: Entry) -> dict[str, str | int | float]:
+    row: dict[str, str | int | float] = {"run": entry.name}
+    for key in (
+        "model",
+        "guide",
+        "parameters",
+        "checkpoint",
+        "corpus",
+        "split",
+        "num_sequences",
+        "mode",
+        "latents",
+    ):
+        row[key] = entry.report.get(key, "")
+    for name in COLUMNS:
+        value = entry.figure(name)
+        row[name] = float("nan") if value.mean is None else value.mean
+        row[f"{name}_stderr"] = float("nan") if value.stderr is None else value.stderr
+    return row
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folder's name where that is enough to tell the runs apart, else as much of the path as it takes."""
+    paths = [(run.resolve().with_suffix("") if run.is_file() else run.resolve()).parts for run in runs]
+    for length in range(1, max(len(p) for p in paths) + 1):
+        names = ["/".join(p[-length:]) for p in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise UserError("A run is named twice. Name each run once.")
+
+
+def _heading(found: Sequence[Entry]) -> str:
+    same = {c: _text(found[0].report[c]) for c in CONDITIONS if len({_text(e.report[c]) for e in found}) == 1}
+    corpus = " ".join(
+        part for part in (same.get("corpus", "several corpora"), Path(same.get("root", "")).name) if part
+    )
+    count = f", {same['num_sequences']} utterances" if "num_sequences" in same else ""
+    rest = "".join(f", {c} {same[c]}" for c in ("mode", "latents") if c in same)
+    return f"Resynthesis of {corpus} {same.get('split', 'several splits')}{count}{rest}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {'default' if v is None else v}" for k, v in value.items())
+    return "" if value is None else str(value)
+
+
+def _say_if_older(entry: Entry) -> None:
+    """A run that was trained on since it was evaluated."""
+    checkpoint, report = entry.run / str(entry.report.get("checkpoint")), entry.run / "resynthesis.json"
+    if checkpoint.is_file() and checkpoint.stat().st_mtime > report.stat().st_mtime:
+        say(f"{entry.name}: {checkpoint.name} is newer than resynthesis.json; evaluate the run again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
