@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpora.containers import missing_bytes
 from inference.errors import UserError
 
 __all__ = ["EXTENSIONS", "AudioFault", "Sound", "mix_to_mono", "read_audio", "resample"]
@@ -16,8 +16,9 @@ __all__ = ["EXTENSIONS", "AudioFault", "Sound", "mix_to_mono", "read_audio", "re
 #: Files taken as audio, whatever the case of their ending.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 
-#: Sizes that programs write into a WAV header when they stream and cannot know the length.
-STREAMED = 0x7FFFF000
+
+#: What libsndfile gives as the number of samples where a file does not tell.
+UNKNOWN = 1 << 62
 
 
 class AudioFault(UserError):
@@ -53,25 +54,28 @@ def read_audio(path: str | Path) -> Sound:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(64)
-            missing = _missing_wav_bytes(file, size)
+            missing = missing_bytes(file, size)
     except OSError as error:
         raise AudioFault(f"cannot be opened ({error.strerror})", str(path)) from None
     if size == 0:
         raise AudioFault("is empty (0 bytes)", str(path))
-    try:
-        with soundfile.SoundFile(path) as sound:
-            rate, announced = int(sound.samplerate), int(sound.frames)
-            blocks = list(sound.blocks(blocksize=1 << 20, dtype="float64", always_2d=True))
-            samples = np.concatenate(blocks) if blocks else np.zeros((0, sound.channels))
-    except soundfile.LibsndfileError as error:
-        raise AudioFault(_why_unreadable(path, head, error.error_string), str(path)) from None
+    if missing == 1 and head[:4] == b"OggS":
+        raise AudioFault("is cut short: its last Ogg page is missing", str(path))
     if missing > 0:
         raise AudioFault(
             f"is cut short: its header announces {missing} bytes more than the file has", str(path)
         )
+    try:
+        with soundfile.SoundFile(path) as sound:
+            rate, announced = int(sound.samplerate), int(sound.frames)
+            if announced >= UNKNOWN:
+                raise AudioFault("does not say how long it is (FLAC written to a pipe)", str(path))
+            samples = sound.read(dtype="float64", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioFault(_why_unreadable(path, head, error.error_string), str(path)) from None
     if len(samples) == 0:
         raise AudioFault("holds no samples (a header only)", str(path))
-    if announced < 1 << 62 and len(samples) < announced:
+    if len(samples) < announced:
         raise AudioFault(
             f"is cut short: its header announces {announced} samples, {len(samples)} could be read", str(path)
         )
@@ -97,26 +101,6 @@ def resample(samples: NDArray[np.float64], rate: int, wanted: int) -> NDArray[np
     return np.asarray(soxr.resample(samples, rate, wanted, quality="VHQ"), dtype=np.float64)
 
 
-def _missing_wav_bytes(file: BinaryIO, size: int) -> int:
-    """Bytes that a WAV header announces beyond the file's end; 0 where all are there or none can be known.
-
-    libsndfile reads a WAV that was cut short without complaint, as a shorter one.
-    """
-    file.seek(0)
-    head = file.read(12)
-    if len(head) < 12 or head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
-        return 0
-    order = "<" if head[:4] == b"RIFF" else ">"
-    position = 12
-    while position + 8 <= size:
-        file.seek(position)
-        name, length = struct.unpack(f"{order}4sI", file.read(8))
-        if name == b"data":
-            return 0 if length >= STREAMED else max(0, position + 8 + length - size)
-        position += 8 + length + length % 2
-    return 0
-
-
 def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
     """Say in plain words why libsndfile refused a file."""
     import soundfile
@@ -124,7 +108,7 @@ def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
     if path.suffix.lower() == ".mp3" and "MP3" not in soundfile.available_formats():
         return f"is mp3, which the installed libsndfile {soundfile.__libsndfile_version__} cannot read"
     known = head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS") or head[:3] == b"ID3"
-    if known:
+    if known or (head[:2] >= b"\xff\xe0" and path.suffix.lower() == ".mp3"):
         return f"starts as audio but is cut short or damaged ({reason.rstrip('.')})"
     if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return f"is not audio: it starts with the text {head[:24].decode()!r}"

@@ -1,0 +1,84 @@
+"""Whether an audio file is whole, by what its own headers announce.
+
+Decoders read some files that were cut short without complaint: a WAV comes out shorter, an MP3 with silence
+at its end. So the bytes that a header announces are compared with those that are there. (A FLAC that was cut
+short fails to decode or yields fewer samples than it announces, and needs nothing here.)
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+__all__ = ["missing_bytes"]
+
+#: Sizes that programs write into a WAV header when they stream and cannot know the length.
+STREAMED = 0x7FFFF000
+
+
+def missing_bytes(file: BinaryIO, size: int) -> int:
+    """How many bytes a file of `size` bytes lacks; 0 where it is whole or does not say how long it is.
+
+    For Ogg, which announces no length, 1 where the last page is not marked as the last.
+
+    Example:
+        >>> import io
+        >>> header = b"RIFF" + bytes([40, 0, 0, 0]) + b"WAVE" + b"data" + bytes([8, 0, 0, 0])
+        >>> missing_bytes(io.BytesIO(header + bytes(8)), 28), missing_bytes(io.BytesIO(header + bytes(3)), 23)
+        (0, 5)
+    """
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE":
+        return _missing_of_wav(file, size, ">" if head[:4] == b"RIFX" else "<")
+    if head[:4] == b"OggS":
+        return _missing_of_ogg(file, size)
+    return _missing_of_mp3(file, size)
+
+
+def _missing_of_wav(file: BinaryIO, size: int, order: str) -> int:
+    position = 12
+    long_size = 0
+    while position + 8 <= size:
+        file.seek(position)
+        name, given = struct.unpack(f"{order}4sI", file.read(8))
+        length = int(given)
+        if name == b"ds64" and position + 24 <= size:
+            long_size = int(struct.unpack("<QQ", file.read(16))[1])
+        if name == b"data":
+            if length >= STREAMED:
+                length = long_size
+            return max(0, position + 8 + length - size)
+        position += 8 + length + length % 2
+    return 0
+
+
+def _missing_of_ogg(file: BinaryIO, size: int) -> int:
+    file.seek(max(0, size - (1 << 17)))
+    tail = file.read()
+    page = tail.rfind(b"OggS")
+    if page < 0 or page + 27 > len(tail):
+        return 1
+    last, segments = tail[page + 5] & 4, tail[page + 26]
+    end = page + 27 + segments + sum(tail[page + 27 : page + 27 + segments])
+    return max(end - len(tail), 0 if last else 1)
+
+
+def _missing_of_mp3(file: BinaryIO, size: int) -> int:
+    file.seek(0)
+    head = file.read(10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    file.seek(start)
+    frame = file.read(256)
+    tag = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if len(frame) < 2 or frame[0] != 0xFF or tag < 0 or tag + 16 > len(frame):
+        return 0
+    flags = frame[tag + 7]
+    if not flags & 2:
+        return 0
+    announced = struct.unpack(">I", frame[tag + 8 + 4 * (flags & 1) :][:4])[0]
+    lacking = int(announced) - (size - start)
+    # Some encoders count their own header, some do not.
+    return lacking if lacking > max(1500, announced // 100) else 0

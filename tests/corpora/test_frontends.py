@@ -1,0 +1,154 @@
+"""The STFT front end against published figures, torch and librosa."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from corpora.audio import AudioFault, Sound, read_audio
+from corpora.frontends import Stft, open_frontend, trim_bounds
+from inference.errors import UserError
+
+
+@dataclass
+class Data:
+    """As the settings' node ``data``."""
+
+    corpus: str = "synthetic"
+    root: str | None = None
+    set: str | None = None
+    rate: int = 16000
+    frontend: str = "stft"
+    window: int | None = None
+    hop: int | None = None
+    trim_db: float | None = 30.0
+    sequence_frames: int | None = 150
+    on_error: str = "error"
+
+
+def _published(shared: Path) -> list[dict[str, Any]]:
+    text = (shared / "published-weights/expected_dvae-speech_dkf.json").read_text()
+    utterances: list[dict[str, Any]] = json.loads(text)["utterances"]
+    return utterances
+
+
+def test_published_input_figures(shared: Path) -> None:
+    frontend = Stft(16000, 512, 256)
+    utterances = _published(shared)
+    assert len(utterances) >= 4
+    for utterance in utterances:
+        sound = read_audio(shared / utterance["file"])
+        assert len(sound.samples) == utterance["n_samples"]
+        start, end = trim_bounds(sound.samples[:, 0], 30.0)
+        assert [start, end] == utterance["trim"]
+        assert np.abs(sound.samples[start:end]).max() == utterance["scale"]
+        x = frontend.features(frontend.prepare(sound))
+        assert x.shape == (utterance["T"], utterance["F"]) and x.dtype == np.float32
+        expected = utterance["input"]
+        wide = x.astype(np.float64)
+        np.testing.assert_allclose(wide.sum(), expected["power_sum"], rtol=1e-12)
+        np.testing.assert_allclose(np.log(wide).sum(), expected["log_power_sum"], rtol=1e-12)
+        np.testing.assert_allclose(wide.min(), expected["power_min"], rtol=1e-6)
+        for frame, values in expected["probe"].items():
+            found = x[int(frame)]
+            # The published probes are values of the frame in bins that the file does not name.
+            for value in values:
+                assert np.abs(found / value - 1).min() < 1e-6
+
+
+@pytest.mark.parametrize("window, hop", [(512, 256), (1024, 256), (512, 128), (400, 160), (512, 300)])
+@pytest.mark.parametrize("count", [512 * 20, 512 * 20 + 77])
+def test_inverse_is_the_identity(window: int, hop: int, count: int) -> None:
+    frontend = Stft(16000, window, hop)
+    waveform = np.random.RandomState(0).standard_normal(max(count, window))
+    spectrum = frontend.spectrum(waveform)
+    assert spectrum.shape == (1 + len(waveform) // hop, frontend.dim)
+    back = frontend.waveform(spectrum)
+    assert len(back) == (len(spectrum) - 1) * hop
+    np.testing.assert_allclose(back, waveform[: len(back)], atol=1e-10)
+
+
+@pytest.mark.parametrize("window, hop", [(512, 256), (1024, 256)])
+def test_spectrum_is_that_of_torch(window: int, hop: int) -> None:
+    frontend = Stft(16000, window, hop)
+    waveform = np.random.RandomState(1).standard_normal(12345)
+    expected = torch.stft(
+        torch.from_numpy(waveform),
+        window,
+        hop,
+        window=torch.sin(torch.pi * (torch.arange(window, dtype=torch.float64) + 0.5) / window),
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )
+    np.testing.assert_allclose(frontend.spectrum(waveform), expected.T.numpy(), atol=1e-11)
+
+
+def test_trimming_is_that_of_librosa() -> None:
+    librosa_effects = pytest.importorskip("librosa.effects")
+    random = np.random.RandomState(0)
+    for count in (100, 2048, 5000, 16000, 51200):
+        for _ in range(4):
+            loudness = np.repeat(10 ** random.uniform(-3, 0, size=count // 700 + 1), 700)[:count]
+            samples = loudness * random.standard_normal(count)
+            for trim_db in (10.0, 30.0, 60.0):
+                _, expected = librosa_effects.trim(samples, top_db=trim_db)
+                assert trim_bounds(samples, trim_db) == tuple(expected)
+
+
+def test_prepare_mixes_resamples_trims_and_scales() -> None:
+    frontend = Stft(8000, 256, 128)
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    silence = np.zeros(16000)
+    mono = np.concatenate([silence, tone, silence])
+    sound = Sound(np.stack([mono, 0.5 * mono], axis=1), 16000)
+    waveform = frontend.prepare(sound)
+    assert np.abs(waveform).max() == 1.0
+    assert 8000 <= len(waveform) <= 8000 + 2 * 2048
+    assert len(Stft(8000, 256, 128, trim_db=None).prepare(sound)) == 24000
+
+
+def test_channels_that_cancel_are_silence() -> None:
+    tone = np.sin(np.arange(4000.0))
+    with pytest.raises(AudioFault, match="silent"):
+        Stft(16000, 512, 256).prepare(Sound(np.stack([tone, -tone], axis=1), 16000))
+
+
+def test_nan_never_passes() -> None:
+    samples = np.ones((4000, 1))
+    samples[7] = np.nan
+    with pytest.raises(AudioFault, match="NaN"):
+        Stft(16000, 512, 256).prepare(Sound(samples, 16000))
+
+
+def test_settings_choose_window_and_hop() -> None:
+    for bins, rate, window, hop in [(257, 16000, 512, 256), (513, 16000, 1024, 256), (129, 8000, 256, 128)]:
+        frontend = open_frontend(Data(rate=rate), bins)
+        assert isinstance(frontend, Stft)
+        assert (frontend.window, frontend.hop, frontend.dim, frontend.rate) == (window, hop, bins, rate)
+    frontend = open_frontend(Data(window=512, hop=100, trim_db=None), 257)
+    assert isinstance(frontend, Stft) and frontend.hop == 100 and frontend.trim_db is None
+
+
+@pytest.mark.parametrize(
+    "data, bins, message",
+    [
+        (Data(window=1024), 257, r"513 bins, but model.bins is 257.\n.*data.window=512"),
+        (Data(window=513), 257, "even number"),
+        (Data(hop=513), 257, "data.hop: got 513, expected 1 to 512"),
+        (Data(hop=0), 257, "data.hop"),
+        (Data(rate=0), 257, "data.rate"),
+        (Data(trim_db=-3.0), 257, "data.trim_db"),
+        (Data(frontend="sfft"), 257, "unknown front end .*Did you mean 'stft'"),
+        (Data(), 1, "data.window"),
+    ],
+)
+def test_contradictions_are_refused(data: Data, bins: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        open_frontend(data, bins)
