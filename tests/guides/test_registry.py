@@ -1,0 +1,48 @@
+"""Guides by name: the family, the refusals, and that names do what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from guides.family import REMEMBERS, SEES, FamilyGuide
+from guides.registry import build_guide, guide_class, guide_names
+from inference.errors import UserError
+from models.dvae import DVAE
+from models.registry import MODELS, build_model, model_class
+
+
+def test_the_family_has_every_combination() -> None:
+    assert guide_names()[:2] == ["own", "compliant"]
+    assert guide_names()[2:] == [f"{sees}-{remembers}" for sees in SEES for remembers in REMEMBERS]
+
+
+def test_krishnans_guides_see_what_he_says() -> None:
+    parents = {name: set(FamilyGuide.parents(FamilyGuide.Settings(name=name))["z"]) for name in guide_names()[2:]}
+    assert parents["future-markov"] == {"x[t:]", "z[t-1]"}  # DKS
+    assert parents["past-markov"] == {"x[:t+1]", "z[t-1]"}  # ST-L
+    assert parents["all-markov"] == {"x[:]", "z[t-1]"}  # ST-LR
+    assert parents["all-meanfield"] == {"x[:]"}  # MF-LR
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown model 'dfk'. Did you mean 'dkf'?"):
+        model_class("dfk")
+    with pytest.raises(UserError, match="unknown guide 'past-markow'. Did you mean 'past-markov'?"):
+        guide_class("dkf", "past-markow")
+
+
+class TwoLatents(DVAE):
+    latents = ("z1", "z2")
+    own_guide = "guides.family:FamilyGuide"
+
+
+def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "two", f"{__name__}:TwoLatents")
+    with pytest.raises(UserError, match="guide 'all-markov' cannot serve model 'two': it draws 'z', and .* 'z1', 'z2'"):
+        guide_class("two", "all-markov")
+
+
+def test_compliant_is_built() -> None:
+    model = build_model(model_class("dkf").Settings(name="dkf", bins=5, z_dim=2))
+    guide = build_guide(model, "dkf", guide_class("dkf", "compliant").Settings(name="compliant"))
+    assert type(guide) is guide_class("dkf", "own")
