@@ -64,8 +64,9 @@ def open_synthetic(settings: DataSettings, seed: int, needed: Sequence[str] = SP
     return Corpus("synthetic", "", {split: splits[split] for split in needed})
 
 
-def make_splits(rate: int, seed: int, sizes: Mapping[str, Size] = SIZES) -> dict[str, list[Utterance]]:
+def make_splits(rate: int, seed: int, sizes: Mapping[str, Size] | None = None) -> dict[str, list[Utterance]]:
     """Utterances of every split, or of those that `sizes` names."""
+    sizes = SIZES if sizes is None else sizes
     speakers = draw_speakers(seed, {split: size.speakers for split, size in sizes.items()})
     return {
         split: [
