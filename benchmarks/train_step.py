@@ -1,0 +1,181 @@
+"""Time a training step: all frames at once against frame by frame, in one run on one machine.
+
+python -m benchmarks.train_step --model dkf --frames 150 --sequences 32 --bins 257 --json step.json
+
+A step is forward, backward and optimiser step on synthetic power spectra. Steps of the two forms alternate,
+so that both meet the same disturbances. Each of three such runs gives a median for each form; the
+least of the three counts, as noise only ever adds time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inference.settings import Settings
+
+__all__ = ["main", "measure"]
+
+FORMS = {"parallel": "auto", "stepwise": "stepwise"}
+"""What each form is called in the report, and as `how` of a model and guide."""
+
+Report = dict[str, str | int | float]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    args = _parser().parse_args(argv)
+    sizes = {"frames": args.frames, "sequences": args.sequences, "bins": args.bins}
+    try:
+        report = _run(args, sizes)
+        text = _text(report)
+        if args.json is not None:
+            _write(args.json, report)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+def _run(args: argparse.Namespace, sizes: dict[str, int]) -> Report:
+    for name, value in {**sizes, "steps": args.steps, "runs": args.runs, "threads": args.threads}.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: expected at least 1.")
+    # Heavy imports, once the arguments are known to be right.
+    from inference.settings import resolve
+
+    settings = resolve(
+        args.model, args.guide, None, [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
+    )
+    if settings.model.bins != args.bins:
+        raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
+    import torch
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    return measure(settings, args.frames, args.sequences, steps=args.steps, runs=args.runs)
+
+
+def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, runs: int = 3) -> Report:
+    """Time both forms of the training step of the model and guide that the settings name.
+
+    Args:
+        settings: the settings of a run; of the data only `model.bins` counts.
+        frames: frames T of each sequence.
+        sequences: sequences N of the batch.
+        steps: steps of each form in a run; two more warm up.
+        runs: interleaved runs, of which the least median counts.
+
+    Returns:
+        What `--json` writes; times are seconds per step, frames per second those of the parallel form.
+    """
+    import pyro
+    import torch
+
+    from inference.objectives import Objective
+    from inference.runs import create, pick_device, pick_dtype
+
+    model, guide = create(settings)
+    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
+    x = power_spectra(frames, sequences, settings.model.bins)
+    model.fit_input(x.unbind(1))
+    x, lengths = x.to(device=device, dtype=dtype), torch.full((sequences,), frames)
+    objective = Objective(model, guide, settings.train.objective)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=settings.optim.lr)
+
+    def step(how: str) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        bound = objective(x, lengths, beta=settings.train.beta, how=how)
+        (bound.loss / (frames * sequences)).backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with pyro.validation_enabled(False):  # as the training loop does
+        medians = [interleaved(step, steps) for _ in range(runs)]
+    seconds = {form: min(median[form] for median in medians) for form in FORMS}
+    return {
+        "model": settings.model.name,
+        "frames": frames,
+        "sequences": sequences,
+        "bins": settings.model.bins,
+        "threads": torch.get_num_threads(),
+        "parameters": sum(parameter.numel() for parameter in objective.parameters()),
+        "parallel_s": seconds["parallel"],
+        "stepwise_s": seconds["stepwise"],
+        "ratio": seconds["parallel"] / seconds["stepwise"],
+        "frames_per_second": frames * sequences / seconds["parallel"],
+    }
+
+
+def interleaved(step: Callable[[str], None], steps: int, warmup: int = 2) -> dict[str, float]:
+    """Median time of a step of each form, the forms taking turns; the first `warmup` turns do not count."""
+    times: dict[str, list[float]] = {form: [] for form in FORMS}
+    for turn in range(warmup + steps):
+        for form, how in FORMS.items():
+            started = time.perf_counter()
+            step(how)
+            if turn >= warmup:
+                times[form].append(time.perf_counter() - started)
+    return {form: statistics.median(values) for form, values in times.items()}
+
+
+def power_spectra(frames: int, sequences: int, bins: int) -> Tensor:
+    """Noise (T, N, F) under a spectral envelope that falls with frequency, as that of speech does."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.empty(frames, sequences, bins).exponential_(generator=generator)
+    return noise * torch.logspace(1, -4, bins)
+
+
+def _text(report: Report) -> str:
+    sizes = "{model}: T={frames}, N={sequences}, F={bins}, {threads} threads, {parameters} parameters"
+    times = "parallel {parallel_s:.4f} s, stepwise {stepwise_s:.4f} s, ratio {ratio:.3f}"
+    return "\n".join(
+        part.format_map(report) for part in (sizes, times, "{frames_per_second:.0f} frames per second")
+    )
+
+
+def _write(path: Path, report: Report) -> None:
+    try:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write --json {path}: {error.strerror}. Give a file that can be written."
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step",
+        description="Time a training step: all frames at once against frame by frame.",
+    )
+    parser.add_argument("--model", required=True, metavar="M", help="the generative model")
+    parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
+    parser.add_argument("--frames", type=int, default=150, metavar="T", help="per sequence (%(default)s)")
+    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="per batch (%(default)s)")
+    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="of each form in a run (%(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="interleaved runs, the best counts (%(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

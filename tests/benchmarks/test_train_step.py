@@ -1,0 +1,68 @@
+"""The benchmark of a training step: what it reports, and that it times what it says."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.train_step import interleaved, main
+
+SMALL = ["--frames", "4", "--sequences", "3", "--bins", "9", "--steps", "1", "--runs", "2"]
+KEYS = "model frames sequences bins threads parameters parallel_s stepwise_s ratio frames_per_second".split()
+
+
+def test_report_has_the_agreed_keys_and_agrees_with_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "step.json"
+    assert main(["--model", "dkf", *SMALL, "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert list(report) == KEYS
+    assert (report["model"], report["frames"], report["sequences"], report["bins"]) == ("dkf", 4, 3, 9)
+    assert report["ratio"] == pytest.approx(report["parallel_s"] / report["stepwise_s"])
+    assert report["frames_per_second"] == pytest.approx(4 * 3 / report["parallel_s"])
+    assert f"{report['parameters']} parameters" in capsys.readouterr().out
+
+
+def test_settings_and_guide_reach_the_model(tmp_path: Path) -> None:
+    sizes = {}
+    for name, extra in {"own": [], "wide": ["model.z_dim=32"], "other": ["--guide", "past-markov"]}.items():
+        file = tmp_path / f"{name}.json"
+        assert main(["--model", "dkf", *SMALL, "--json", str(file), *extra]) == 0
+        sizes[name] = json.loads(file.read_text())["parameters"]
+    assert len(set(sizes.values())) == 3
+
+
+def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that steps move: parallel takes 1 s and stepwise 2 s, and 100 s in the first two turns."""
+    now, calls = 0.0, []
+
+    def step(how: str) -> None:
+        nonlocal now
+        calls.append(how)
+        now += 100.0 if len(calls) <= 4 else {"auto": 1.0, "stepwise": 2.0}[how]
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    assert interleaved(step, steps=3) == {"parallel": 1.0, "stepwise": 2.0}
+    assert calls == ["auto", "stepwise"] * 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "dfk"], "Did you mean 'dkf'"),
+        (["--model", "dkf", "--frames", "0"], "--frames 0: expected at least 1"),
+        (["--model", "dkf", "model.z_dimm=3"], "model.z_dimm"),
+        (["--model", "dkf", "--bins", "9", "model.bins=17"], "contradicts"),
+        (["--model", "dkf", *SMALL, "--json", "/nowhere/at/all.json"], "cannot write"),
+    ],
+)
+def test_mistakes_give_one_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
