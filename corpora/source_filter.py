@@ -112,7 +112,7 @@ class _Plan:
         self.nasal = _smooth(self.nasal, VOICE_SMOOTHING_S)
         self.stress = _smooth(self.stress, 0.2)
         for start, end in self.phrases():
-            self.voicing[start:end] *= _gain_track(np.linspace(1.0, -5.0, end - start))
+            self.voicing[start:end] *= 10 ** (np.linspace(1.0, -5.0, end - start) / 20)
 
     def phrases(self) -> list[tuple[int, int]]:
         """First and last (exclusive) step of each stretch between pauses."""
@@ -140,10 +140,6 @@ class _Plan:
 
 def _gain(level: float | None) -> float:
     return 0.0 if level is None else float(10 ** (level / 20))
-
-
-def _gain_track(levels: Array) -> Array:
-    return np.asarray(10 ** (levels / 20))
 
 
 def _smooth(track: Array, seconds: float) -> Array:

@@ -58,14 +58,14 @@ def open_synthetic(settings: DataSettings, seed: int, needed: Sequence[str] = SP
             f"corpus 'synthetic' is built in and reads no folder, got root {settings.root}.\n"
             "To read that folder give --corpus folder, else leave out --root (data.root=null)."
         )
-    if settings.rate < 4000:
-        raise UserError(f"data.rate: got {settings.rate} Hz, synthetic speech needs 4000 or more.")
     splits = make_splits(settings.rate, seed)
     return Corpus("synthetic", "", {split: splits[split] for split in needed})
 
 
 def make_splits(rate: int, seed: int, sizes: Mapping[str, Size] | None = None) -> dict[str, list[Utterance]]:
     """Utterances of every split, or of those that `sizes` names."""
+    if rate < 4000:
+        raise UserError(f"data.rate: got {rate} Hz, synthetic speech needs 4000 or more.")
     sizes = SIZES if sizes is None else sizes
     speakers = draw_speakers(seed, {split: size.speakers for split, size in sizes.items()})
     return {
@@ -202,11 +202,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.picture is None and given.audio is None:
         parser.error("nothing to do: give --picture FILE or --audio DIR")
-    if given.picture is not None:
-        draw(given.picture, given.rate, given.seed)
-        print(f"drew {given.picture}")
-    if given.audio is not None:
-        print(f"wrote {write(given.audio, given.rate, given.seed)} files below {given.audio}")
+    try:
+        if given.picture is not None:
+            draw(given.picture, given.rate, given.seed)
+            print(f"drew {given.picture}")
+        if given.audio is not None:
+            print(f"wrote {write(given.audio, given.rate, given.seed)} files below {given.audio}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: cannot write {error.filename}: {error.strerror}; give another path.", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -206,6 +206,13 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "deep/picture.png").stat().st_size > 10000
 
 
+def test_the_command_refuses_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--audio", str(tmp_path), "--rate", "100"]) == 2
+    (tmp_path / "file").write_text("")
+    assert main(["--audio", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
+
+
 def test_a_root_or_a_telephone_worse_than_any_is_refused() -> None:
     with pytest.raises(UserError, match="--corpus folder"):
         open_corpus(Data(root="somewhere"), 0)
