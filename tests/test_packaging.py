@@ -1,4 +1,4 @@
-"""What is shipped: the wheel runs outside the checkout, the configs are the papers', README and checks agree."""
+"""What is shipped: the wheel runs elsewhere, the configs are the papers', README and checks agree."""
 
 from __future__ import annotations
 

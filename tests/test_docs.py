@@ -1,0 +1,77 @@
+"""What README and docs show is run: the model on one page, the doctests, the command lines."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from guides.registry import compliant
+from inference import svi
+from models.registry import MODELS, model_class
+from tests.models import test_contract as contract
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+CONTRACT = [name for name in vars(contract) if name.startswith("test_")]
+
+
+def shown_commands() -> list[str]:
+    """Every ``python -m ...`` of a fenced or indented block, without what leads up to it."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    found = re.findall(r"^(?: {4})?(?:.*/)?python (-m [^#\n]+?)(?: #.*)?$", text, flags=re.MULTILINE)
+    return sorted({command.strip() for line in found for command in re.split(r" && \S*python ", line)})
+
+
+@pytest.fixture
+def arvae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The model of docs/adding_a_model.md, registered as the page says."""
+    page = (ROOT / "docs" / "adding_a_model.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(code) == 1
+    (tmp_path / "arvae_of_the_docs.py").write_text(code[0], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(MODELS, "arvae", "arvae_of_the_docs:ARVAE")
+    monkeypatch.delitem(sys.modules, "arvae_of_the_docs", raising=False)
+    return "arvae"
+
+
+@pytest.mark.parametrize("owed", CONTRACT)
+@pytest.mark.parametrize("guide", ["own", "future-markov"])
+def test_the_model_on_one_page_keeps_the_contract(arvae: str, guide: str, owed: str) -> None:
+    getattr(contract, owed)(arvae, guide)
+
+
+def test_its_guides_are_as_the_page_says(arvae: str) -> None:
+    assert compliant(model_class(arvae).Settings(name=arvae)) == "past-meanfield"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_shows_in_python_is_what_happens(page: Path) -> None:
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_commands_are_found() -> None:
+    assert len(shown_commands()) > 10
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_commands_exist_and_training_takes_its_settings(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, module, *arguments = shlex.split(command)
+    assert importlib.util.find_spec(module) is not None
+    if module == "inference.svi" and "--resume" not in arguments:
+        assert svi.main([*arguments, "--print-config"]) == 0, capsys.readouterr().err
