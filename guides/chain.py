@@ -1,11 +1,12 @@
 r"""A fast loop for guides in which z_t depends on z_{t-1} through a chain of affine maps and tanh.
 
-.. math:: h_0 = z_{t-1}, \quad h_i = \tanh(W_i h_{i-1} + b_i), \quad (\mu_t, \ell_t) = W_n h_{n-1} + b_n, \quad
+.. math:: h_0 = z_{t-1}, \quad h_i = \tanh(W_i h_{i-1} + b_i), \quad (\mu_t, \ell_t) = W_n h_{n-1} + b_n,
+\quad
     z_t = \mu_t + e^{\ell_t / 2} \odot \epsilon_t,
 
-where at one layer the bias is a function of the data, c_t, computed for all frames beforehand. Autograd over such a loop spends
-its time on thousands of graph nodes; here the loop builds no graph, the backward pass runs the adjoint alone, and the gradient
-of each weight is one product over all frames.
+where at one layer the bias is a function of the data, c_t, computed for all frames beforehand. Autograd over
+such a loop spends its time on thousands of graph nodes; here the loop builds no graph, the backward pass runs
+the adjoint alone, and the gradient of each weight is one product over all frames.
 """
 
 from __future__ import annotations
@@ -40,21 +41,29 @@ class Chain(NamedTuple):
         batch = noise.shape[:-3]
 
         def fold(v: Tensor) -> Tensor:
-            return v.expand(*batch, *v.shape[-3:]).movedim(-3, 0).reshape(frames, -1, v.shape[-1]).contiguous()
+            frames_first = v.expand(*batch, *v.shape[-3:]).movedim(-3, 0)
+            return frames_first.reshape(frames, -1, v.shape[-1]).contiguous()
 
-        weights = [*(layer.weight for layer in self.before), self.weight, *(layer.weight for layer in self.after)]
-        biases = [*(layer.bias for layer in self.before), *(layer.bias for layer in self.after)]
-        folded = _Chain.apply(fold(noise), fold(self.injected), len(self.before), *weights, *biases)
+        others = [*self.before, *self.after]
+        weights = [layer.weight for layer in others]
+        weights.insert(len(self.before), self.weight)
+        biases = [layer.bias for layer in others]
+        run: Any = _Chain.apply
+        folded = run(fold(noise), fold(self.injected), len(self.before), *weights, *biases)
         z, parameters = (v.reshape(frames, *batch, sequences, -1).movedim(0, -3) for v in folded)
         mean, log_variance = parameters.chunk(2, dim=-1)
         return z, mean, log_variance
 
 
 class _Chain(torch.autograd.Function):
-    """noise (T, B, L), injected (T, B, width), the index of its layer, weights, biases -> z (T, B, L), parameters (T, B, 2L)."""
+    """From noise (T, B, L), injected (T, B, width), its layer, weights and biases, to z (T, B, L)
+    and its parameters (T, B, 2L).
+    """
 
     @staticmethod
-    def forward(ctx: Any, noise: Tensor, injected: Tensor, at: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    def forward(
+        ctx: Any, noise: Tensor, injected: Tensor, at: int, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         depth = (len(tensors) + 1) // 2
         weights, biases = tensors[:depth], list(tensors[depth:])
         biases.insert(at, injected)
@@ -80,7 +89,7 @@ class _Chain(torch.autograd.Function):
         return z, outs[-1]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_z, d_parameters = grads
         depth = ctx.depth
         z, scaled, *saved = ctx.saved_tensors

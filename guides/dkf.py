@@ -1,8 +1,10 @@
-r"""The DKF's guide, which has the parents of the true posterior: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | z_{t-1}, x_{t:T}).
+r"""The DKF's guide, which has the parents of the true posterior: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t |
+z_{t-1}, x_{t:T}).
 
 Krishnan et al. (2017) call it DKS, the benchmark paper (Bie et al., 2021) gives its networks:
 
-.. math:: e_t = \tanh(A\,\mathrm{MLP}(z_{t-1})), \quad g_t = \mathrm{LSTM}^{\leftarrow}(\mathrm{MLP}(x))_t, \quad
+.. math:: e_t = \tanh(A\,\mathrm{MLP}(z_{t-1})), \quad g_t = \mathrm{LSTM}^{\leftarrow}(\mathrm{MLP}(x))_t,
+\quad
     q(z_t | \cdot) = N \text{ of } \mathrm{MLP}((e_t + g_t) / 2).
 """
 

@@ -1,8 +1,9 @@
-"""The guides that fit any model of frames with one latent each: what they see of x, and what they remember of z.
+"""The guides that fit any model of frames with one latent each: what they see of x, and what they remember of
+z.
 
-``{past,future,all}-{meanfield,markov,memory}``: the first word says which x the guide sees at frame t, x_{1:t}, x_{t:T} or
-x_{1:T}; the second which z, none, z_{t-1} or z_{1:t-1}. In the names of Krishnan et al. (2017): DKS is future-markov, ST-L
-past-markov, ST-LR all-markov, MF-LR all-meanfield.
+``{past,future,all}-{meanfield,markov,memory}``: the first word says which x the guide sees at frame t,
+x_{1:t}, x_{t:T} or x_{1:T}; the second which z, none, z_{t-1} or z_{1:t-1}. In the names of Krishnan et al.
+(2017): DKS is future-markov, ST-L past-markov, ST-LR all-markov, MF-LR all-meanfield.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class GuideSettings:
 class Guide(nn.Module):
     """An inference model q(z | x) as a Pyro guide.
 
-    A subclass gives `encode`, which holds all that does not depend on z, methods for its conditionals, and the `step`.
+    A subclass gives `encode`, which holds all that does not depend on z, methods for its conditionals, and
+    the `step`.
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `GuideSettings`.
@@ -53,12 +54,14 @@ class Guide(nn.Module):
         self.input = model.input
 
     @classmethod
-    def parents(cls, settings: Any) -> Parents:  # noqa: ANN401 - each guide's own settings
+    def parents(cls, settings: Any) -> Parents:
         """What the conditional of each latent depends on, as in `models.dvae.DVAE.parents`."""
         raise NotImplementedError
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """All that the guide makes of the data alone, (T, N, anything); x (T, N, D) is zero beyond each length."""
+        """All that the guide makes of the data alone, (T, N, anything); x (T, N, D) is zero beyond each
+        length.
+        """
         raise NotImplementedError
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
@@ -66,7 +69,9 @@ class Guide(nn.Module):
         raise NotImplementedError
 
     def chain(self, encoded: Tensor) -> Chain | None:
-        """The step again, as a `Chain` of affine maps and tanh where it is one: its loop over frames is then fast."""
+        """The step again, as a `Chain` of affine maps and tanh where it is one: its loop over frames is
+        then fast.
+        """
         return None
 
     def forward(self, x: Tensor, lengths: Tensor, how: str = "auto") -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_guide", "compliant", "guide_class", "guide_names"]
 
-_FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")]
+_FAMILY = [
+    f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")
+]
 
 
 def guide_names() -> list[str]:
@@ -27,7 +29,8 @@ def guide_class(model_name: str, name: str) -> type[Guide]:
     """The class of a guide for a model.
 
     Raises:
-        UserError: for an unknown name, with the nearest known one, and for a guide that cannot draw the model's latents.
+        UserError: for an unknown name, with the nearest known one, and for a guide that cannot draw the
+            model's latents.
     """
     model = model_class(model_name)
     if name == "compliant":
@@ -35,23 +38,30 @@ def guide_class(model_name: str, name: str) -> type[Guide]:
     if name == "own":
         return load_class(model.own_guide)
     if name not in _FAMILY:
-        raise UserError(f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}.")
+        raise UserError(
+            f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."
+        )
     guide: type[Guide] = load_class("guides.family:FamilyGuide")
     if set(guide.latents) != set(model.latents):
         raise UserError(
-            f"guide '{name}' cannot serve model '{model_name}': it draws {_sites(guide.latents)}, and the model's latents are "
-            f"{_sites(model.latents)}. Take a guide that draws them all, such as the model's own (--guide own)."
+            f"guide '{name}' cannot serve model '{model_name}': it draws {_sites(guide.latents)}, "
+            f"and the model's latents are {_sites(model.latents)}. "
+            "Take a guide that draws them all, such as the model's own (--guide own)."
         )
     return guide
 
 
 def compliant(model_settings: ModelSettings) -> str:
-    """The name of the guide that has the parents of the model's exact posterior, or the fewest more than those."""
+    """The name of the guide that has the parents of the model's exact posterior, or the fewest more than
+    those.
+    """
     name = model_settings.name
     exact_first: list[tuple[int, str]] = []
     for candidate in ["own", *_FAMILY]:
         guide = guide_class(name, candidate)
-        found = verdict(model_class(name).parents(model_settings), guide.parents(guide.Settings(name=candidate)))
+        found = verdict(
+            model_class(name).parents(model_settings), guide.parents(guide.Settings(name=candidate))
+        )
         if not found.missing:
             exact_first.append((len(found.extra), candidate))
     return min(exact_first, key=lambda pair: pair[0])[1]

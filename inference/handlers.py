@@ -1,6 +1,7 @@
 """Handlers around a model, a guide or an objective: what papers change about them, as poutines that compose.
 
-Each handler is a Pyro messenger: ``with kl_scale(0.1): loss = objective(x, lengths)``. Under every interpreter of the time axis
+Each handler is a Pyro messenger: ``with kl_scale(0.1): loss = objective(x, lengths)``. Under every
+    interpreter of the time axis
 they act alike: a site ``z_12`` of the frame-by-frame form is the site ``z``.
 """
 
@@ -26,13 +27,14 @@ def base_name(site: str) -> str:
     return re.sub(r"_\d+$", "", site)
 
 
-class kl_scale(Messenger):  # noqa: N801 - a handler, named as Pyro names its own
-    """Multiply the weight of latent sites by `beta`, in model and guide: beta times their KL in the objective.
+class kl_scale(Messenger):
+    """Multiply the weight of latent sites by `beta`, in model and guide: beta times their KL in the
+    objective.
 
     .. math:: E_q[\\log p(x | z)] - \\beta\\, KL(q(z | x), p(z))
 
-    (Higgins et al., "beta-VAE", 2017.) Zero is allowed. What `inference.objectives.Bound` reports as the bound and as KLs is
-    never scaled.
+    (Higgins et al., "beta-VAE", 2017.) Zero is allowed. What `inference.objectives.Bound` reports as the
+    bound and as KLs is never scaled.
 
     Args:
         beta: the weight.
@@ -49,20 +51,22 @@ class kl_scale(Messenger):  # noqa: N801 - a handler, named as Pyro names its ow
         self.beta = beta
         self.sites = sites
 
-    def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401 - Pyro's message
+    def _pyro_sample(self, msg: Any) -> None:
         if not msg["is_observed"] and (self.sites is None or base_name(msg["name"]) in self.sites):
             msg["scale"] = msg["scale"] * self.beta
 
 
-class mean_latents(Messenger):  # noqa: N801
-    """Give every latent that would be drawn the mean of its conditional, and let what follows from it see the mean."""
+class mean_latents(Messenger):
+    """Give every latent that would be drawn the mean of its conditional, and let what follows from it see
+    the mean.
+    """
 
-    def _pyro_draw(self, msg: Any) -> None:  # noqa: ANN401
+    def _pyro_draw(self, msg: Any) -> None:
         msg["value"] = msg["args"][1].mean
         msg["done"] = True
 
 
-class given_noise(Messenger):  # noqa: N801
+class given_noise(Messenger):
     """Draw Gaussian latents from noise handed in: z = mean + standard deviation * noise.
 
     Args:
@@ -73,7 +77,7 @@ class given_noise(Messenger):  # noqa: N801
         super().__init__()
         self.noise = noise
 
-    def _pyro_draw(self, msg: Any) -> None:  # noqa: ANN401
+    def _pyro_draw(self, msg: Any) -> None:
         name, distribution, axis = msg["args"]
         if name in self.noise:
             noise = self.noise[name]
@@ -82,8 +86,9 @@ class given_noise(Messenger):  # noqa: N801
             msg["done"] = True
 
 
-class free_running(Messenger):  # noqa: N801
-    """Generation mode: where a conditional looks back at the data, let it see the mean that the model gave that frame.
+class free_running(Messenger):
+    """Generation mode: where a conditional looks back at the data, let it see the mean that the model gave
+    that frame.
 
     Args:
         sites: names of the observed sites that this holds for.
@@ -93,7 +98,7 @@ class free_running(Messenger):  # noqa: N801
         super().__init__()
         self.sites = sites
 
-    def _pyro_prev(self, msg: Any) -> None:  # noqa: ANN401
+    def _pyro_prev(self, msg: Any) -> None:
         name, _, axis = msg["args"]
         if name in self.sites:
             msg["value"] = axis.expected(name)

@@ -5,17 +5,18 @@ The evidence lower bound of one sequence is
 .. math:: \log p(x_{1:T}) \ge E_q[\log p(x_{1:T} | z_{1:T})] - KL(q, p), \qquad
     KL = \sum_t E_q\, KL(q(z_t | \cdot), p(z_t | \cdot)),
 
-the expectation taken with one sample. Handlers (`inference.handlers`) scale its terms for training; `Bound` reports them
-unscaled, from the same two traces.
+the expectation taken with one sample. Handlers (`inference.handlers`) scale its terms for training; `Bound`
+reports them unscaled, from the same two traces.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -24,7 +25,7 @@ from inference.handlers import base_name, kl_scale
 
 __all__ = ["Bound", "Objective", "Terms", "terms"]
 
-ESTIMATORS = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
+ESTIMATORS: dict[str, Any] = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
 
 
 class Terms(NamedTuple):
@@ -32,8 +33,8 @@ class Terms(NamedTuple):
 
     Attributes:
         reconstruction: E_q log p(x | z), (..., N).
-        kl: KL of each latent, by site name, each (..., N): the closed form given the latents before where there is one, else
-            log q - log p at the sample.
+        kl: KL of each latent, by site name, each (..., N): the closed form given the latents before where
+            there is one, else log q - log p at the sample.
     """
 
     reconstruction: Tensor
@@ -63,44 +64,45 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     Raises:
         ValueError: if the guide does not draw just the model's latents.
     """
-    latents = {name for name, site in _samples(model_trace).items() if not site["is_observed"]}
-    drawn = set(_samples(guide_trace))
-    if latents != drawn:
+    sites, drawn = _samples(model_trace), _samples(guide_trace)
+    latents = {name for name, site in sites.items() if not site["is_observed"]}
+    if latents != set(drawn):
         raise ValueError(
-            f"the model's latents are {sorted(latents)}, the guide draws {sorted(drawn)}: they must be the same sites"
+            f"the model's latents are {sorted(latents)}, the guide draws {sorted(drawn)}: "
+            "they must be the same sites"
         )
     reconstruction: Tensor | None = None
     kl: dict[str, Tensor] = {}
     with torch.no_grad():
-        for name, site in _samples(model_trace).items():
-            if site["is_observed"]:
-                value = _per_sequence(site["fn"].log_prob(site["value"]) if "log_prob" not in site else _unscaled(site))
-                reconstruction = value if reconstruction is None else reconstruction + value
+        for name, p in sites.items():
+            if p["is_observed"]:
+                scored = "unscaled_log_prob" in p
+                density = _per_sequence(p["unscaled_log_prob"] if scored else p["fn"].log_prob(p["value"]))
+                reconstruction = density if reconstruction is None else reconstruction + density
             else:
-                q = guide_trace.nodes[name]
-                try:
-                    divergence = kl_divergence(q["fn"], site["fn"])
-                except NotImplementedError:
-                    divergence = q["fn"].log_prob(q["value"]) - site["fn"].log_prob(site["value"])
-                base = base_name(name)
-                value = _per_sequence(divergence)
-                kl[base] = kl[base] + value if base in kl else value
+                base, divergence = base_name(name), _per_sequence(_divergence(drawn[name], p))
+                kl[base] = kl[base] + divergence if base in kl else divergence
     if reconstruction is None:
         raise ValueError("the model observes no site: a bound needs data")
-    return Terms(reconstruction, kl)
+    return Terms(reconstruction.detach(), kl)
 
 
-def _samples(trace: Trace) -> dict[str, dict]:  # type: ignore[type-arg]  # Pyro's site dictionaries
+def _samples(trace: Trace) -> dict[str, Any]:
+    """The sample sites of a trace, without the plates."""
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample"
+        if site["type"] == "sample" and not site_is_subsample(site)
     }
 
 
-def _unscaled(site: dict) -> Tensor:  # type: ignore[type-arg]
-    value: Tensor = site["unscaled_log_prob"]
-    return value.detach()
+def _divergence(q: Any, p: Any) -> Tensor:
+    """KL of two conditionals by its closed form, else log q - log p at the value drawn."""
+    try:
+        return kl_divergence(q["fn"], p["fn"])
+    except NotImplementedError:
+        density: Tensor = q["fn"].log_prob(q["value"]) - p["fn"].log_prob(p["value"])
+        return density
 
 
 def _per_sequence(log_density: Tensor) -> Tensor:
@@ -114,7 +116,8 @@ class Objective(nn.Module):
     Args:
         model: the generative model.
         guide: the inference model.
-        name: ``"elbo"`` (Pyro's `Trace_ELBO`) or ``"analytic"`` (the same with closed-form KL, `TraceMeanField_ELBO`).
+        name: ``"elbo"`` (Pyro's `Trace_ELBO`) or ``"analytic"`` (the same with closed-form KL,
+            `TraceMeanField_ELBO`).
 
     Raises:
         UserError: for another name.
@@ -123,7 +126,10 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, guide: nn.Module, name: str = "elbo") -> None:
         super().__init__()
         if name not in ESTIMATORS:
-            raise UserError(f"unknown train.objective '{name}'.{nearest(name, ESTIMATORS)} Known: {', '.join(ESTIMATORS)}.")
+            raise UserError(
+                f"unknown train.objective '{name}'.{nearest(name, ESTIMATORS)} "
+                f"Known: {', '.join(ESTIMATORS)}."
+            )
         self.model = model
         self.guide = guide
         self.estimator = ESTIMATORS[name](max_plate_nesting=2)
@@ -138,6 +144,8 @@ class Objective(nn.Module):
             how: the interpreter of the time axis, see `models.time_axis.run`.
         """
         with kl_scale(beta):
-            model_trace, guide_trace = self.estimator._get_trace(self.model, self.guide, (x, lengths, how), {})
+            model_trace, guide_trace = self.estimator._get_trace(
+                self.model, self.guide, (x, lengths, how), {}
+            )
             _, loss = self.estimator._differentiable_loss_particle(model_trace, guide_trace)
         return Bound(loss, terms(model_trace, guide_trace))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro.poutine as poutine
 import torch
@@ -53,5 +53,6 @@ def reconstruct(
     with free_running() if mode == "gen" else ExitStack():
         model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x, lengths)
     values = {name: site["value"] for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
-    mean = model_trace.nodes["x"]["fn"].mean
-    return Reconstruction(mean, terms(model_trace, guide_trace), {n: v for n, v in values.items() if isinstance(v, Tensor)})
+    latents_drawn = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    decoded: Any = model_trace.nodes["x"]["fn"]
+    return Reconstruction(decoded.mean, terms(model_trace, guide_trace), latents_drawn)

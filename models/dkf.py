@@ -1,5 +1,5 @@
-r"""DKF, deep Kalman filter (Krishnan, Shalit & Sontag, "Structured inference networks for nonlinear state space models", 2017;
-networks as in Bie et al., 2021).
+r"""DKF, deep Kalman filter (Krishnan, Shalit & Sontag, "Structured inference networks for nonlinear state
+space models", 2017; networks as in Bie et al., 2021).
 
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid z_{t-1})\, p(x_t \mid z_t), \qquad z_0 = 0.
 """
@@ -39,7 +39,8 @@ class GatedTransition(nn.Module):
 
     .. math::
         \gamma = \sigma(A\,\mathrm{relu}(A z)), \quad m = A\,\mathrm{relu}(A z), \quad
-        \mu = (1 - \gamma) \odot A z + \gamma \odot m, \quad \sigma^2 = \mathrm{softplus}(A\,\mathrm{relu}(m)).
+        \mu = (1 - \gamma) \odot A z + \gamma \odot m, \quad \sigma^2 =
+        \mathrm{softplus}(A\,\mathrm{relu}(m)).
 
     The softplus gives the variance, where Krishnan et al. take it for the standard deviation.
     """
@@ -54,7 +55,8 @@ class GatedTransition(nn.Module):
     def forward(self, z: Tensor) -> dist.TorchDistribution:
         gate, proposal = self.gate(z), self.proposal(z)
         mean = (1.0 - gate) * self.linear(z) + gate * proposal
-        return dist.Normal(mean, softplus(self.variance(torch.relu(proposal))).sqrt()).to_event(1)
+        variance = softplus(self.variance(torch.relu(proposal)))
+        return dist.Independent(dist.Normal(mean, variance.sqrt()), 1)
 
 
 class DKF(DVAE):

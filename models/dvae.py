@@ -39,8 +39,8 @@ class ModelSettings:
 class DVAE(nn.Module):
     """A dynamical VAE: the generative model p(x, z) as a Pyro program.
 
-    A subclass gives its networks, one method for each conditional, which returns a distribution, and the `step` that wires
-    them. Everything else follows: scoring all frames at once, generating frame by frame.
+    A subclass gives its networks, one method for each conditional, which returns a distribution, and the
+    `step` that wires them. Everything else follows: scoring all frames at once, generating frame by frame.
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
@@ -61,8 +61,10 @@ class DVAE(nn.Module):
         self.input = InputTransform(settings.input, settings.bins)
 
     @classmethod
-    def parents(cls, settings: Any) -> Parents:  # noqa: ANN401 - each model's own settings
-        """What the conditional of each site depends on, as slices of time (`models.structure`): ``"z[t-1]"``, ``"z[:t]"``, ``"v"``."""
+    def parents(cls, settings: Any) -> Parents:
+        """What the conditional of each site depends on, as slices of time (`models.structure`):
+        ``"z[t-1]"``, ``"z[:t]"``, ``"v"``.
+        """
         raise NotImplementedError
 
     @property

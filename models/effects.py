@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyro.distributions as dist
+from pyro.poutine import runtime
 from pyro.poutine.block_messenger import BlockMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
-from pyro.poutine import runtime
 from pyro.poutine.runtime import effectful, get_plates
 from torch import Size, Tensor
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Given", "Sequential", "draw", "enclosing_shape", "known", "previous"]
 
 
-class Sequential(Exception):  # noqa: N818 - a request to the interpreter, not an error
-    """Raised where a pass over all frames at once is impossible: the interpreter goes frame by frame instead."""
+class Sequential(Exception):
+    """Raised where a pass over all frames at once is impossible: the interpreter goes frame by frame
+    instead.
+    """
 
 
 class Given(Messenger):
@@ -48,14 +50,16 @@ class Given(Messenger):
         super().__init__()
         self.values = values
 
-    def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401 - Pyro's message
+    def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.values and not msg["is_observed"]:
             msg["value"] = self.values[msg["name"]]
             msg["done"] = True
 
 
 def known(name: str) -> Tensor | None:
-    """The value that a handler in force will give to sample site `name`, or None if it is still to be drawn."""
+    """The value that a handler in force will give to sample site `name`, or None if it is still to be
+    drawn.
+    """
     for handler in reversed(runtime._PYRO_STACK):
         if isinstance(handler, BlockMessenger) and handler.hide_fn(_sample_message(name)):
             return None
@@ -72,7 +76,7 @@ def known(name: str) -> Tensor | None:
     return None
 
 
-def _sample_message(name: str) -> dict[str, Any]:
+def _sample_message(name: str) -> Any:  # what a block asks about
     return {"type": "sample", "name": name, "is_observed": False, "infer": {}, "fn": None, "value": None}
 
 
@@ -90,6 +94,8 @@ def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Ten
 
 
 def enclosing_shape(inner: int) -> Size:
-    """Sizes of the enclosing plates to the left of the `inner` rightmost dimensions: the particle dimensions."""
-    sizes = {frame.dim: frame.size for frame in get_plates() if frame.vectorized and frame.dim < -inner}
+    """Sizes of the enclosing plates to the left of the `inner` rightmost dimensions: the particle
+    dimensions.
+    """
+    sizes = {frame.dim: frame.size for frame in get_plates() if frame.dim is not None and frame.dim < -inner}
     return Size([sizes.get(dim, 1) for dim in range(min(sizes, default=-inner), -inner)])

@@ -12,15 +12,17 @@ from inference.errors import UserError, nearest
 __all__ = ["InputTransform"]
 
 LOG_FLOOR = 1e-8
-"""Power below which the logarithm is flat: about the rounding noise of 16-bit audio in a 512-sample window."""
+"""Power below which the logarithm is flat: about the rounding noise of 16-bit audio in a 512-sample
+window.
+"""
 
 
 class InputTransform(nn.Module):
     """Data (..., D) to network input (..., D).
 
-    ``"power"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"log"`` takes log(x + floor),
-    less its mean and over its standard deviation in each bin, both measured once on the training data by `fit` and kept with
-    the weights.
+    ``"power"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"log"``
+    takes log(x + floor), less its mean and over its standard deviation in each bin, both measured once on the
+    training data by `fit` and kept with the weights.
 
     Args:
         kind: ``"power"`` or ``"log"``.
@@ -45,7 +47,9 @@ class InputTransform(nn.Module):
             self.register_buffer("scale", torch.ones(dim))
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
-        """Measure mean and standard deviation of the log-power over all frames of the sequences, each (T, D)."""
+        """Measure mean and standard deviation of the log-power over all frames of the sequences, each (T,
+        D).
+        """
         if self.kind != "log":
             return
         count, total, squares = 0, torch.zeros(()), torch.zeros(())

@@ -1,7 +1,7 @@
 r"""Likelihoods: what a decoder's features say of one frame of data.
 
-`PowerSpectrum` is the distribution of the power of a circular complex Gaussian; `head` builds the last layer of a decoder, which
-turns features into such a distribution.
+`PowerSpectrum` is the distribution of the power of a circular complex Gaussian; `head` builds the last layer
+of a decoder, which turns features into such a distribution.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch.distributions import constraints
 
 from inference.errors import UserError, nearest
 
+Shape = Size | list[int] | tuple[int, ...]
+
 __all__ = ["PowerSpectrum", "PowerSpectrumHead", "head", "itakura_saito"]
 
 
@@ -23,8 +25,8 @@ class PowerSpectrum(dist.TorchDistribution):
 
     .. math:: \log p(x) = -\log v - x / v = -d_{IS}(x, v) - \log x - 1
 
-    so minus the log-density is the Itakura-Saito divergence up to terms in x alone. (Per STFT coefficient, log p(s) =
-    log p(x) - log pi.) Unlike d_IS it is finite at x = 0.
+    so minus the log-density is the Itakura-Saito divergence up to terms in x alone. (Per STFT coefficient,
+    log p(s) = log p(x) - log pi.) Unlike d_IS it is finite at x = 0.
 
     Args:
         log_variance: log v, any shape.
@@ -35,7 +37,7 @@ class PowerSpectrum(dist.TorchDistribution):
         0.0
     """
 
-    arg_constraints = {"log_variance": constraints.real}  # noqa: RUF012 - torch's convention
+    arg_constraints = {"log_variance": constraints.real}
     support = constraints.nonnegative
     has_rsample = True
 
@@ -51,11 +53,11 @@ class PowerSpectrum(dist.TorchDistribution):
     def variance(self) -> Tensor:
         return (2.0 * self.log_variance).exp()
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> PowerSpectrum:
+    def expand(self, batch_shape: Shape, _instance: object = None) -> PowerSpectrum:
         return PowerSpectrum(self.log_variance.expand(batch_shape), validate_args=False)
 
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's signature
-        shape = self._extended_shape(sample_shape)
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = self._extended_shape(Size(sample_shape))
         return torch.empty_like(self.log_variance.expand(shape)).exponential_() * self.mean
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ class PowerSpectrumHead(nn.Module):
         o: Tensor = self.affine(h)
         if self.log_floor is not None:
             o = torch.logaddexp(o, o.new_tensor(self.log_floor))
-        return PowerSpectrum(o).to_event(1)
+        return dist.Independent(PowerSpectrum(o), 1)
 
 
 _HEADS = {"power_spectrum": PowerSpectrumHead}

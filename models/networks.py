@@ -15,7 +15,9 @@ __all__ = ["LSTM", "MLP", "Context", "GaussianHead", "concatenate", "normal", "r
 
 
 def concatenate(*parts: Tensor) -> Tensor:
-    """Join features along the last dimension, [a; b], where one of them may lack particle or frame dimensions."""
+    """Join features along the last dimension, [a; b], where one of them may lack particle or frame
+    dimensions.
+    """
     if len(parts) == 1:
         return parts[0]
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
@@ -24,7 +26,7 @@ def concatenate(*parts: Tensor) -> Tensor:
 
 def normal(mean: Tensor, log_variance: Tensor) -> dist.TorchDistribution:
     """A diagonal Gaussian over the last dimension, from its mean and log-variance."""
-    return dist.Normal(mean, torch.exp(0.5 * log_variance)).to_event(1)
+    return dist.Independent(dist.Normal(mean, torch.exp(0.5 * log_variance)), 1)
 
 
 class MLP(nn.Sequential):
@@ -49,7 +51,9 @@ class MLP(nn.Sequential):
 
 
 class GaussianHead(nn.Module):
-    """N(mean, exp(log-variance)) of two affine maps of the input, kept as one so that they cost one product."""
+    """N(mean, exp(log-variance)) of two affine maps of the input, kept as one so that they cost one
+    product.
+    """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -73,8 +77,12 @@ class LSTM(nn.Module):
         self.out_dim = out_dim
         self.net = nn.LSTM(in_dim, out_dim, layers)
 
-    def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Outputs (..., T, N, H) and the state after the last frame: h and c of each layer, every one (..., N, H)."""
+    def forward(
+        self, u: Tensor, state: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (..., T, N, H) and the state after the last frame: h and c of each layer, every one
+        (..., N, H).
+        """
         *leading, frames, sequences, _ = u.shape
         layers, batch = self.net.num_layers, (*leading, sequences)
         folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])

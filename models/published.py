@@ -1,12 +1,13 @@
 """Public DVAE checkpoints as runs: ``python -m models.published CHECKPOINT CONFIG.ini --run RUN``.
 
-Reads a checkpoint of the public DVAE code (a ``.pt`` state dict, or its arrays as ``.npz``) with the ``.ini`` that it was trained
-from, and makes a run folder that every command takes. The networks are the published ones to the last unit: the tests compare
-them with figures of the authors' own code.
+Reads a checkpoint of the public DVAE code (a ``.pt`` state dict, or its arrays as ``.npz``) with the ``.ini``
+that it was trained from, and makes a run folder that every command takes. The networks are the published ones
+to the last unit: the tests compare them with figures of the authors' own code.
 
-Two generations of that code differ in what they add to a variance: DVAE-speech (2020) nothing, DVAE_SE (2023) 1e-10, which is
-`model.variance_floor` here. A model trained with scheduled sampling is evaluated on its own past (`evaluation.mode=gen`), all
-others on the true one.
+Two generations of that code differ in what they add to a variance: DVAE-speech (2020) nothing, DVAE_SE (2023)
+    1e-10, which is
+`model.variance_floor` here. A model trained with scheduled sampling is evaluated on its own past
+(`evaluation.mode=gen`), all others on the true one.
 """
 
 from __future__ import annotations
@@ -43,14 +44,17 @@ def read_ini(path: Path) -> Ini:
         with path.open(encoding="utf-8") as file:
             parser.read_file(file)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}. Give the .ini that the checkpoint was trained from.") from error
+        raise UserError(
+            f"{path}: {error.strerror or error}. Give the .ini that the checkpoint was trained from."
+        ) from error
     except (configparser.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no ini file: {str(error).splitlines()[0]}") from error
     return Ini(path, parser)
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Read the arrays of a checkpoint, by their published names: a ``.npz``, or what ``torch.save`` wrote of a state dict.
+    """Read the arrays of a checkpoint, by their published names: a ``.npz``, or what ``torch.save`` wrote of
+    a state dict.
 
     Nothing in the file is executed.
 
@@ -68,11 +72,16 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
                 return {name: torch.from_numpy(np.array(file[name])) for name in file.files}
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {_first_line(error)} Is the file whole?") from error
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: {_first_line(error)} Is the file whole?"
+        ) from error
     except Exception as error:  # what a pickle can raise has no common base
         raise UserError(f"{path} is refused: it holds more than arrays. {_first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} is no state dict: expected tensors by name, as torch.save(model.state_dict(), ...) writes them.")
+        raise UserError(
+            f"{path} is no state dict: expected tensors by name, as "
+            "torch.save(model.state_dict(), ...) writes them."
+        )
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
@@ -86,9 +95,14 @@ def settings_of(ini: Ini) -> Settings:
 
     name = ini.text("Network", "name")
     if name.lower() not in FAMILIES:
-        raise UserError(f"{ini.path}: [Network] name = {name}; known: {', '.join(f.upper() for f in FAMILIES)}.")
+        raise UserError(
+            f"{ini.path}: [Network] name = {name}; known: {', '.join(f.upper() for f in FAMILIES)}."
+        )
     if ini.text("Network", "activation", "tanh").lower() != "tanh":
-        raise UserError(f"{ini.path}: [Network] activation = {ini.text('Network', 'activation')}: only tanh networks are known.")
+        raise UserError(
+            f"{ini.path}: [Network] activation = {ini.text('Network', 'activation')}: "
+            "only tanh networks are known."
+        )
     if ini.number("STFT", "zp_percent", 0) != 0:
         raise UserError(f"{ini.path}: [STFT] zp_percent must be 0: a zero-padded FFT has no front end here.")
     later = any(ini.has(section, key) for section, keys in _LATER_SOURCE.items() for key in keys)
@@ -98,7 +112,8 @@ def settings_of(ini: Ini) -> Settings:
     bins = ini.integer("Network", "x_dim")
     if bins != window // 2 + 1:
         raise UserError(
-            f"{ini.path}: [Network] x_dim = {bins} does not fit [STFT] wlen_sec: a window of {window} samples has {window // 2 + 1} bins."
+            f"{ini.path}: [Network] x_dim = {bins} does not fit [STFT] wlen_sec: "
+            f"a window of {window} samples has {window // 2 + 1} bins."
         )
     values: dict[str, object] = {
         "model.bins": bins,
@@ -147,7 +162,8 @@ def convert(checkpoint: Path, config: Path, run: Path) -> Settings:
     for name, array in arrays.items():
         if tuple(array.shape) != wanted[name]:
             raise UserError(
-                f"{checkpoint}: {name} has shape {tuple(array.shape)}, {config} says {wanted[name]}. Give the .ini of this checkpoint."
+                f"{checkpoint}: {name} has shape {tuple(array.shape)}, {config} says {wanted[name]}. "
+                "Give the .ini of this checkpoint."
             )
     with torch.no_grad():
         for name, place in places.items():
@@ -172,9 +188,12 @@ def _first_line(error: Exception) -> str:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.published", description="Make a run folder of a public DVAE checkpoint and its .ini."
+        prog="python -m models.published",
+        description="Make a run folder of a public DVAE checkpoint and its .ini.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="state dict (.pt) or arrays (.npz)")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="state dict (.pt) or arrays (.npz)"
+    )
     parser.add_argument("config", type=Path, metavar="CONFIG.ini", help="the config that it was trained from")
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder to make")
     args = parser.parse_args(argv)
@@ -184,7 +203,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     model = settings.model
-    print(f"{args.run}: {model.name}, {model.bins} bins, z of {model.z_dim}, evaluated in mode {settings.evaluation.mode}")
+    print(
+        f"{args.run}: {model.name}, {model.bins} bins, z of {model.z_dim}, "
+        f"evaluated in mode {settings.evaluation.mode}"
+    )
     print(f"next: python -m evaluation.resynthesis {args.run} --corpus folder --root DIR")
     return 0
 

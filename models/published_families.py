@@ -1,6 +1,7 @@
 """How the public DVAE code names what our networks are made of: one `Family` for each model it has.
 
-Their names: an MLP ``p`` has the layers ``p.linear0``, ``p.linear1``, ...; an LSTM the names of PyTorch; a Gaussian two affine maps,
+Their names: an MLP ``p`` has the layers ``p.linear0``, ``p.linear1``, ...; an LSTM the names of PyTorch; a
+    Gaussian two affine maps,
 for mean and log-variance, which are one here (`models.networks.GaussianHead`).
 """
 
@@ -35,11 +36,13 @@ class Ini:
     def text(self, section: str, key: str, default: str | None = None) -> str:
         if not self.has(section, key):
             if default is None:
-                raise UserError(f"{self.path} lacks '{key}' in section [{section}]: it is no config of a public DVAE.")
+                raise UserError(
+                    f"{self.path} lacks '{key}' in section [{section}]: it is no config of a public DVAE."
+                )
             return default
         return self.parser.get(section, key).strip()
 
-    def _as(self, kind: Callable[[str], Any], what: str, section: str, key: str, default: object) -> Any:  # noqa: ANN401
+    def _as(self, kind: Callable[[str], Any], what: str, section: str, key: str, default: object) -> Any:
         text = self.text(section, key, None if default is None else str(default))
         try:
             return kind(text)
@@ -56,7 +59,11 @@ class Ini:
 
     def flag(self, section: str, key: str, default: bool) -> bool:
         def read(text: str) -> bool:
-            return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else bool(int(text))
+            return (
+                {"true": True, "false": False}[text.lower()]
+                if text.lower() in ("true", "false")
+                else bool(int(text))
+            )
 
         value: bool = self._as(read, "True or False", section, key, default)
         return value

@@ -1,12 +1,12 @@
 r"""What depends on what: declared parents, and the parents of the exact posterior by d-separation.
 
-Models and guides declare the parents of each site as slices of time (`models.dvae.DVAE.parents`). Unrolled over a few frames a
-model's declaration is a Bayesian network, and the exact factor of the posterior,
+Models and guides declare the parents of each site as slices of time (`models.dvae.DVAE.parents`). Unrolled
+over a few frames a model's declaration is a Bayesian network, and the exact factor of the posterior,
 
 .. math:: p(z_t \mid z_{1:t-1}, x_{1:T}),
 
-needs, of its conditioning variables, just those that the others do not separate from z_t (Girin et al., 2021, section 4.2; Geiger,
-Verma & Pearl, 1990).
+needs, of its conditioning variables, just those that the others do not separate from z_t (Girin et al., 2021,
+section 4.2; Geiger, Verma & Pearl, 1990).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Node = tuple[str, int]
 Parents = Mapping[str, tuple[str, ...]]
 
 FRAMES = 7
-"""Frames of the unrolled network: the middle one has three on either side, which tells one, two and all frames apart."""
+"""Frames of the unrolled network: three on either side of the middle tell one, two and all frames apart."""
 
 
 def frames_of(parent: str, t: int, frames: int) -> list[Node]:
@@ -33,9 +33,14 @@ def frames_of(parent: str, t: int, frames: int) -> list[Node]:
         >>> frames_of("z[:t]", 2, 5), frames_of("z[t-1]", 0, 5), frames_of("v", 3, 5)
         ([('z', 0), ('z', 1)], [], [('v', -1)])
     """
-    match = re.fullmatch(r"(\w+)(?:\[(?:(?P<at>t(?:[+-]\d+)?)|(?P<from>t(?:[+-]\d+)?)?:(?P<to>t(?:[+-]\d+)?)?)\])?", parent)
+    match = re.fullmatch(
+        r"(\w+)(?:\[(?:(?P<at>t(?:[+-]\d+)?)|(?P<from>t(?:[+-]\d+)?)?:(?P<to>t(?:[+-]\d+)?)?)\])?", parent
+    )
     if match is None:
-        raise ValueError(f"parent '{parent}': expected a name, or name[t], name[t-1], name[:t], name[:t+1], name[t:] or name[:]")
+        raise ValueError(
+            f"parent '{parent}': expected a name, or "
+            "name[t], name[t-1], name[:t], name[:t+1], name[t:] or name[:]"
+        )
     name = match[1]
     if "[" not in parent:
         return [(name, -1)]
@@ -87,7 +92,8 @@ def _connected(network: Mapping[Node, set[Node]], source: Node, given: set[Node]
 
 
 def posterior_parents(parents: Parents, latent: str = "z", order: tuple[str, ...] = ("z",)) -> set[Node]:
-    """The parents of the exact factor of a latent at the middle frame: of p(z_t | z_{1:t-1}, v, x_{1:T}) those that matter.
+    """The parents of the exact factor of a latent at the middle frame: of p(z_t | z_{1:t-1}, v, x_{1:T})
+    those that matter.
 
     Args:
         parents: the model's declaration.
@@ -124,7 +130,9 @@ class Verdict:
 
 
 def verdict(model: Parents, guide: Parents, latent: str = "z", order: tuple[str, ...] = ("z",)) -> Verdict:
-    """Compare a guide's declared parents with those of the model's exact posterior, at the middle of `FRAMES` frames."""
+    """Compare a guide's declared parents with those of the model's exact posterior, at the middle of
+    `FRAMES` frames.
+    """
     exact = posterior_parents(model, latent, order)
     t = FRAMES // 2
     seen = {node for parent in guide[latent] for node in frames_of(parent, t, FRAMES)}

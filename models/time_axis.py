@@ -1,35 +1,36 @@
 r"""The time axis: a step is written once and run three ways.
 
-A DVAE is a chain rule over time (Girin et al., "Dynamical variational autoencoders: a comprehensive review", 2021),
+A DVAE is a chain rule over time (Girin et al., "Dynamical variational autoencoders: a comprehensive review",
+2021),
 
     p(x, z) = prod_t p(z_t | x_{1:t-1}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t}),
 
-and a model, or a guide, writes one factor of it: its ``step``, against a `TimeAxis`. An interpreter decides how time runs:
+and a model, or a guide, writes one factor of it: its ``step``, against a `TimeAxis`. An interpreter decides
+    how time runs:
 
-==========  =================================================================  ====================================
-`Parallel`  all frames in one pass; what lies in the past is a shift, a          scoring: SVI, importance weights
-            recurrent network one fused call; sites ``z``, ``x`` in the plates
-            ``time`` (dim -2) and ``sequences`` (dim -1)
-`Looped`    a loop over frames first, then the same stacked sites, registered    guides that need z_{t-1} to draw z_t;
-            once                                                               models fed their own output
-`Markov`    `pyro.markov`, frame by frame; sites ``z_0, x_0, z_1, ...`` in the    generation, particle filters, reading,
-            plate ``sequences``                                                tests
-==========  =================================================================  ====================================
+- `Parallel`: all frames in one pass. What lies in the past is a shift, a recurrent network one fused call;
+  sites ``z``, ``x`` in the plates ``time`` (dim -2) and ``sequences`` (dim -1). For scoring: SVI, importance
+  weights.
+- `Looped`: a loop over frames first, then the same stacked sites, registered once. For guides that need
+  z_{t-1} to draw z_t, and models that are fed their own output.
+- `Markov`: `pyro.markov`, frame by frame; sites ``z_0, x_0, z_1, ...`` in the plate ``sequences``. For
+  generation, particle filters, reading, tests.
 
 Shapes, one legend for the whole project:
 
-- ``T`` frames, ``N`` sequences, ``D`` data dimension (``F`` frequency bins), ``L`` latent dimension, ``H`` recurrent width,
-  ``...`` leading particle dimensions;
-- ``x`` (T, N, D), ``lengths`` (N,) int64, ``mask`` (T, N) bool; latents and all that follows from them (..., T, N, L);
-- inside a step the frame dimension is always there: its size is T in one pass over all frames, and 1 frame by frame. So a
-  network sees (..., T, N, D) under every interpreter.
+- ``T`` frames, ``N`` sequences, ``D`` data dimension (``F`` frequency bins), ``L`` latent dimension, ``H``
+  recurrent width, ``...`` leading particle dimensions;
+- ``x`` (T, N, D), ``lengths`` (N,) int64, ``mask`` (T, N) bool; latents and all that follows from them
+  (..., T, N, L);
+- inside a step the frame dimension is always there: its size is T in one pass over all frames, and 1 frame by
+  frame. So a network sees (..., T, N, D) under every interpreter.
 
 Frames beyond a sequence's length are zero, masked in the densities and without effect on any gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,19 +40,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from models.effects import Given, Sequential, draw, enclosing_shape, known, previous
+from models.effects import Given, Sequential, draw, known, previous
 from models.networks import concatenate
+from models.sites import Sites, masked, stacked
 
 __all__ = ["Carry", "Causal", "Looped", "Markov", "Parallel", "Sites", "TimeAxis", "run"]
 
 State = tuple[Tensor, ...]
+_Draw = tuple[dist.TorchDistribution, Tensor]
 
 
 class Causal(Protocol):
-    """A causal network over time: output t depends on inputs 1..t. Fed all frames, or some with the state before them.
+    """A causal network over time: output t depends on inputs 1..t. Fed all frames, or some with the state
+    before them.
 
-    ``forward(u, state)`` takes u (..., T, N, D) and gives the outputs (..., T, N, H) and the state after the last frame; every
-    tensor of a state has the dimensions (..., N, anything).
+    ``forward(u, state)`` takes u (..., T, N, D) and gives the outputs (..., T, N, H) and the state after the
+    last frame; every tensor of a state has the dimensions (..., N, anything).
     """
 
     out_dim: int
@@ -66,69 +70,6 @@ class Carry:
     values: dict[str, Tensor] = field(default_factory=dict)
     conditionals: dict[str, dist.TorchDistribution] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
-
-
-class Sites:
-    """One pass over a batch: its data, mask and plates, and the sites registered so far.
-
-    Args:
-        data: the observed sequences by site name, each (T, N, D); None where the site is to be generated.
-        lengths: frames per sequence, (N,), on the CPU.
-        sizes: the dimension of every site, which says how large the zeros before the first frame are.
-        like: a tensor whose type and device everything has.
-    """
-
-    def __init__(self, data: Mapping[str, Tensor | None], lengths: Tensor, sizes: Mapping[str, int], like: Tensor) -> None:
-        self.frames = int(lengths.max())
-        self.sequences = len(lengths)
-        self.sizes = sizes
-        self.like = like
-        ragged = bool((lengths != self.frames).any())
-        mask = torch.arange(self.frames)[:, None] < lengths.cpu()
-        self.mask = mask.to(like.device) if ragged else None
-        self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
-        self.leading = enclosing_shape(inner=2)
-        self.plates = (pyro.plate("sequences", self.sequences, dim=-1), pyro.plate("time", self.frames, dim=-2))
-        self.registered: dict[str, Tensor] = {}
-
-    def _checked(self, name: str, x: Tensor) -> Tensor:
-        expected = (self.frames, self.sequences, self.sizes[name])
-        if x.shape != expected:
-            raise ValueError(
-                f"{name} has shape {tuple(x.shape)}, expected (frames, sequences, dimension) = {expected}: "
-                "pass time-major batches whose lengths (N,) have the longest sequence's frames as maximum"
-            )
-        return x if self.mask is None else x.masked_fill(~self.mask[..., None], 0.0)
-
-    def value(self, name: str) -> Tensor | None:
-        """All frames of a site whose value is settled before it is drawn: observed, registered, or set by a handler."""
-        if name in self.data:
-            return self.data[name]
-        return self.registered[name] if name in self.registered else known(name)
-
-    def register(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
-        """The Pyro sample statement of all frames of a site, in both plates."""
-        sequences, time = self.plates
-        with sequences, time, Given({name: value}):
-            pyro.sample(name, _masked(self.expanded(distribution, self.frames), self.mask), obs=self.data.get(name))
-        self.registered[name] = value
-
-    def once(self, name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Tensor:
-        """A site per sequence, outside time: (..., 1, N, L), registered the first time that it is asked for."""
-        if name not in self.registered:
-            distribution = self.expanded(distribution, 1 if self.leading else 0)
-            value = known(name)
-            if value is None:
-                value = draw(name, distribution, axis)
-            with self.plates[0], Given({name: value}):
-                pyro.sample(name, distribution)
-            self.registered[name] = value
-        return self.registered[name]
-
-    def expanded(self, distribution: dist.TorchDistribution, frames: int) -> dist.TorchDistribution:
-        """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0."""
-        shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
-        return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
 
 
 class TimeAxis:
@@ -146,7 +87,9 @@ class TimeAxis:
         return v[..., self.start : self.stop, :, :]
 
     def prev(self, name: str) -> Tensor:
-        """The value of a site one frame earlier, zero before the first frame. Handlers may put another in its place."""
+        """The value of a site one frame earlier, zero before the first frame. Handlers may put another in
+        its place.
+        """
         return previous(name, self._previous(name), self)
 
     def expected(self, name: str) -> Tensor:
@@ -156,7 +99,8 @@ class TimeAxis:
     def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
         """Advance a recurrent network by the concatenated inputs and read it: (..., T, N, H).
 
-        With `lag` the inputs belong to the frame before, of which the first frame has none: the network is not run there,
+        With `lag` the inputs belong to the frame before, of which the first frame has none: the network is
+            not run there,
         and reads zero.
         """
         u = concatenate(*inputs)
@@ -257,7 +201,7 @@ class Looped(Frame):
                 value = sites.value(name)
                 if value is None:
                     value = torch.cat([v for _, v in draws], dim=-3)
-                sites.register(name, _stacked([d for d, _ in draws]), value)
+                sites.register(name, stacked([d for d, _ in draws]), value)
 
 
 class Markov(Frame):
@@ -275,7 +219,7 @@ class Markov(Frame):
         if value is None:
             value = draw(name, distribution, self)
         with self.sites.plates[0], Given({site: value}):
-            pyro.sample(site, _masked(distribution, mask), obs=data)
+            pyro.sample(site, masked(distribution, mask), obs=data)
         return self._keep(name, distribution, value)
 
     @classmethod
@@ -286,15 +230,17 @@ class Markov(Frame):
             step(cls(sites, t, carry))
 
 
-def run(step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto", loop: Callable[[], None] | None = None) -> None:
+def run(
+    step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto", loop: Callable[[], None] | None = None
+) -> None:
     """Run a step over all frames: in one pass where that is possible, else looped; or frame by frame.
 
     Args:
         step: the step of a model or guide.
         sites: the batch.
         loop: a faster way to do what `Looped` does, where the step has one.
-        how: ``"auto"`` (`Parallel`, or `Looped` where a handler or an undrawn latent asks for it), ``"looped"`` or
-            ``"stepwise"`` (`Markov`).
+        how: ``"auto"`` (`Parallel`, or `Looped` where a handler or an undrawn latent asks for it),
+            ``"looped"`` or ``"stepwise"`` (`Markov`).
 
     Raises:
         ValueError: for any other `how`.
@@ -310,21 +256,3 @@ def run(step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto", loop:
             Looped.run(step, sites) if loop is None else loop()
     else:
         raise ValueError(f"how='{how}': expected 'auto', 'looped' or 'stepwise'")
-
-
-_Draw = tuple[dist.TorchDistribution, Tensor]
-
-
-def _masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:
-    return distribution if mask is None else distribution.mask(mask)
-
-
-def _stacked(parts: list[dist.TorchDistribution]) -> dist.TorchDistribution:
-    """One distribution over all frames from one for each, all of a kind: their parameters, joined along the frames."""
-    first = parts[0]
-    if isinstance(first, dist.Independent):
-        base = _stacked([part.base_dist for part in parts])
-        return dist.Independent(base, first.reinterpreted_batch_ndims)
-    names = [name for name in first.arg_constraints if name in first.__dict__]
-    joined = {name: torch.cat([getattr(part, name) for part in parts], dim=-3) for name in names}
-    return type(first)(**joined, validate_args=False)

@@ -1,4 +1,6 @@
-"""What every test gets: shared corpora where they are, one thread, validated distributions, a clean parameter store."""
+"""What every test gets: shared corpora where they are, one thread, validated distributions, a clean
+parameter store.
+"""
 
 from __future__ import annotations
 

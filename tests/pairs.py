@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro.poutine as poutine
 import torch
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from guides.guide import Guide
@@ -23,12 +22,14 @@ LENGTHS = torch.tensor([7, 3, 1, 5])
 class Pair(NamedTuple):
     model: DVAE
     guide: Guide
-    model_settings: object
-    guide_settings: object
+    model_settings: Any
+    guide_settings: Any
 
 
 def small_pair(model_name: str, guide_name: str = "own", *, input: str = "log") -> Pair:
-    """A small model and guide with weights large enough that everything depends visibly on everything that it may."""
+    """A small model and guide with weights large enough that everything depends visibly on everything that
+    it may.
+    """
     torch.manual_seed(1)
     settings = model_class(model_name).Settings(name=model_name, bins=BINS, z_dim=LATENT, input=input)
     model = build_model(settings).double()
@@ -41,31 +42,40 @@ def small_pair(model_name: str, guide_name: str = "own", *, input: str = "log") 
 def data(lengths: Tensor = LENGTHS) -> Tensor:
     """Power spectra (T, N, D), zero beyond each length."""
     generator = torch.Generator().manual_seed(2)
-    x = torch.empty(int(lengths.max()), len(lengths), BINS, dtype=torch.float64).exponential_(generator=generator)
+    x = torch.empty(int(lengths.max()), len(lengths), BINS, dtype=torch.float64).exponential_(
+        generator=generator
+    )
     return x * (torch.arange(len(x))[:, None] < lengths)[..., None]
+
+
+def traced(program: Any, *args: Any) -> Any:
+    """The trace of a program; Pyro's sites have no types that say what is in them."""
+    return poutine.trace(program).get_trace(*args)
 
 
 def latents(pair: Pair, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     """One draw of every latent from the guide."""
-    trace = poutine.trace(pair.guide).get_trace(x, lengths)
+    trace = traced(pair.guide, x, lengths)
     return {name: trace.nodes[name]["value"].detach() for name in pair.model.latents}
 
 
 def frame_by_frame(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same values under the names of the frame-by-frame interpreter; a site outside time keeps its name."""
+    """The same values under the names of the frame-by-frame interpreter; a site outside time keeps its
+    name.
+    """
     split = {f"{name}_{t}": v[t : t + 1] for name, v in values.items() if v.dim() > 2 for t in range(len(v))}
     return split | {name: v for name, v in values.items() if v.dim() == 2}
 
 
-def scored(program: DVAE | Guide, values: dict[str, Tensor], x: Tensor, lengths: Tensor, how: str) -> Trace:
+def scored(program: DVAE | Guide, values: dict[str, Tensor], x: Tensor, lengths: Tensor, how: str) -> Any:
     """The trace of a model or guide with its latents set, its log-densities computed."""
     settled = frame_by_frame(values) if how == "stepwise" else values
-    trace = poutine.trace(poutine.condition(program, settled)).get_trace(x, lengths, how)
+    trace = traced(poutine.condition(program, settled), x, lengths, how)
     trace.compute_log_prob()
     return trace
 
 
-def per_sequence(trace: Trace) -> dict[str, Tensor]:
+def per_sequence(trace: Any) -> dict[str, Tensor]:
     """Log-density of every site, summed over frames: (N,) by site name."""
     total: dict[str, Tensor] = {}
     for name, site in trace.nodes.items():

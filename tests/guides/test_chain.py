@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pyro
-import pyro.poutine as poutine
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from guides.guide import GuideSettings
 from guides.registry import build_guide
 from inference.handlers import given_noise
 from models.registry import build_model, model_class
-from tests.pairs import BINS, LENGTHS, data
+from tests.pairs import BINS, LENGTHS, data, traced
 
 SETTINGS: list[GuideSettings] = [
     DKFGuideSettings(),
@@ -28,12 +27,20 @@ SETTINGS: list[GuideSettings] = [
 
 def test_gradients_against_finite_differences() -> None:
     torch.manual_seed(0)
-    sizes = [(4, 2), (3, 4), (5, 3), (4, 5)]  # (out, in): z of 2, injection at the third layer, mean and log-variance of 2
+    sizes = [
+        (4, 2),
+        (3, 4),
+        (5, 3),
+        (4, 5),
+    ]  # (out, in): z of 2, injection at the third layer, mean and log-variance of 2
     weights = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in sizes]
-    biases = [torch.randn(s[0], dtype=torch.float64, requires_grad=True) for i, s in enumerate(sizes) if i != 2]
+    biases = [
+        torch.randn(s[0], dtype=torch.float64, requires_grad=True) for i, s in enumerate(sizes) if i != 2
+    ]
     noise = torch.randn(4, 3, 2, dtype=torch.float64)
     injected = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda c, *w: _Chain.apply(noise, c, 2, *w), (injected, *weights, *biases))
+    chain: Any = _Chain.apply
+    assert torch.autograd.gradcheck(lambda c, *w: chain(noise, c, 2, *w), (injected, *weights, *biases))
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=repr)
@@ -46,10 +53,12 @@ def test_it_draws_and_differentiates_as_the_step_does(settings: GuideSettings) -
     for how in ("auto", "looped"):
         guide.zero_grad()
         with pyro.plate("particles", 2, dim=-3), given_noise({"z": noise}):
-            trace = poutine.trace(guide).get_trace(data(), LENGTHS, how)
+            trace = traced(guide, data(), LENGTHS, how)
         z, log_density = trace.nodes["z"]["value"], trace.log_prob_sum()
         (log_density + (z.sin() * trace.nodes["z"]["fn"]._mask[..., None]).sum()).backward()
-        found.append((z.detach(), log_density.detach(), [p.grad for p in guide.parameters() if p.grad is not None]))
+        found.append(
+            (z.detach(), log_density.detach(), [p.grad for p in guide.parameters() if p.grad is not None])
+        )
     fast, slow = found
     torch.testing.assert_close(fast[0], slow[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fast[1], slow[1], rtol=1e-12, atol=0)

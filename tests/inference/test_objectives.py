@@ -1,6 +1,10 @@
-"""The bound against quadrature, closed forms and finite differences; handlers against what they say they do."""
+"""The bound against quadrature, closed forms and finite differences; handlers against what they say they
+do.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -15,14 +19,14 @@ from inference.handlers import given_noise, kl_scale
 from inference.objectives import Objective, terms
 from inference.reconstruction import reconstruct
 from models.likelihoods import itakura_saito
-from tests.pairs import LENGTHS, Pair, data, parameters, small_pair
+from tests.pairs import LENGTHS, Pair, data, parameters, small_pair, traced
 
 GRID = torch.linspace(-9.0, 9.0, 4001, dtype=torch.float64)
 
 
 def _log_joint(pair: Pair, x: Tensor, z: Tensor) -> Tensor:
     """log p(x, z) of one frame for every z of (P, 1, 1, 1)."""
-    trace = poutine.trace(poutine.condition(pair.model, {"z": z})).get_trace(x, torch.tensor([len(x)]))
+    trace = traced(poutine.condition(pair.model, {"z": z}), x, torch.tensor([len(x)]))
     trace.compute_log_prob()
     density: Tensor = (trace.nodes["x"]["log_prob"] + trace.nodes["z"]["log_prob"]).sum(-2).squeeze(-1)
     return density
@@ -38,14 +42,14 @@ def test_the_bound_is_its_integral_and_lies_under_the_likelihood(
     x = data()[:1, :1]
     with torch.no_grad():
         log_joint = _log_joint(pair, x, GRID[:, None, None, None])
-        q = poutine.trace(pair.guide).get_trace(x, torch.tensor([1])).nodes["z"]["fn"]
+        q = traced(pair.guide, x, torch.tensor([1])).nodes["z"]["fn"]
         log_q = Normal(q.mean.squeeze(), q.variance.sqrt().squeeze()).log_prob(GRID)
         likelihood = torch.trapezoid(log_joint.exp(), GRID).log()
         bound = torch.trapezoid(log_q.exp() * (log_joint - log_q), GRID)
         posterior_gap = torch.trapezoid(log_q.exp() * (log_q - (log_joint - likelihood)), GRID)
         with pyro.plate("particles", 20_000, dim=-3):
-            guide_trace = poutine.trace(pair.guide).get_trace(x, torch.tensor([1]))
-            model_trace = poutine.trace(poutine.replay(pair.model, guide_trace)).get_trace(x, torch.tensor([1]))
+            guide_trace = traced(pair.guide, x, torch.tensor([1]))
+            model_trace = traced(poutine.replay(pair.model, guide_trace), x, torch.tensor([1]))
         model_trace.compute_log_prob()
         draws = terms(model_trace, guide_trace).elbo.squeeze()
     torch.testing.assert_close(likelihood - bound, posterior_gap, rtol=1e-6, atol=1e-9)
@@ -61,8 +65,8 @@ def test_terms_are_the_closed_forms(name: str) -> None:
     noise = torch.randn(len(x), len(LENGTHS), pair.model.z_dim, dtype=torch.float64)
     with given_noise({"z": noise}):
         bound = Objective(pair.model, pair.guide, name)(x, LENGTHS)
-        guide_trace = poutine.trace(pair.guide).get_trace(x, LENGTHS)
-        model_trace = poutine.trace(poutine.replay(pair.model, guide_trace)).get_trace(x, LENGTHS)
+        guide_trace = traced(pair.guide, x, LENGTHS)
+        model_trace = traced(poutine.replay(pair.model, guide_trace), x, LENGTHS)
     real = (torch.arange(len(x))[:, None] < LENGTHS)[..., None]
     q, p, decoded = guide_trace.nodes["z"]["fn"], model_trace.nodes["z"]["fn"], model_trace.nodes["x"]["fn"]
     ratio = q.variance / p.variance
@@ -74,7 +78,9 @@ def test_terms_are_the_closed_forms(name: str) -> None:
     torch.testing.assert_close(bound.terms.elbo, bound.terms.reconstruction - bound.terms.kl["z"])
     assert not bound.terms.elbo.requires_grad
     z = guide_trace.nodes["z"]["value"]
-    sampled = ((Normal(q.mean, q.variance.sqrt()).log_prob(z) - Normal(p.mean, p.variance.sqrt()).log_prob(z)) * real).sum()
+    sampled = (
+        (Normal(q.mean, q.variance.sqrt()).log_prob(z) - Normal(p.mean, p.variance.sqrt()).log_prob(z)) * real
+    ).sum()
     cost = kl.mul(real).sum() if name == "analytic" else sampled
     torch.testing.assert_close(bound.loss, cost - bound.terms.reconstruction.sum())
 
@@ -156,7 +162,8 @@ def test_reconstruction_runs_the_model_on_the_means_of_its_latents() -> None:
     found = reconstruct(pair.model, pair.guide, data(), LENGTHS)
     again = reconstruct(pair.model, pair.guide, data(), LENGTHS, mode="gen")  # a DKF looks back at no x
     assert torch.equal(found.mean, again.mean) and found.mean.shape == data().shape
-    torch.testing.assert_close(found.mean, pair.model.decoder(found.latents["z"]).mean)
+    decoder: Any = pair.model.decoder
+    torch.testing.assert_close(found.mean, decoder(found.latents["z"]).mean)
     sampled = reconstruct(pair.model, pair.guide, data(), LENGTHS, latents="sample")
     assert not torch.allclose(sampled.latents["z"], found.latents["z"])
     with pytest.raises(ValueError, match="expected mean or sample"):

@@ -1,4 +1,6 @@
-"""What every model with every guide owes, whatever its networks. A new model or guide is here by being registered."""
+"""What every model with every guide owes, whatever its networks. A new model or guide is here by being
+registered.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,19 @@ from torch import Tensor
 from inference.objectives import Objective
 from models.structure import frames_of
 from models.time_axis import Sites
-from tests.pairs import BINS, FRAMES, LENGTHS, PAIRS, data, latents, parameters, per_sequence, scored, small_pair
+from tests.pairs import (
+    BINS,
+    FRAMES,
+    LENGTHS,
+    PAIRS,
+    data,
+    latents,
+    parameters,
+    per_sequence,
+    scored,
+    small_pair,
+    traced,
+)
 
 pytestmark = pytest.mark.parametrize(("model_name", "guide_name"), PAIRS)
 INTERPRETERS = ("looped", "stepwise")
@@ -27,16 +41,17 @@ def test_interpreters_agree_on_densities_and_gradients(model_name: str, guide_na
     pair = small_pair(model_name, guide_name)
     x = data()
     values = latents(pair, x, LENGTHS)
-    weights = torch.linspace(0.5, 2.0, len(LENGTHS), dtype=torch.float64)  # so that sequences cannot trade places
+    weights = torch.linspace(
+        0.5, 2.0, len(LENGTHS), dtype=torch.float64
+    )  # so that sequences cannot trade places
     for program in (pair.model, pair.guide):
         named = [(name, p) for name, p in program.named_parameters()]
         expected: dict[str, Tensor] = {}
         gradients: list[Tensor | None] = []
         for how in ("auto", *INTERPRETERS):
             got = per_sequence(scored(program, values, x, LENGTHS, how))
-            grads = torch.autograd.grad(
-                sum((weights * v).sum() for v in got.values()), [p for _, p in named], allow_unused=True
-            )
+            total = torch.stack([(weights * v).sum() for v in got.values()]).sum()
+            grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
             if how == "auto":
                 expected, gradients = got, list(grads)
                 assert set(expected) == {*values} | ({"x"} if program is pair.model else set())
@@ -86,7 +101,9 @@ def test_every_parameter_gets_a_gradient(model_name: str, guide_name: str) -> No
 
 
 def test_objective_is_the_same_drawn_by_any_interpreter(model_name: str, guide_name: str) -> None:
-    """Model and guide together: the pathwise gradient through the draws, with the draws of one interpreter for all."""
+    """Model and guide together: the pathwise gradient through the draws, with the draws of one interpreter
+    for all.
+    """
     from inference.handlers import given_noise
 
     pair = small_pair(model_name, guide_name)
@@ -125,7 +142,9 @@ def test_saved_and_reloaded_gives_the_same_numbers(model_name: str, guide_name: 
 
 
 def test_conditionals_depend_on_just_their_declared_parents(model_name: str, guide_name: str) -> None:
-    """Causality by gradient: the density of a site at frame t moves with its declared parents, and with nothing else."""
+    """Causality by gradient: the density of a site at frame t moves with its declared parents, and with
+    nothing else.
+    """
     pair = small_pair(model_name, guide_name)
     lengths = torch.tensor([FRAMES])
     x = data(lengths)
@@ -134,13 +153,20 @@ def test_conditionals_depend_on_just_their_declared_parents(model_name: str, gui
         (pair.model, pair.model.parents(pair.model_settings)),
         (pair.guide, pair.guide.parents(pair.guide_settings)),
     ):
-        inputs = {"x": x.clone().requires_grad_(), **{n: v.clone().requires_grad_() for n, v in values.items()}}
+        inputs = {
+            "x": x.clone().requires_grad_(),
+            **{n: v.clone().requires_grad_() for n, v in values.items()},
+        }
         trace = scored(program, {n: inputs[n] for n in values}, inputs["x"], lengths, "auto")
         for site, declared in parents.items():
             for t in range(FRAMES):
-                expected = {node for parent in declared for node in frames_of(parent, t, FRAMES)} | {(site, t)}
+                expected = {node for parent in declared for node in frames_of(parent, t, FRAMES)} | {
+                    (site, t)
+                }
                 density = trace.nodes[site]["log_prob"][t, 0]
-                gradients = torch.autograd.grad(density, list(inputs.values()), retain_graph=True, allow_unused=True)
+                gradients = torch.autograd.grad(
+                    density, list(inputs.values()), retain_graph=True, allow_unused=True
+                )
                 moved = {
                     (name, s)
                     for name, gradient in zip(inputs, gradients, strict=True)
@@ -152,17 +178,19 @@ def test_conditionals_depend_on_just_their_declared_parents(model_name: str, gui
 
 
 def test_what_is_generated_is_what_is_scored(model_name: str, guide_name: str) -> None:
-    """Run unconditioned, frame by frame, the model draws from the density that it gives all frames at once."""
+    """Run unconditioned, frame by frame, the model draws from the density that it gives all frames at
+    once.
+    """
     model = small_pair(model_name, guide_name).model
     lengths = torch.tensor([5, 5])
-    drawn = poutine.trace(model).get_trace(None, lengths, "stepwise")
+    drawn = traced(model, None, lengths, "stepwise")
     drawn.compute_log_prob()
     x = torch.cat([drawn.nodes[f"x_{t}"]["value"] for t in range(5)])
     assert x.shape == (5, 2, BINS) and bool((x >= 0).all())
     z = {name: torch.cat([drawn.nodes[f"{name}_{t}"]["value"] for t in range(5)]) for name in model.latents}
     for site, value in per_sequence(scored(model, z, x, lengths, "auto")).items():
         torch.testing.assert_close(value, per_sequence(drawn)[site], rtol=1e-10, atol=1e-10)
-    at_once = poutine.trace(model).get_trace(None, lengths)
+    at_once = traced(model, None, lengths)
     assert at_once.nodes["x"]["value"].shape == x.shape
 
 
@@ -170,8 +198,8 @@ def test_particles_in_an_outer_plate_are_independent_draws(model_name: str, guid
     pair = small_pair(model_name, guide_name)
     x = data()
     with pyro.plate("particles", 5, dim=-3):
-        guide_trace = poutine.trace(pair.guide).get_trace(x, LENGTHS)
-        model_trace = poutine.trace(poutine.replay(pair.model, guide_trace)).get_trace(x, LENGTHS)
+        guide_trace = traced(pair.guide, x, LENGTHS)
+        model_trace = traced(poutine.replay(pair.model, guide_trace), x, LENGTHS)
     guide_trace.compute_log_prob()
     model_trace.compute_log_prob()
     for name in pair.model.latents:
@@ -181,7 +209,9 @@ def test_particles_in_an_outer_plate_are_independent_draws(model_name: str, guid
         values = {name: guide_trace.nodes[name]["value"][k] for name in pair.model.latents}
         for program, trace in ((pair.model, model_trace), (pair.guide, guide_trace)):
             for site, value in per_sequence(scored(program, values, x, LENGTHS, "auto")).items():
-                torch.testing.assert_close(trace.nodes[site]["log_prob"][k].sum(0), value, rtol=1e-10, atol=1e-10)
+                torch.testing.assert_close(
+                    trace.nodes[site]["log_prob"][k].sum(0), value, rtol=1e-10, atol=1e-10
+                )
 
 
 def test_misshapen_data_is_refused(model_name: str, guide_name: str) -> None:

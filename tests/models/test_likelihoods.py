@@ -1,4 +1,6 @@
-"""Densities integrate to one, samples follow them, and Itakura-Saito is minus the log-density up to terms in x."""
+"""Densities integrate to one, samples follow them, and Itakura-Saito is minus the log-density up to terms
+in x.
+"""
 
 from __future__ import annotations
 

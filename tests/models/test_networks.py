@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from inference.errors import UserError
 from models.inputs import LOG_FLOOR, InputTransform
 from models.networks import LSTM, MLP, Context, GaussianHead, concatenate, reverse
-from inference.errors import UserError
 
 LENGTHS = torch.tensor([5, 2, 3])
 
@@ -76,11 +76,15 @@ def test_concatenate_broadcasts_missing_particles_and_frames() -> None:
 
 def test_log_input_is_standardised_on_the_training_frames() -> None:
     transform = InputTransform("log", 4).double()
-    sequences = [torch.empty(t, 4, dtype=torch.float64).exponential_() * 10.0 ** torch.arange(4) for t in (30, 50)]
+    sequences = [
+        torch.empty(t, 4, dtype=torch.float64).exponential_() * 10.0 ** torch.arange(4) for t in (30, 50)
+    ]
     transform.fit(sequences)
     frames = transform(torch.cat(sequences))
     torch.testing.assert_close(frames.mean(0), torch.zeros(4, dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(frames.std(0, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        frames.std(0, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     assert bool(torch.isfinite(transform(torch.zeros(1, 4, dtype=torch.float64))).all()) and LOG_FLOOR > 0
     state = transform.state_dict()
     assert set(state) == {"mean", "scale"}

@@ -22,6 +22,7 @@ from inference.runs import load_run
 from models.likelihoods import itakura_saito
 from models.published import convert, main
 from models.published_families import FAMILIES, Ini
+from tests.pairs import traced
 
 TAGS = [f"dvae-speech_{name}" for name in FAMILIES]
 TOLERANCE = 1e-6  # of float64 losses relatively, of probes relative to the rms of the whole array
@@ -46,7 +47,10 @@ def test_figures_of_the_public_code(weights: Path, tmp_path: Path, tag: str) -> 
         x = torch.from_numpy(frontend.features(frontend.prepare(Sound(samples, rate)))).double()[:, None]
         assert len(x) == utterance["T"]
         noise = np.random.RandomState(0).standard_normal((len(x), 1, run.model.z_dim)).astype(np.float32)
-        handlers = {"mean_path": mean_latents(), "eps_path": given_noise({"z": torch.from_numpy(noise).double()})}
+        handlers = {
+            "mean_path": mean_latents(),
+            "eps_path": given_noise({"z": torch.from_numpy(noise).double()}),
+        }
         for path, handler in handlers.items():
             figures = utterance["variants"]["default"][path]["float64"]
             _compare(_computed(run.model, run.guide, x, handler), figures)
@@ -56,8 +60,8 @@ def _computed(model: Any, guide: Any, x: Tensor, handler: Any) -> dict[str, Any]
     lengths = torch.tensor([len(x)])
     with torch.no_grad():
         with handler:
-            guide_trace = poutine.trace(guide).get_trace(x, lengths)
-        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x, lengths)
+            guide_trace = traced(guide, x, lengths)
+        model_trace = traced(poutine.replay(model, guide_trace), x, lengths)
         model_trace.compute_log_prob()
     q, p, decoded = guide_trace.nodes["z"]["fn"], model_trace.nodes["z"]["fn"], model_trace.nodes["x"]["fn"]
     return {
@@ -84,8 +88,12 @@ def _compare(got: dict[str, Any], figures: dict[str, Any]) -> None:
             error = (got[name][int(t), : len(values)] - torch.tensor(values, dtype=torch.float64)).abs().max()
             assert float(error) <= TOLERANCE * max(scale, 1e-3), (name, t)
     for name, of in whole.items():
-        assert float(got[name].mean()) == pytest.approx(of["mean"], abs=TOLERANCE * max(of["rms"], 1e-3)), name
-        assert float(got[name].square().mean().sqrt()) == pytest.approx(of["rms"], rel=TOLERANCE, abs=1e-12), name
+        assert float(got[name].mean()) == pytest.approx(of["mean"], abs=TOLERANCE * max(of["rms"], 1e-3)), (
+            name
+        )
+        assert float(got[name].square().mean().sqrt()) == pytest.approx(
+            of["rms"], rel=TOLERANCE, abs=1e-12
+        ), name
 
 
 INI = """
@@ -118,8 +126,10 @@ sequence_len = 50
 NETWORKS = {
     "VAE": ["dense_x_z = 11,7", "dense_x_z ="],
     "DKF": [
-        "dense_x_gx = 9\ndim_RNN_gx = 5\nnum_RNN_gx = 2\nbidir_gx = True\ndense_ztm1_g = 6\ndense_g_z = 8,4\ndense_z_x = 5,6",
-        "dense_x_gx =\ndim_RNN_gx = 5\nnum_RNN_gx = 1\nbidir_gx = False\ndense_ztm1_g =\ndense_g_z =\ndense_z_x =",
+        "dense_x_gx = 9\ndim_RNN_gx = 5\nnum_RNN_gx = 2\nbidir_gx = True\n"
+        "dense_ztm1_g = 6\ndense_g_z = 8,4\ndense_z_x = 5,6",
+        "dense_x_gx =\ndim_RNN_gx = 5\nnum_RNN_gx = 1\nbidir_gx = False\n"
+        "dense_ztm1_g =\ndense_g_z =\ndense_z_x =",
     ],
 }
 CASES = [(name, network) for name, networks in NETWORKS.items() for network in networks]
@@ -152,30 +162,41 @@ def test_other_widths_depths_and_bins(tmp_path: Path, name: str, network: str) -
     state = torch.load(checkpoint, weights_only=True)
     ours = torch.cat([p.flatten() for p in {*run.model.parameters(), *run.guide.parameters()}])
     theirs = torch.cat([v.flatten() for v in state.values()])
-    assert torch.equal(ours.sort().values, theirs.sort().values)  # every array in some place, none left as it was drawn
-    assert (run.settings.train.beta, run.settings.data.hop, run.settings.data.sequence_frames) == (0.01, 16, 50)
+    assert torch.equal(
+        ours.sort().values, theirs.sort().values
+    )  # every array in some place, none left as it was drawn
+    assert (run.settings.train.beta, run.settings.data.hop, run.settings.data.sequence_frames) == (
+        0.01,
+        16,
+        50,
+    )
 
 
 def test_a_bidirectional_dkf_averages_three(tmp_path: Path) -> None:
     """Against the equations of the public code, written out with PyTorch's own LSTM."""
-    checkpoint, config = _made(tmp_path, "DKF", NETWORKS["DKF"][0].replace("num_RNN_gx = 2", "num_RNN_gx = 1"))
+    checkpoint, config = _made(
+        tmp_path, "DKF", NETWORKS["DKF"][0].replace("num_RNN_gx = 2", "num_RNN_gx = 1")
+    )
     convert(checkpoint, config, tmp_path / "run")
     run = load_run(tmp_path / "run", overrides=["dtype=float64"])
     state = {k: v.double() for k, v in torch.load(checkpoint, weights_only=True).items()}
     x = torch.rand(4, 1, 33, dtype=torch.float64)
 
     def affine(name: str, v: Tensor) -> Tensor:
-        return v @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+        mapped: Tensor = v @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+        return mapped
 
     u = torch.tanh(affine("mlp_x_gx.linear0", x))
     lstm = torch.nn.LSTM(9, 5, bidirectional=True).double()
     lstm.load_state_dict({k.removeprefix("rnn_gx."): v for k, v in state.items() if k.startswith("rnn_gx.")})
     forward, backward = lstm(u)[0].chunk(2, dim=-1)
-    e = torch.tanh(affine("mlp_ztm1_g.linear_last", torch.tanh(affine("mlp_ztm1_g.linear0", torch.zeros(1, 3).double()))))
+    e = torch.tanh(
+        affine("mlp_ztm1_g.linear_last", torch.tanh(affine("mlp_ztm1_g.linear0", torch.zeros(1, 3).double())))
+    )
     h = (e + forward[0] + backward[0]) / 3
     for layer in ("mlp_g_z.linear0", "mlp_g_z.linear1"):
         h = torch.tanh(affine(layer, h))
-    q = poutine.trace(run.guide).get_trace(x, torch.tensor([4])).nodes["z"]["fn"]
+    q = traced(run.guide, x, torch.tensor([4])).nodes["z"]["fn"]
     torch.testing.assert_close(q.mean[0], affine("inf_mean", h))
     torch.testing.assert_close(q.variance.log()[0], affine("inf_logvar", h))
 
@@ -196,7 +217,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     def refused(checkpoint: Path, config: Path) -> str:
         assert main([str(checkpoint), str(config), "--run", str(tmp_path / "refused")]) == 2
         message = capsys.readouterr().err
-        assert message.startswith("error: ") and "Traceback" not in message and not (tmp_path / "refused").exists()
+        assert (
+            message.startswith("error: ")
+            and "Traceback" not in message
+            and not (tmp_path / "refused").exists()
+        )
         return message
 
     half = tmp_path / "half.pt"

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from guides.registry import compliant
 from models.dkf import DKFSettings
-from models.structure import FRAMES, frames_of, posterior_parents, verdict
+from models.structure import FRAMES, Parents, frames_of, posterior_parents, verdict
 from models.vae import VAESettings
 
-MODELS = {
+MODELS: dict[str, Parents] = {
     "vae": {"z": (), "x": ("z[t]",)},
     "dkf": {"z": ("z[t-1]",), "x": ("z[t]",)},
     "storn": {"z": (), "x": ("x[:t]", "z[:t+1]")},
@@ -21,7 +21,7 @@ MODELS = {
     "rvae-noncausal": {"z": (), "x": ("z[:]",)},
     "dsae": {"v": (), "z": ("z[:t]",), "x": ("z[t]", "v")},
 }
-GUIDES = {
+GUIDES: dict[str, Parents] = {
     "vae": {"z": ("x[t]",)},
     "dkf": {"z": ("z[t-1]", "x[t:]")},
     "storn": {"z": ("x[:t+1]",)},
@@ -68,10 +68,13 @@ def test_d_separation_agrees_with_enumeration(name: str) -> None:
     moved = {
         node
         for i, node in enumerate(kept)
-        if posterior.shape[i] == 2 and not torch.allclose(posterior.select(i, 0), posterior.select(i, 1), atol=1e-9)
+        if posterior.shape[i] == 2
+        and not torch.allclose(posterior.select(i, 0), posterior.select(i, 1), atol=1e-9)
     }
     middle = FRAMES // 2
-    expected = {(v, s - middle + t) for v, s in posterior_parents(MODELS[name]) if 0 <= s - middle + t < frames}
+    expected = {
+        (v, s - middle + t) for v, s in posterior_parents(MODELS[name]) if 0 <= s - middle + t < frames
+    }
     assert moved == expected
 
 

@@ -1,6 +1,7 @@
 """The time axis on a model that asks everything of it, so that models to come find it in order.
 
-    v ~ N(0, I);  h_t = LSTM(x_{t-1}, z_{t-1}), h_1 = 0;  z_t ~ N(MLP(h_t, v), 1);  x_t ~ PowerSpectrum(MLP(z_t, h_t, v))
+v ~ N(0, I);  h_t = LSTM(x_{t-1}, z_{t-1}), h_1 = 0;  z_t ~ N(MLP(h_t, v), 1);  x_t ~ PowerSpectrum(MLP(z_t,
+h_t, v))
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from inference.objectives import terms
 from models.likelihoods import PowerSpectrum
 from models.networks import LSTM, concatenate
 from models.time_axis import Sites, TimeAxis, run
-from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence
+from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence, traced
 
 SIZES = {"x": 6, "z": 3, "v": 2}
 FRAMES, N = int(LENGTHS.max()), len(LENGTHS)
@@ -40,7 +41,7 @@ class Everything(nn.Module):
         t.observe("x", self.decoder(z, h, v))
 
     def decoder(self, z: Tensor, h: Tensor, v: Tensor) -> dist.TorchDistribution:
-        return PowerSpectrum(torch.tanh(self.x_head(concatenate(z, h, v)))).to_event(1)
+        return dist.Independent(PowerSpectrum(torch.tanh(self.x_head(concatenate(z, h, v)))), 1)
 
     def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto") -> None:
         run(self.step, Sites({"x": x}, lengths, SIZES, self.z_head.weight), how)
@@ -70,13 +71,13 @@ class OverEverything(nn.Module):
 
 def _latents(seed: int = 3) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    trace = poutine.trace(OverEverything()).get_trace(data(), LENGTHS)
+    trace = traced(OverEverything(), data(), LENGTHS)
     return {name: trace.nodes[name]["value"].detach() for name in ("v", "z")}
 
 
 def _scored(program: nn.Module, values: dict[str, Tensor], how: str) -> dict[str, Tensor]:
     settled = frame_by_frame(values) if how == "stepwise" else values
-    trace = poutine.trace(poutine.condition(program, settled)).get_trace(data(), LENGTHS, how)
+    trace = traced(poutine.condition(program, settled), data(), LENGTHS, how)
     trace.compute_log_prob()
     return per_sequence(trace)
 
@@ -113,10 +114,10 @@ def test_the_density_is_the_one_written_by_hand() -> None:
 
 def test_the_guide_registers_each_site_once_whatever_way_it_draws() -> None:
     for how in ("auto", "looped"):
-        trace = poutine.trace(OverEverything()).get_trace(data(), LENGTHS, how)
+        trace = traced(OverEverything(), data(), LENGTHS, how)
         assert [n for n, s in trace.nodes.items() if s["type"] == "sample" and n in SIZES] == ["v", "z"]
         assert trace.nodes["z"]["value"].shape == (FRAMES, N, 3)
-    trace = poutine.trace(OverEverything()).get_trace(data(), LENGTHS, "stepwise")
+    trace = traced(OverEverything(), data(), LENGTHS, "stepwise")
     assert {"v", "z_0", f"z_{FRAMES - 1}"} <= set(trace.nodes) and "z" not in trace.nodes
 
 
@@ -126,16 +127,22 @@ def test_draws_have_the_noise_that_is_given() -> None:
     drawn = []
     for how in ("auto", "stepwise"):
         with given_noise(noise):
-            trace = poutine.trace(OverEverything()).get_trace(data(), LENGTHS, how)
-        z = trace.nodes["z"]["value"] if how == "auto" else torch.cat([trace.nodes[f"z_{t}"]["value"] for t in range(FRAMES)])
+            trace = traced(OverEverything(), data(), LENGTHS, how)
+        z = (
+            trace.nodes["z"]["value"]
+            if how == "auto"
+            else torch.cat([trace.nodes[f"z_{t}"]["value"] for t in range(FRAMES)])
+        )
         drawn.append((trace.nodes["v"]["value"], z))
         if how == "auto":
             q = trace.nodes["z"]["fn"]
             torch.testing.assert_close(z, q.mean + 0.3 * noise["z"])
-            torch.testing.assert_close(trace.nodes["v"]["value"], trace.nodes["v"]["fn"].mean + 0.5 * noise["v"])
+            torch.testing.assert_close(
+                trace.nodes["v"]["value"], trace.nodes["v"]["fn"].mean + 0.5 * noise["v"]
+            )
     torch.testing.assert_close(drawn[0], drawn[1])
     with mean_latents():
-        trace = poutine.trace(OverEverything()).get_trace(data(), LENGTHS)
+        trace = traced(OverEverything(), data(), LENGTHS)
     torch.testing.assert_close(trace.nodes["z"]["value"], trace.nodes["z"]["fn"].mean)
 
 
@@ -144,7 +151,7 @@ def test_generation_mode_feeds_the_model_its_own_output() -> None:
     model, values = Everything(), _latents()
     v, z = values["v"], values["z"]
     with free_running():
-        trace = poutine.trace(poutine.condition(model, values)).get_trace(data(), LENGTHS)
+        trace = traced(poutine.condition(model, values), data(), LENGTHS)
     lstm = nn.LSTMCell(9, 5).double()
     lstm.load_state_dict({k.removesuffix("_l0"): p for k, p in model.rnn.net.state_dict().items()})
     h, c = torch.zeros(N, 5).double(), torch.zeros(N, 5).double()
@@ -158,9 +165,11 @@ def test_generation_mode_feeds_the_model_its_own_output() -> None:
     assert [n for n, s in trace.nodes.items() if s["type"] == "sample" and n in SIZES] == ["v", "z", "x"]
     stepwise = poutine.condition(model, frame_by_frame(values))
     with free_running():
-        frames = poutine.trace(stepwise).get_trace(data(), LENGTHS, "stepwise")
-    torch.testing.assert_close(torch.cat([frames.nodes[f"x_{t}"]["fn"].mean for t in range(FRAMES)]), torch.stack(means))
-    teacher_forced = poutine.trace(poutine.condition(model, values)).get_trace(data(), LENGTHS)
+        frames = traced(stepwise, data(), LENGTHS, "stepwise")
+    torch.testing.assert_close(
+        torch.cat([frames.nodes[f"x_{t}"]["fn"].mean for t in range(FRAMES)]), torch.stack(means)
+    )
+    teacher_forced = traced(poutine.condition(model, values), data(), LENGTHS)
     assert not torch.allclose(teacher_forced.nodes["x"]["fn"].mean, torch.stack(means))
 
 
@@ -168,8 +177,8 @@ def test_generation_mode_feeds_the_model_its_own_output() -> None:
 def test_particles_reach_sites_inside_and_outside_time(how: str) -> None:
     x = data()
     with pyro.plate("particles", 6, dim=-3):
-        guide_trace = poutine.trace(OverEverything()).get_trace(x, LENGTHS, how)
-        model_trace = poutine.trace(poutine.replay(Everything(), guide_trace)).get_trace(x, LENGTHS, how)
+        guide_trace = traced(OverEverything(), x, LENGTHS, how)
+        model_trace = traced(poutine.replay(Everything(), guide_trace), x, LENGTHS, how)
     found = terms(model_trace, guide_trace)
     assert found.elbo.shape == (6, N) and found.kl["v"].shape[-1] == N
     assert guide_trace.nodes["v"]["value"].shape == (6, 1, N, 2)
@@ -179,6 +188,10 @@ def test_particles_reach_sites_inside_and_outside_time(how: str) -> None:
 
 def test_generated_without_a_guide_in_one_go_or_frame_by_frame() -> None:
     for how in ("auto", "stepwise"):
-        trace = poutine.trace(Everything()).get_trace(None, LENGTHS, how)
-        x = trace.nodes["x"]["value"] if how == "auto" else torch.cat([trace.nodes[f"x_{t}"]["value"] for t in range(FRAMES)])
+        trace = traced(Everything(), None, LENGTHS, how)
+        x = (
+            trace.nodes["x"]["value"]
+            if how == "auto"
+            else torch.cat([trace.nodes[f"x_{t}"]["value"] for t in range(FRAMES)])
+        )
         assert x.shape == (FRAMES, N, 6) and bool(torch.isfinite(x).all())

@@ -1,0 +1,104 @@
+"""One pass over a batch: what is observed, which frames are real, and the sample statements of all frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from models.effects import Given, draw, enclosing_shape, known
+
+if TYPE_CHECKING:
+    from models.time_axis import TimeAxis
+
+__all__ = ["Sites", "masked", "stacked"]
+
+
+class Sites:
+    """One pass over a batch: its data, mask and plates, and the sites registered so far.
+
+    Args:
+        data: the observed sequences by site name, each (T, N, D); None where the site is to be generated.
+        lengths: frames per sequence, (N,), on the CPU.
+        sizes: the dimension of every site, which says how large the zeros before the first frame are.
+        like: a tensor whose type and device everything has.
+    """
+
+    def __init__(
+        self, data: Mapping[str, Tensor | None], lengths: Tensor, sizes: Mapping[str, int], like: Tensor
+    ) -> None:
+        self.frames = int(lengths.max())
+        self.sequences = len(lengths)
+        self.sizes = sizes
+        self.like = like
+        ragged = bool((lengths != self.frames).any())
+        mask = torch.arange(self.frames)[:, None] < lengths.cpu()
+        self.mask = mask.to(like.device) if ragged else None
+        self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
+        self.leading = enclosing_shape(inner=2)
+        self.plates = (
+            pyro.plate("sequences", self.sequences, dim=-1),
+            pyro.plate("time", self.frames, dim=-2),
+        )
+        self.registered: dict[str, Tensor] = {}
+
+    def _checked(self, name: str, x: Tensor) -> Tensor:
+        expected = (self.frames, self.sequences, self.sizes[name])
+        if x.shape != expected:
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)}, expected (frames, sequences, dimension) = {expected}: "
+                "pass time-major batches whose lengths (N,) have the longest sequence's frames as maximum"
+            )
+        return x if self.mask is None else x.masked_fill(~self.mask[..., None], 0.0)
+
+    def value(self, name: str) -> Tensor | None:
+        """All frames of a site, if they are settled already: observed, registered, or set by a handler."""
+        if name in self.data:
+            return self.data[name]
+        return self.registered[name] if name in self.registered else known(name)
+
+    def register(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
+        """The Pyro sample statement of all frames of a site, in both plates."""
+        sequences, time = self.plates
+        with sequences, time, Given({name: value}):
+            whole = masked(self.expanded(distribution, self.frames), self.mask)
+            pyro.sample(name, whole, obs=self.data.get(name))
+        self.registered[name] = value
+
+    def once(self, name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Tensor:
+        """A site per sequence, outside time, registered once: (N, L), or (..., 1, N, L) with particles."""
+        if name not in self.registered:
+            distribution = self.expanded(distribution, 1 if self.leading else 0)
+            value = known(name)
+            if value is None:
+                value = draw(name, distribution, axis)
+            with self.plates[0], Given({name: value}):
+                pyro.sample(name, distribution)
+            self.registered[name] = value
+        return self.registered[name]
+
+    def expanded(self, distribution: dist.TorchDistribution, frames: int) -> dist.TorchDistribution:
+        """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0."""
+        shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
+        return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
+
+
+def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:
+    """The distribution with the frames that are no frames left out of its density; the mask is (T, N)."""
+    return distribution if mask is None else distribution.mask(mask)
+
+
+def stacked(parts: list[dist.TorchDistribution]) -> dist.TorchDistribution:
+    """One distribution over all frames from one for each, all of a kind: their parameters are joined."""
+    first: Any = parts[0]
+    if isinstance(first, dist.Independent):
+        bases: list[Any] = [part.base_dist for part in parts]
+        return dist.Independent(stacked(bases), first.reinterpreted_batch_ndims)
+    names = [name for name in first.arg_constraints if name in first.__dict__]
+    joined = {name: torch.cat([getattr(part, name) for part in parts], dim=-3) for name in names}
+    whole: dist.TorchDistribution = type(first)(**joined, validate_args=False)
+    return whole
