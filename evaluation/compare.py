@@ -103,7 +103,7 @@ def best_rows(found: Sequence[Entry]) -> list[int | None]:
 
 def differing(found: Sequence[Entry]) -> list[str]:
     """The conditions under which the runs were evaluated that are not the same for all."""
-    return [c for c in CONDITIONS if len({_text(e.report[c]) for e in _concerned(found, c)}) > 1]
+    return [c for c in CONDITIONS if len({_text(c, e.report[c]) for e in _concerned(found, c)}) > 1]
 
 
 def _concerned(found: Sequence[Entry], condition: str) -> list[Entry]:
@@ -117,7 +117,7 @@ def differences(found: Sequence[Entry]) -> list[str]:
     for condition in differing(found):
         values: dict[str, list[str]] = {}
         for entry in _concerned(found, condition):
-            values.setdefault(_text(entry.report[condition]), []).append(entry.name)
+            values.setdefault(_text(condition, entry.report[condition]), []).append(entry.name)
         each = "; ".join(f"{value}: {', '.join(names)}" for value, names in values.items())
         lines.append(f"different {CONDITIONS[condition]} ({each})")
     return lines
@@ -125,9 +125,8 @@ def differences(found: Sequence[Entry]) -> list[str]:
 
 def report_of(found: Sequence[Entry]) -> dict[str, Any]:
     """The comparison as JSON: what is common, what is not, and a row per run."""
-    common = {
-        c: found[0].report[c] for c in CONDITIONS if all(e.report[c] == found[0].report[c] for e in found)
-    }
+    differ = differing(found)
+    common = {c: found[0].report[c] for c in CONDITIONS if c not in differ}
     keys = ("model", "guide", "parameters", "checkpoint", "step", "pesq_unscored", "metrics", *CONDITIONS)
     rows = [{"name": e.name, "run": str(e.run), **{k: e.report.get(k) for k in keys}} for e in found]
     return {"evaluation": "compare", **common, "warnings": differences(found), "runs": rows}
@@ -254,7 +253,8 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _heading(found: Sequence[Entry]) -> str:
-    same = {c: _text(found[0].report[c]) for c in CONDITIONS if len({_text(e.report[c]) for e in found}) == 1}
+    differ = differing(found)
+    same = {c: _text(c, found[0].report[c]) for c in CONDITIONS if c not in differ}
     corpus = " ".join(
         part for part in (same.get("corpus", "several corpora"), Path(same.get("root", "")).name) if part
     )
@@ -263,9 +263,12 @@ def _heading(found: Sequence[Entry]) -> str:
     return f"Resynthesis of {corpus} {same.get('split', 'several splits')}{count}{rest}"
 
 
-def _text(value: object) -> str:
+def _text(condition: str, value: object) -> str:
+    """A condition as it is printed, and by which two are told apart."""
+    if condition == "root" and value is not None:
+        return str(Path(str(value)).resolve())
     if isinstance(value, dict):
-        return ", ".join(f"{k} {'default' if v is None else v}" for k, v in value.items())
+        return ", ".join(f"{k} {v}" for k, v in value.items())
     return "" if value is None else str(value)
 
 

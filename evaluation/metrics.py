@@ -202,9 +202,10 @@ def itakura_saito(power: Signal, variance: Signal) -> Signal:
         0.3069
     """
     heard = power > 0.0
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(heard, power, 1.0) / np.where(heard, variance, 1.0)
-    return np.asarray((ratio - np.log(ratio) - 1.0).sum(axis=-1), dtype=np.float64)
+        divergence = np.where(np.isposinf(ratio), np.inf, ratio - np.log(ratio) - 1.0)
+    return np.asarray(divergence.sum(axis=-1), dtype=np.float64)
 
 
 def score(reference: Signal, estimate: Signal, rate: int, *, with_pesq: bool = True) -> Scores:

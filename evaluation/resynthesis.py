@@ -106,9 +106,11 @@ def evaluate(
 def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -> dict[str, Any]:
     """The report: what was evaluated, mean and standard error of each figure, and which figures are
     missing."""
+    from evaluation.decoding import frontend_of
     from evaluation.reports import summarise
 
-    settings, data = run.settings, run.settings.data
+    settings, frontend = run.settings, frontend_of(run)
+    described = {k: getattr(frontend, k, None) for k in ("dim", "rate", "window", "hop", "trim_db")}
     inside = run.checkpoint_path.parent == run.path
     unscored = {f: [str(row["file"]) for row in rows if not math.isfinite(float(row[f]))] for f in FIGURES}
     without = {*unscored["pesq_wb"], *unscored["pesq_nb"]}
@@ -130,14 +132,7 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
         "guide": settings.guide.name,
         "parameters": _parameters(run),
         "autoregressive": _autoregressive(run),
-        "frontend": {
-            "name": data.frontend,
-            "bins": settings.model.bins,
-            "rate": data.rate,
-            "window": data.window,
-            "hop": data.hop,
-            "trim_db": data.trim_db,
-        },
+        "frontend": {"name": settings.data.frontend, **described},
         "overrides": list(request.overrides),
         "metrics": {f: summarise(float(row[f]) for row in rows)._asdict() for f in FIGURES},
         "pesq_unscored": {"count": len(no_speech), "files": no_speech},
