@@ -18,6 +18,7 @@ A checkpoint is a dictionary of tensors and plain values:
 ``best_weights``   ``{"model", "guide"}`` of that step, or None: so `last.pt` alone holds all that a run needs
 ``stale_epochs``   epochs since then
 ``rng``            state of torch's generator on the CPU; ``rng_cuda`` on the GPU, or None
+``data``           fingerprint of the training data and its order
 ``metrics_bytes``  size of `metrics.jsonl`; later lines do not belong to this checkpoint
 =================  ========================================================================================
 

@@ -38,14 +38,16 @@ class MetricsLog:
     def __init__(self, run: Path, *, keep: int = 0, step: int = 0, tensorboard: bool = True) -> None:
         self.path = run / "metrics.jsonl"
         with disk_errors(self.path):
-            self._stream = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+            self._stream = open(self.path, "ab", buffering=0)
             self._stream.truncate(min(keep, self.path.stat().st_size))
         self._events = _event_writer(run, step) if tensorboard else None
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line, and its numbers as events of the line's step and split."""
         with disk_errors(self.path):
-            self._stream.write(json.dumps(dict(line)).encode() + b"\n")
+            rest = json.dumps(dict(line)).encode() + b"\n"
+            while rest:  # a disk about to be full takes a part
+                rest = rest[self._stream.write(rest) :]
             if self._events is not None:
                 for name, value in line.items():
                     if name not in ("step", "split"):

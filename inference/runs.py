@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +29,7 @@ __all__ = [
     "load_run",
     "pick_device",
     "pick_dtype",
+    "recreate",
     "refuse_existing",
     "write_run",
 ]
@@ -58,6 +59,15 @@ def create(settings: Settings) -> tuple[DVAE, Guide]:
     return model.to(device=device, dtype=dtype), guide.to(device=device, dtype=dtype)
 
 
+def recreate(settings: Settings, state: Mapping[str, Any], path: Path) -> tuple[DVAE, Guide]:
+    """The model and guide that the settings describe, with the weights of a checkpoint read from `path`."""
+    check_names(state, settings.model.name, settings.guide.name, path)
+    model, guide = create(settings)
+    load_weights(model, state["model"], "model", path)
+    load_weights(guide, state["guide"], "guide", path)
+    return model, guide
+
+
 def load_run(
     run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu", overrides: Sequence[str] = ()
 ) -> Run:
@@ -74,10 +84,7 @@ def load_run(
     settings.device = device
     chosen = find_checkpoint(path, checkpoint)
     state = load_checkpoint(chosen)
-    check_names(state, settings.model.name, settings.guide.name, chosen)
-    model, guide = create(settings)
-    load_weights(model, state["model"], "model", chosen)
-    load_weights(guide, state["guide"], "guide", chosen)
+    model, guide = recreate(settings, state, chosen)
     return Run(path, settings, model.eval(), guide.eval(), chosen, state)
 
 

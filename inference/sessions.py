@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,12 @@ from torch import nn
 from corpora.corpus import open_corpus
 from corpora.frontends import open_frontend
 from corpora.sequences import Batches, load_sequences
-from inference.checkpoints import check_names, load_checkpoint, load_weights
+from inference.checkpoints import load_checkpoint
 from inference.errors import UserError
 from inference.files import disk_errors
 from inference.logs import MetricsLog
 from inference.objectives import Objective
-from inference.runs import create, default_folder, pick_device, pick_dtype, refuse_existing
+from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing
 from inference.schedules import total_steps
 from inference.settings import Settings, load_run_settings, save_settings
 from inference.state import TrainState, restore, save_best
@@ -66,12 +68,12 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
             f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ..."
         )
     saved = load_checkpoint(last)
-    check_names(saved, settings.model.name, settings.guide.name, last)
-    model, guide = create(settings)
-    for module, part in ((model, "model"), (guide, "guide")):  # refused before the corpus is read
-        load_weights(module, saved[part], part, last)
+    model, guide = recreate(settings, saved, last)
     job = _prepare(settings, run, model, guide, say)
-    state = restore(saved, settings, model, guide, job.optimizer, last)
+    state = restore(saved, settings, job.optimizer)
+    if saved.get("data") not in (None, job.train.fingerprint):
+        say("note: not the data or batches that the run was trained on so far; its epoch begins anew")
+        state = replace(state, batch=0)
     reason = over(job, state)
     if reason:
         raise UserError(
@@ -123,7 +125,10 @@ def _read_data(settings: Settings, say: Say) -> tuple[Data, Data]:
         )
         shuffle = split == "train"
         batches = Batches(sequences, train.batch_size, settings.seed, shuffle=shuffle, bucket=train.bucket)
-        splits.append(Data(sequences, batches))
+        what = [(item.file, item.start, len(item.x)) for item in sequences]
+        order = (settings.seed, train.batch_size, train.bucket)
+        fingerprint = hashlib.sha256(repr((order, what)).encode()).hexdigest()
+        splits.append(Data(sequences, batches, fingerprint))
     return splits[0], splits[1]
 
 

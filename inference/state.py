@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from inference.checkpoints import check_names, load_weights, save_checkpoint, snapshot
+from inference.checkpoints import save_checkpoint, snapshot
 
 if TYPE_CHECKING:
     from guides.guide import Guide
@@ -57,6 +57,7 @@ def pack(
     optimizer: torch.optim.Optimizer | None = None,
     rng: Tensor | None = None,
     metrics_bytes: int = 0,
+    data: str | None = None,
 ) -> dict[str, Any]:
     """The contents of `last.pt`: all that training needs to go on as if nothing had happened."""
     cuda = settings.device.startswith("cuda")
@@ -70,21 +71,12 @@ def pack(
         "rng": torch.get_rng_state() if rng is None else rng,
         "rng_cuda": torch.cuda.get_rng_state(settings.device) if cuda and rng is None else None,
         "metrics_bytes": metrics_bytes,
+        "data": data,
     }
 
 
-def restore(
-    saved: Mapping[str, Any],
-    settings: Settings,
-    model: DVAE,
-    guide: Guide,
-    optimizer: torch.optim.Optimizer,
-    path: Path,
-) -> TrainState:
-    """Undo `pack`: fill model, guide, optimiser and torch's generators; the state to go on from."""
-    check_names(saved, settings.model.name, settings.guide.name, path)
-    load_weights(model, saved["model"], "model", path)
-    load_weights(guide, saved["guide"], "guide", path)
+def restore(saved: Mapping[str, Any], settings: Settings, optimizer: torch.optim.Optimizer) -> TrainState:
+    """Undo `pack`, but for the weights: fill optimiser and torch's generators; the state to go on from."""
     if saved.get("optimizer") is not None:
         chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved["optimizer"])

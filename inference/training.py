@@ -41,10 +41,11 @@ Line = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class Data:
-    """Sequences of one split, and how they come in batches."""
+    """Sequences of one split, how they come in batches, and a name for both that changes with them."""
 
     sequences: Sequence[Prepared]
     batches: Batches
+    fingerprint: str
 
     def batch(self, index: Sequence[int]) -> Batch:
         """The sequences of these numbers as one padded batch."""
@@ -183,7 +184,15 @@ def _after_validation(job: Job, state: TrainState, elbo: float, batches: int) ->
 def save(job: Job, state: TrainState, log: MetricsLog) -> None:
     """Write `last.pt`, which is enough to go on, then `best.pt`, which is a part of it."""
     size = log.sync()
-    contents = pack(state, job.settings, job.model, job.guide, optimizer=job.optimizer, metrics_bytes=size)
+    contents = pack(
+        state,
+        job.settings,
+        job.model,
+        job.guide,
+        optimizer=job.optimizer,
+        metrics_bytes=size,
+        data=job.train.fingerprint,
+    )
     save_checkpoint(job.run / "last.pt", contents)
     if state.best_weights is not None:
         save_best(job.run / "best.pt", job.settings, state)

@@ -95,7 +95,7 @@ def _stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make training fail as if the machine had gone, after this many further steps."""
     done = {"steps": 0}
 
-    def counted(job: Job, *args: Any) -> Any:  # noqa: ANN401
+    def counted(job: Job, *args: Any) -> Any:
         if done["steps"] == steps:
             raise RuntimeError("power cut")
         done["steps"] += 1
@@ -225,7 +225,7 @@ def _job(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> tu
     """The parts of a fresh training, caught before the loop starts."""
     caught: list[tuple[Any, ...]] = []
 
-    def catch(*args: Any) -> Any:  # noqa: ANN401
+    def catch(*args: Any) -> Any:
         caught.append(args)
         raise KeyboardInterrupt
 
@@ -271,3 +271,12 @@ def test_events_hold_the_same_numbers(tmp_path: Path, tiny: list[str]) -> None:
     found = {event.step: event.value for event in events.Scalars("train/elbo")}
     expected = {line["step"]: line["elbo"] for line in lines(run) if line["split"] == "train"}
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_other_data_begins_the_epoch_anew(tmp_path: Path, tiny: list[str]) -> None:
+    run = train(tmp_path / "run", tiny, "train.steps=3")
+    said: list[str] = []
+    resume(run, ["train.steps=5", "train.batch_size=20"], say=said.append)
+    assert any(line.startswith("note: not the data or batches") for line in said)
+    place = [(line["split"], line["epoch"]) for line in lines(run)]
+    assert place[3:] == [("valid", 1), ("train", 1), ("valid", 1), ("train", 2), ("valid", 2)]
