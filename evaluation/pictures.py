@@ -83,7 +83,9 @@ def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "")
             axes.set_ylabel("kHz", fontsize=8, color=FAINT)
         if i + columns >= len(panels):
             axes.set_xlabel("s", fontsize=8, color=FAINT)
-    bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=min(1.0, 1.6 / rows), pad=0.015, aspect=25)
+    bar = figure.colorbar(
+        image, ax=list(grid.flat[: len(panels)]), shrink=min(1.0, 1.6 / rows), pad=0.015, aspect=25
+    )
     bar.set_label("dB, loudest point of the first panel = 0", fontsize=8, color=FAINT)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=FAINT)

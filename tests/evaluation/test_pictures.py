@@ -1,0 +1,34 @@
+"""Spectrograms show what sounds hold, where it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.pictures import Panel, spectrogram_db, spectrogram_panels
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("pitch", [500.0, 3000.0])
+def test_a_tone_is_a_line_at_its_pitch_while_it_lasts(rate: int, pitch: float) -> None:
+    time = np.arange(rate) / rate
+    tone = np.sin(2 * np.pi * pitch * time) * (time > 0.5)
+    decibels = spectrogram_db(tone, rate)
+    bins = decibels.shape[1]
+    frames = np.arange(len(decibels)) * 0.008
+    hertz = np.arange(bins) * rate / 2 / (bins - 1)
+    assert abs(hertz[decibels[-20].argmax()] - pitch) <= rate / 2 / (bins - 1)
+    loud = frames[decibels.max(axis=1) > decibels.max() - 20]
+    assert loud.min() == pytest.approx(0.5, abs=0.02) and loud.max() > 0.97
+
+
+def test_panels_share_the_scale_of_the_first_and_leave_no_empty_axes() -> None:
+    loud = np.random.RandomState(0).standard_normal(16000)
+    figure = spectrogram_panels(
+        [Panel("a", loud, 16000), Panel("b", loud / 100, 16000), Panel("c", loud, 8000)], 2
+    )
+    *panels, _ = figure.axes
+    assert len(panels) == 3
+    tops = [float(np.max(axes.images[0].get_array())) for axes in panels]  # type: ignore[arg-type]
+    assert tops[0] == pytest.approx(0.0) and tops[1] == pytest.approx(-40.0)
+    assert panels[2].images[0].get_extent()[1::2] == (2.0, 4.0)
