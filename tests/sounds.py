@@ -15,7 +15,7 @@ def voice(seconds: float, rate: int = RATE) -> Signal:
     pitch = 120.0 * time + 10.0 * np.sin(3.0 * time)
     tones = np.sum([np.sin(2 * np.pi * k * pitch) / k for k in range(1, 20)], axis=0)
     sound: Signal = tones * np.clip(np.sin(2 * np.pi * 4.0 * time) + 0.3, 0.0, 1.0)
-    return sound / np.abs(sound).max()
+    return np.asarray(sound / np.abs(sound).max())
 
 
 def noise(size: int, scale: float = 0.05) -> Signal:
