@@ -29,13 +29,10 @@ def write_wav(path: Path, samples: NDArray[np.float64], rate: int) -> None:
     write_atomically(path, stream.getbuffer())
 
 
-def write_audio(folder: Path, made: Sequence[Resynthesis]) -> list[str]:
+def write_audio(folder: Path, made: Sequence[Resynthesis]) -> None:
     """Write reference and resynthesis of each utterance, and `spectrograms.png` of the first few.
 
     Both sounds of a pair have the same scale, lowered where the resynthesis would clip.
-
-    Returns:
-        What was written, in words.
     """
     from evaluation.pictures import Panel, save_picture, spectrogram_panels
 
@@ -48,6 +45,3 @@ def write_audio(folder: Path, made: Sequence[Resynthesis]) -> list[str]:
             panels.append(Panel(f"{Path(item.file).stem}, {kind}", samples, item.rate))
     shown = panels[: 2 * MOST_IN_PICTURE]
     save_picture(spectrogram_panels(shown, columns=2), folder / "spectrograms.png")
-    return [
-        f"wrote {len(made)} pairs of sounds to {folder}, and spectrograms.png of {len(shown) // 2} of them"
-    ]

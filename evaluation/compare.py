@@ -103,7 +103,10 @@ def best_rows(found: Sequence[Entry]) -> list[int | None]:
 
 def differing(found: Sequence[Entry]) -> list[str]:
     """The conditions under which the runs were evaluated that are not the same for all."""
-    return [c for c in CONDITIONS if len({_text(c, e.report[c]) for e in _concerned(found, c)}) > 1]
+    differ = [c for c in CONDITIONS if len({_text(c, e.report[c]) for e in _concerned(found, c)}) > 1]
+    # Another corpus has another root and size: one warning is enough.
+    implied = {"corpus": ("root", "num_sequences"), "split": ("num_sequences",)}
+    return [c for c in differ if not any(c in implied.get(cause, ()) for cause in differ)]
 
 
 def _concerned(found: Sequence[Entry], condition: str) -> list[Entry]:
@@ -125,8 +128,8 @@ def differences(found: Sequence[Entry]) -> list[str]:
 
 def report_of(found: Sequence[Entry]) -> dict[str, Any]:
     """The comparison as JSON: what is common, what is not, and a row per run."""
-    differ = differing(found)
-    common = {c: found[0].report[c] for c in CONDITIONS if c not in differ}
+    first = found[0].report
+    common = {c: first[c] for c in CONDITIONS if all(e.report[c] == first[c] for e in found)}
     keys = ("model", "guide", "parameters", "checkpoint", "step", "pesq_unscored", "metrics", *CONDITIONS)
     rows = [{"name": e.name, "run": str(e.run), **{k: e.report.get(k) for k in keys}} for e in found]
     return {"evaluation": "compare", **common, "warnings": differences(found), "runs": rows}
@@ -185,7 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(given: argparse.Namespace) -> None:
     found = entries(given.runs)
     print(_heading(found) + "\n\n" + table(found))
-    print("\nmean ± standard error over utterances; * is the best of its column")
+    starred = "; * is the best of its column" if any(best is not None for best in best_rows(found)) else ""
+    print(f"\nmean ± standard error over utterances{starred}")
     for line in differences(found):
         print(f"warning: {line}")
     for entry in found:
@@ -255,12 +259,15 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _heading(found: Sequence[Entry]) -> str:
     differ = differing(found)
     same = {c: _text(c, found[0].report[c]) for c in CONDITIONS if c not in differ}
+    if "corpus" in differ or "split" in differ:
+        same = {c: text for c, text in same.items() if c not in ("root", "num_sequences")}
     corpus = " ".join(
         part for part in (same.get("corpus", "several corpora"), Path(same.get("root", "")).name) if part
     )
     count = f", {same['num_sequences']} utterances" if "num_sequences" in same else ""
     rest = "".join(f", {c} {same[c]}" for c in ("mode", "latents") if c in same)
-    return f"Resynthesis of {corpus} {same.get('split', 'several splits')}{count}{rest}"
+    split = f"split {same['split']}" if "split" in same else "several splits"
+    return f"Resynthesis of {corpus}, {split}{count}{rest}"
 
 
 def _text(condition: str, value: object) -> str:

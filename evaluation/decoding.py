@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -143,7 +143,6 @@ def resynthesise(
     latents: str | None = None,
     faults: Faults | None = None,
     frames_at_once: int = FRAMES_AT_ONCE,
-    progress: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Resynthesis]:
     r"""Encode and decode whole utterances; the estimate has the model's amplitude :math:`\sigma` and the
     input's phase.
@@ -162,7 +161,6 @@ def resynthesise(
         faults: is told what happened to the files.
         frames_at_once: bound on the padded frames that go through the model together; one utterance may have
             more.
-        progress: is told how many utterances were just decoded.
 
     Yields:
         The resyntheses.
@@ -181,7 +179,6 @@ def resynthesise(
                 mode or run.settings.evaluation.mode,
                 latents or run.settings.evaluation.latents,
             )
-        progress(len(batch))
         yield from made
 
 

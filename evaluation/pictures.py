@@ -114,8 +114,9 @@ def dot_table(
     """
     from matplotlib.figure import Figure
 
-    rows = len(names)
-    top, bottom, row, label, column = 1.0, 0.25 + 0.2 * len(footnotes), 0.62, 2.7, 1.3
+    rows, any_best = len(names), any(row is not None for row in best)
+    top, bottom, row, column = 1.0, 0.25 + 0.2 * len(footnotes), 0.62, 1.3  # inches
+    label = 0.4 + max(*(0.09 * len(name) for name in names), *(0.065 * len(detail) for detail in details))
     width, height = label + column * len(columns) + 0.15, top + bottom + row * rows
     figure = Figure(figsize=(width, height), dpi=150)
     base = figure.add_axes((0.0, bottom / height, 1.0, row * rows / height))
@@ -134,7 +135,7 @@ def dot_table(
     figure.text(
         0.15 / width,
         1.0 - 0.43 / height,
-        "mean ± standard error over utterances; the best of each column in bold",
+        "mean ± standard error over utterances" + ("; the best of each column in bold" if any_best else ""),
         fontsize=8,
         color=FAINT,
         va="top",

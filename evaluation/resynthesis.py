@@ -98,7 +98,7 @@ def evaluate(
     rate = run.settings.data.rate
     notes = [*corpus.notes.get(request.split, []), *faults.lines(rate), *_pesq_notes(rate)]
     if kept:
-        notes += write_audio(run.path / "audio", sorted(kept, key=lambda made: made.place))
+        write_audio(run.path / "audio", sorted(kept, key=lambda made: made.place))
     report = report_of(run, corpus, request, ordered)
     return Outcome({**report, "skipped": faults.broken, "notes": notes}, ordered)
 
@@ -196,6 +196,8 @@ def _command(request: Request, audio: int, jobs: int) -> None:
         print(f"{figure} in {len(files)} of {len(outcome.rows)} utterances: {_names(files)}")
     for note in outcome.report["notes"]:
         say(note)
+    if audio:
+        say(f"wrote sounds and spectrograms.png to {run.path / 'audio'}")
     say(f"wrote {run.path / 'resynthesis.json'} and {run.path / 'resynthesis.csv'}")
 
 

@@ -85,7 +85,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"corpus": "voicebank"}, "different corpora"),
+        ({"corpus": "voicebank", "root": None, "num_sequences": 824}, "different corpora"),
         ({"split": "valid"}, "different splits"),
         ({"num_sequences": 39}, "different numbers of utterances"),
         ({"latents": "sample"}, "different latents"),
