@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from corpora.corpus import Sound
-from corpora.frontends import open_frontend
+from corpora.frontends import Stft
+from evaluation.metrics import score
 from inference.errors import UserError
 from inference.handlers import given_noise, mean_latents
 from inference.objectives import terms
@@ -41,10 +42,13 @@ def test_figures_of_the_public_code(weights: Path, tmp_path: Path, tag: str) -> 
     expected = json.loads((weights / f"expected_{tag}.json").read_text())
     run = load_run(tmp_path / "run", overrides=["dtype=float64"])
     assert sum(p.numel() for p in {*run.model.parameters(), *run.guide.parameters()}) == expected["n_params"]
-    frontend = open_frontend(settings.data, settings.model.bins)
+    frontend = Stft(
+        settings.data.rate, settings.data.window or 512, settings.data.hop or 256, settings.data.trim_db
+    )
     for utterance in expected["utterances"]:
         samples, rate = soundfile.read(weights.parent / utterance["file"], always_2d=True)
-        x = torch.from_numpy(frontend.features(frontend.prepare(Sound(samples, rate)))).double()[:, None]
+        waveform = frontend.prepare(Sound(samples, rate))
+        x = torch.from_numpy(frontend.features(waveform)).double()[:, None]
         assert len(x) == utterance["T"]
         noise = np.random.RandomState(0).standard_normal((len(x), 1, run.model.z_dim)).astype(np.float32)
         handlers = {
@@ -53,7 +57,13 @@ def test_figures_of_the_public_code(weights: Path, tmp_path: Path, tag: str) -> 
         }
         for path, handler in handlers.items():
             figures = utterance["variants"]["default"][path]["float64"]
-            _compare(_computed(run.model, run.guide, x, handler), figures)
+            got = _computed(run.model, run.guide, x, handler)
+            _compare(got, figures)
+            phase = np.exp(1j * np.angle(frontend.spectrum(waveform)))
+            estimate = frontend.waveform(np.exp(got["logy"].numpy() / 2) * phase)
+            scores = score(waveform[: len(estimate)], estimate, frontend.rate)._asdict()
+            for name, value in scores.items():
+                assert value == pytest.approx(figures["resynthesis"][name], rel=1e-6), (path, name)
 
 
 def _computed(model: Any, guide: Any, x: Tensor, handler: Any) -> dict[str, Any]:
