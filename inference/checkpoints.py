@@ -91,7 +91,7 @@ def _broken(path: Path) -> UserError:
     size = path.stat().st_size
     return UserError(
         f"{path} cannot be read as a checkpoint: it is cut short, damaged or something else ({size} bytes).\n"
-        "Restore it from a copy, or use the run's other checkpoint (best.pt, last.pt)."
+        "Restore it from a copy, or put the run's other checkpoint (best.pt, last.pt) in its place."
     )
 
 

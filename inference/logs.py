@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from inference.files import disk_errors
 
-__all__ = ["MetricsLog", "ProgressBar"]
+__all__ = ["MetricsLog", "ProgressBar", "bytes_until"]
 
 
 class _Writer(Protocol):
@@ -75,6 +75,19 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def bytes_until(path: Path, step: int) -> int:
+    """Size of the lines of a `metrics.jsonl` up to a step; for a checkpoint that does not know it."""
+    size = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            if json.loads(line)["step"] > step or not line.endswith(b"\n"):
+                break
+        except (ValueError, LookupError, TypeError):
+            break
+        size += len(line)
+    return size
 
 
 def _event_writer(run: Path, step: int) -> _Writer:

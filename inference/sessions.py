@@ -17,12 +17,12 @@ from corpora.sequences import Batches, load_sequences
 from inference.checkpoints import load_checkpoint
 from inference.errors import UserError
 from inference.files import disk_errors
-from inference.logs import MetricsLog
+from inference.logs import MetricsLog, bytes_until
 from inference.objectives import Objective
 from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing
 from inference.schedules import total_steps
-from inference.settings import Settings, load_run_settings, save_settings
-from inference.state import TrainState, restore, save_best
+from inference.settings import Settings, TrainSettings, load_run_settings, save_settings
+from inference.state import TrainState, read, restore, save_best
 from inference.training import Data, Job, fit, over, save
 
 if TYPE_CHECKING:
@@ -68,27 +68,33 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
             f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ..."
         )
     saved = load_checkpoint(last)
+    state = read(saved)
+    _refuse_finished(run, settings.train, state)
     model, guide = recreate(settings, saved, last)
     job = _prepare(settings, run, model, guide, say)
-    state = restore(saved, settings, job.optimizer)
+    restore(saved, settings, job.optimizer)
     if saved.get("data") not in (None, job.train.fingerprint):
         say("note: not the data or batches that the run was trained on so far; its epoch begins anew")
         state = replace(state, batch=0)
-    reason = over(job, state)
-    if reason:
-        raise UserError(
-            f"{run} is finished: {reason}.\n"
-            f"To train on: python -m inference.svi --resume {run} train.steps={2 * max(1, state.step)}"
-            + ("" if state.step >= job.total_steps else f" train.patience={2 * state.stale_epochs}")
-        )
     save_settings(settings, run / "config.yaml")
     say(f"going on from step {state.step}")
-    keep = int(saved.get("metrics_bytes", 0))
+    keep = saved.get("metrics_bytes")
+    keep = bytes_until(run / "metrics.jsonl", state.step) if keep is None else int(keep)
     with MetricsLog(run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
         if state.best_weights is not None:
             save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
         _report(job, fit(job, state, log), say)
     return run
+
+
+def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None:
+    reason = over(train, state)
+    if reason:
+        patience = f" train.patience={2 * state.stale_epochs}" if "improved" in reason else ""
+        raise UserError(
+            f"{run} is finished: {reason}.\n"
+            f"To train on: python -m inference.svi --resume {run} train.steps={2 * state.step}{patience}"
+        )
 
 
 def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say) -> Job:
@@ -139,6 +145,6 @@ def _count(module: nn.Module) -> int:
 def _report(job: Job, state: TrainState, say: Say) -> None:
     """Say how it ended, where things are and what comes next."""
     best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
-    say(f"finished: {over(job, state)}{best}")
+    say(f"finished: {over(job.settings.train, state)}{best}")
     say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
     say(f"next: python -m evaluation.resynthesis {job.run}")

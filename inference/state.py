@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from inference.settings import Settings
     from models.dvae import DVAE
 
-__all__ = ["TrainState", "Weights", "pack", "restore", "save_best"]
+__all__ = ["TrainState", "Weights", "pack", "read", "restore", "save_best"]
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 
@@ -75,8 +75,13 @@ def pack(
     }
 
 
-def restore(saved: Mapping[str, Any], settings: Settings, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Undo `pack`, but for the weights: fill optimiser and torch's generators; the state to go on from."""
+def read(saved: Mapping[str, Any]) -> TrainState:
+    """The state a checkpoint was made in."""
+    return TrainState(**{name: saved[name] for name in vars(TrainState()) if name in saved})
+
+
+def restore(saved: Mapping[str, Any], settings: Settings, optimizer: torch.optim.Optimizer) -> None:
+    """Put the optimiser and torch's generators where they were."""
     if saved.get("optimizer") is not None:
         chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved["optimizer"])
@@ -86,7 +91,6 @@ def restore(saved: Mapping[str, Any], settings: Settings, optimizer: torch.optim
         torch.set_rng_state(saved["rng"])
     if saved.get("rng_cuda") is not None and settings.device.startswith("cuda"):
         torch.cuda.set_rng_state(saved["rng_cuda"], settings.device)
-    return TrainState(**{name: saved[name] for name in vars(TrainState()) if name in saved})
 
 
 def save_best(path: Path, settings: Settings, state: TrainState) -> None:

@@ -26,7 +26,7 @@ from inference.errors import UserError
 from inference.logs import MetricsLog, ProgressBar
 from inference.objectives import Bound, Objective
 from inference.schedules import kl_weight, learning_rate
-from inference.settings import Settings
+from inference.settings import Settings, TrainSettings
 from inference.signals import Stopped, StopRequest, stop_on_signals
 from inference.state import TrainState, pack, save_best
 
@@ -77,7 +77,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
     bar = ProgressBar(job.total_steps, state.step)
     with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
         try:
-            while not over(job, state) or _validation_due(job, state, order):
+            while not over(job.settings.train, state) or _validation_due(job, state, order):
                 stop.check()
                 if _validation_due(job, state, order):
                     line = validate(job, state, stop)
@@ -105,19 +105,22 @@ def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
     return state
 
 
-def over(job: Job, state: TrainState) -> str:
+def over(train: TrainSettings, state: TrainState) -> str:
     """Why training is over, or an empty string while it is not."""
-    patience = job.settings.train.patience
-    if state.step >= job.total_steps:
-        return f"all {job.total_steps} steps are done"
-    if patience is not None and state.stale_epochs >= patience:
+    if train.steps is not None and state.step >= train.steps:
+        return f"all {train.steps} steps are done"
+    if train.epochs is not None and state.epoch >= train.epochs:
+        return f"all {train.epochs} epochs are done"
+    if train.patience is not None and state.stale_epochs >= train.patience:
         return f"the validation bound has not improved for {state.stale_epochs} epochs"
     return ""
 
 
 def _validation_due(job: Job, state: TrainState, order: Sequence[Sequence[int]]) -> bool:
     """Whether to validate now: at the end of each epoch, and where the steps end."""
-    return (state.batch == len(order) or state.step >= job.total_steps) and state.validated != state.step
+    limit = job.settings.train.steps
+    pause = state.batch == len(order) or (limit is not None and state.step >= limit)
+    return pause and state.validated != state.step
 
 
 def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line, int]:

@@ -280,3 +280,22 @@ def test_other_data_begins_the_epoch_anew(tmp_path: Path, tiny: list[str]) -> No
     assert any(line.startswith("note: not the data or batches") for line in said)
     place = [(line["split"], line["epoch"]) for line in lines(run)]
     assert place[3:] == [("valid", 1), ("train", 1), ("valid", 1), ("train", 2), ("valid", 2)]
+
+
+def test_the_best_weights_can_stand_in_for_a_lost_checkpoint(tmp_path: Path, tiny: list[str]) -> None:
+    run = train(tmp_path / "run", tiny, "train.steps=6")
+    (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:1000])
+    with pytest.raises(UserError, match="put the run's other checkpoint"):
+        resume(run, ["train.steps=9"], say=quiet)
+    best = load_checkpoint(run / "best.pt")["step"]
+    os.replace(run / "best.pt", run / "last.pt")
+    resume(run, ["train.steps=9"], say=quiet)
+    assert [line["step"] for line in lines(run) if line["split"] == "train"] == list(range(1, 10))
+    assert best < 9 and load_run(run).checkpoint_path.name == "best.pt"
+
+
+def test_epochs_end_training_too(tmp_path: Path, tiny: list[str]) -> None:
+    run = train(tmp_path / "run", tiny, "train.epochs=2")
+    assert [line["step"] for line in lines(run) if line["split"] == "valid"] == [4, 8]
+    with pytest.raises(UserError, match="is finished: all 2 epochs are done"):
+        resume(run, say=quiet)
