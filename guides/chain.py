@@ -61,9 +61,7 @@ class _Chain(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, noise: Tensor, injected: Tensor, at: int, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, noise: Tensor, injected: Tensor, at: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         depth = (len(tensors) + 1) // 2
         weights, biases = tensors[:depth], list(tensors[depth:])
         biases.insert(at, injected)

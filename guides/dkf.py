@@ -10,6 +10,7 @@ Krishnan et al. (2017) call it DKS, the benchmark paper (Bie et al., 2021) gives
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyro.distributions as dist
@@ -20,6 +21,7 @@ from guides.chain import Chain
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, Context, GaussianHead
+from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import TimeAxis
 
@@ -63,11 +65,11 @@ class DKFGuide(Guide):
         self.summands = 1 + self.g.out_dim // settings.g_dim
 
     @classmethod
-    def parents(cls, settings: DKFGuideSettings) -> Parents:
+    def parents(cls, settings: DKFGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
         return {"z": ("z[t-1]", "x[:]" if settings.bidirectional else "x[t:]")}
 
-    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        g = self.g(self.x_g(self.input(x)), lengths)
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        g = self.g(self.x_g(self.input(sites.data["x"])), lengths)
         directions: Tensor = g.unflatten(-1, (self.summands - 1, -1)).sum(-2)
         return directions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -12,8 +13,9 @@ from guides.chain import Chain
 from models.dvae import DVAE
 from models.effects import draw
 from models.networks import normal
+from models.sites import Sites
 from models.structure import Parents
-from models.time_axis import Parallel, Sites, TimeAxis, run
+from models.time_axis import Parallel, TimeAxis, run
 
 __all__ = ["Guide", "GuideSettings"]
 
@@ -37,14 +39,12 @@ class Guide(nn.Module):
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `GuideSettings`.
-        latents: names of the sites that it draws: they must be the model's.
 
     Args:
         model: the model whose posterior this is; a guide may share its networks.
     """
 
     Settings: ClassVar[type[GuideSettings]] = GuideSettings
-    latents: ClassVar[tuple[str, ...]] = ("z",)
 
     def __init__(self, model: DVAE) -> None:
         super().__init__()
@@ -54,13 +54,19 @@ class Guide(nn.Module):
         self.input = model.input
 
     @classmethod
-    def parents(cls, settings: Any) -> Parents:
-        """What the conditional of each latent depends on, as in `models.dvae.DVAE.parents`."""
+    def parents(cls, settings: Any, latents: Sequence[str] = ("z",)) -> Parents:
+        """What the conditional of each latent depends on, as in `models.dvae.DVAE.parents`.
+
+        Args:
+            settings: the guide's.
+            latents: the model's latents, for a guide that serves several models.
+        """
         raise NotImplementedError
 
-    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """All that the guide makes of the data alone, (T, N, anything); x (T, N, D) is zero beyond each
-        length.
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        """All that does not depend on the latents of frames, (..., T, N, anything); draws those outside time.
+
+        The data are ``sites.data["x"]`` (T, N, D), zero beyond each length.
         """
         raise NotImplementedError
 
@@ -77,7 +83,7 @@ class Guide(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor, how: str = "auto") -> None:
         """The Pyro guide; arguments as of `models.dvae.DVAE.forward`."""
         sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
-        encoded = self.encode(sites.data["x"], lengths)
+        encoded = self.encode(sites, lengths)
         chain = self.chain(encoded)
         fast = None if chain is None else partial(self._run_chain, chain, sites)
         run(lambda t: self.step(t, encoded), sites, how, fast)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inference.errors import UserError, nearest
 from models.registry import load_class, model_class
-from models.structure import verdict
+from models.structure import Verdict, verdict
 
 if TYPE_CHECKING:
     from guides.guide import Guide, GuideSettings
     from models.dvae import DVAE, ModelSettings
 
-__all__ = ["build_guide", "compliant", "guide_class", "guide_names"]
+__all__ = ["build_guide", "compare", "compliant", "guide_class", "guide_names"]
 
-_FAMILY = [
-    f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")
-]
+_FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")]
 
 
 def guide_names() -> list[str]:
@@ -25,54 +23,68 @@ def guide_names() -> list[str]:
     return ["own", "compliant", *_FAMILY]
 
 
-def guide_class(model_name: str, name: str) -> type[Guide]:
+def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
     """The class of a guide for a model.
+
+    Args:
+        model: the model's settings; its name stands for its default ones.
+        name: the guide's name.
 
     Raises:
         UserError: for an unknown name, with the nearest known one, and for a guide that cannot draw the
             model's latents.
     """
-    model = model_class(model_name)
+    settings = _model_settings(model)
+    cls = model_class(settings.name)
     if name == "compliant":
-        name = compliant(model.Settings(name=model_name))
+        name = compliant(settings)
     if name == "own":
-        return load_class(model.own_guide)
+        return load_class(cls.guide_place(settings))
     if name not in _FAMILY:
         raise UserError(
             f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."
         )
-    guide: type[Guide] = load_class("guides.family:FamilyGuide")
-    if set(guide.latents) != set(model.latents):
+    if "z" not in cls.latents:
         raise UserError(
-            f"guide '{name}' cannot serve model '{model_name}': it draws {_sites(guide.latents)}, "
-            f"and the model's latents are {_sites(model.latents)}. "
-            "Take a guide that draws them all, such as the model's own (--guide own)."
+            f"guide '{name}' cannot serve model '{settings.name}': it draws one latent 'z' in each frame, and the "
+            f"model's latents are {', '.join(repr(latent) for latent in cls.latents)}. "
+            "Take a guide that draws them, such as the model's own (--guide own)."
         )
+    return load_class("guides.family:FamilyGuide")
+
+
+def compliant(model: str | ModelSettings) -> str:
+    """The name of the guide that has the parents of the model's exact posterior, or the fewest beside them.
+
+    Raises:
+        UserError: if no guide has all of them.
+    """
+    settings = _model_settings(model)
+    found: dict[str, int] = {}
+    for candidate in ["own", *_FAMILY]:
+        verdicts = compare(settings, candidate)
+        if not any(one.missing for one in verdicts.values()):
+            found[candidate] = sum(len(one.extra) for one in verdicts.values())
+    if not found:
+        raise UserError(f"no guide has all parents of the exact posterior of model '{settings.name}'.")
+    return min(found, key=lambda name: found[name])
+
+
+def compare(model: str | ModelSettings, name: str) -> dict[str, Verdict]:
+    """How a guide, with its default settings, compares with the exact posterior: a verdict for each latent."""
+    settings = _model_settings(model)
+    cls, guide = model_class(settings.name), guide_class(settings, name)
+    ours = guide.parents(guide.Settings(name=name), cls.latents)
+    return {latent: verdict(cls.parents(settings), ours, latent, cls.latents) for latent in cls.latents}
+
+
+def build_guide(model: DVAE, model_settings: str | ModelSettings, settings: GuideSettings) -> Guide:
+    """The guide that the settings describe, for a model; its weights drawn from torch's generator."""
+    name = compliant(model_settings) if settings.name == "compliant" else settings.name
+    cls: Any = guide_class(model_settings, name)
+    guide: Guide = cls(model, replace(settings, name=name))
     return guide
 
 
-def compliant(model_settings: ModelSettings) -> str:
-    """The name of the guide that has the parents of the model's exact posterior, or the fewest more than
-    those.
-    """
-    name = model_settings.name
-    exact_first: list[tuple[int, str]] = []
-    for candidate in ["own", *_FAMILY]:
-        guide = guide_class(name, candidate)
-        found = verdict(
-            model_class(name).parents(model_settings), guide.parents(guide.Settings(name=candidate))
-        )
-        if not found.missing:
-            exact_first.append((len(found.extra), candidate))
-    return min(exact_first, key=lambda pair: pair[0])[1]
-
-
-def build_guide(model: DVAE, model_name: str, settings: GuideSettings) -> Guide:
-    """The guide that the settings describe, for a model; its weights drawn from torch's generator."""
-    if settings.name == "compliant":
-        settings = replace(settings, name=compliant(model_class(model_name).Settings(name=model_name)))
-    return guide_class(model_name, settings.name)(model, settings)  # type: ignore[call-arg]  # each guide adds its settings
-
-
-def _sites(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def _model_settings(model: str | ModelSettings) -> ModelSettings:
+    return model_class(model).Settings(name=model) if isinstance(model, str) else model

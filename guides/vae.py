@@ -2,6 +2,7 @@ r"""The VAE's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_t)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyro.distributions as dist
@@ -10,6 +11,7 @@ from torch import Tensor
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, GaussianHead
+from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import TimeAxis
 
@@ -38,11 +40,11 @@ class VAEGuide(Guide):
         self.head = GaussianHead(self.x_z.out_dim, self.z_dim)
 
     @classmethod
-    def parents(cls, settings: VAEGuideSettings) -> Parents:
+    def parents(cls, settings: VAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
         return {"z": ("x[t]",)}
 
-    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        out: Tensor = self.x_z(self.input(x))
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        out: Tensor = self.x_z(self.input(sites.data["x"]))
         return out
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:

@@ -81,7 +81,7 @@ class given_noise(Messenger):
         name, distribution, axis = msg["args"]
         if name in self.noise:
             noise = self.noise[name]
-            frames = axis.feature(noise) if noise.dim() > 2 else noise
+            frames = noise if axis is None else axis.feature(noise)
             msg["value"] = distribution.mean + distribution.variance.sqrt() * frames
             msg["done"] = True
 

@@ -55,7 +55,7 @@ def create(settings: Settings) -> tuple[DVAE, Guide]:
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     torch.manual_seed(settings.seed)
     model = build_model(settings.model)
-    guide = build_guide(model, settings.model.name, settings.guide)
+    guide = build_guide(model, settings.model, settings.guide)
     return model.to(device=device, dtype=dtype), guide.to(device=device, dtype=dtype)
 
 

@@ -6,13 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pyro.distributions as dist
 from torch import Tensor, nn
 
 from models.inputs import InputTransform
+from models.networks import normal
+from models.sites import Sites
 from models.structure import Parents
-from models.time_axis import Sites, TimeAxis, run
+from models.time_axis import TimeAxis, run
 
-__all__ = ["DVAE", "ModelSettings"]
+__all__ = ["DVAE", "ModelSettings", "standard_normal"]
+
+
+def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
+    """N(0, I) of the type and on the device of a module."""
+    zero = next(module.parameters()).new_zeros(dim)
+    return normal(zero, zero)
 
 
 @dataclass
@@ -44,14 +53,16 @@ class DVAE(nn.Module):
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
-        own_guide: where its paper's guide is, ``"module:Class"``.
-        latents: names of its latent sites.
+        own_guide: where its paper's guide is, ``"module:Class"``; `guide_place` where that depends on settings.
+        latents: names of its latent sites; those but ``"z"`` are outside time, one draw per sequence.
+        stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
         defaults: settings outside the model's own that it is trained with by default, by dotted key.
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     own_guide: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ("z",)
+    stepwise: bool = True
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -67,6 +78,11 @@ class DVAE(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def guide_place(cls, settings: Any) -> str:
+        """Where its paper's guide is."""
+        return cls.own_guide
+
     @property
     def sizes(self) -> dict[str, int]:
         """The dimension of each site that has a frame before it."""
@@ -76,6 +92,10 @@ class DVAE(nn.Module):
         """One factor of the chain rule over time: draw the latents of the frames of `t`, observe the data."""
         raise NotImplementedError
 
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        """All factors at once, for a model that is not `stepwise`."""
+        raise NotImplementedError
+
     def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto") -> None:
         """The Pyro model.
 
@@ -83,8 +103,17 @@ class DVAE(nn.Module):
             x: data (T, N, D); None generates it.
             lengths: frames of each sequence (N,).
             how: which interpreter of the time axis runs the step, see `models.time_axis.run`.
+
+        Raises:
+            ValueError: for a frame-by-frame run of a model that has no step.
         """
-        run(self.step, Sites({"x": x}, lengths, self.sizes, next(self.parameters())), how)
+        sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
+        if self.stepwise:
+            run(self.step, sites, how)
+        elif how == "auto":
+            self.all_frames(sites, lengths)
+        else:
+            raise ValueError(f"how='{how}': this model's frames see the future, so it has no step; expected 'auto'")
 
     def fit_input(self, sequences: Iterable[Tensor]) -> None:
         """Measure on training data, each (T, D), what the input transform needs; once, before training."""

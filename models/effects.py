@@ -87,8 +87,11 @@ def previous(name: str, value: Tensor, axis: TimeAxis) -> Tensor:
 
 
 @effectful(type="draw")
-def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Tensor:
-    """Effect: a value for site `name` in the frames of `axis`. The default is a (reparametrised) sample."""
+def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None) -> Tensor:
+    """Effect: a value for site `name` in the frames of `axis`, or, without one, for a site outside time.
+
+    The default is a (reparametrised) sample.
+    """
     value: Tensor = distribution.rsample() if distribution.has_rsample else distribution.sample()
     return value
 

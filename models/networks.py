@@ -6,12 +6,14 @@ Shapes are those of `models.time_axis`: every network maps (..., T, N, in) to (.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-__all__ = ["LSTM", "MLP", "Context", "GaussianHead", "concatenate", "normal", "reverse"]
+__all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "concatenate", "normal", "reverse", "shift"]
 
 
 def concatenate(*parts: Tensor) -> Tensor:
@@ -41,6 +43,9 @@ class MLP(nn.Sequential):
     def __init__(self, in_dim: int, widths: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> None:
         sizes = [in_dim, *widths]
         layers = [nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False)]
+        for layer in layers:
+            nn.init.xavier_normal_(layer.weight, nn.init.calculate_gain("tanh"))
+            nn.init.zeros_(layer.bias)
         super().__init__(*(part for layer in layers for part in (layer, activation())))
         self.out_dim = sizes[-1]
 
@@ -63,36 +68,35 @@ class GaussianHead(nn.Module):
         return normal(*self.affine(h).chunk(2, dim=-1))
 
 
-class LSTM(nn.Module):
-    """An LSTM over time, zero before the first frame; a `models.time_axis.Causal` network.
+class Recurrent(nn.Module):
+    """A recurrent network over time, zero before the first frame; a `models.time_axis.Causal` network.
 
     Args:
         in_dim: size of the input.
         out_dim: size H of the state.
-        layers: LSTMs on top of each other.
+        layers: networks on top of each other.
+        cell: ``"lstm"``, or ``"rnn"`` for the plain tanh recurrence.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, layers: int = 1) -> None:
+    def __init__(self, in_dim: int, out_dim: int, layers: int = 1, cell: str = "lstm") -> None:
         super().__init__()
         self.out_dim = out_dim
-        self.net = nn.LSTM(in_dim, out_dim, layers)
+        self.net: nn.LSTM | nn.RNN = {"lstm": nn.LSTM, "rnn": nn.RNN}[cell](in_dim, out_dim, layers)
 
-    def forward(
-        self, u: Tensor, state: tuple[Tensor, ...] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Outputs (..., T, N, H) and the state after the last frame: h and c of each layer, every one
-        (..., N, H).
-        """
+    def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (..., T, N, H) and the state after the last frame, (..., N, H) for each layer's h (and c)."""
         *leading, frames, sequences, _ = u.shape
-        layers, batch = self.net.num_layers, (*leading, sequences)
+        batch = (*leading, sequences)
         folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
-        before = None
+        before: Any = None
         if state is not None:
-            h_c = [s.expand(*batch, self.out_dim).reshape(-1, self.out_dim) for s in state]
-            before = (torch.stack(h_c[:layers]), torch.stack(h_c[layers:]))
-        out, (h, c) = self.net(folded, before)
-        after = tuple(s.reshape(*batch, self.out_dim) for s in (*h, *c))
-        return out.reshape(frames, *batch, self.out_dim).movedim(0, -3), after
+            layers = [s.expand(*batch, self.out_dim).reshape(-1, self.out_dim) for s in state]
+            h_c = torch.stack(layers).chunk(len(layers) // self.net.num_layers)
+            before = h_c if isinstance(self.net, nn.LSTM) else h_c[0]
+        out, after = self.net(folded, before)
+        last = torch.cat(after) if isinstance(after, tuple) else after
+        out = out.reshape(frames, *batch, self.out_dim).movedim(0, -3)
+        return out, tuple(s.reshape(*batch, self.out_dim) for s in last)
 
 
 def reverse(u: Tensor, lengths: Tensor) -> Tensor:
@@ -111,6 +115,11 @@ def reverse(u: Tensor, lengths: Tensor) -> Tensor:
     return u.gather(0, index[..., None].expand_as(u))
 
 
+def shift(u: Tensor) -> Tensor:
+    """The frame before each: u_{t-1} of u (..., T, N, D), zero before the first."""
+    return pad(u[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+
+
 class Context(nn.Module):
     """A summary of x around each frame by an LSTM: of its past x_{1:t}, its future x_{t:T}, or all of it.
 
@@ -119,24 +128,42 @@ class Context(nn.Module):
         width: size H of the LSTM in each direction.
         layers: LSTMs on top of each other.
         sees: ``"past"``, ``"future"`` or ``"all"``; with all, the output is [forward; backward] and 2H wide.
+        backward_first: with all, [backward; forward], as the published RVAE has it.
     """
 
-    def __init__(self, in_dim: int, width: int, layers: int = 1, sees: str = "all") -> None:
+    def __init__(
+        self, in_dim: int, width: int, layers: int = 1, sees: str = "all", *, backward_first: bool = False
+    ) -> None:
         super().__init__()
-        self.sees = sees
         self.net = nn.LSTM(in_dim, width, layers, bidirectional=sees == "all")
+        self.reversed = sees == "future" or backward_first
         self.out_dim = width * (2 if sees == "all" else 1)
 
     def forward(self, u: Tensor, lengths: Tensor) -> Tensor:
-        """From u (T, N, in) to (T, N, out), each sequence within its own length."""
-        out: Tensor
-        if self.sees == "past":
-            out = self.net(u)[0]
-        elif self.sees == "future":
-            out = reverse(self.net(reverse(u, lengths))[0], lengths)
-        elif bool((lengths == u.shape[0]).all()):
-            out = self.net(u)[0]
-        else:
-            packed = nn.utils.rnn.pack_padded_sequence(u, lengths.cpu(), enforce_sorted=False)
-            out = nn.utils.rnn.pad_packed_sequence(self.net(packed)[0], total_length=u.shape[0])[0]
-        return out
+        """From u (..., T, N, in) to (..., T, N, out), each sequence within its own length."""
+        return self._run(u, lengths)[0]
+
+    def ends(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """The last state of either direction, which has seen all of a sequence: [forward; backward], (..., N, 2H).
+
+        Raises:
+            ValueError: unless the network sees all.
+        """
+        if not self.net.bidirectional:
+            raise ValueError("only a network that sees all has two ends: build it with sees='all'")
+        return self._run(u, lengths)[1]
+
+    def _run(self, u: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        *leading, frames, sequences, _ = u.shape
+        folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
+        every = lengths.cpu().expand(*leading, sequences).reshape(-1)
+        given: Any = reverse(folded, every) if self.reversed else folded
+        ragged = self.net.bidirectional and bool((every != frames).any())
+        if ragged:
+            given = nn.utils.rnn.pack_padded_sequence(given, every, enforce_sorted=False)
+        out, (h, _) = self.net(given)
+        if ragged:
+            out = nn.utils.rnn.pad_packed_sequence(out, total_length=frames)[0]
+        out = reverse(out, every) if self.reversed else out
+        ends = torch.cat([*h[-2:]], dim=-1).reshape(*leading, -1, 2 * self.net.hidden_size) if len(h) > 1 else h
+        return out.reshape(frames, *leading, sequences, -1).movedim(0, -3), ends

@@ -72,15 +72,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
                 return {name: torch.from_numpy(np.array(file[name])) for name in file.files}
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint: {_first_line(error)} Is the file whole?"
-        ) from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {_first_line(error)} Is the file whole?") from error
     except Exception as error:  # what a pickle can raise has no common base
         raise UserError(f"{path} is refused: it holds more than arrays. {_first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(
-            f"{path} is no state dict: expected tensors by name, as "
-            "torch.save(model.state_dict(), ...) writes them."
+            f"{path} is no state dict: expected tensors by name, as torch.save(model.state_dict(), ...) writes them."
         )
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
@@ -95,13 +92,10 @@ def settings_of(ini: Ini) -> Settings:
 
     name = ini.text("Network", "name")
     if name.lower() not in FAMILIES:
-        raise UserError(
-            f"{ini.path}: [Network] name = {name}; known: {', '.join(f.upper() for f in FAMILIES)}."
-        )
+        raise UserError(f"{ini.path}: [Network] name = {name}; known: {', '.join(f.upper() for f in FAMILIES)}.")
     if ini.text("Network", "activation", "tanh").lower() != "tanh":
         raise UserError(
-            f"{ini.path}: [Network] activation = {ini.text('Network', 'activation')}: "
-            "only tanh networks are known."
+            f"{ini.path}: [Network] activation = {ini.text('Network', 'activation')}: only tanh networks are known."
         )
     if ini.number("STFT", "zp_percent", 0) != 0:
         raise UserError(f"{ini.path}: [STFT] zp_percent must be 0: a zero-padded FFT has no front end here.")
@@ -191,9 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m models.published",
         description="Make a run folder of a public DVAE checkpoint and its .ini.",
     )
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="state dict (.pt) or arrays (.npz)"
-    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="state dict (.pt) or arrays (.npz)")
     parser.add_argument("config", type=Path, metavar="CONFIG.ini", help="the config that it was trained from")
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder to make")
     args = parser.parse_args(argv)
@@ -204,8 +196,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     model = settings.model
     print(
-        f"{args.run}: {model.name}, {model.bins} bins, z of {model.z_dim}, "
-        f"evaluated in mode {settings.evaluation.mode}"
+        f"{args.run}: {model.name}, {model.bins} bins, z of {model.z_dim}, evaluated in mode {settings.evaluation.mode}"
     )
     print(f"next: python -m evaluation.resynthesis {args.run} --corpus folder --root DIR")
     return 0

@@ -36,9 +36,7 @@ class Ini:
     def text(self, section: str, key: str, default: str | None = None) -> str:
         if not self.has(section, key):
             if default is None:
-                raise UserError(
-                    f"{self.path} lacks '{key}' in section [{section}]: it is no config of a public DVAE."
-                )
+                raise UserError(f"{self.path} lacks '{key}' in section [{section}]: it is no config of a public DVAE.")
             return default
         return self.parser.get(section, key).strip()
 
@@ -60,9 +58,7 @@ class Ini:
     def flag(self, section: str, key: str, default: bool) -> bool:
         def read(text: str) -> bool:
             return (
-                {"true": True, "false": False}[text.lower()]
-                if text.lower() in ("true", "false")
-                else bool(int(text))
+                {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else bool(int(text))
             )
 
         value: bool = self._as(read, "True or False", section, key, default)

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MODELS", "build_model", "load_class", "model_class", "model_names"]
 
-MODELS = {"vae": "models.vae:VAE", "dkf": "models.dkf:DKF"}
+MODELS = {
+    "vae": "models.vae:VAE",
+    "dkf": "models.dkf:DKF",
+    "storn": "models.storn:STORN",
+    "vrnn": "models.vrnn:VRNN",
+    "srnn": "models.srnn:SRNN",
+    "rvae": "models.rvae:RVAE",
+    "dsae": "models.dsae:DSAE",
+}
 """Where each model is: a new model is one line here."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -11,9 +11,6 @@ import torch
 from torch import Tensor
 
 from models.effects import Given, draw, enclosing_shape, known
-
-if TYPE_CHECKING:
-    from models.time_axis import TimeAxis
 
 __all__ = ["Sites", "masked", "stacked"]
 
@@ -69,13 +66,13 @@ class Sites:
             pyro.sample(name, whole, obs=self.data.get(name))
         self.registered[name] = value
 
-    def once(self, name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> Tensor:
+    def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A site per sequence, outside time, registered once: (N, L), or (..., 1, N, L) with particles."""
         if name not in self.registered:
             distribution = self.expanded(distribution, 1 if self.leading else 0)
             value = known(name)
             if value is None:
-                value = draw(name, distribution, axis)
+                value = draw(name, distribution, None)
             with self.plates[0], Given({name: value}):
                 pyro.sample(name, distribution)
             self.registered[name] = value

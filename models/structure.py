@@ -38,8 +38,7 @@ def frames_of(parent: str, t: int, frames: int) -> list[Node]:
     )
     if match is None:
         raise ValueError(
-            f"parent '{parent}': expected a name, or "
-            "name[t], name[t-1], name[:t], name[:t+1], name[t:] or name[:]"
+            f"parent '{parent}': expected a name, or name[t], name[t-1], name[:t], name[:t+1], name[t:] or name[:]"
         )
     name = match[1]
     if "[" not in parent:

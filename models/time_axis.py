@@ -117,7 +117,7 @@ class TimeAxis:
 
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A sequence-level site (v, w): one draw per sequence, outside time."""
-        return self.sites.once(name, distribution, self)
+        return self.sites.once(name, distribution)
 
     def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A latent site."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import pyro.distributions as dist
 from torch import Tensor
 
-from models.dvae import DVAE, ModelSettings
+from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods import head
-from models.networks import MLP, normal
+from models.networks import MLP
 from models.structure import Parents
 from models.time_axis import TimeAxis
 
@@ -53,8 +53,7 @@ class VAE(DVAE):
 
     def prior(self) -> dist.TorchDistribution:
         """p(z_t) = N(0, I)."""
-        zero = next(self.parameters()).new_zeros(self.z_dim)
-        return normal(zero, zero)
+        return standard_normal(self, self.z_dim)
 
     def decoder(self, z: Tensor) -> dist.TorchDistribution:
         """p(x_t | z_t)."""

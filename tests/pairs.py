@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from guides.guide import Guide
-from guides.registry import build_guide, guide_class, guide_names
+from guides.registry import build_guide, compliant, guide_class, guide_names
 from inference.handlers import base_name
 from models.dvae import DVAE
 from models.registry import build_model, model_class, model_names
 
-PAIRS = [(model, guide) for model in model_names() for guide in guide_names()]
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in model_names()},
+    "rvae-noncausal": ("rvae", {"causal": False}),
+}
+"""Every model, and those of its variants that differ in structure."""
+PAIRS = [(variant, guide) for variant in VARIANTS for guide in guide_names()]
 BINS, LATENT, FRAMES = 6, 3, 7
 LENGTHS = torch.tensor([7, 3, 1, 5])
 
@@ -26,15 +31,17 @@ class Pair(NamedTuple):
     guide_settings: Any
 
 
-def small_pair(model_name: str, guide_name: str = "own", *, input: str = "log") -> Pair:
+def small_pair(variant: str, guide_name: str = "own", *, input: str = "log") -> Pair:
     """A small model and guide with weights large enough that everything depends visibly on everything that
     it may.
     """
     torch.manual_seed(1)
-    settings = model_class(model_name).Settings(name=model_name, bins=BINS, z_dim=LATENT, input=input)
+    name, more = VARIANTS[variant]
+    settings = model_class(name).Settings(name=name, bins=BINS, z_dim=LATENT, input=input, **more)
     model = build_model(settings).double()
-    guide_settings = guide_class(model_name, guide_name).Settings(name=guide_name)
-    guide = build_guide(model, model_name, guide_settings).double()
+    resolved = compliant(settings) if guide_name == "compliant" else guide_name
+    guide_settings = guide_class(settings, guide_name).Settings(name=resolved)
+    guide = build_guide(model, settings, guide_settings).double()
     model.fit_input([data()[:, 0]])
     return Pair(model, guide, settings, guide_settings)
 
@@ -42,9 +49,7 @@ def small_pair(model_name: str, guide_name: str = "own", *, input: str = "log") 
 def data(lengths: Tensor = LENGTHS) -> Tensor:
     """Power spectra (T, N, D), zero beyond each length."""
     generator = torch.Generator().manual_seed(2)
-    x = torch.empty(int(lengths.max()), len(lengths), BINS, dtype=torch.float64).exponential_(
-        generator=generator
-    )
+    x = torch.empty(int(lengths.max()), len(lengths), BINS, dtype=torch.float64).exponential_(generator=generator)
     return x * (torch.arange(len(x))[:, None] < lengths)[..., None]
 
 
@@ -57,6 +62,13 @@ def latents(pair: Pair, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     """One draw of every latent from the guide."""
     trace = traced(pair.guide, x, lengths)
     return {name: trace.nodes[name]["value"].detach() for name in pair.model.latents}
+
+
+def noise(pair: Pair) -> dict[str, Tensor]:
+    """Standard normal numbers for every latent of a batch of `data`."""
+    generator = torch.Generator().manual_seed(6)
+    shapes = {name: value.shape for name, value in latents(pair, data(), LENGTHS).items()}
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
 
 
 def frame_by_frame(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,9 +36,7 @@ def test_gradients_against_finite_differences() -> None:
         (4, 5),
     ]  # (out, in): z of 2, injection at the third layer, mean and log-variance of 2
     weights = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in sizes]
-    biases = [
-        torch.randn(s[0], dtype=torch.float64, requires_grad=True) for i, s in enumerate(sizes) if i != 2
-    ]
+    biases = [torch.randn(s[0], dtype=torch.float64, requires_grad=True) for i, s in enumerate(sizes) if i != 2]
     noise = torch.randn(4, 3, 2, dtype=torch.float64)
     injected = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
     chain: Any = _Chain.apply
@@ -58,9 +56,7 @@ def test_it_draws_and_differentiates_as_the_step_does(settings: GuideSettings) -
             trace = traced(guide, data(), LENGTHS, how)
         z, log_density = trace.nodes["z"]["value"], trace.log_prob_sum()
         (log_density + (z.sin() * trace.nodes["z"]["fn"]._mask[..., None]).sum()).backward()
-        found.append(
-            (z.detach(), log_density.detach(), [p.grad for p in guide.parameters() if p.grad is not None])
-        )
+        found.append((z.detach(), log_density.detach(), [p.grad for p in guide.parameters() if p.grad is not None]))
     fast, slow = found
     torch.testing.assert_close(fast[0], slow[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fast[1], slow[1], rtol=1e-12, atol=0)

@@ -17,9 +17,7 @@ def test_the_family_has_every_combination() -> None:
 
 
 def test_krishnans_guides_see_what_he_says() -> None:
-    parents = {
-        name: set(FamilyGuide.parents(FamilyGuide.Settings(name=name))["z"]) for name in guide_names()[2:]
-    }
+    parents = {name: set(FamilyGuide.parents(FamilyGuide.Settings(name=name))["z"]) for name in guide_names()[2:]}
     assert parents["future-markov"] == {"x[t:]", "z[t-1]"}  # DKS
     assert parents["past-markov"] == {"x[:t+1]", "z[t-1]"}  # ST-L
     assert parents["all-markov"] == {"x[:]", "z[t-1]"}  # ST-LR
@@ -40,9 +38,7 @@ class TwoLatents(DVAE):
 
 def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "two", f"{__name__}:TwoLatents")
-    with pytest.raises(
-        UserError, match="guide 'all-markov' cannot serve model 'two': it draws 'z', and .* 'z1', 'z2'"
-    ):
+    with pytest.raises(UserError, match="guide 'all-markov' cannot serve model 'two': it draws 'z', and .* 'z1', 'z2'"):
         guide_class("two", "all-markov")
 
 

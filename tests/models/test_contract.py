@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from inference.handlers import given_noise
 from inference.objectives import Objective
 from models.structure import frames_of
 from models.time_axis import Sites
@@ -22,6 +23,7 @@ from tests.pairs import (
     PAIRS,
     data,
     latents,
+    noise,
     parameters,
     per_sequence,
     scored,
@@ -31,6 +33,7 @@ from tests.pairs import (
 
 pytestmark = pytest.mark.parametrize(("model_name", "guide_name"), PAIRS)
 INTERPRETERS = ("looped", "stepwise")
+OUTSIDE_TIME = {"v", "w"}
 
 
 def _close(got: Tensor, expected: Tensor, relative: float = 1e-8) -> bool:
@@ -41,14 +44,13 @@ def test_interpreters_agree_on_densities_and_gradients(model_name: str, guide_na
     pair = small_pair(model_name, guide_name)
     x = data()
     values = latents(pair, x, LENGTHS)
-    weights = torch.linspace(
-        0.5, 2.0, len(LENGTHS), dtype=torch.float64
-    )  # so that sequences cannot trade places
+    weights = torch.linspace(0.5, 2.0, len(LENGTHS), dtype=torch.float64)  # so that sequences cannot trade places
     for program in (pair.model, pair.guide):
+        stepwise = program is pair.guide or pair.model.stepwise
         named = [(name, p) for name, p in program.named_parameters()]
         expected: dict[str, Tensor] = {}
         gradients: list[Tensor | None] = []
-        for how in ("auto", *INTERPRETERS):
+        for how in ("auto", *INTERPRETERS) if stepwise else ("auto",):
             got = per_sequence(scored(program, values, x, LENGTHS, how))
             total = torch.stack([(weights * v).sum() for v in got.values()]).sum()
             grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
@@ -104,15 +106,16 @@ def test_objective_is_the_same_drawn_by_any_interpreter(model_name: str, guide_n
     """Model and guide together: the pathwise gradient through the draws, with the draws of one interpreter
     for all.
     """
-    from inference.handlers import given_noise
-
     pair = small_pair(model_name, guide_name)
-    noise = {"z": torch.randn(FRAMES, len(LENGTHS), pair.model.z_dim, dtype=torch.float64)}
+    if not pair.model.stepwise:
+        with pytest.raises(ValueError, match="has no step"):
+            pair.model(data(), LENGTHS, "stepwise")
+        return
     objective = Objective(pair.model, pair.guide, "analytic")
     results = []
     for how in ("auto", *INTERPRETERS):
         objective.zero_grad()
-        with given_noise(noise):
+        with given_noise(noise(pair)):
             bound = objective(data(), LENGTHS, how=how)
         bound.loss.backward()
         results.append((bound, {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]
@@ -151,7 +154,7 @@ def test_conditionals_depend_on_just_their_declared_parents(model_name: str, gui
     values = latents(pair, x, lengths)
     for program, parents in (
         (pair.model, pair.model.parents(pair.model_settings)),
-        (pair.guide, pair.guide.parents(pair.guide_settings)),
+        (pair.guide, pair.guide.parents(pair.guide_settings, pair.model.latents)),
     ):
         inputs = {
             "x": x.clone().requires_grad_(),
@@ -159,22 +162,24 @@ def test_conditionals_depend_on_just_their_declared_parents(model_name: str, gui
         }
         trace = scored(program, {n: inputs[n] for n in values}, inputs["x"], lengths, "auto")
         for site, declared in parents.items():
-            for t in range(FRAMES):
-                expected = {node for parent in declared for node in frames_of(parent, t, FRAMES)} | {
-                    (site, t)
-                }
-                density = trace.nodes[site]["log_prob"][t, 0]
-                gradients = torch.autograd.grad(
-                    density, list(inputs.values()), retain_graph=True, allow_unused=True
-                )
+            density = trace.nodes[site]["log_prob"]
+            for t in range(FRAMES) if site not in OUTSIDE_TIME else (-1,):
+                expected = {node for parent in declared for node in frames_of(parent, t, FRAMES)} | {(site, t)}
+                at_t = density[t, 0] if t >= 0 else density[0]
+                gradients = torch.autograd.grad(at_t, list(inputs.values()), retain_graph=True, allow_unused=True)
                 moved = {
-                    (name, s)
+                    node
                     for name, gradient in zip(inputs, gradients, strict=True)
                     if gradient is not None
-                    for s in range(FRAMES)
-                    if bool(gradient[s].abs().max() > 0)
+                    for node in _moved(name, gradient)
                 }
                 assert moved == expected, (site, t)
+
+
+def _moved(name: str, gradient: Tensor) -> set[tuple[str, int]]:
+    frames = [-1] if name in OUTSIDE_TIME else range(FRAMES)
+    parts = [gradient] if name in OUTSIDE_TIME else gradient
+    return {(name, s) for s, part in zip(frames, parts, strict=True) if bool(part.abs().max() > 0)}
 
 
 def test_what_is_generated_is_what_is_scored(model_name: str, guide_name: str) -> None:
@@ -183,15 +188,31 @@ def test_what_is_generated_is_what_is_scored(model_name: str, guide_name: str) -
     """
     model = small_pair(model_name, guide_name).model
     lengths = torch.tensor([5, 5])
-    drawn = traced(model, None, lengths, "stepwise")
-    drawn.compute_log_prob()
-    x = torch.cat([drawn.nodes[f"x_{t}"]["value"] for t in range(5)])
-    assert x.shape == (5, 2, BINS) and bool((x >= 0).all())
-    z = {name: torch.cat([drawn.nodes[f"{name}_{t}"]["value"] for t in range(5)]) for name in model.latents}
-    for site, value in per_sequence(scored(model, z, x, lengths, "auto")).items():
-        torch.testing.assert_close(value, per_sequence(drawn)[site], rtol=1e-10, atol=1e-10)
     at_once = traced(model, None, lengths)
-    assert at_once.nodes["x"]["value"].shape == x.shape
+    at_once.compute_log_prob()
+    x = at_once.nodes["x"]["value"]
+    assert x.shape == (5, 2, BINS) and bool((x >= 0).all())
+    drawn = {name: at_once.nodes[name]["value"] for name in model.latents}
+    expected = per_sequence(at_once)
+    for site, value in per_sequence(scored(model, drawn, x, lengths, "auto")).items():
+        torch.testing.assert_close(value, expected[site], rtol=1e-10, atol=1e-10)
+    if not model.stepwise:
+        return
+    frames = traced(model, None, lengths, "stepwise")
+    frames.compute_log_prob()
+    expected = per_sequence(frames)
+
+    def joined(name: str) -> Tensor:
+        whole = name in frames.nodes
+        return (
+            frames.nodes[name]["value"]
+            if whole
+            else torch.cat([frames.nodes[f"{name}_{t}"]["value"] for t in range(5)])
+        )
+
+    settled = {name: joined(name) for name in model.latents}
+    for site, value in per_sequence(scored(model, settled, joined("x"), lengths, "auto")).items():
+        torch.testing.assert_close(value, expected[site], rtol=1e-10, atol=1e-10)
 
 
 def test_particles_in_an_outer_plate_are_independent_draws(model_name: str, guide_name: str) -> None:
@@ -206,12 +227,11 @@ def test_particles_in_an_outer_plate_are_independent_draws(model_name: str, guid
         z = guide_trace.nodes[name]["value"]
         assert z.shape[0] == 5 and len(torch.unique(z[:, 0, 0, 0])) == 5
     for k in range(5):
-        values = {name: guide_trace.nodes[name]["value"][k] for name in pair.model.latents}
+        drawn = {name: guide_trace.nodes[name]["value"][k] for name in pair.model.latents}
+        values = {name: v[0] if name in OUTSIDE_TIME else v for name, v in drawn.items()}
         for program, trace in ((pair.model, model_trace), (pair.guide, guide_trace)):
             for site, value in per_sequence(scored(program, values, x, LENGTHS, "auto")).items():
-                torch.testing.assert_close(
-                    trace.nodes[site]["log_prob"][k].sum(0), value, rtol=1e-10, atol=1e-10
-                )
+                torch.testing.assert_close(trace.nodes[site]["log_prob"][k].sum(0), value, rtol=1e-10, atol=1e-10)
 
 
 def test_misshapen_data_is_refused(model_name: str, guide_name: str) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from inference.errors import UserError
 from models.inputs import LOG_FLOOR, InputTransform
-from models.networks import LSTM, MLP, Context, GaussianHead, concatenate, reverse
+from models.networks import MLP, Context, GaussianHead, Recurrent, concatenate, reverse, shift
 
 LENGTHS = torch.tensor([5, 2, 3])
 
@@ -31,11 +31,12 @@ def test_gaussian_head_is_two_affine_maps() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_lstm_in_pieces_with_particles_is_the_lstm(layers: int) -> None:
-    net = LSTM(3, 4, layers)
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_recurrent_in_pieces_with_particles_is_pytorchs(layers: int, cell: str) -> None:
+    net = Recurrent(3, 4, layers, cell)
     u = torch.randn(2, 5, 3, 3)  # particles, frames, sequences
     whole, last = net(u)
-    expected = nn.LSTM(3, 4, layers)
+    expected = {"lstm": nn.LSTM, "rnn": nn.RNN}[cell](3, 4, layers)
     expected.load_state_dict(net.net.state_dict())
     torch.testing.assert_close(whole[1], expected(u[1])[0])
     state, outs = None, []
@@ -61,6 +62,32 @@ def test_context_runs_within_each_length(sees: str, layers: int) -> None:
         torch.testing.assert_close(out[:length, n], expected[:, 0])
 
 
+def test_published_order_of_directions_and_particles() -> None:
+    """[backward; forward] is a bidirectional network on the reversed sequence; particles are more sequences."""
+    net = Context(3, 4, 2, backward_first=True)
+    u = torch.randn(2, 5, 3, 3)
+    out = net(u, LENGTHS)
+    for n, length in enumerate(LENGTHS.tolist()):
+        expected = net.net(u[1, :length, n : n + 1].flip(0))[0].flip(0)
+        torch.testing.assert_close(out[1, :length, n], expected[:, 0])
+
+
+def test_ends_have_seen_all() -> None:
+    net = Context(3, 4, 2)
+    u = torch.randn(5, 3, 3)
+    ends = net.ends(u, LENGTHS)
+    for n, length in enumerate(LENGTHS.tolist()):
+        out = net.net(u[:length, n : n + 1])[0][:, 0]
+        torch.testing.assert_close(ends[n], torch.cat([out[-1, :4], out[0, 4:]]))
+    with pytest.raises(ValueError, match="sees='all'"):
+        Context(3, 4, sees="past").ends(u, LENGTHS)
+
+
+def test_shift_is_the_frame_before() -> None:
+    u = torch.randn(2, 4, 3, 1)
+    assert torch.equal(shift(u)[:, 1:], u[:, :-1]) and not shift(u)[:, 0].any()
+
+
 def test_reverse_undoes_itself_and_leaves_padding() -> None:
     u = torch.randn(5, 3, 2)
     once = reverse(u, LENGTHS)
@@ -76,15 +103,11 @@ def test_concatenate_broadcasts_missing_particles_and_frames() -> None:
 
 def test_log_input_is_standardised_on_the_training_frames() -> None:
     transform = InputTransform("log", 4).double()
-    sequences = [
-        torch.empty(t, 4, dtype=torch.float64).exponential_() * 10.0 ** torch.arange(4) for t in (30, 50)
-    ]
+    sequences = [torch.empty(t, 4, dtype=torch.float64).exponential_() * 10.0 ** torch.arange(4) for t in (30, 50)]
     transform.fit(sequences)
     frames = transform(torch.cat(sequences))
     torch.testing.assert_close(frames.mean(0), torch.zeros(4, dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        frames.std(0, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(frames.std(0, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0)
     assert bool(torch.isfinite(transform(torch.zeros(1, 4, dtype=torch.float64))).all()) and LOG_FLOOR > 0
     state = transform.state_dict()
     assert set(state) == {"mean", "scale"}

@@ -42,9 +42,7 @@ def test_figures_of_the_public_code(weights: Path, tmp_path: Path, tag: str) -> 
     expected = json.loads((weights / f"expected_{tag}.json").read_text())
     run = load_run(tmp_path / "run", overrides=["dtype=float64"])
     assert sum(p.numel() for p in {*run.model.parameters(), *run.guide.parameters()}) == expected["n_params"]
-    frontend = Stft(
-        settings.data.rate, settings.data.window or 512, settings.data.hop or 256, settings.data.trim_db
-    )
+    frontend = Stft(settings.data.rate, settings.data.window or 512, settings.data.hop or 256, settings.data.trim_db)
     for utterance in expected["utterances"]:
         samples, rate = soundfile.read(weights.parent / utterance["file"], always_2d=True)
         waveform = frontend.prepare(Sound(samples, rate))
@@ -98,12 +96,8 @@ def _compare(got: dict[str, Any], figures: dict[str, Any]) -> None:
             error = (got[name][int(t), : len(values)] - torch.tensor(values, dtype=torch.float64)).abs().max()
             assert float(error) <= TOLERANCE * max(scale, 1e-3), (name, t)
     for name, of in whole.items():
-        assert float(got[name].mean()) == pytest.approx(of["mean"], abs=TOLERANCE * max(of["rms"], 1e-3)), (
-            name
-        )
-        assert float(got[name].square().mean().sqrt()) == pytest.approx(
-            of["rms"], rel=TOLERANCE, abs=1e-12
-        ), name
+        assert float(got[name].mean()) == pytest.approx(of["mean"], abs=TOLERANCE * max(of["rms"], 1e-3)), name
+        assert float(got[name].square().mean().sqrt()) == pytest.approx(of["rms"], rel=TOLERANCE, abs=1e-12), name
 
 
 INI = """
@@ -138,8 +132,7 @@ NETWORKS = {
     "DKF": [
         "dense_x_gx = 9\ndim_RNN_gx = 5\nnum_RNN_gx = 2\nbidir_gx = True\n"
         "dense_ztm1_g = 6\ndense_g_z = 8,4\ndense_z_x = 5,6",
-        "dense_x_gx =\ndim_RNN_gx = 5\nnum_RNN_gx = 1\nbidir_gx = False\n"
-        "dense_ztm1_g =\ndense_g_z =\ndense_z_x =",
+        "dense_x_gx =\ndim_RNN_gx = 5\nnum_RNN_gx = 1\nbidir_gx = False\ndense_ztm1_g =\ndense_g_z =\ndense_z_x =",
     ],
 }
 CASES = [(name, network) for name, networks in NETWORKS.items() for network in networks]
@@ -172,9 +165,7 @@ def test_other_widths_depths_and_bins(tmp_path: Path, name: str, network: str) -
     state = torch.load(checkpoint, weights_only=True)
     ours = torch.cat([p.flatten() for p in {*run.model.parameters(), *run.guide.parameters()}])
     theirs = torch.cat([v.flatten() for v in state.values()])
-    assert torch.equal(
-        ours.sort().values, theirs.sort().values
-    )  # every array in some place, none left as it was drawn
+    assert torch.equal(ours.sort().values, theirs.sort().values)  # every array in some place, none left as it was drawn
     assert (run.settings.train.beta, run.settings.data.hop, run.settings.data.sequence_frames) == (
         0.01,
         16,
@@ -184,9 +175,7 @@ def test_other_widths_depths_and_bins(tmp_path: Path, name: str, network: str) -
 
 def test_a_bidirectional_dkf_averages_three(tmp_path: Path) -> None:
     """Against the equations of the public code, written out with PyTorch's own LSTM."""
-    checkpoint, config = _made(
-        tmp_path, "DKF", NETWORKS["DKF"][0].replace("num_RNN_gx = 2", "num_RNN_gx = 1")
-    )
+    checkpoint, config = _made(tmp_path, "DKF", NETWORKS["DKF"][0].replace("num_RNN_gx = 2", "num_RNN_gx = 1"))
     convert(checkpoint, config, tmp_path / "run")
     run = load_run(tmp_path / "run", overrides=["dtype=float64"])
     state = {k: v.double() for k, v in torch.load(checkpoint, weights_only=True).items()}
@@ -227,11 +216,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     def refused(checkpoint: Path, config: Path) -> str:
         assert main([str(checkpoint), str(config), "--run", str(tmp_path / "refused")]) == 2
         message = capsys.readouterr().err
-        assert (
-            message.startswith("error: ")
-            and "Traceback" not in message
-            and not (tmp_path / "refused").exists()
-        )
+        assert message.startswith("error: ") and "Traceback" not in message and not (tmp_path / "refused").exists()
         return message
 
     half = tmp_path / "half.pt"

@@ -68,13 +68,10 @@ def test_d_separation_agrees_with_enumeration(name: str) -> None:
     moved = {
         node
         for i, node in enumerate(kept)
-        if posterior.shape[i] == 2
-        and not torch.allclose(posterior.select(i, 0), posterior.select(i, 1), atol=1e-9)
+        if posterior.shape[i] == 2 and not torch.allclose(posterior.select(i, 0), posterior.select(i, 1), atol=1e-9)
     }
     middle = FRAMES // 2
-    expected = {
-        (v, s - middle + t) for v, s in posterior_parents(MODELS[name]) if 0 <= s - middle + t < frames
-    }
+    expected = {(v, s - middle + t) for v, s in posterior_parents(MODELS[name]) if 0 <= s - middle + t < frames}
     assert moved == expected
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from inference.handlers import free_running, given_noise, mean_latents
 from inference.objectives import terms
 from models.likelihoods import PowerSpectrum
-from models.networks import LSTM, concatenate
+from models.networks import Recurrent, concatenate
 from models.time_axis import Sites, TimeAxis, run
 from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence, traced
 
@@ -28,7 +28,7 @@ class Everything(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.rnn = LSTM(9, 5)
+        self.rnn = Recurrent(9, 5)
         self.z_head = nn.Linear(7, 3)
         self.x_head = nn.Linear(10, 6)
         self.double()
@@ -137,9 +137,7 @@ def test_draws_have_the_noise_that_is_given() -> None:
         if how == "auto":
             q = trace.nodes["z"]["fn"]
             torch.testing.assert_close(z, q.mean + 0.3 * noise["z"])
-            torch.testing.assert_close(
-                trace.nodes["v"]["value"], trace.nodes["v"]["fn"].mean + 0.5 * noise["v"]
-            )
+            torch.testing.assert_close(trace.nodes["v"]["value"], trace.nodes["v"]["fn"].mean + 0.5 * noise["v"])
     torch.testing.assert_close(drawn[0], drawn[1])
     with mean_latents():
         trace = traced(OverEverything(), data(), LENGTHS)

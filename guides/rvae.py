@@ -1,0 +1,24 @@
+r"""RVAE's guide, which has the parents of the true posterior (Leglaive et al., 2020):
+
+.. math:: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | z_{1:t-1}, x_{t:T}),
+
+or, for the non-causal model, \prod_t q(z_t | z_{1:t-1}, x_{1:T}).
+"""
+
+from __future__ import annotations
+
+from guides.family import FamilyGuide
+
+__all__ = ["CausalRVAEGuide", "NoncausalRVAEGuide"]
+
+
+class CausalRVAEGuide(FamilyGuide):
+    """q(z_t | z_{1:t-1}, x_{t:T}): the family's future-memory."""
+
+    kind = "future-memory"
+
+
+class NoncausalRVAEGuide(FamilyGuide):
+    """q(z_t | z_{1:t-1}, x_{1:T}): the family's all-memory."""
+
+    kind = "all-memory"

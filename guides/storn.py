@@ -1,0 +1,13 @@
+r"""STORN's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_{1:t}), as the benchmark paper (Bie et al., 2021) has it."""
+
+from __future__ import annotations
+
+from guides.family import FamilyGuide
+
+__all__ = ["STORNGuide"]
+
+
+class STORNGuide(FamilyGuide):
+    """q(z_t | x_{1:t}): the family's past-meanfield."""
+
+    kind = "past-meanfield"

@@ -1,0 +1,82 @@
+r"""DSAE, disentangled sequential autoencoder (Li & Mandt, 2018; networks as in Bie et al., 2021).
+
+.. math:: p(x_{1:T}, z_{1:T}, v) = p(v) \prod_t p(z_t \mid z_{1:t-1})\, p(x_t \mid z_t, v), \qquad p(v) = N(0, I),
+
+v for what stays the same in a sequence, z_t for what moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from models.dvae import DVAE, ModelSettings, standard_normal
+from models.likelihoods import head
+from models.networks import MLP, GaussianHead, Recurrent, concatenate
+from models.structure import Parents
+from models.time_axis import TimeAxis
+
+__all__ = ["DSAE", "DSAESettings"]
+
+
+@dataclass
+class DSAESettings(ModelSettings):
+    """Settings of DSAE.
+
+    Attributes:
+        v_dim: size of the latent of a sequence.
+        h_dim: width of the LSTM of the prior, over z_{1:t-1}.
+        h_layers: its layers.
+        vz_x: widths of the decoder from v and z_t to x_t.
+    """
+
+    name: str = "dsae"
+    v_dim: int = 16
+    h_dim: int = 32
+    h_layers: int = 1
+    vz_x: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+
+
+class DSAE(DVAE):
+    """p(v) p(z_t | z_{1:t-1}) p(x_t | z_t, v)."""
+
+    Settings = DSAESettings
+    own_guide = "guides.dsae:DSAEGuide"
+    latents = ("v", "z")
+
+    def __init__(self, settings: DSAESettings) -> None:
+        super().__init__(settings)
+        self.v_dim = settings.v_dim
+        self.h = Recurrent(self.z_dim, settings.h_dim, settings.h_layers)
+        self.prior_head = GaussianHead(settings.h_dim, self.z_dim)
+        self.vz_x = MLP(self.v_dim + self.z_dim, settings.vz_x)
+        self.likelihood = head(settings.likelihood, self.vz_x.out_dim, self.x_dim, settings.variance_floor)
+
+    @classmethod
+    def parents(cls, settings: DSAESettings) -> Parents:
+        return {"v": (), "z": ("z[:t]",), "x": ("z[t]", "v")}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return super().sizes | {"v": self.v_dim}
+
+    def step(self, t: TimeAxis) -> None:
+        v = t.once("v", self.sequence_prior())
+        z = t.sample("z", self.prior(t.recur(self.h, t.prev("z"))))
+        t.observe("x", self.decoder(v, z))
+
+    def sequence_prior(self) -> dist.TorchDistribution:
+        """p(v) = N(0, I)."""
+        return standard_normal(self, self.v_dim)
+
+    def prior(self, h: Tensor) -> dist.TorchDistribution:
+        """p(z_t | z_{1:t-1}), from h_t, which has seen z_{0:t-1}, z_0 = 0."""
+        distribution: dist.TorchDistribution = self.prior_head(h)
+        return distribution
+
+    def decoder(self, v: Tensor, z: Tensor) -> dist.TorchDistribution:
+        """p(x_t | z_t, v)."""
+        distribution: dist.TorchDistribution = self.likelihood(self.vz_x(concatenate(v, z)))
+        return distribution
