@@ -144,18 +144,14 @@ def power_spectra(frames: int, sequences: int, bins: int) -> Tensor:
 def _text(report: Report) -> str:
     sizes = "{model}: T={frames}, N={sequences}, F={bins}, {threads} threads, {parameters} parameters"
     times = "parallel {parallel_s:.4f} s, stepwise {stepwise_s:.4f} s, ratio {ratio:.3f}"
-    return "\n".join(
-        part.format_map(report) for part in (sizes, times, "{frames_per_second:.0f} frames per second")
-    )
+    return "\n".join(part.format_map(report) for part in (sizes, times, "{frames_per_second:.0f} frames per second"))
 
 
 def _write(path: Path, report: Report) -> None:
     try:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot write --json {path}: {error.strerror}. Give a file that can be written."
-        ) from error
+        raise UserError(f"cannot write --json {path}: {error.strerror}. Give a file that can be written.") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,9 +62,7 @@ def read_audio(path: str | Path) -> Sound:
     if missing == 1 and head[:4] == b"OggS":
         raise AudioFault("is cut short: its last Ogg page is missing", str(path))
     if missing > 0:
-        raise AudioFault(
-            f"is cut short: its header announces {missing} bytes more than the file has", str(path)
-        )
+        raise AudioFault(f"is cut short: its header announces {missing} bytes more than the file has", str(path))
     try:
         with soundfile.SoundFile(path) as sound:
             rate, announced = int(sound.samplerate), int(sound.frames)
@@ -81,9 +79,7 @@ def read_audio(path: str | Path) -> Sound:
         )
     bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
     if len(bad):
-        raise AudioFault(
-            f"holds {len(bad)} NaN or infinite samples, the first at {bad[0] / rate:.3f} s", str(path)
-        )
+        raise AudioFault(f"holds {len(bad)} NaN or infinite samples, the first at {bad[0] / rate:.3f} s", str(path))
     return Sound(samples, rate)
 
 

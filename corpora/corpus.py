@@ -78,9 +78,7 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
         )
     for split in needed:
         if split not in SPLITS:
-            raise UserError(
-                f"unknown split {split!r}, expected one of {', '.join(SPLITS)}.{nearest(split, SPLITS)}"
-            )
+            raise UserError(f"unknown split {split!r}, expected one of {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
     module, function = CORPORA[settings.corpus].split(":")
     corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
     return corpus

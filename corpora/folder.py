@@ -31,18 +31,12 @@ SHARES = {"valid": 0.1, "test": 0.1}
 def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
     """Find the audio below ``data.root``."""
     if settings.root is None:
-        raise UserError(
-            "corpus 'folder' needs a folder of audio to read: give --root DIR (or data.root=DIR)."
-        )
+        raise UserError("corpus 'folder' needs a folder of audio to read: give --root DIR (or data.root=DIR).")
     root = Path(settings.root).expanduser()
     if not root.exists():
-        raise UserError(
-            f"no folder {root}: check --root (or data.root), relative paths start at {Path.cwd()}."
-        )
+        raise UserError(f"no folder {root}: check --root (or data.root), relative paths start at {Path.cwd()}.")
     if not root.is_dir():
-        raise UserError(
-            f"{root} is a file, expected a folder of audio: give the folder that holds it as --root."
-        )
+        raise UserError(f"{root} is a file, expected a folder of audio: give the folder that holds it as --root.")
     present = [split for split in SPLITS if (root / split).is_dir()]
     return _split_by_folders(root, present, needed) if present else _split_by_seed(root, seed, needed)
 
@@ -124,13 +118,9 @@ def _split_by_seed(root: Path, seed: int, needed: Sequence[str]) -> Corpus:
         chosen = set(parts[split])
         corpus.splits[split] = [u for u in utterances if (u.speaker if apart else u.file) in chosen]
         taken = corpus.splits[split]
-        note = (
-            f"no train/, valid/, test/ in {root}, so split by seed {seed}: {len(taken)} of {len(files)} files"
-        )
+        note = f"no train/, valid/, test/ in {root}, so split by seed {seed}: {len(taken)} of {len(files)} files"
         if apart:
-            note += (
-                f", {len({u.speaker for u in taken})} of {len(speakers)} speakers (no speaker in two splits)"
-            )
+            note += f", {len({u.speaker for u in taken})} of {len(speakers)} speakers (no speaker in two splits)"
         else:
             note += f"; its folders show {len(speakers)} speaker(s), too few to keep speakers apart"
         corpus.notes[split] = [note] + ([_flat_note(flat, len(files))] if flat else [])

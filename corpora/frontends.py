@@ -121,9 +121,7 @@ class Stft:
         if not 1 <= hop <= window:
             raise UserError(f"data.hop: got {hop}, expected 1 to {window} samples (the window) or null.")
         if trim_db is not None and not trim_db > 0:
-            raise UserError(
-                f"data.trim_db: got {trim_db}, expected decibels above 0, or null for no trimming."
-            )
+            raise UserError(f"data.trim_db: got {trim_db}, expected decibels above 0, or null for no trimming.")
         self.rate = rate
         self.window = window
         self.hop = hop

@@ -76,17 +76,13 @@ def load_sequences(
     from tqdm import tqdm
 
     if on_error not in ON_ERROR:
-        raise UserError(
-            f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}"
-        )
+        raise UserError(f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}")
     if sequence_frames is not None and sequence_frames < 1:
         raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
     utterances = corpus.splits.get(split, [])
     tally = _Tally(split, len(utterances), frontend.rate)
     sequences: list[Prepared] = []
-    for utterance in tqdm(
-        utterances, desc=f"reading {split}", unit="file", disable=not progress, leave=False
-    ):
+    for utterance in tqdm(utterances, desc=f"reading {split}", unit="file", disable=not progress, leave=False):
         try:
             sound = utterance.load()
             features = frontend.features(frontend.prepare(sound))
@@ -155,9 +151,7 @@ class _Tally:
         where = f"no sequence left in split {self.split!r} of corpus {corpus.name} {corpus.root}".rstrip()
         if self.total == 0:
             return f"{where}: it has no utterances."
-        counts = (
-            f"{self.total} utterances, {len(self.broken)} broken, {len(self.short)} shorter than one sequence"
-        )
+        counts = f"{self.total} utterances, {len(self.broken)} broken, {len(self.short)} shorter than one sequence"
         if not self.short:
             return f"{where}: {counts}.\nMend the files; the lines above say what is wrong with each."
         remedy = "Set data.sequence_frames lower, or null for whole utterances."
@@ -216,13 +210,9 @@ class Batches:
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         if self.bucket:
             # Lengths are blurred a little, so that two sequences do not share a batch in every epoch.
-            blur = (
-                JITTER * torch.rand(count, generator=generator, dtype=torch.float64) if self.shuffle else 0.0
-            )
+            blur = JITTER * torch.rand(count, generator=generator, dtype=torch.float64) if self.shuffle else 0.0
             order = order[torch.argsort(self.lengths[order] * (1 + blur), stable=True)]
-        batches = [
-            order[start : start + self.batch_size].tolist() for start in range(0, count, self.batch_size)
-        ]
+        batches = [order[start : start + self.batch_size].tolist() for start in range(0, count, self.batch_size)]
         if self.shuffle and self.bucket:
             batches = [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
         return batches

@@ -78,11 +78,7 @@ def speak(speaker: Speaker, sentence: Sequence[Spoken], rate: int, generator: to
     voice = pulses * per_sample(plan.voicing)
     breath_level = plan.aspiration + plan.voicing * 10 ** ((-44 + 18 * speaker.breathiness) / 20)
     breath = _noise(count, generator) * per_sample(breath_level) * (0.4 + 0.6 * opened)
-    hiss = (
-        _noise(count, generator)
-        * per_sample(plan.noise)
-        * np.where(per_sample(plan.voicing) > 0.01, opened, 1)
-    )
+    hiss = _noise(count, generator) * per_sample(plan.noise) * np.where(per_sample(plan.voicing) > 0.01, opened, 1)
 
     turn = np.exp(-2j * np.pi * np.fft.rfftfreq(_transform_length(rate)))
     tract = _tract(speaker, plan, formant_tracks(sentence, generator), rate, turn)
@@ -249,9 +245,7 @@ def _resonance(hertz: Array, width: Array, rate: int, turn: NDArray[np.complex12
     """Response of a two-pole resonator of unit gain at 0 Hz: hertz (steps,) or (), result (steps, bins)."""
     radius = np.exp(-np.pi * width / rate)
     a1, a2 = -2 * radius * np.cos(2 * np.pi * hertz / rate), radius**2
-    response: NDArray[np.complex128] = (1 + a1 + a2)[..., None] / (
-        1 + a1[..., None] * turn + a2[..., None] * turn**2
-    )
+    response: NDArray[np.complex128] = (1 + a1 + a2)[..., None] / (1 + a1[..., None] * turn + a2[..., None] * turn**2)
     return response
 
 
@@ -293,8 +287,6 @@ def _mouth(speaker: Speaker, plan: _Plan, rate: int, turn: NDArray[np.complex128
     response = np.zeros((plan.steps, len(turn)), dtype=np.complex128)
     loud = np.flatnonzero(plan.noise > 1e-5)
     if len(loud):
-        shaped = (
-            _resonance(hertz[loud], plan.noise_width[loud], rate, turn) * (1 - turn) * (1 - 0.5 * turn**2)
-        )
+        shaped = _resonance(hertz[loud], plan.noise_width[loud], rate, turn) * (1 - turn) * (1 - 0.5 * turn**2)
         response[loud] = shaped / np.sqrt((np.abs(shaped) ** 2).mean(axis=1, keepdims=True))
     return response

@@ -150,23 +150,17 @@ def draw(path: Path, rate: int = 16000, seed: int = 0) -> None:
 
     from corpora.frontends import Stft
 
-    voices = sorted(
-        draw_speakers(seed, {"train": SIZES["train"].speakers})["train"], key=lambda s: s.pitch_hz
-    )
+    voices = sorted(draw_speakers(seed, {"train": SIZES["train"].speakers})["train"], key=lambda s: s.pitch_hz)
     frontend = Stft(rate, 2 * round(0.016 * rate), round(0.004 * rate), trim_db=None)
     figure, axes = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")
     for axis, utterance in zip(axes, same_words([voices[0], voices[-1]], rate, seed), strict=True):
         level = 10 * np.log10(frontend.features(frontend.prepare(utterance.load())).T + 1e-10)
         top, seconds = float(level.max()), level.shape[1] * frontend.hop / rate
         extent = (0.0, seconds, 0.0, rate / 2000)
-        image = axis.imshow(
-            level, origin="lower", aspect="auto", extent=extent, vmin=top - 70, vmax=top, cmap="magma"
-        )
+        image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, vmin=top - 70, vmax=top, cmap="magma")
         for name, start, end in cast("list[Placed]", utterance.labels["content"]):
             axis.axvline(end / rate, color="white", linewidth=0.3)
-            axis.text(
-                (start + end) / 2 / rate, rate / 2000 * 0.96, name, color="white", ha="center", va="top"
-            )
+            axis.text((start + end) / 2 / rate, rate / 2000 * 0.96, name, color="white", ha="center", va="top")
         pitch, length = utterance.labels["pitch_hz"], utterance.labels["tract_length"]
         axis.set_title(f"pitch {pitch:.0f} Hz, vocal tract {length:.1f} cm")
         axis.set_ylabel("kHz")
@@ -193,9 +187,7 @@ def write(folder: Path, rate: int = 16000, seed: int = 0) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: draw the corpus, or write it out."""
     parser = argparse.ArgumentParser(prog="python -m corpora.synthetic", description="The built-in speech.")
-    parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw two speakers saying the same words"
-    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw two speakers saying the same words")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="write the corpus as WAV files")
     parser.add_argument("--rate", type=int, default=16000, metavar="HZ", help="sampling rate (16000)")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another corpus (0)")

@@ -59,9 +59,7 @@ def evaluation_parser(name: str, description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--corpus", metavar="C", help="corpus to evaluate on (default: the run's)")
     parser.add_argument("--root", metavar="DIR", help="folder of that corpus (default: the run's)")
-    parser.add_argument(
-        "--split", choices=["train", "valid", "test"], default="test", help="default: %(default)s"
-    )
+    parser.add_argument("--split", choices=["train", "valid", "test"], default="test", help="default: %(default)s")
     parser.add_argument(
         "--mode",
         choices=["gt", "gen"],
@@ -72,16 +70,10 @@ def evaluation_parser(name: str, description: str) -> argparse.ArgumentParser:
         choices=["mean", "sample"],
         help="decode the mean of the posterior or a sample of it; default: evaluation.latents",
     )
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt"
-    )
-    parser.add_argument(
-        "--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (default: %(default)s)"
-    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"write a copy of {name}.json here")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings to change, such as dtype=float64"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as dtype=float64")
     return parser
 
 
@@ -91,9 +83,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     overrides = list(given.overrides)
     for item in overrides:
         if "=" not in item:
-            raise UserError(
-                f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated."
-            )
+            raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")
     for key, value in (("data.corpus", given.corpus), ("data.root", given.root)):
         if value is not None:
             overrides.append(f"{key}={_quoted(value)}")
@@ -114,9 +104,7 @@ def open_run(request: Request) -> Run:
     """Load the run that is asked for, with its settings changed as asked for."""
     from inference.runs import load_run
 
-    return load_run(
-        request.run, checkpoint=request.checkpoint, device=request.device, overrides=request.overrides
-    )
+    return load_run(request.run, checkpoint=request.checkpoint, device=request.device, overrides=request.overrides)
 
 
 def guarded(main: Callable[[], None]) -> int:

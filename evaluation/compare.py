@@ -55,9 +55,7 @@ class Entry(NamedTuple):
     @property
     def what(self) -> str:
         """Model, guide and parameters."""
-        return (
-            f"{self.report['model']}, guide {self.report['guide']}, {self.report['parameters']:,} parameters"
-        )
+        return f"{self.report['model']}, guide {self.report['guide']}, {self.report['parameters']:,} parameters"
 
 
 def entries(runs: Sequence[Path]) -> list[Entry]:
@@ -76,9 +74,7 @@ def entries(runs: Sequence[Path]) -> list[Entry]:
         made_by = run if run.is_dir() else f"RUN --json {run}"
         remedy = f"Make it with: python -m evaluation.resynthesis {made_by}"
         report = read_json(file, remedy)
-        missing = [
-            k for k in ("run", "metrics", "model", "guide", "parameters", *CONDITIONS) if k not in report
-        ]
+        missing = [k for k in ("run", "metrics", "model", "guide", "parameters", *CONDITIONS) if k not in report]
         if missing:
             raise UserError(f"{file} is no report of resynthesis: it lacks {', '.join(missing)}. {remedy}")
         found.append(Entry(name, run if run.is_dir() else Path(report["run"]), report))
@@ -194,9 +190,7 @@ def _command(given: argparse.Namespace) -> None:
         print(f"warning: {line}")
     for entry in found:
         if entry.report.get("pesq_unscored", {}).get("count"):
-            print(
-                f"{entry.name}: PESQ found no speech in {entry.report['pesq_unscored']['count']} utterances"
-            )
+            print(f"{entry.name}: PESQ found no speech in {entry.report['pesq_unscored']['count']} utterances")
         _say_if_older(entry)
     _write(given, found)
 
@@ -261,9 +255,7 @@ def _heading(found: Sequence[Entry]) -> str:
     same = {c: _text(c, found[0].report[c]) for c in CONDITIONS if c not in differ}
     if "corpus" in differ or "split" in differ:
         same = {c: text for c, text in same.items() if c not in ("root", "num_sequences")}
-    corpus = " ".join(
-        part for part in (same.get("corpus", "several corpora"), Path(same.get("root", "")).name) if part
-    )
+    corpus = " ".join(part for part in (same.get("corpus", "several corpora"), Path(same.get("root", "")).name) if part)
     count = f", {same['num_sequences']} utterances" if "num_sequences" in same else ""
     rest = "".join(f", {c} {same[c]}" for c in ("mode", "latents") if c in same)
     split = f"split {same['split']}" if "split" in same else "several splits"

@@ -82,11 +82,7 @@ class Faults:
 
     def lines(self, rate: int) -> list[str]:
         """One line for each kind of thing that happened."""
-        found = [
-            f"resampled {n} files from {r} Hz to {rate} Hz"
-            for r, n in sorted(self.rates.items())
-            if r != rate
-        ]
+        found = [f"resampled {n} files from {r} Hz to {rate} Hz" for r, n in sorted(self.rates.items()) if r != rate]
         if self.mixed:
             found.append(f"mixed {self.mixed} files from several channels to mono")
         if self.broken:
@@ -166,9 +162,7 @@ def resynthesise(
         The resyntheses.
     """
     frontend = frontend_of(run)
-    spoken = read_spoken(
-        utterances, frontend, run.settings.data.on_error, Faults() if faults is None else faults
-    )
+    spoken = read_spoken(utterances, frontend, run.settings.data.on_error, Faults() if faults is None else faults)
     for number, batch in enumerate(_by_length(spoken, frames_at_once)):
         with torch.random.fork_rng():
             torch.manual_seed(run.settings.seed + 1_000_003 * number)
@@ -204,9 +198,7 @@ def _cut(items: list[Spoken], frames_at_once: int) -> Iterator[list[Spoken]]:
         yield batch
 
 
-def _decode(
-    run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, latents: str
-) -> list[Resynthesis]:
+def _decode(run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, latents: str) -> list[Resynthesis]:
     batch = collate([Prepared(s.x, s.file, s.speaker, 0) for s in spoken])
     x = batch.x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
     out = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode)

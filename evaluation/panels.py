@@ -65,14 +65,10 @@ def _reopen(entry: Entry, device: str) -> tuple[Run, Request]:
 def _find(run: Run, split: str, wanted: str) -> Utterance:
     utterances = open_corpus(run.settings.data, run.settings.seed, needed=[split]).splits[split]
     exact = [u for u in utterances if u.file == wanted]
-    named = exact or [
-        u for u in utterances if PurePosixPath(u.file).stem == wanted or u.file.endswith(wanted)
-    ]
+    named = exact or [u for u in utterances if PurePosixPath(u.file).stem == wanted or u.file.endswith(wanted)]
     if len(named) == 1:
         return named[0]
     if named:
-        raise UserError(
-            f"--utterance {wanted} could be {', '.join(u.file for u in named[:5])}. Give more of the name."
-        )
+        raise UserError(f"--utterance {wanted} could be {', '.join(u.file for u in named[:5])}. Give more of the name.")
     hint = nearest(wanted, [u.file for u in utterances]) or f" The first is '{utterances[0].file}'."
     raise UserError(f"--utterance {wanted}: no such file in split '{split}' of {run.path}'s corpus.{hint}")

@@ -83,9 +83,7 @@ def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "")
             axes.set_ylabel("kHz", fontsize=8, color=FAINT)
         if i + columns >= len(panels):
             axes.set_xlabel("s", fontsize=8, color=FAINT)
-    bar = figure.colorbar(
-        image, ax=list(grid.flat[: len(panels)]), shrink=min(1.0, 1.6 / rows), pad=0.015, aspect=25
-    )
+    bar = figure.colorbar(image, ax=list(grid.flat[: len(panels)]), shrink=min(1.0, 1.6 / rows), pad=0.015, aspect=25)
     bar.set_label("dB, loudest point of the first panel = 0", fontsize=8, color=FAINT)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=FAINT)
@@ -141,17 +139,13 @@ def dot_table(
         va="top",
     )
     for k, note in enumerate(footnotes):
-        figure.text(
-            0.15 / width, (bottom - 0.22 - 0.2 * k) / height, note, fontsize=8, color=BEST, va="bottom"
-        )
+        figure.text(0.15 / width, (bottom - 0.22 - 0.2 * k) / height, note, fontsize=8, color=BEST, va="bottom")
     return figure
 
 
 def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary], best: int | None) -> None:
     axes.set_facecolor("none")
-    axes.set_title(
-        f"{metric.label}\n{f'{metric.better} is better' if metric.better else ''}", fontsize=8, color=INK
-    )
+    axes.set_title(f"{metric.label}\n{f'{metric.better} is better' if metric.better else ''}", fontsize=8, color=INK)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():
@@ -184,9 +178,7 @@ def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary], best: int
         )
         if value.mean is not None:
             place, error = value.mean * metric.scale, (value.stderr or 0.0) * metric.scale
-            axes.plot(
-                [place - error, place + error], [i + 0.2] * 2, color=colour, lw=2.2, solid_capstyle="butt"
-            )
+            axes.plot([place - error, place + error], [i + 0.2] * 2, color=colour, lw=2.2, solid_capstyle="butt")
             axes.plot([place], [i + 0.2], "o", ms=6, color=colour, mec="white", mew=0.8)
 
 

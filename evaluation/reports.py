@@ -64,9 +64,7 @@ def summarise(values: Iterable[float]) -> Summary:
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report as strict JSON (no NaN), whole or not at all."""
-    write_atomically(
-        path, (json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    )
+    write_atomically(path, (json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -92,9 +90,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is not readable as JSON ({error}). {remedy}") from error
     if not isinstance(report, dict):
-        raise UserError(
-            f"{path} is no report: expected a JSON object, got a {type(report).__name__}. {remedy}"
-        )
+        raise UserError(f"{path} is no report: expected a JSON object, got a {type(report).__name__}. {remedy}")
     return report
 
 
@@ -112,7 +108,6 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])
     cells = [
-        [line[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]]
-        for line in lines
+        [line[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]] for line in lines
     ]
     return "\n".join("  ".join(line).rstrip() for line in cells)

@@ -163,12 +163,8 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = evaluation_parser("resynthesis", "Resynthesise a split and measure how close that comes.")
-    parser.add_argument(
-        "--audio", type=int, default=0, metavar="N", help="write N pairs of sounds to RUN/audio/"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=None, metavar="J", help="processes for metrics; default: all cores"
-    )
+    parser.add_argument("--audio", type=int, default=0, metavar="N", help="write N pairs of sounds to RUN/audio/")
+    parser.add_argument("--jobs", type=int, default=None, metavar="J", help="processes for metrics; default: all cores")
 
     def command() -> None:
         request, given = parse(parser, argv)

@@ -124,8 +124,7 @@ def _score_alone(pair: Pair) -> Scores:
             except BrokenProcessPool:
                 continue
     raise UserError(
-        "A process that computes metrics died twice, also without PESQ; most likely memory ran out.\n"
-        "Use fewer --jobs."
+        "A process that computes metrics died twice, also without PESQ; most likely memory ran out.\nUse fewer --jobs."
     )
 
 
@@ -138,9 +137,7 @@ def _score(pair: Pair, with_pesq: bool = True) -> Scores:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     import multiprocessing
 
-    return ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet_worker
-    )
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet_worker)
 
 
 def _quiet_worker() -> None:

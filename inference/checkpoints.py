@@ -81,9 +81,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "For published DVAE weights use: python -m models.published CHECKPOINT CONFIG.ini --run RUN"
         )
     if state["format"] != FORMAT:
-        raise UserError(
-            f"{path} has checkpoint format {state['format']}; this version reads format {FORMAT}."
-        )
+        raise UserError(f"{path} has checkpoint format {state['format']}; this version reads format {FORMAT}.")
     return state
 
 

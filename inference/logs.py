@@ -111,8 +111,7 @@ class ProgressBar:
             file=sys.stderr,
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
             dynamic_ncols=True,
-            bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} "
-            "[{elapsed}, {remaining} left{postfix}]",
+            bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
         )
 
     def advance(self, text: str) -> None:

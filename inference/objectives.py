@@ -68,8 +68,7 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     latents = {name for name, site in sites.items() if not site["is_observed"]}
     if latents != set(drawn):
         raise ValueError(
-            f"the model's latents are {sorted(latents)}, the guide draws {sorted(drawn)}: "
-            "they must be the same sites"
+            f"the model's latents are {sorted(latents)}, the guide draws {sorted(drawn)}: they must be the same sites"
         )
     reconstruction: Tensor | None = None
     kl: dict[str, Tensor] = {}
@@ -90,9 +89,7 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
 def _samples(trace: Trace) -> dict[str, Any]:
     """The sample sites of a trace, without the plates."""
     return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site_is_subsample(site)
+        name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)
     }
 
 
@@ -127,8 +124,7 @@ class Objective(nn.Module):
         super().__init__()
         if name not in ESTIMATORS:
             raise UserError(
-                f"unknown train.objective '{name}'.{nearest(name, ESTIMATORS)} "
-                f"Known: {', '.join(ESTIMATORS)}."
+                f"unknown train.objective '{name}'.{nearest(name, ESTIMATORS)} Known: {', '.join(ESTIMATORS)}."
             )
         self.model = model
         self.guide = guide
@@ -144,8 +140,6 @@ class Objective(nn.Module):
             how: the interpreter of the time axis, see `models.time_axis.run`.
         """
         with kl_scale(beta):
-            model_trace, guide_trace = self.estimator._get_trace(
-                self.model, self.guide, (x, lengths, how), {}
-            )
+            model_trace, guide_trace = self.estimator._get_trace(self.model, self.guide, (x, lengths, how), {})
             _, loss = self.estimator._differentiable_loss_particle(model_trace, guide_trace)
         return Bound(loss, terms(model_trace, guide_trace))

@@ -97,8 +97,7 @@ def find_checkpoint(run: Path, checkpoint: str | Path | None = None) -> Path:
     if checkpoint is not None:
         raise UserError(f"No checkpoint {checkpoint}, neither in {run} nor as a path of its own.")
     raise UserError(
-        f"{run} holds no checkpoint (best.pt or last.pt).\n"
-        f"Train it first: python -m inference.svi --run {run} ..."
+        f"{run} holds no checkpoint (best.pt or last.pt).\nTrain it first: python -m inference.svi --run {run} ..."
     )
 
 

@@ -64,9 +64,7 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     pick_device(settings.device)
     last = run / "last.pt"
     if not last.is_file():
-        raise UserError(
-            f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ..."
-        )
+        raise UserError(f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ...")
     saved = load_checkpoint(last)
     state = read(saved)
     _refuse_finished(run, settings.train, state)

@@ -154,9 +154,7 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
     """The settings of a run, changed by `overrides`; `settings.run` is where the run lies now."""
     path = Path(run) / "config.yaml"
     if not Path(run).is_dir():
-        raise UserError(
-            f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}"
-        )
+        raise UserError(f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}")
     if not path.is_file():
         raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
     trained, given = _read_config(path), parse_overrides(overrides)
@@ -228,9 +226,7 @@ def _finish(tree: DictConfig) -> Settings:
 def _check_ranges(settings: Settings) -> None:
     train, optim, data = settings.train, settings.optim, settings.data
     if train.steps is None and train.epochs is None:
-        raise UserError(
-            "train.steps and train.epochs are both null: training would never end. Set one of them."
-        )
+        raise UserError("train.steps and train.epochs are both null: training would never end. Set one of them.")
     at_least: dict[str, tuple[float | None, float]] = {
         "train.steps": (train.steps, 1),
         "train.epochs": (train.epochs, 1),

@@ -178,9 +178,7 @@ def _after_validation(job: Job, state: TrainState, elbo: float, batches: int) ->
     state = replace(state, validated=state.step)
     if state.best is None or elbo > state.best:
         weights = {"model": snapshot(job.model), "guide": snapshot(job.guide)}
-        return replace(
-            state, best=elbo, best_step=state.step, best_epoch=epoch, best_weights=weights, stale_epochs=0
-        )
+        return replace(state, best=elbo, best_step=state.step, best_epoch=epoch, best_weights=weights, stale_epochs=0)
     return replace(state, stale_epochs=state.stale_epochs + int(finished))
 
 
@@ -259,9 +257,7 @@ def _epoch_number(state: TrainState) -> int:
 
 
 def _summary(state: TrainState, line: Line) -> str:
-    best = (
-        " (best)" if state.best_step == state.step else f" (best {state.best:.4f} at step {state.best_step})"
-    )
+    best = " (best)" if state.best_step == state.step else f" (best {state.best:.4f} at step {state.best_step})"
     place = f"epoch {line['epoch']}, step {line['step']}"
     return f"{place}: validation bound {line['elbo']:.4f} nats per frame{best}"
 

@@ -127,7 +127,7 @@ def settings_of(ini: Ini) -> Settings:
         "evaluation.mode": "gen" if scheduled else "gt",
         **FAMILIES[name.lower()].settings(ini),
     }
-    return resolve(name.lower(), "own", overrides=[f"{key}={value}" for key, value in values.items()])
+    return resolve(name.lower(), overrides=[f"{key}={value}" for key, value in values.items()])
 
 
 def convert(checkpoint: Path, config: Path, run: Path) -> Settings:

@@ -176,4 +176,134 @@ def _dkf_places(settings: Settings) -> dict[str, Place]:
     }
 
 
-FAMILIES = {"vae": Family(_vae_settings, _vae_places), "dkf": Family(_dkf_settings, _dkf_places)}
+def _storn_settings(ini: Ini) -> dict[str, object]:
+    return {
+        "guide.x_g": ini.widths("dense_x_g"),
+        "guide.g_dim": ini.integer("Network", "dim_RNN_g"),
+        "guide.g_layers": ini.integer("Network", "num_RNN_g", 1),
+        "guide.g_z": ini.widths("dense_g_z"),
+        "model.z_h": ini.widths("dense_z_h"),
+        "model.x_h": ini.widths("dense_xtm1_h"),
+        "model.h_dim": ini.integer("Network", "dim_RNN_h"),
+        "model.h_layers": ini.integer("Network", "num_RNN_h", 1),
+        "model.h_x": ini.widths("dense_h_x"),
+    }
+
+
+def _storn_places(settings: Settings) -> dict[str, Place]:
+    guide, model = settings.guide, settings.model
+    return {
+        **_mlp("mlp_x_g", "guide.x_g", len(guide.x_g)),
+        **_lstm("rnn_g", "guide.g.net", guide.g_layers),
+        **_mlp("mlp_g_z", "guide.g_z", len(guide.g_z)),
+        **_gaussian("inf_mean", "inf_logvar", "guide.head"),
+        **_mlp("mlp_z_h", "model.z_h", len(model.z_h)),
+        **_mlp("mlp_xtm1_h", "model.x_h", len(model.x_h)),
+        **_lstm("rnn_h", "model.h.net", model.h_layers),
+        **_mlp("mlp_h_x", "model.h_x", len(model.h_x)),
+        **_affine("gen_logvar", "model.likelihood.affine"),
+    }
+
+
+def _vrnn_settings(ini: Ini) -> dict[str, object]:
+    return {
+        "model.x": ini.widths("dense_x"),
+        "model.z": ini.widths("dense_z"),
+        "model.h_dim": ini.integer("Network", "dim_RNN"),
+        "model.h_layers": ini.integer("Network", "num_RNN", 1),
+        "model.h_z": ini.widths("dense_h_z"),
+        "model.hz_x": ini.widths("dense_hz_x"),
+        "guide.xh_z": ini.widths("dense_hx_z"),
+    }
+
+
+def _vrnn_places(settings: Settings) -> dict[str, Place]:
+    guide, model = settings.guide, settings.model
+    return {
+        **_mlp("feature_extractor_x", "model.x", len(model.x)),
+        **_mlp("feature_extractor_z", "model.z", len(model.z)),
+        **_mlp("mlp_hx_z", "guide.xh_z", len(guide.xh_z)),
+        **_gaussian("inf_mean", "inf_logvar", "guide.head"),
+        **_mlp("mlp_h_z", "model.h_z", len(model.h_z)),
+        **_gaussian("prior_mean", "prior_logvar", "model.prior_head"),
+        **_mlp("mlp_hz_x", "model.hz_x", len(model.hz_x)),
+        **_affine("gen_logvar", "model.likelihood.affine"),
+        **_lstm("rnn", "model.h.net", model.h_layers),
+    }
+
+
+def _srnn_settings(ini: Ini) -> dict[str, object]:
+    return {
+        "model.x_h": ini.widths("dense_x_h"),
+        "model.h_dim": ini.integer("Network", "dim_RNN_h"),
+        "model.h_layers": ini.integer("Network", "num_RNN_h", 1),
+        "model.hz_z": ini.widths("dense_hz_z"),
+        "model.hz_x": ini.widths("dense_hz_x"),
+        "guide.hx_g": ini.widths("dense_hx_g"),
+        "guide.g_dim": ini.integer("Network", "dim_RNN_g"),
+        "guide.g_layers": ini.integer("Network", "num_RNN_g", 1),
+        "guide.gz_z": ini.widths("dense_gz_z"),
+    }
+
+
+def _srnn_places(settings: Settings) -> dict[str, Place]:
+    guide, model = settings.guide, settings.model
+    return {
+        **_mlp("mlp_x_h", "model.x_h", len(model.x_h)),
+        **_lstm("rnn_h", "model.h.net", model.h_layers),
+        **_mlp("mlp_hx_g", "guide.hx_g", len(guide.hx_g)),
+        **_lstm("rnn_g", "guide.g.net", guide.g_layers),
+        **_mlp("mlp_gz_z", "guide.gz_z", len(guide.gz_z)),
+        **_gaussian("inf_mean", "inf_logvar", "guide.head"),
+        **_mlp("mlp_hz_z", "model.hz_z", len(model.hz_z)),
+        **_gaussian("prior_mean", "prior_logvar", "model.prior_head"),
+        **_mlp("mlp_hz_x", "model.hz_x", len(model.hz_x)),
+        **_affine("gen_logvar", "model.likelihood.affine"),
+    }
+
+
+def _rvae_settings(ini: Ini) -> dict[str, object]:
+    both_ways, noncausal = (ini.flag("Network", key, False) for key in ("bidir_g_x", "bidir_h"))
+    family = "all-memory" if both_ways else "future-memory"
+    return {
+        "model.causal": not noncausal,
+        "guide.name": "own" if both_ways == noncausal else family,
+        "guide.x_g": ini.widths("dense_x_gx"),
+        "guide.g_dim": ini.integer("Network", "dim_RNN_g_x"),
+        "guide.g_layers": ini.integer("Network", "num_RNN_g_x", 1),
+        "guide.z_k": ini.widths("dense_z_gz"),
+        "guide.k_dim": ini.integer("Network", "dim_RNN_g_z"),
+        "guide.k_layers": ini.integer("Network", "num_RNN_g_z", 1),
+        "guide.g_z": ini.widths("dense_g_z"),
+        "model.z_h": ini.widths("dense_z_h"),
+        "model.h_dim": ini.integer("Network", "dim_RNN_h"),
+        "model.h_layers": ini.integer("Network", "num_RNN_h", 1),
+        "model.h_x": ini.widths("dense_h_x"),
+    }
+
+
+def _rvae_places(settings: Settings) -> dict[str, Place]:
+    guide, model = settings.guide, settings.model
+    both_ways = guide.name == "all-memory" or (guide.name == "own" and not model.causal)
+    return {
+        **_mlp("mlp_x_gx", "guide.x_g", len(guide.x_g)),
+        **_lstm("rnn_g_x", "guide.g.net", guide.g_layers, both_ways),
+        **_mlp("mlp_z_gz", "guide.z_k", len(guide.z_k)),
+        **_lstm("rnn_g_z", "guide.k.net", guide.k_layers),
+        **_mlp("mlp_g_z", "guide.g_z", len(guide.g_z)),
+        **_gaussian("inf_mean", "inf_logvar", "guide.head"),
+        **_mlp("mlp_z_h", "model.z_h", len(model.z_h)),
+        **_lstm("rnn_h", "model.h.net", model.h_layers, not model.causal),
+        **_mlp("mlp_h_x", "model.h_x", len(model.h_x)),
+        **_affine("gen_logvar", "model.likelihood.affine"),
+    }
+
+
+FAMILIES = {
+    "vae": Family(_vae_settings, _vae_places),
+    "dkf": Family(_dkf_settings, _dkf_places),
+    "storn": Family(_storn_settings, _storn_places),
+    "vrnn": Family(_vrnn_settings, _vrnn_places),
+    "srnn": Family(_srnn_settings, _srnn_places),
+    "rvae": Family(_rvae_settings, _rvae_places),
+}

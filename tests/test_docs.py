@@ -68,9 +68,7 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("command", shown_commands())
-def test_commands_exist_and_training_takes_its_settings(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_exist_and_training_takes_its_settings(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     _, module, *arguments = shlex.split(command)
     assert importlib.util.find_spec(module) is not None
     if module == "inference.svi" and "--resume" not in arguments:

@@ -77,9 +77,7 @@ def test_config_gives_the_published_number_of_parameters(name: str) -> None:
     modules = create(settings)
     unique = {id(p): p.numel() for module in modules for p in module.parameters()}
     assert sum(unique.values()) == PARAMETERS[name]
-    assert (settings.data.corpus, settings.data.root) == ("synthetic", None), (
-        "the corpus is the user's to give"
-    )
+    assert (settings.data.corpus, settings.data.root) == ("synthetic", None), "the corpus is the user's to give"
     assert settings.data.window == 2 * (settings.model.bins - 1)
 
 

@@ -14,9 +14,7 @@ SMALL = ["--frames", "4", "--sequences", "3", "--bins", "9", "--steps", "1", "--
 KEYS = "model frames sequences bins threads parameters parallel_s stepwise_s ratio frames_per_second".split()
 
 
-def test_report_has_the_agreed_keys_and_agrees_with_itself(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_has_the_agreed_keys_and_agrees_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "step.json"
     assert main(["--model", "dkf", *SMALL, "--json", str(file)]) == 0
     report = json.loads(file.read_text())
@@ -60,9 +58,7 @@ def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyP
         (["--model", "dkf", *SMALL, "--json", "/nowhere/at/all.json"], "cannot write"),
     ],
 )
-def test_mistakes_give_one_message(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_give_one_message(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and "Traceback" not in error

@@ -50,9 +50,7 @@ def test_only_the_needed_split_must_be_there(tmp_path: Path) -> None:
 
 
 def test_endings_in_any_case_hidden_files_and_links(tmp_path: Path) -> None:
-    root = _tree(
-        tmp_path / "root", ["train/a/1.WAV", "train/a/2.flac", "train/b/deep/3.Ogg", "train/b/._4.wav"]
-    )
+    root = _tree(tmp_path / "root", ["train/a/1.WAV", "train/a/2.flac", "train/b/deep/3.Ogg", "train/b/._4.wav"])
     (root / "train/a/notes.txt").write_text("no audio")
     outside = _tree(tmp_path / "outside", ["5.wav"])
     (root / "train/c").symlink_to(outside)

@@ -52,9 +52,7 @@ def test_librispeech_gives_the_counts_of_its_readme(shared: Path) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("on_error", ["error", "skip"])
-def test_each_fault_is_refused_or_skipped_by_name(
-    shared: Path, tmp_path: Path, name: str, on_error: str
-) -> None:
+def test_each_fault_is_refused_or_skipped_by_name(shared: Path, tmp_path: Path, name: str, on_error: str) -> None:
     (tmp_path / "train").mkdir()
     shutil.copy(shared / "corpora/faults" / name, tmp_path / "train" / name)
     shutil.copy(shared / "corpora/faults/mixed_rate/a/ok_16k.flac", tmp_path / "train")
@@ -62,14 +60,10 @@ def test_each_fault_is_refused_or_skipped_by_name(
     lines: list[str] = []
 
     def read() -> list[Prepared]:
-        return load_sequences(
-            corpus, "train", FRONTEND, sequence_frames=20, on_error=on_error, report=lines.append
-        )
+        return load_sequences(corpus, "train", FRONTEND, sequence_frames=20, on_error=on_error, report=lines.append)
 
     if on_error == "error":
-        with pytest.raises(
-            UserError, match=f"train/{name} .*{FAULTS[name]}(.|\n)*data.on_error=skip"
-        ) as caught:
+        with pytest.raises(UserError, match=f"train/{name} .*{FAULTS[name]}(.|\n)*data.on_error=skip") as caught:
             read()
         assert not isinstance(caught.value, AudioFault)
     else:
@@ -130,9 +124,7 @@ def test_reports_rates_channels_and_short_utterances_once() -> None:
 
 
 def test_nothing_left_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(
-        UserError, match=r"1 shorter than one sequence of 150 frames.\n.*data.sequence_frames"
-    ):
+    with pytest.raises(UserError, match=r"1 shorter than one sequence of 150 frames.\n.*data.sequence_frames"):
         load_sequences(_corpus({"a": _sound(60)}), "train", FRONTEND, sequence_frames=150)
     silence = Sound(np.zeros((9000, 1)), 16000)
     with pytest.raises(UserError, match="1 broken"):

@@ -88,9 +88,7 @@ def test_labels_lie_where_the_sound_is(rate: int) -> None:
         assert all(a.end == b.start for a, b in zip(content, content[1:], strict=False))
         assert np.isfinite(sound.samples).all() and np.abs(sound.samples).max() < 0.7
 
-        def power(
-            kind: str, content: list[Placed] = content, x: NDArray[np.float64] = sound.samples
-        ) -> float:
+        def power(kind: str, content: list[Placed] = content, x: NDArray[np.float64] = sound.samples) -> float:
             # The middle third, away from transitions and echoes.
             parts = [
                 x[start + (end - start) // 2 : end - (end - start) // 6]

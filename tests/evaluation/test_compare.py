@@ -64,9 +64,7 @@ def test_the_best_of_a_column_is_least_or_greatest_as_the_figure_says(tmp_path: 
 
 
 def test_table_has_a_row_per_run_and_every_pesq_by_its_band(tmp_path: Path) -> None:
-    found = entries(
-        [made_up(tmp_path / "vae", 0.4, model="vae"), made_up(tmp_path / "dkf", 0.5, guide="all-markov")]
-    )
+    found = entries([made_up(tmp_path / "vae", 0.4, model="vae"), made_up(tmp_path / "dkf", 0.5, guide="all-markov")])
     lines = table(found).splitlines()
     assert lines[0].split()[:4] == ["run", "model", "guide", "parameters"]
     assert "PESQ wide" in lines[0] and "PESQ narrow" in lines[0] and "RMSE x1e-2" in lines[0]
@@ -122,9 +120,7 @@ def test_other_front_ends_make_figures_per_frame_incomparable_alone(tmp_path: Pa
 
 def test_a_run_that_was_not_evaluated_is_told_how(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with pytest.raises(
-        UserError, match=r"resynthesis.json does not exist. Make it with: python -m eval.* .*run"
-    ):
+    with pytest.raises(UserError, match=r"resynthesis.json does not exist. Make it with: python -m eval.* .*run"):
         entries([tmp_path / "run"])
     (tmp_path / "run" / "resynthesis.json").write_text('{"metrics"')
     with pytest.raises(UserError, match="not readable as JSON"):
@@ -177,9 +173,7 @@ def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "'.doc'" in capsys.readouterr().err
 
 
-def test_a_checkpoint_newer_than_its_figures_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_newer_than_its_figures_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = made_up(tmp_path / "a", 0.1)
     (run / "best.pt").touch()
     os.utime(run / "resynthesis.json", (1, 1))

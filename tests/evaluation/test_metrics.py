@@ -53,9 +53,7 @@ def test_rmse_by_hand() -> None:
 def test_itakura_saito_is_minus_log_density_up_to_terms_in_x() -> None:
     random = np.random.RandomState(0)
     x, v = random.exponential(size=(4, 7)), random.exponential(size=(4, 7))
-    expected = (
-        -PowerSpectrum(torch.from_numpy(v).log()).log_prob(torch.from_numpy(x)).numpy() - np.log(x) - 1.0
-    )
+    expected = -PowerSpectrum(torch.from_numpy(v).log()).log_prob(torch.from_numpy(x)).numpy() - np.log(x) - 1.0
     np.testing.assert_allclose(metrics.itakura_saito(x, v), expected.sum(-1), rtol=1e-12)
 
 

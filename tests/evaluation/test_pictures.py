@@ -24,9 +24,7 @@ def test_a_tone_is_a_line_at_its_pitch_while_it_lasts(rate: int, pitch: float) -
 
 def test_panels_share_the_scale_of_the_first_and_leave_no_empty_axes() -> None:
     loud = np.random.RandomState(0).standard_normal(16000)
-    figure = spectrogram_panels(
-        [Panel("a", loud, 16000), Panel("b", loud / 100, 16000), Panel("c", loud, 8000)], 2
-    )
+    figure = spectrogram_panels([Panel("a", loud, 16000), Panel("b", loud / 100, 16000), Panel("c", loud, 8000)], 2)
     *panels, _ = figure.axes
     assert len(panels) == 3
     tops = [float(np.max(axes.images[0].get_array())) for axes in panels]  # type: ignore[arg-type]

@@ -30,9 +30,7 @@ def test_no_value_and_one_value_have_no_standard_error() -> None:
 def test_csv_keeps_every_digit_and_names_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.csv"
     value = 0.1 + 0.2
-    write_csv(
-        path, ["file", "stoi"], [{"file": 'a, "b".wav', "stoi": value}, {"file": "ø", "stoi": math.nan}]
-    )
+    write_csv(path, ["file", "stoi"], [{"file": 'a, "b".wav', "stoi": value}, {"file": "ø", "stoi": math.nan}])
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[0]["file"] == 'a, "b".wav' and float(rows[0]["stoi"]) == value

@@ -204,9 +204,7 @@ def test_other_rates_are_resampled_for_pesq_and_said(tmp_path: Path) -> None:
     settings = small_settings("data.rate=8000")
     model, guide = create(settings)
     write_run(tmp_path / "run", settings, model, guide)
-    made = evaluate(
-        load_run(tmp_path / "run"), corpus(said("s/0", voice(1.0, 8000), 8000)), Request(tmp_path / "run")
-    )
+    made = evaluate(load_run(tmp_path / "run"), corpus(said("s/0", voice(1.0, 8000), 8000)), Request(tmp_path / "run"))
     assert made.report["notes"] == ["PESQ wide band: computed after resampling from 8000 to 16000 Hz"]
     assert made.report["metrics"]["pesq_wb"]["n"] == 1
     assert made.report["metrics"]["pesq_wb"]["stderr"] is None
@@ -226,9 +224,7 @@ def evaluated(run: Run, *arguments: object) -> int:
     return main([str(run.path), *map(str, arguments)])
 
 
-def test_the_command_leaves_json_csv_and_a_table(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_leaves_json_csv_and_a_table(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_corpus(tmp_path / "a [folder] = odd")
     copy = tmp_path / "copy" / "x.json"
     where = ["--corpus", "folder", "--root", root]

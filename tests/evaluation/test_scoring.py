@@ -38,9 +38,7 @@ def test_a_signal_that_kills_pesq_costs_its_pesq_alone() -> None:
 
 
 def test_workers_do_not_load_torch() -> None:
-    code = (
-        "import sys, evaluation.resynthesis, evaluation.scoring as s; s._score; print('torch' in sys.modules)"
-    )
+    code = "import sys, evaluation.resynthesis, evaluation.scoring as s; s._score; print('torch' in sys.modules)"
     code += "; import evaluation.metrics; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

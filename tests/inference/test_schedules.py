@@ -12,9 +12,7 @@ from inference.settings import OptimSettings, TrainSettings
 
 def test_constant_with_warm_up_rises_linearly_and_stays() -> None:
     optim = OptimSettings(lr=0.4, warmup_steps=4)
-    assert [learning_rate(optim, k, 100) for k in (1, 2, 4, 5, 100)] == pytest.approx(
-        [0.1, 0.2, 0.4, 0.4, 0.4]
-    )
+    assert [learning_rate(optim, k, 100) for k in (1, 2, 4, 5, 100)] == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.4])
 
 
 def test_exponential_is_gamma_per_decay_steps() -> None:

@@ -82,9 +82,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, tiny: list[str]) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(
-    tmp_path: Path, tiny: list[str], number: signal.Signals
-) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, tiny: list[str], number: signal.Signals) -> None:
     run = tmp_path / "run"
     process = launch("--model", "vae", "--run", str(run), *tiny, "train.steps=100000", "train.patience=null")
     wait_until(lambda: logged(run) >= 20, process)
@@ -148,9 +146,7 @@ def test_print_config_is_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "lr: 0.25" in text and "root: some/where" in text
 
 
-def test_the_end_says_what_comes_next(
-    tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_end_says_what_comes_next(tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     assert main(["--model", "vae", "--run", run, *tiny, "train.steps=2"]) == 0
     out = capsys.readouterr().out.splitlines()

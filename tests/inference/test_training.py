@@ -158,9 +158,7 @@ def test_resume_takes_new_optimiser_settings(tmp_path: Path, tiny: list[str]) ->
         ("train.objective=elbow", "unknown train.objective 'elbow'. Did you mean 'elbo'"),
     ],
 )
-def test_resume_refuses_what_does_not_fit(
-    tmp_path: Path, tiny: list[str], override: str, message: str
-) -> None:
+def test_resume_refuses_what_does_not_fit(tmp_path: Path, tiny: list[str], override: str, message: str) -> None:
     run = train(tmp_path / "run", tiny, "train.steps=1")
     before = (run / "config.yaml").read_text()
     with pytest.raises(UserError, match=message):

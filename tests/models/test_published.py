@@ -25,7 +25,7 @@ from models.published import convert, main
 from models.published_families import FAMILIES, Ini
 from tests.pairs import traced
 
-TAGS = [f"dvae-speech_{name}" for name in FAMILIES]
+TAGS = [f"dvae-speech_{name}" for name in ("vae", "dkf", "storn", "vrnn", "srnn", "rvae-causal", "rvae-noncausal")]
 TOLERANCE = 1e-6  # of float64 losses relatively, of probes relative to the rms of the whole array
 
 
@@ -127,12 +127,38 @@ early_stop_patience = 5
 sequence_len = 50
 """
 
-NETWORKS = {
+NETWORKS: dict[str, list[str]] = {
     "VAE": ["dense_x_z = 11,7", "dense_x_z ="],
     "DKF": [
         "dense_x_gx = 9\ndim_RNN_gx = 5\nnum_RNN_gx = 2\nbidir_gx = True\n"
         "dense_ztm1_g = 6\ndense_g_z = 8,4\ndense_z_x = 5,6",
         "dense_x_gx =\ndim_RNN_gx = 5\nnum_RNN_gx = 1\nbidir_gx = False\ndense_ztm1_g =\ndense_g_z =\ndense_z_x =",
+    ],
+}
+NETWORKS |= {
+    "STORN": [
+        "dense_x_g = 9\ndim_RNN_g = 5\nnum_RNN_g = 2\ndense_g_z = 4,6\ndense_z_h = 3\ndense_xtm1_h = 7\n"
+        "dim_RNN_h = 6\nnum_RNN_h = 2\ndense_h_x = 8",
+        "dense_x_g =\ndim_RNN_g = 5\ndense_g_z =\ndense_z_h =\ndense_xtm1_h =\ndim_RNN_h = 6\ndense_h_x =",
+    ],
+    "VRNN": [
+        "dense_x = 9\ndense_z = 4,5\ndense_hx_z = 6\ndense_hz_x = 7,8\ndense_h_z = 3\ndim_RNN = 5\nnum_RNN = 2",
+        "dense_x =\ndense_z =\ndense_hx_z =\ndense_hz_x =\ndense_h_z =\ndim_RNN = 5",
+    ],
+    "SRNN": [
+        "dense_x_h = 9\ndim_RNN_h = 5\nnum_RNN_h = 2\ndense_hx_g = 7\ndim_RNN_g = 4\nnum_RNN_g = 2\n"
+        "dense_gz_z = 6\ndense_hz_x = 8,3\ndense_hz_z = 5",
+        "dense_x_h =\ndim_RNN_h = 5\ndense_hx_g =\ndim_RNN_g = 4\ndense_gz_z =\ndense_hz_x =\ndense_hz_z =",
+    ],
+    "RVAE": [
+        f"dense_x_gx = {d}\ndim_RNN_g_x = 5\nnum_RNN_g_x = {layers}\nbidir_g_x = {g}\ndense_z_gz = {d}\n"
+        f"dim_RNN_g_z = 4\ndense_g_z = {d}\ndense_z_h = {d}\ndim_RNN_h = 6\nbidir_h = {h}\ndense_h_x = {d}"
+        for d, layers, g, h in (
+            ("", 1, True, True),
+            ("7", 2, False, False),
+            ("7", 1, True, False),
+            ("", 1, False, True),
+        )
     ],
 }
 CASES = [(name, network) for name, networks in NETWORKS.items() for network in networks]
