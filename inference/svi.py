@@ -8,7 +8,6 @@ python -m inference.svi --resume runs/dkf train.steps=1200
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake, 130 stopped by a signal."""
     parser = _parser()
     args = parser.parse_intermixed_args(argv)
-    if "torch" not in sys.modules:
-        # Threads that wait by spinning make two trainings on one machine ten times slower than they need be.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _refuse_contradictions(parser, args)
     try:
         return _run(args)
@@ -77,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m inference.svi",
         description="Train a dynamical VAE by stochastic variational inference.",
-        epilog="All settings and their defaults: python -m inference.svi --model dkf --print-config",
+        epilog="All settings and their defaults: python -m inference.svi --model dkf --print-config. "
+        "Several trainings on one machine at a time: give each its share of the cores (OMP_NUM_THREADS=1), "
+        "or their threads will mostly wait for each other.",
     )
     parser.add_argument("--model", metavar="M", help="the generative model: " + ", ".join(model_names()))
     parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
