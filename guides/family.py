@@ -16,7 +16,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from guides.chain import Chain
+from guides.chain import Chain, MemoryChain, lstm_parts
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, Context, GaussianHead, Recurrent, concatenate
@@ -115,12 +115,18 @@ class FamilyGuide(Guide):
         else:
             t.sample("z", self.posterior(g, t.recur(self.k, self.z_k(t.prev("z")))))
 
-    def chain(self, encoded: Tensor) -> Chain | None:
-        if self.remembers != "markov":
-            return None
+    def chain(self, encoded: Tensor) -> Chain | MemoryChain | None:
         first, *after = [*self.g_z.affine, self.head.affine]
-        of_g, of_k = first.weight.split([self.encoded_dim, self.z_k.out_dim], dim=1)
-        return Chain(linear(encoded, of_g, first.bias), self.z_k.affine, of_k, after)
+        of_g, of_k = first.weight.tensor_split([self.encoded_dim], dim=1)
+        injected = linear(encoded, of_g, first.bias)
+        if self.remembers == "markov":
+            return Chain(injected, self.z_k.affine, of_k, after)
+        lstm = lstm_parts(self.k) if self.remembers == "memory" else None
+        if lstm is None:
+            return None
+        weight_in, weight_h, bias = lstm
+        gates = bias.expand(*encoded.shape[-3:-1], -1)
+        return MemoryChain(gates, self.z_k.affine, weight_in, weight_h, injected, of_k, after, lag=False)
 
     def posterior(self, *known: Tensor) -> dist.TorchDistribution:
         """q(z_t | g_t, k_t)."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from guides.chain import Chain
+from guides.chain import Chain, MemoryChain
 from models.dvae import DVAE
 from models.effects import draw
 from models.networks import normal
@@ -74,7 +74,7 @@ class Guide(nn.Module):
         """Draw the latents of the frames of `t`."""
         raise NotImplementedError
 
-    def chain(self, encoded: Tensor) -> Chain | None:
+    def chain(self, encoded: Tensor) -> Chain | MemoryChain | None:
         """The step again, as a `Chain` of affine maps and tanh where it is one: its loop over frames is
         then fast.
         """
@@ -88,7 +88,7 @@ class Guide(nn.Module):
         fast = None if chain is None else partial(self._run_chain, chain, sites)
         run(lambda t: self.step(t, encoded), sites, how, fast)
 
-    def _run_chain(self, chain: Chain, sites: Sites) -> None:
+    def _run_chain(self, chain: Chain | MemoryChain, sites: Sites) -> None:
         """What `models.time_axis.Looped` does with the step, by its chain."""
         standard = normal(*sites.like.new_zeros(2, self.z_dim))
         noise = draw("z", sites.expanded(standard, sites.frames), Parallel(sites))

@@ -12,7 +12,9 @@ from typing import cast
 
 import pyro.distributions as dist
 from torch import Tensor
+from torch.nn.functional import linear
 
+from guides.chain import MemoryChain, lstm_parts
 from guides.guide import Guide, GuideSettings
 from models.dvae import DVAE
 from models.networks import MLP, GaussianHead, concatenate, shift
@@ -59,6 +61,25 @@ class VRNNGuide(Guide):
         before = t.feature(shift(encoded))
         h = t.recur(self.h, before, self.z(t.prev("z")), lag=True)
         t.sample("z", self.posterior(t.feature(encoded), h))
+
+    def chain(self, encoded: Tensor) -> MemoryChain | None:
+        lstm = lstm_parts(self.h)
+        if lstm is None:
+            return None
+        weight_in, weight_h, bias = lstm
+        of_x, of_z = weight_in.tensor_split([self.x.out_dim], dim=1)
+        first, *after = [*self.xh_z.affine, self.head.affine]
+        from_x, from_h = first.weight.tensor_split([self.x.out_dim], dim=1)
+        return MemoryChain(
+            gates=linear(shift(encoded), of_x, bias),
+            before=self.z.affine,
+            weight_in=of_z,
+            weight_h=weight_h,
+            injected=linear(encoded, from_x, first.bias),
+            weight=from_h,
+            after=after,
+            lag=True,
+        )
 
     def posterior(self, x: Tensor, h: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{1:t-1}, x_{1:t}), from the features of x_t and h_t."""

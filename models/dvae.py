@@ -63,7 +63,7 @@ class DVAE(nn.Module):
     own_guide: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ("z",)
     stepwise: bool = True
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {"optim.lr": 3e-3, "optim.clip": 5.0}
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()

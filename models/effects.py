@@ -1,9 +1,11 @@
 """What handlers can see of the time axis, besides Pyro's own sample statements.
 
-Two effects are sent down Pyro's handler stack:
+Three effects are sent down Pyro's handler stack:
 
 - ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
   (`inference.handlers.free_running` hands back the model's own output).
+- ``conditional``: the distribution that an observed site is given. A handler may put another in its place
+  (`inference.handlers.scheduled_sampling` that of the true past).
 - ``draw``: the value a latent takes when nobody has set it. A handler may choose it
   (`inference.handlers.mean_latents`, `given_noise`).
 
@@ -26,7 +28,7 @@ from torch import Size, Tensor
 if TYPE_CHECKING:
     from models.time_axis import TimeAxis
 
-__all__ = ["Given", "Sequential", "draw", "enclosing_shape", "known", "previous"]
+__all__ = ["Given", "Sequential", "conditional", "draw", "enclosing_shape", "known", "previous"]
 
 
 class Sequential(Exception):
@@ -84,6 +86,12 @@ def _sample_message(name: str) -> Any:  # what a block asks about
 def previous(name: str, value: Tensor, axis: TimeAxis) -> Tensor:
     """Effect: the value of `name` one frame earlier. The default is the true one."""
     return value
+
+
+@effectful(type="conditional")
+def conditional(name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> dist.TorchDistribution:
+    """Effect: the distribution of observed site `name` in the frames of `axis`. The default is the step's own."""
+    return distribution
 
 
 @effectful(type="draw")

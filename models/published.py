@@ -120,6 +120,7 @@ def settings_of(ini: Ini) -> Settings:
         "data.trim_db": 30.0 if ini.flag("STFT", "trim", True) else "null",
         "data.sequence_frames": ini.integer("DataFrame", "sequence_len", 150),
         "optim.lr": ini.number("Training", "lr", 1e-3),
+        "optim.clip": "null",
         "train.batch_size": ini.integer("Training", "batch_size", 32),
         "train.epochs": ini.integer("Training", "epochs", 500),
         "train.patience": ini.integer("Training", "early_stop_patience", 20),

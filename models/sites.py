@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.effects import Given, draw, enclosing_shape, known
 
-__all__ = ["Sites", "masked", "stacked"]
+__all__ = ["Sites", "masked", "rebuilt", "stacked"]
 
 
 class Sites:
@@ -42,6 +42,8 @@ class Sites:
             pyro.plate("time", self.frames, dim=-2),
         )
         self.registered: dict[str, Tensor] = {}
+        self.step: Callable[[Any], None] | None = None
+        """The step that is run over it, for handlers that need to run it again."""
 
     def _checked(self, name: str, x: Tensor) -> Tensor:
         expected = (self.frames, self.sequences, self.sizes[name])
@@ -89,13 +91,20 @@ def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.To
     return distribution if mask is None else distribution.mask(mask)
 
 
-def stacked(parts: list[dist.TorchDistribution]) -> dist.TorchDistribution:
+def stacked(parts: Sequence[dist.TorchDistribution]) -> dist.TorchDistribution:
     """One distribution over all frames from one for each, all of a kind: their parameters are joined."""
+    return rebuilt(parts, lambda parameters: torch.cat(parameters, dim=-3))
+
+
+def rebuilt(
+    parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor]], Tensor]
+) -> dist.TorchDistribution:
+    """One distribution from several of a kind, each of its parameters made of theirs by `join`."""
     first: Any = parts[0]
     if isinstance(first, dist.Independent):
         bases: list[Any] = [part.base_dist for part in parts]
-        return dist.Independent(stacked(bases), first.reinterpreted_batch_ndims)
+        return dist.Independent(rebuilt(bases, join), first.reinterpreted_batch_ndims)
     names = [name for name in first.arg_constraints if name in first.__dict__]
-    joined = {name: torch.cat([getattr(part, name) for part in parts], dim=-3) for name in names}
+    joined = {name: join([getattr(part, name) for part in parts]) for name in names}
     whole: dist.TorchDistribution = type(first)(**joined, validate_args=False)
     return whole

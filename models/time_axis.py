@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from models.effects import Given, Sequential, draw, known, previous
+from models.effects import Given, Sequential, conditional, draw, known, previous
 from models.networks import concatenate
 from models.sites import Sites, masked, stacked
 
@@ -124,8 +124,10 @@ class TimeAxis:
         raise NotImplementedError
 
     def observe(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        """An observed site, or, where there is no data, one to be generated."""
-        return self.sample(name, distribution)
+        """An observed site, or, where there is no data, one to be generated. Handlers may put another
+        distribution in its place.
+        """
+        return self.sample(name, conditional(name, distribution, self))
 
     def _previous(self, name: str) -> Tensor:
         raise NotImplementedError
@@ -245,6 +247,7 @@ def run(
     Raises:
         ValueError: for any other `how`.
     """
+    sites.step = step
     if how == "stepwise":
         Markov.run(step, sites)
     elif how == "looped":

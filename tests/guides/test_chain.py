@@ -9,21 +9,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guides.chain import Chain, _Chain
+from guides.chain import Chain, _ChainLoop, _MemoryLoop
 from guides.dkf import DKFGuideSettings
 from guides.family import FamilySettings
 from guides.guide import GuideSettings
 from guides.registry import build_guide
+from guides.srnn import SRNNGuideSettings
+from guides.vrnn import VRNNGuideSettings
 from inference.handlers import given_noise
 from models.registry import build_model, model_class
 from tests.pairs import BINS, LENGTHS, data, traced
 
-SETTINGS: list[GuideSettings] = [
-    DKFGuideSettings(),
-    DKFGuideSettings(z_g=[], g_z=[], g_dim=5),
-    DKFGuideSettings(bidirectional=True, g_layers=2, g_dim=4, g_z=[3]),
-    FamilySettings(name="all-markov", g_dim=4),
-    FamilySettings(name="past-markov", z_k=[], g_z=[], g_dim=4),
+CASES: list[tuple[str, GuideSettings]] = [
+    ("dkf", DKFGuideSettings()),
+    ("dkf", DKFGuideSettings(z_g=[], g_z=[], g_dim=5)),
+    ("dkf", DKFGuideSettings(bidirectional=True, g_layers=2, g_dim=4, g_z=[3])),
+    ("dkf", FamilySettings(name="all-markov", g_dim=4)),
+    ("dkf", FamilySettings(name="past-markov", z_k=[], g_z=[], g_dim=4)),
+    ("rvae", FamilySettings(k_dim=5)),
+    ("rvae", FamilySettings(z_k=[], g_z=[], k_dim=4)),
+    ("dsae", FamilySettings(name="future-memory", k_dim=4)),
+    ("srnn", SRNNGuideSettings()),
+    ("srnn", SRNNGuideSettings(gz_z=[])),
+    ("vrnn", VRNNGuideSettings()),
+    ("vrnn", VRNNGuideSettings(xh_z=[])),
 ]
 
 
@@ -39,20 +48,40 @@ def test_gradients_against_finite_differences() -> None:
     biases = [torch.randn(s[0], dtype=torch.float64, requires_grad=True) for i, s in enumerate(sizes) if i != 2]
     noise = torch.randn(4, 3, 2, dtype=torch.float64)
     injected = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
-    chain: Any = _Chain.apply
+    chain: Any = _ChainLoop.apply
     assert torch.autograd.gradcheck(lambda c, *w: chain(noise, c, 2, *w), (injected, *weights, *biases))
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=repr)
-def test_it_draws_and_differentiates_as_the_step_does(settings: GuideSettings) -> None:
+@pytest.mark.parametrize("lag", [False, True])
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_gradients_with_a_memory_against_finite_differences(lag: bool, ahead: int) -> None:
+    torch.manual_seed(0)
+    before = [(3, 2), (4, 3)][:ahead]  # (out, in): z of 2, an LSTM of 3, then layers of 5 and 4 = 2 x 2
+    last = [(5, 3), (4, 5)]
+    ways_in = before[-1][0] if before else 2
+    weights = [
+        torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(12, ways_in), (12, 3), *before, *last]
+    ]
+    biases = [torch.randn(s[0], dtype=torch.float64, requires_grad=True) for s in [*before, last[1]]]
+    noise = torch.randn(4, 3, 2, dtype=torch.float64)
+    gates = torch.randn(4, 3, 12, dtype=torch.float64, requires_grad=True)
+    injected = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
+    loop: Any = _MemoryLoop.apply
+    inputs = (gates, injected, *weights, *biases)
+    assert torch.autograd.gradcheck(lambda a, c, *w: loop(noise, a, c, ahead, lag, *w), inputs)
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=repr)
+def test_it_draws_and_differentiates_as_the_step_does(name: str, settings: GuideSettings) -> None:
     torch.manual_seed(1)
-    model = build_model(model_class("dkf").Settings(name="dkf", bins=BINS, z_dim=3)).double()
-    guide = build_guide(model, "dkf", settings).double()
+    model = build_model(model_class(name).Settings(name=name, bins=BINS, z_dim=3)).double()
+    guide = build_guide(model, name, settings).double()
     noise = torch.randn(2, len(data()), len(LENGTHS), 3, dtype=torch.float64)  # two particles
+    draws = {"z": noise, "v": torch.randn(2, 1, len(LENGTHS), 16, dtype=torch.float64)}
     found: list[tuple[Tensor, Tensor, list[Tensor]]] = []
     for how in ("auto", "looped"):
         guide.zero_grad()
-        with pyro.plate("particles", 2, dim=-3), given_noise({"z": noise}):
+        with pyro.plate("particles", 2, dim=-3), given_noise(draws):
             trace = traced(guide, data(), LENGTHS, how)
         z, log_density = trace.nodes["z"]["value"], trace.log_prob_sum()
         (log_density + (z.sin() * trace.nodes["z"]["fn"]._mask[..., None]).sum()).backward()
