@@ -43,7 +43,8 @@ class Chain(NamedTuple):
         """From epsilon (..., T, N, L), z, mean and log-variance, each (..., T, N, L)."""
         weights = [*_weights(self.before), self.weight, *_weights(self.after)]
         biases = [*_biases(self.before), *_biases(self.after)]
-        return _drawn(_ChainLoop.apply, noise, [self.injected], len(self.before), *weights, *biases)
+        loop: Any = _ChainLoop.apply
+        return _drawn(loop, noise, [self.injected], len(self.before), *weights, *biases)
 
 
 class MemoryChain(NamedTuple):
@@ -79,11 +80,10 @@ class MemoryChain(NamedTuple):
 
 def lstm_parts(net: Recurrent) -> tuple[Tensor, Tensor, Tensor] | None:
     """Weights (4H, in), (4H, H) and the sum of both biases of an LSTM; None if it has several layers."""
-    lstm = net.net
-    if not isinstance(lstm, nn.LSTM) or lstm.num_layers != 1:
+    if not isinstance(net.net, nn.LSTM) or net.net.num_layers != 1:
         return None
-    bias: Tensor = lstm.bias_ih_l0 + lstm.bias_hh_l0
-    return lstm.weight_ih_l0, lstm.weight_hh_l0, bias
+    weight_in, weight_h, bias_in, bias_h = net.net.parameters()
+    return weight_in, weight_h, bias_in + bias_h
 
 
 def _weights(layers: Sequence[nn.Linear]) -> list[Tensor]:
