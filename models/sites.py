@@ -96,9 +96,7 @@ def stacked(parts: Sequence[dist.TorchDistribution]) -> dist.TorchDistribution:
     return rebuilt(parts, lambda parameters: torch.cat(parameters, dim=-3))
 
 
-def rebuilt(
-    parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor]], Tensor]
-) -> dist.TorchDistribution:
+def rebuilt(parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor]], Tensor]) -> dist.TorchDistribution:
     """One distribution from several of a kind, each of its parameters made of theirs by `join`."""
     first: Any = parts[0]
     if isinstance(first, dist.Independent):
