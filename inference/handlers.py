@@ -45,21 +45,25 @@ class kl_scale(Messenger):
     Args:
         beta: the weight.
         sites: names of the latents that it holds for; all of them by default.
+        own: weights of single latents by name, in beta's place.
 
     Raises:
         ValueError: for a negative weight.
     """
 
-    def __init__(self, beta: float, sites: Sequence[str] | None = None) -> None:
+    def __init__(self, beta: float, sites: Sequence[str] | None = None, own: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        if not beta >= 0.0:
-            raise ValueError(f"beta = {beta}: expected a weight of at least 0")
+        self.own = own or {}
+        for weight in (beta, *self.own.values()):
+            if not weight >= 0.0:
+                raise ValueError(f"beta = {weight}: expected a weight of at least 0")
         self.beta = beta
         self.sites = sites
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and (self.sites is None or base_name(msg["name"]) in self.sites):
-            msg["scale"] = msg["scale"] * self.beta
+        name = base_name(msg["name"])
+        if not msg["is_observed"] and (self.sites is None or name in self.sites):
+            msg["scale"] = msg["scale"] * self.own.get(name, self.beta)
 
 
 class mean_latents(Messenger):

@@ -11,6 +11,7 @@ reports them unscaled, from the same two traces.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -130,7 +131,14 @@ class Objective(nn.Module):
         self.guide = guide
         self.estimator = ESTIMATORS[name](max_plate_nesting=2)
 
-    def forward(self, x: Tensor, lengths: Tensor, beta: float = 1.0, how: str = "auto") -> Bound:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        beta: float = 1.0,
+        how: str = "auto",
+        beta_sites: Mapping[str, float] | None = None,
+    ) -> Bound:
         """The loss and the bound of a batch.
 
         Args:
@@ -138,8 +146,9 @@ class Objective(nn.Module):
             lengths: frames of each sequence (N,), on the CPU.
             beta: weight of the KL in the loss.
             how: the interpreter of the time axis, see `models.time_axis.run`.
+            beta_sites: weights of single latents by name, in beta's place.
         """
-        with kl_scale(beta):
+        with kl_scale(beta, own=beta_sites):
             model_trace, guide_trace = self.estimator._get_trace(self.model, self.guide, (x, lengths, how), {})
             _, loss = self.estimator._differentiable_loss_particle(model_trace, guide_trace)
         return Bound(loss, terms(model_trace, guide_trace))

@@ -45,13 +45,19 @@ def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
     return optim.lr
 
 
-def kl_weight(train: TrainSettings, step: int) -> float:
+def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float:
     """The weight of the KL at a step: `beta`, reached linearly over `kl_warmup_steps`.
+
+    Args:
+        train: the settings.
+        step: the step.
+        site: a latent, for its own weight where `beta_sites` has one.
 
     Example:
         >>> [kl_weight(TrainSettings(beta=2.0, kl_warmup_steps=4), k) for k in (1, 2, 4, 9)]
         [0.5, 1.0, 2.0, 2.0]
     """
+    beta = train.beta if site is None else train.beta_sites.get(site, train.beta)
     if train.kl_warmup_steps == 0:
-        return train.beta
-    return train.beta * min(1.0, step / train.kl_warmup_steps)
+        return beta
+    return beta * min(1.0, step / train.kl_warmup_steps)

@@ -74,7 +74,8 @@ class OptimSettings:
 class TrainSettings:
     """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
 
-    `patience` counts epochs in which the validation bound did not improve; null never stops early.
+    `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
+    of every latent, `beta_sites` that of single latents, by their names, in its place.
     """
 
     steps: int | None = None
@@ -82,6 +83,7 @@ class TrainSettings:
     batch_size: int = 32
     objective: str = "elbo"
     beta: float = 1.0
+    beta_sites: dict[str, float] = field(default_factory=dict)
     kl_warmup_steps: int = 0
     patience: int | None = 20
     log_every: int = 1
@@ -220,6 +222,7 @@ def _finish(tree: DictConfig) -> Settings:
         raise UserError(f"The settings do not resolve: {first_line(error)}") from error
     assert isinstance(settings, Settings)
     _check_ranges(settings)
+    _check_sites(settings)
     return settings
 
 
@@ -235,6 +238,7 @@ def _check_ranges(settings: Settings) -> None:
         "train.log_every": (train.log_every, 1),
         "train.checkpoint_every": (train.checkpoint_every, 1),
         "train.beta": (train.beta, 0),
+        **{f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()},
         "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
         "optim.lr": (optim.lr, 0),
         "optim.min_lr": (optim.min_lr, 0),
@@ -253,3 +257,16 @@ def _check_ranges(settings: Settings) -> None:
         raise UserError(f"optim.clip={optim.clip}: expected a number above 0, or null for no clipping.")
     if not optim.gamma > 0:
         raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
+
+
+def _check_sites(settings: Settings) -> None:
+    """Refuse weights of latents that the model does not have."""
+    from models.registry import model_class
+
+    latents = model_class(settings.model.name).latents
+    for site in settings.train.beta_sites:
+        if site not in latents:
+            raise UserError(
+                f"train.beta_sites.{site}: model '{settings.model.name}' has no latent '{site}'."
+                f"{nearest(site, latents)} Its latents: {', '.join(latents)}."
+            )

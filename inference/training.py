@@ -129,18 +129,18 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     batch = job.train.batch(index)
     frames = int(batch.lengths.sum())
     rate = learning_rate(job.settings.optim, step, job.total_steps)
-    beta = kl_weight(job.settings.train, step)
+    beta, own = _kl_weights(job, step)
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
-    bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta)
+    bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
     (bound.loss / frames).backward()
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
     line |= _per_frame(bound, frames, grad_norm=norm)
     norm_value = line.pop("grad_norm")
-    line |= {"lr": rate, "beta": beta, "grad_norm": norm_value}
+    line |= {"lr": rate, "beta": beta, **_named(own), "grad_norm": norm_value}
     _refuse_non_finite(job, line, batch, bound)
     if job.settings.optim.clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.settings.optim.clip, norm)
@@ -150,7 +150,7 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
 
 def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Line:
     """The bound on the validation split, always with the same noise; training does not notice."""
-    beta = kl_weight(job.settings.train, max(1, state.step))
+    beta, own = _kl_weights(job, max(1, state.step))
     totals: dict[str, float] = {}
     frames, started = 0, time.perf_counter()
     with _undisturbed(job):
@@ -158,15 +158,25 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
             if stop is not None:
                 stop.check()
             batch = job.valid.batch(index)
-            bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta)
+            bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
             sums = _per_frame(bound, 1)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
             _refuse_non_finite(job, {**place, **sums}, batch, bound)
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
             frames += int(batch.lengths.sum())
     line = {**place, **{name: value / frames for name, value in totals.items()}}
-    line |= {"lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps), "beta": beta}
+    line |= {"lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps), "beta": beta, **_named(own)}
     return {**line, "frames_per_second": frames / (time.perf_counter() - started)}
+
+
+def _kl_weights(job: Job, step: int) -> tuple[float, dict[str, float]]:
+    """The weight of the KL at a step, and that of each latent that has one of its own."""
+    train = job.settings.train
+    return kl_weight(train, step), {site: kl_weight(train, step, site) for site in train.beta_sites}
+
+
+def _named(own: dict[str, float]) -> Line:
+    return {f"beta_{site}": weight for site, weight in own.items()}
 
 
 def _after_validation(job: Job, state: TrainState, elbo: float, batches: int) -> TrainState:

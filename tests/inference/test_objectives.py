@@ -19,7 +19,7 @@ from inference.handlers import given_noise, kl_scale
 from inference.objectives import Objective, terms
 from inference.reconstruction import reconstruct
 from models.likelihoods import itakura_saito
-from tests.pairs import LENGTHS, Pair, data, parameters, small_pair, traced
+from tests.pairs import LENGTHS, Pair, data, noise, parameters, small_pair, traced
 
 GRID = torch.linspace(-9.0, 9.0, 4001, dtype=torch.float64)
 
@@ -103,6 +103,21 @@ def test_kl_scale_weights_the_loss_and_not_the_bound(name: str, how: str) -> Non
         assert torch.equal(bound.terms.elbo, plain.terms.elbo)
     with pytest.raises(ValueError, match="at least 0"):
         kl_scale(-1.0)
+
+
+@pytest.mark.parametrize("how", ["auto", "stepwise"])
+def test_a_latent_may_have_a_weight_of_its_own(how: str) -> None:
+    """DSAE's two KLs, each taken from the difference that its weight makes, in closed form."""
+    pair = small_pair("dsae")
+    objective = Objective(pair.model, pair.guide, "analytic")
+    with given_noise(noise(pair)):
+        plain = objective(data(), LENGTHS, beta=1.0, how=how)
+        weighted = objective(data(), LENGTHS, beta=0.25, beta_sites={"v": 3.0}, how=how)
+    kl = {name: value.sum() for name, value in plain.terms.kl.items()}
+    torch.testing.assert_close(weighted.loss, -plain.terms.reconstruction.sum() + 0.25 * kl["z"] + 3.0 * kl["v"])
+    assert torch.equal(weighted.terms.elbo, plain.terms.elbo)
+    with pytest.raises(ValueError, match="at least 0"):
+        kl_scale(1.0, own={"v": -1.0})
 
 
 @pytest.mark.parametrize("name", ["elbo", "analytic"])

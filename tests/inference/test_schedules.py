@@ -45,6 +45,11 @@ def test_kl_weight_rises_to_beta() -> None:
     assert kl_weight(TrainSettings(), 1) == 1.0
 
 
+def test_a_latent_may_have_a_weight_of_its_own() -> None:
+    train = TrainSettings(beta=0.5, beta_sites={"v": 150.0}, kl_warmup_steps=10)
+    assert [kl_weight(train, 5, site) for site in (None, "z", "v")] == pytest.approx([0.25, 0.25, 75.0])
+
+
 def test_training_ends_at_the_nearer_limit() -> None:
     assert total_steps(TrainSettings(steps=7, epochs=None), batches=5) == 7
     assert total_steps(TrainSettings(steps=None, epochs=3), batches=5) == 15

@@ -62,6 +62,8 @@ def test_defaults_of_a_model_come_before_its_config() -> None:
         ("train.batch_size=0", "train.batch_size=0: expected at least 1"),
         ("optim.lr=nan", "optim.lr=nan: expected at least 0"),
         ("optim.clip=0", "optim.clip=0.0: expected a number above 0"),
+        ("train.beta_sites.v=3", "model 'vae' has no latent 'v'. Its latents: z."),
+        ("train.beta_sites.z=-1", "train.beta_sites.z=-1.0: expected at least 0"),
         ("train.epochs=null", "both null"),
         ("steps", "'steps' is no setting: expected key=value"),
         ("optim.lr=[1", "the value is not readable as YAML"),
