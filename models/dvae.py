@@ -63,7 +63,11 @@ class DVAE(nn.Module):
     own_guide: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ("z",)
     stepwise: bool = True
-    defaults: ClassVar[Mapping[str, Any]] = {"optim.lr": 3e-3, "optim.clip": 5.0}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "optim.lr": 3e-3,
+        "optim.clip": 5.0,
+        "train.kl_warmup_steps": 200,  # without it one seed in three hardly uses its latents after 600 steps
+    }
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()

@@ -121,6 +121,7 @@ def settings_of(ini: Ini) -> Settings:
         "data.sequence_frames": ini.integer("DataFrame", "sequence_len", 150),
         "optim.lr": ini.number("Training", "lr", 1e-3),
         "optim.clip": "null",
+        "train.kl_warmup_steps": 0,
         "train.batch_size": ini.integer("Training", "batch_size", 32),
         "train.epochs": ini.integer("Training", "epochs", 500),
         "train.patience": ini.integer("Training", "early_stop_patience", 20),
