@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from inference.files import disk_errors
 
-__all__ = ["MetricsLog", "ProgressBar", "bytes_until"]
+__all__ = ["MetricsLog", "ProgressBar", "Speed", "bytes_until"]
 
 
 class _Writer(Protocol):
@@ -50,7 +51,7 @@ class MetricsLog:
                 rest = rest[self._stream.write(rest) :]
             if self._events is not None:
                 for name, value in line.items():
-                    if name not in ("step", "split"):
+                    if name != "step" and not isinstance(value, str):
                         self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
     def sync(self) -> int:
@@ -130,3 +131,24 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+
+
+class Speed:
+    """Frames per second since the last lap."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._frames, self._since = 0, time.perf_counter()
+
+    def add(self, frames: int) -> None:
+        self._frames += frames
+        if self.rate == 0.0:
+            self.rate = self._frames / (time.perf_counter() - self._since)
+
+    def lap(self) -> float:
+        self.rate = self._frames / (time.perf_counter() - self._since)
+        self.restart()
+        return self.rate
+
+    def restart(self) -> None:
+        self._frames, self._since = 0, time.perf_counter()

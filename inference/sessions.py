@@ -20,6 +20,7 @@ from inference.files import disk_errors
 from inference.logs import MetricsLog, bytes_until
 from inference.objectives import Objective
 from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing
+from inference.scheduled_sampling import plan
 from inference.schedules import total_steps
 from inference.settings import Settings, TrainSettings, load_run_settings, save_settings
 from inference.state import TrainState, read, restore, save_best
@@ -107,6 +108,8 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
     )
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")
+    for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
+        say(line)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype)
 

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from inference.errors import UserError, nearest
 from inference.files import write_atomically
 from inference.layers import YAMLError, apply_layer, first_line, parse_overrides, read_layer
+from inference.scheduled_sampling import ScheduledSamplingSettings, check
 
 __all__ = [
     "DataSettings",
@@ -32,6 +33,9 @@ __all__ = [
     "save_settings",
     "to_yaml",
 ]
+
+_SCHEDULE = "train.scheduled_sampling.schedule"
+_SHORT = {"train.scheduled_sampling": _SCHEDULE}
 
 
 @dataclass
@@ -90,11 +94,15 @@ class TrainSettings:
     checkpoint_every: int = 200
     bucket: bool = True
     tensorboard: bool = True
+    scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
 
 
 @dataclass
 class EvaluationSettings:
-    """What evaluations assume when their command line says nothing."""
+    """What evaluations assume when their command line says nothing.
+
+    `mode` is "gen" by default for a run with scheduled sampling.
+    """
 
     mode: Literal["gt", "gen"] = "gt"
     latents: Literal["mean", "sample"] = "mean"
@@ -130,8 +138,8 @@ def resolve(
         config_path: path of a YAML file, or the name of a packaged config such as "benchmark/dkf".
         overrides: `key=value` strings with dotted keys.
     """
-    config = _read_config(config_path) if config_path is not None else {}
-    given = parse_overrides(overrides)
+    config = _spelled_out(_read_config(config_path)) if config_path is not None else {}
+    given = _spelled_out(parse_overrides(overrides))
     model_name = _choose("model", model, given, config)
     guide_name = _choose("guide", guide, given, config) or "own"
     from models.registry import model_class, model_names
@@ -147,9 +155,14 @@ def resolve(
     tree.guide = OmegaConf.structured(guide_class(model_name, guide_name).Settings)
     tree.guide.name = guide_name
     where = "config" if config_path is None else str(config_path)
-    for layer, source in ((cls.defaults, f"defaults of {model_name}"), (config, where), (given, "")):
+    scheduled = given.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
+    implied = {"evaluation.mode": "gen"} if scheduled else {}
+    defaults = {**cls.defaults, **implied}
+    for layer, source in ((defaults, f"defaults of {model_name}"), (config, where), (given, "")):
         apply_layer(tree, layer, source)
-    return _finish(tree)
+    settings = _finish(tree)
+    check(settings.train.scheduled_sampling, cls.parents(settings.model), model_name)
+    return settings
 
 
 def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Settings:
@@ -159,13 +172,15 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
         raise UserError(f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}")
     if not path.is_file():
         raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
-    trained, given = _read_config(path), parse_overrides(overrides)
+    trained, given = _read_config(path), _spelled_out(parse_overrides(overrides))
     for key in ("model.name", "guide.name"):
         if key in given and given[key] != trained.get(key):
             raise UserError(
                 f"{key}={given[key]} contradicts the run {run}, which is of {key}={trained.get(key)}.\n"
                 "Leave it away, or train another run."
             )
+    if given.get(_SCHEDULE) and not trained.get(_SCHEDULE) and "evaluation.mode" not in given:
+        overrides = [*overrides, "evaluation.mode=gen"]  # the mode the run has is the default of one without
     settings = resolve(config_path=path, overrides=overrides)
     settings.run = str(run)
     return settings
@@ -204,6 +219,11 @@ def _read_config(config: str | Path) -> dict[str, Any]:
     if not isinstance(tree, DictConfig):
         raise UserError(f"{path} holds no settings: expected a YAML mapping such as 'model: {{name: dkf}}'.")
     return read_layer(tree)
+
+
+def _spelled_out(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer with what may be said for short, train.scheduled_sampling=linear, under its full key."""
+    return {_SHORT.get(key, key): value for key, value in layer.items()}
 
 
 def _choose(part: str, flag: str | None, given: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:

@@ -23,8 +23,9 @@ from torch import Tensor
 from corpora.sequences import Batch, Batches, Prepared, collate
 from inference.checkpoints import save_checkpoint, snapshot
 from inference.errors import UserError
-from inference.logs import MetricsLog, ProgressBar
+from inference.logs import MetricsLog, ProgressBar, Speed
 from inference.objectives import Bound, Objective
+from inference.scheduled_sampling import figures, settled, training_handler, validation_handler
 from inference.schedules import kl_weight, learning_rate
 from inference.settings import Settings, TrainSettings
 from inference.signals import Stopped, StopRequest, stop_on_signals
@@ -73,7 +74,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
     """Train until it is `over`; on a signal save and raise `Stopped`."""
     every = job.settings.train.checkpoint_every
     order = job.train.batches.epoch(state.epoch)
-    speed = _Speed()
+    speed = Speed()
     bar = ProgressBar(job.total_steps, state.step)
     with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
         try:
@@ -133,14 +134,16 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
-    bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
+    with training_handler(job.settings.train.scheduled_sampling, state.epoch):
+        bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
     (bound.loss / frames).backward()
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
     line |= _per_frame(bound, frames, grad_norm=norm)
     norm_value = line.pop("grad_norm")
-    line |= {"lr": rate, "beta": beta, **_named(own), "grad_norm": norm_value}
+    line |= {"lr": rate, "beta": beta, **_named(own)}
+    line |= {**figures(job.settings.train.scheduled_sampling, state.epoch), "grad_norm": norm_value}
     _refuse_non_finite(job, line, batch, bound)
     if job.settings.optim.clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.settings.optim.clip, norm)
@@ -151,9 +154,10 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
 def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Line:
     """The bound on the validation split, always with the same noise; training does not notice."""
     beta, own = _kl_weights(job, max(1, state.step))
+    sampling, mode = job.settings.train.scheduled_sampling, job.settings.evaluation.mode
     totals: dict[str, float] = {}
     frames, started = 0, time.perf_counter()
-    with _undisturbed(job):
+    with _undisturbed(job), validation_handler(sampling, mode):
         for index in job.valid.batches.epoch(0):
             if stop is not None:
                 stop.check()
@@ -166,6 +170,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
             frames += int(batch.lengths.sum())
     line = {**place, **{name: value / frames for name, value in totals.items()}}
     line |= {"lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps), "beta": beta, **_named(own)}
+    line |= figures(sampling, state.epoch, mode=mode)
     return {**line, "frames_per_second": frames / (time.perf_counter() - started)}
 
 
@@ -189,7 +194,8 @@ def _after_validation(job: Job, state: TrainState, elbo: float, batches: int) ->
     if state.best is None or elbo > state.best:
         weights = {"model": snapshot(job.model), "guide": snapshot(job.guide)}
         return replace(state, best=elbo, best_step=state.step, best_epoch=epoch, best_weights=weights, stale_epochs=0)
-    return replace(state, stale_epochs=state.stale_epochs + int(finished))
+    stale = finished and settled(job.settings.train.scheduled_sampling, epoch - 1)
+    return replace(state, stale_epochs=state.stale_epochs + int(stale))
 
 
 def save(job: Job, state: TrainState, log: MetricsLog) -> None:
@@ -270,24 +276,3 @@ def _summary(state: TrainState, line: Line) -> str:
     best = " (best)" if state.best_step == state.step else f" (best {state.best:.4f} at step {state.best_step})"
     place = f"epoch {line['epoch']}, step {line['step']}"
     return f"{place}: validation bound {line['elbo']:.4f} nats per frame{best}"
-
-
-class _Speed:
-    """Frames per second since the last lap."""
-
-    def __init__(self) -> None:
-        self.rate = 0.0
-        self._frames, self._since = 0, time.perf_counter()
-
-    def add(self, frames: int) -> None:
-        self._frames += frames
-        if self.rate == 0.0:
-            self.rate = self._frames / (time.perf_counter() - self._since)
-
-    def lap(self) -> float:
-        self.rate = self._frames / (time.perf_counter() - self._since)
-        self.restart()
-        return self.rate
-
-    def restart(self) -> None:
-        self._frames, self._since = 0, time.perf_counter()
