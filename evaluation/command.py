@@ -58,7 +58,9 @@ def evaluation_parser(name: str, description: str) -> argparse.ArgumentParser:
         "run", type=Path, metavar="RUN", help="run folder, as inference.svi or models.published leaves it"
     )
     parser.add_argument("--corpus", metavar="C", help="corpus to evaluate on (default: the run's)")
-    parser.add_argument("--root", metavar="DIR", help="folder of that corpus (default: the run's)")
+    parser.add_argument(
+        "--root", metavar="DIR", help="folder of that corpus (default: the run's, unless --corpus names another)"
+    )
     parser.add_argument("--split", choices=["train", "valid", "test"], default="test", help="default: %(default)s")
     parser.add_argument(
         "--mode",
@@ -84,9 +86,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     for item in overrides:
         if "=" not in item:
             raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")
-    for key, value in (("data.corpus", given.corpus), ("data.root", given.root)):
-        if value is not None:
-            overrides.append(f"{key}={_quoted(value)}")
+    if given.corpus is not None:  # another corpus does not lie where the run's does
+        overrides += [f"data.corpus={_quoted(given.corpus)}", "data.root=null"]
+    if given.root is not None:
+        overrides.append(f"data.root={_quoted(given.root)}")
     request = Request(
         run=given.run,
         split=given.split,

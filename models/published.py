@@ -13,43 +13,24 @@ Two generations of that code differ in what they add to a variance: DVAE-speech 
 from __future__ import annotations
 
 import argparse
-import configparser
 import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.errors import UserError
-from models.published_families import FAMILIES, Ini
+from models.published_families import FAMILIES
+from models.published_ini import Ini, read_ini
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from inference.settings import Settings
 
-__all__ = ["convert", "main", "read_arrays", "read_ini", "settings_of"]
+__all__ = ["convert", "main", "read_arrays", "settings_of"]
 
 _LATER_SOURCE = {"User": ("print_model",), "Training": ("kl_warm_step", "ss_start", "ss_end")}
 """Keys that only the ini files of DVAE_SE have."""
-
-
-def read_ini(path: Path) -> Ini:
-    """Read a public config.
-
-    Raises:
-        UserError: for a file that is missing, is no ini, or lacks what a config must say.
-    """
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-    try:
-        with path.open(encoding="utf-8") as file:
-            parser.read_file(file)
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or error}. Give the .ini that the checkpoint was trained from."
-        ) from error
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no ini file: {str(error).splitlines()[0]}") from error
-    return Ini(path, parser)
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -127,9 +108,17 @@ def settings_of(ini: Ini) -> Settings:
         "train.patience": ini.integer("Training", "early_stop_patience", 20),
         "train.beta": ini.number("Training", "beta", 1.0),
         "evaluation.mode": "gen" if scheduled else "gt",
+        **(_scheduled_sampling(ini) if name.lower() == "srnn" else {}),
         **FAMILIES[name.lower()].settings(ini),
     }
     return resolve(name.lower(), overrides=[f"{key}={value}" for key, value in values.items()])
+
+
+def _scheduled_sampling(ini: Ini) -> dict[str, object]:
+    """How the public code goes over to the model's own output, should the run be trained on."""
+    start, end = ini.integer("Training", "ss_start", 0), ini.integer("Training", "ss_end", 0)
+    schedule = {"schedule": "linear", "start_epoch": start, "end_epoch": end, "mix": "h", "coin": "batch"}
+    return {f"train.scheduled_sampling.{key}": value for key, value in schedule.items()} if end > start >= 0 else {}
 
 
 def convert(checkpoint: Path, config: Path, run: Path) -> Settings:

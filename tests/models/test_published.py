@@ -22,7 +22,8 @@ from inference.objectives import terms
 from inference.runs import load_run
 from models.likelihoods import itakura_saito
 from models.published import convert, main
-from models.published_families import FAMILIES, Ini
+from models.published_families import FAMILIES
+from models.published_ini import Ini, read_ini
 from tests.pairs import traced
 
 TAGS = [f"dvae-speech_{name}" for name in ("vae", "dkf", "storn", "vrnn", "srnn", "rvae-causal", "rvae-noncausal")]
@@ -169,7 +170,7 @@ def _made(folder: Path, name: str, network: str, training: str = "") -> tuple[Pa
     config = folder / "config.ini"
     config.write_text(INI.format(name=name, network=network, training=training, bins=33, wlen="4e-3"))
     from inference.runs import create
-    from models.published import read_ini, settings_of
+    from models.published import settings_of
 
     settings = settings_of(read_ini(config))
     model, guide = create(settings)
