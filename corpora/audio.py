@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from corpora.containers import missing_bytes
+from corpora.containers import missing_bytes, sphere_header
 from inference.errors import UserError
 
 __all__ = ["EXTENSIONS", "AudioFault", "Sound", "mix_to_mono", "read_audio", "resample"]
@@ -103,9 +103,22 @@ def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
 
     if path.suffix.lower() == ".mp3" and "MP3" not in soundfile.available_formats():
         return f"is mp3, which the installed libsndfile {soundfile.__libsndfile_version__} cannot read"
+    if head[:7] == b"NIST_1A":
+        return _why_sphere_is_unreadable(path, reason)
     known = head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS") or head[:3] == b"ID3"
     if known or (head[:2] >= b"\xff\xe0" and path.suffix.lower() == ".mp3"):
         return f"starts as audio but is cut short or damaged ({reason.rstrip('.')})"
     if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return f"is not audio: it starts with the text {head[:24].decode()!r}"
     return f"is not audio that libsndfile can read ({reason.rstrip('.')})"
+
+
+def _why_sphere_is_unreadable(path: Path, reason: str) -> str:
+    with path.open("rb") as file:
+        coding = sphere_header(file).get("sample_coding", "pcm")
+    if "embedded" in coding:
+        return (
+            f"is NIST SPHERE compressed inside ({coding}), which libsndfile cannot read: convert it, as LDC's sph2pipe "
+            f"does: sph2pipe -f wav {path.name} {path.stem}.wav"
+        )
+    return f"is NIST SPHERE that libsndfile cannot read ({reason.rstrip('.')})"

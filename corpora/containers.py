@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-__all__ = ["missing_bytes"]
+__all__ = ["missing_bytes", "sphere_header"]
 
 #: Sizes that programs write into a WAV header when they stream and cannot know the length.
 STREAMED = 0x7FFFF000
@@ -33,6 +33,8 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
         return _missing_of_wav(file, size, ">" if head[:4] == b"RIFX" else "<")
     if head[:4] == b"OggS":
         return _missing_of_ogg(file, size)
+    if head[:7] == b"NIST_1A":
+        return _missing_of_sphere(file, size)
     return _missing_of_mp3(file, size)
 
 
@@ -51,6 +53,38 @@ def _missing_of_wav(file: BinaryIO, size: int, order: str) -> int:
             return max(0, position + 8 + length - size)
         position += 8 + length + length % 2
     return 0
+
+
+def sphere_header(file: BinaryIO) -> dict[str, str]:
+    """The fields of a NIST SPHERE header as text, and its size in bytes as ``header_bytes``; empty where it has none.
+
+    Example:
+        >>> import io
+        >>> text = b"NIST_1A\\n   1024\\nsample_count -i 7\\nsample_coding -s3 pcm\\nend_head\\n"
+        >>> sphere_header(io.BytesIO(text.ljust(1024)))
+        {'header_bytes': '1024', 'sample_count': '7', 'sample_coding': 'pcm'}
+    """
+    file.seek(0)
+    first = file.read(16)
+    size = first[8:].strip()
+    if first[:7] != b"NIST_1A" or not size.isdigit():
+        return {}
+    fields = {"header_bytes": str(int(size))}
+    for line in file.read(max(0, int(size) - 16)).decode("ascii", "replace").splitlines():
+        if line.strip() == "end_head":
+            break
+        name, _, rest = line.partition(" ")
+        fields[name] = rest.partition(" ")[2].strip()
+    return fields
+
+
+def _missing_of_sphere(file: BinaryIO, size: int) -> int:
+    header = sphere_header(file)
+    counts = [header.get(name, "") for name in ("sample_count", "channel_count", "sample_n_bytes")]
+    if not all(count.isdigit() for count in counts) or "embedded" in header.get("sample_coding", ""):
+        return 0
+    samples, channels, width = map(int, counts)
+    return max(0, int(header["header_bytes"]) + samples * channels * width - size)
 
 
 def _missing_of_ogg(file: BinaryIO, size: int) -> int:

@@ -22,6 +22,8 @@ SPLITS = ("train", "valid", "test")
 CORPORA: dict[str, str] = {
     "synthetic": "corpora.synthetic:open_synthetic",
     "folder": "corpora.folder:open_folder",
+    "wsj0": "corpora.wsj0:open_wsj0",
+    "voicebank": "corpora.voicebank:open_voicebank",
 }
 
 

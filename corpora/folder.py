@@ -22,7 +22,7 @@ from corpora.corpus import SPLITS, Corpus, Utterance
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
-__all__ = ["SHARES", "find_audio", "open_folder", "seeded_split"]
+__all__ = ["SHARES", "corpus_root", "find_audio", "open_folder", "seeded_split"]
 
 #: Share of the speakers that go to each held-out split of a folder without split.
 SHARES = {"valid": 0.1, "test": 0.1}
@@ -30,18 +30,30 @@ SHARES = {"valid": 0.1, "test": 0.1}
 
 def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
     """Find the audio below ``data.root``."""
+    root = corpus_root(settings)
+    present = [split for split in SPLITS if (root / split).is_dir()]
+    return _split_by_folders(root, present, needed) if present else _split_by_seed(root, seed, needed)
+
+
+def corpus_root(settings: DataSettings) -> Path:
+    """The folder that ``data.root`` names.
+
+    Raises:
+        UserError: None is named, or it is no folder.
+    """
     if settings.root is None:
-        raise UserError("corpus 'folder' needs a folder of audio to read: give --root DIR (or data.root=DIR).")
+        raise UserError(
+            f"corpus '{settings.corpus}' needs a folder of audio to read: give --root DIR (or data.root=DIR)."
+        )
     root = Path(settings.root).expanduser()
     if not root.exists():
         raise UserError(f"no folder {root}: check --root (or data.root), relative paths start at {Path.cwd()}.")
     if not root.is_dir():
         raise UserError(f"{root} is a file, expected a folder of audio: give the folder that holds it as --root.")
-    present = [split for split in SPLITS if (root / split).is_dir()]
-    return _split_by_folders(root, present, needed) if present else _split_by_seed(root, seed, needed)
+    return root
 
 
-def find_audio(folder: Path, root: Path) -> list[str]:
+def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) -> list[str]:
     """Audio files below `folder`, as paths relative to `root` with forward slashes, sorted.
 
     Hidden files and folders are passed over (some systems leave ``._name.wav`` beside ``name.wav``). Links to
@@ -59,7 +71,7 @@ def find_audio(folder: Path, root: Path) -> list[str]:
         found += [
             (Path(parent) / name).relative_to(root).as_posix()
             for name in files
-            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+            if name.lower().endswith(endings) and not name.startswith(".")
         ]
     return sorted(found)
 

@@ -1,0 +1,142 @@
+"""WSJ0's layout, in small: discs, microphones, SPHERE files written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpora.audio import AudioFault, read_audio
+from corpora.corpus import SPLITS, Corpus, open_corpus
+from corpora.frontends import open_frontend
+from corpora.sequences import load_sequences
+from inference.errors import UserError
+from inference.settings import DataSettings as Data
+from tests.sounds import RATE, voice
+
+SAMPLES = np.round(8000 * voice(0.5)).astype(np.int16)
+
+
+def sphere(samples: np.ndarray = SAMPLES, coding: str = "pcm", order: str = "01") -> bytes:
+    """A SPHERE file: a header of 1024 bytes in text, then the samples; order 01 is low byte first, 10 high byte first."""
+    fields = [
+        "NIST_1A",
+        "   1024",
+        "database_id -s4 WSJ0",
+        "channel_count -i 1",
+        f"sample_count -i {len(samples)}",
+        f"sample_rate -i {RATE}",
+        "sample_n_bytes -i 2",
+        f"sample_byte_format -s2 {order}",
+        "sample_sig_bits -i 16",
+        f"sample_coding -s{len(coding)} {coding}",
+        "end_head",
+    ]
+    header = "\n".join([*fields, ""]).encode().ljust(1024, b" ")
+    return header + samples.astype("<i2" if order == "01" else ">i2").tobytes()
+
+
+def _tree(root: Path, files: Sequence[str]) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        if file.lower().endswith(".wav"):
+            soundfile.write(root / file, SAMPLES, RATE)
+        else:
+            (root / file).write_bytes(sphere())
+    return root
+
+
+def _open(root: Path, needed: Sequence[str] = SPLITS) -> Corpus:
+    return open_corpus(Data(corpus="wsj0", root=str(root)), 0, needed)
+
+
+def test_splits_and_speakers(tmp_path: Path) -> None:
+    root = _tree(
+        tmp_path,
+        [
+            "si_tr_s/01t/01to030c.wv1",
+            "si_tr_s/01t/01to030d.wv1",
+            "si_dt_05/050/050a0501.wav",
+            "si_et_05/440/440c0201.wv1",
+        ],
+    )
+    corpus = _open(root)
+    assert {split: [(u.file, u.speaker) for u in found] for split, found in corpus.splits.items()} == {
+        "train": [("si_tr_s/01t/01to030c.wv1", "01t"), ("si_tr_s/01t/01to030d.wv1", "01t")],
+        "valid": [("si_dt_05/050/050a0501.wav", "050")],
+        "test": [("si_et_05/440/440c0201.wv1", "440")],
+    }
+    assert corpus.notes == {"train": [], "valid": [], "test": []}
+
+
+def test_discs_are_put_together_and_a_sentence_is_taken_once(tmp_path: Path) -> None:
+    root = _tree(
+        tmp_path,
+        [
+            "11-1.1/wsj0/si_tr_s/011/011c0201.wv1",
+            "11-2.1/wsj0/SI_TR_S/02A/02AC0201.WV1",
+            "11-9.1/wsj0/si_tr_s/011/011c0201.wv2",
+            "11-1.1/wsj0/si_tr_s/011/011c0202.wv1",
+            "11-1.1/wsj0/si_tr_s/011/011c0202.wav",
+            "11-1.1/wsj0/si_tr_s/011/011c0203.wv2",
+            "11-1.1/wsj0/si_tr_s/011/._011c0204.wv1",
+            "11-1.1/wsj0/si_tr_s/03bc0201.wav",
+            "11-1.1/wsj0/si_tr_j/46b/46bc0201.wv1",
+        ],
+    )
+    corpus = _open(root, ["train"])
+    assert [(u.file, u.speaker) for u in corpus.splits["train"]] == [
+        ("11-1.1/wsj0/si_tr_s/011/011c0201.wv1", "011"),
+        ("11-1.1/wsj0/si_tr_s/011/011c0202.wav", "011"),
+        ("11-1.1/wsj0/si_tr_s/011/011c0203.wv2", "011"),
+        ("11-1.1/wsj0/si_tr_s/03bc0201.wav", "03b"),
+        ("11-2.1/wsj0/SI_TR_S/02A/02AC0201.WV1", "02a"),
+    ]
+    assert "left out 2 files" in corpus.notes["train"][0]
+
+
+@pytest.mark.parametrize("order", ["01", "10"])
+def test_sphere_is_read_to_the_sample(tmp_path: Path, order: str) -> None:
+    (tmp_path / "a.wv1").write_bytes(sphere(order=order))
+    sound = read_audio(tmp_path / "a.wv1")
+    assert sound.rate == RATE and np.array_equal(sound.samples[:, 0] * 32768, SAMPLES)
+
+
+def test_sphere_reaches_the_features(tmp_path: Path) -> None:
+    root = _tree(tmp_path, ["si_et_05/440/440c0201.wv1", "si_et_05/441/441c0201.wav"])
+    data = Data(corpus="wsj0", root=str(root))
+    frontend = open_frontend(data, 257)
+    a, b = load_sequences(_open(root, ["test"]), "test", frontend, sequence_frames=None)
+    assert np.array_equal(a.x, b.x) and (a.speaker, b.speaker) == ("440", "441")
+
+
+def test_compressed_and_short_sphere_is_named_with_the_conversion(tmp_path: Path) -> None:
+    file = tmp_path / "si_tr_s" / "01t" / "01to030c.wv1"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(sphere(coding="pcm,embedded-shorten-v1.09")[:2000])
+    with pytest.raises(AudioFault, match=r"compressed .*shorten.*sph2pipe -f wav 01to030c.wv1 01to030c.wav"):
+        read_audio(file)
+    with pytest.raises(UserError, match=r"cannot use si_tr_s/01t/01to030c.wv1 of corpus wsj0 .*sph2pipe"):
+        load_sequences(_open(tmp_path, ["train"]), "train", open_frontend(Data(), 257), sequence_frames=None)
+    file.write_bytes(sphere()[:-100])
+    with pytest.raises(AudioFault, match="cut short: its header announces 100 bytes more"):
+        read_audio(file)
+
+
+def test_what_is_no_wsj0(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="corpus 'wsj0' needs a folder of audio to read: give --root DIR"):
+        open_corpus(Data(corpus="wsj0"), 0)
+    with pytest.raises(UserError, match=r"no folder si_tr_s .*anywhere below .*none of si_tr_s, si_dt_05, si_et_05"):
+        _open(_tree(tmp_path, ["train/01t/01to030c.wv1"]))
+    _tree(tmp_path, ["si_et_05/440/440c0201.wv1"])
+    assert list(_open(tmp_path, ["test"]).splits) == ["test"]
+    with pytest.raises(UserError, match=r"no folder si_dt_05 .*it has si_et_05"):
+        _open(tmp_path, ["valid"])
+    with pytest.raises(UserError, match="one of WSJ0's splits itself: give the folder above it"):
+        _open(tmp_path / "si_et_05", ["test"])
+    (tmp_path / "si_tr_s").mkdir()
+    with pytest.raises(UserError, match=r"no audio below .*si_tr_s: expected files ending in wav, wv1, wv2"):
+        _open(tmp_path, ["train"])
