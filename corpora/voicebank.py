@@ -3,8 +3,8 @@
     ROOT/clean_trainset_28spk_wav/p226_001.wav   28 speakers: p226 and p287 are for validation, 26 for training
     ROOT/clean_testset_wav/p232_001.wav          2 speakers
 
-or ``ROOT/train`` and ``ROOT/test``, and, where there is one, ``ROOT/valid``. The speaker is the first part of a file's name.
-Files are 48 kHz; the front end resamples them to ``data.rate``.
+or ``ROOT/train`` and ``ROOT/test``, and, where there is one, ``ROOT/valid``. The speaker is the first part of a file's
+name. Files are 48 kHz; the front end resamples them to ``data.rate``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def open_voicebank(settings: DataSettings, seed: int, needed: Sequence[str] = SP
     """Find the needed splits below ``data.root``; the seed decides nothing.
 
     Raises:
-        UserError: The root has no folder of a needed split, a file is not named as VoiceBank's are, or a split is empty.
+        UserError: The root has no folder of a needed split, a file is not named as VoiceBank's are, a split is empty.
     """
     root = corpus_root(settings)
     corpus = Corpus("voicebank", str(root), {})
@@ -88,5 +88,5 @@ def _no_folder(root: Path, split: str) -> str:
     expected = " or ".join(f"{name}/" for name in FOLDERS[split])
     return (
         f"no folder {expected} in {root}: expected VoiceBank's {split} set there.\n"
-        "Give the folder that the archives were unpacked to as --root; for audio laid out otherwise take --corpus folder."
+        "Give the folder that the archives were unpacked to as --root; audio laid out otherwise is --corpus folder."
     )

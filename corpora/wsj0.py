@@ -4,9 +4,9 @@
     ROOT/.../si_dt_05/SPEAKER/*.wv1   valid
     ROOT/.../si_et_05/SPEAKER/*.wv1   test
 
-These folders may lie anywhere below the root, and more than once, as on the discs (``11-1.1/wsj0/si_tr_s``), in capitals or
-not. Files are NIST SPHERE (``.wv1``, ``.wv2``) or wav. Each sentence was recorded by two microphones: of a pair
-``.wv1`` is taken, the close one, and where a sentence has been converted to ``.wav``, that.
+These folders may lie anywhere below the root, and more than once, as on the discs (``11-1.1/wsj0/si_tr_s``), in
+capitals or not. Files are NIST SPHERE (``.wv1``, ``.wv2``) or wav. Each sentence was recorded by two microphones: of a
+pair ``.wv1`` is taken, the close one, and where a sentence has been converted to ``.wav``, that.
 """
 
 from __future__ import annotations

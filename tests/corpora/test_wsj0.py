@@ -21,7 +21,7 @@ SAMPLES = np.round(8000 * voice(0.5)).astype(np.int16)
 
 
 def sphere(samples: np.ndarray = SAMPLES, coding: str = "pcm", order: str = "01") -> bytes:
-    """A SPHERE file: a header of 1024 bytes in text, then the samples; order 01 is low byte first, 10 high byte first."""
+    """A SPHERE file: a header of 1024 bytes in text, then the samples; in order 01 the low byte is first."""
     fields = [
         "NIST_1A",
         "   1024",
@@ -135,7 +135,7 @@ def test_what_is_no_wsj0(tmp_path: Path) -> None:
     assert list(_open(tmp_path, ["test"]).splits) == ["test"]
     with pytest.raises(UserError, match=r"no folder si_dt_05 .*it has si_et_05"):
         _open(tmp_path, ["valid"])
-    with pytest.raises(UserError, match="one of WSJ0's splits itself: give the folder above it"):
+    with pytest.raises(UserError, match="itself one of WSJ0's splits: give the folder above it"):
         _open(tmp_path / "si_et_05", ["test"])
     (tmp_path / "si_tr_s").mkdir()
     with pytest.raises(UserError, match=r"no audio below .*si_tr_s: expected files ending in wav, wv1, wv2"):
