@@ -92,9 +92,7 @@ def _utterances(root: Path, folders: Sequence[Path]) -> tuple[list[Utterance], l
 def _no_folder(root: Path, split: str, present: Sequence[str]) -> str:
     name = FOLDERS[split]
     if root.name.lower() in FOLDERS.values():
-        return (
-            f"no folder {name} below {root}, which is one of WSJ0's splits itself: give the folder above it as --root."
-        )
+        return f"no folder {name} below {root}, itself one of WSJ0's splits: give the folder above it as --root."
     has = f"it has {', '.join(present)}" if present else f"none of {', '.join(FOLDERS.values())} is there"
     return (
         f"no folder {name} (WSJ0's {split} split) anywhere below {root}: {has}.\n"
