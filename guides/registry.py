@@ -73,6 +73,7 @@ def compliant(model: str | ModelSettings) -> str:
 def compare(model: str | ModelSettings, name: str) -> dict[str, Verdict]:
     """How a guide, with its default settings, compares with the exact posterior: a verdict for each latent."""
     settings = _model_settings(model)
+    name = compliant(settings) if name == "compliant" else name
     cls, guide = model_class(settings.name), guide_class(settings, name)
     ours = guide.parents(guide.Settings(name=name), cls.latents)
     return {latent: verdict(cls.parents(settings), ours, latent, cls.latents) for latent in cls.latents}

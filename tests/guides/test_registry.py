@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from guides.family import REMEMBERS, SEES, FamilyGuide
-from guides.registry import build_guide, guide_class, guide_names
+from guides.registry import build_guide, compare, guide_class, guide_names
 from inference.errors import UserError
 from models.dvae import DVAE
-from models.registry import MODELS, build_model, model_class
+from models.registry import MODELS, build_model, model_class, model_names
 
 
 def test_the_family_has_every_combination() -> None:
@@ -46,3 +46,8 @@ def test_compliant_is_built() -> None:
     model = build_model(model_class("dkf").Settings(name="dkf", bins=5, z_dim=2))
     guide = build_guide(model, "dkf", guide_class("dkf", "compliant").Settings(name="compliant"))
     assert type(guide) is guide_class("dkf", "own")
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_the_compliant_guide_is_never_poorer(name: str) -> None:
+    assert all(one.word != "poorer" for one in compare(name, "compliant").values())
