@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from guides.registry import compliant
 from inference.settings import resolve
 from models.describe import describe, main, structure
 from models.formulas import factorisation, ranges, symbols
@@ -178,3 +180,17 @@ def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, models.describe as d\ntry: d.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "False"
+
+
+def test_the_table_of_guides_in_the_docs_is_what_describe_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guides.md").read_text(encoding="utf-8").replace("\\|", "|")
+    rows = re.findall(
+        r"^\| `([a-z]+)( model.causal=false)?` \| (q\(.*) \| (p\(.*) \| (.*) \| (.*) \|$", page, re.MULTILINE
+    )
+    assert len(rows) == len(VARIANTS)
+    for name, more, own, exact, verdict, complies in rows:
+        overrides = more.split()
+        lines = describe(resolve(name, overrides=overrides))
+        assert lines[3].endswith(f"prod_t {own}") and f"exact posterior {exact}" in lines
+        assert f"guide's z: {verdict}" in lines
+        assert compliant(resolve(name, overrides=overrides).model) == complies
