@@ -119,9 +119,11 @@ def plan(settings: ScheduledSamplingSettings, epochs: float, mode: str) -> list[
     end, last = settling_epoch(settings), max(0, math.ceil(epochs) - 1)
     first, final = (own_output_probability(settings, epoch) for epoch in (0, last))
     past = {"gen": "the model's own output", "gt": "the true past"}[mode]
+    rise = f"{first:g} in epoch 1, {settings.probability:g} from epoch {end + 1} on, and patience from then on"
+    when = f"{first:g}" if end == 0 else rise
     lines = [
-        f"scheduled sampling ({settings.schedule}, mix {settings.mix}, {settings.form}): probability {first:g} in "
-        f"epoch 1, {settings.probability:g} from epoch {end + 1} on, and patience from then on; validated on {past}"
+        f"scheduled sampling ({settings.schedule}, mix {settings.mix}, {settings.form}): probability {when}; "
+        f"validated on {past}"
     ]
     if final < settings.probability:
         lines.append(f"note: training ends in epoch {last + 1}, at probability {final:g}")

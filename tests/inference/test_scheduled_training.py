@@ -231,4 +231,6 @@ def test_the_plan_is_told() -> None:
     assert "probability 0 in epoch 1, 1 from epoch 11 on" in line and "validated on the model's own output" in line
     line, note = plan(linear, 5.5, "gt")
     assert "validated on the true past" in line and note == "note: training ends in epoch 6, at probability 0.5"
+    (line,) = plan(ScheduledSamplingSettings("constant", 0.5), 5.0, "gen")
+    assert "probability 0.5; validated" in line
     assert plan(ScheduledSamplingSettings(), 5.0, "gt") == []
