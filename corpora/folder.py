@@ -41,7 +41,7 @@ def corpus_root(settings: DataSettings) -> Path:
     Raises:
         UserError: None is named, or it is no folder.
     """
-    if settings.root is None:
+    if not settings.root:
         raise UserError(
             f"corpus '{settings.corpus}' needs a folder of audio to read: give --root DIR (or data.root=DIR)."
         )

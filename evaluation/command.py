@@ -81,15 +81,17 @@ def evaluation_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[Request, argparse.Namespace]:
     """Read the command line: what all evaluations share, and everything, for arguments of your own."""
+    from inference.layers import quoted
+
     given = parser.parse_intermixed_args(argv)
     overrides = list(given.overrides)
     for item in overrides:
         if "=" not in item:
             raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")
     if given.corpus is not None:  # another corpus does not lie where the run's does
-        overrides += [f"data.corpus={_quoted(given.corpus)}", "data.root=null"]
+        overrides += [f"data.corpus={quoted(given.corpus)}", "data.root=null"]
     if given.root is not None:
-        overrides.append(f"data.root={_quoted(given.root)}")
+        overrides.append(f"data.root={quoted(given.root)}")
     request = Request(
         run=given.run,
         split=given.split,
@@ -133,8 +135,3 @@ def guarded(main: Callable[[], None]) -> int:
 def say(text: str) -> None:
     """A remark beside the results: to stderr, so that stdout holds the table alone."""
     print(text, file=sys.stderr)
-
-
-def _quoted(value: str) -> str:
-    """A string that YAML reads as this string, whatever is in it."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

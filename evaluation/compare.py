@@ -39,11 +39,12 @@ OF_FRAMES = ("is_per_frame", "kl_per_frame")
 
 
 class Entry(NamedTuple):
-    """A row of the comparison: the run's name, its folder and its `resynthesis.json`."""
+    """A row of the comparison: the run's name, its folder, its report and the file that this was read from."""
 
     name: str
     run: Path
     report: dict[str, Any]
+    file: Path
 
     def figure(self, name: str) -> Summary:
         """A figure of the report; a report of an older version may lack it."""
@@ -77,7 +78,7 @@ def entries(runs: Sequence[Path]) -> list[Entry]:
         missing = [k for k in ("run", "metrics", "model", "guide", "parameters", *CONDITIONS) if k not in report]
         if missing:
             raise UserError(f"{file} is no report of resynthesis: it lacks {', '.join(missing)}. {remedy}")
-        found.append(Entry(name, run if run.is_dir() else Path(report["run"]), report))
+        found.append(Entry(name, run if run.is_dir() else Path(report["run"]), report, file))
     return found
 
 
@@ -91,7 +92,7 @@ def best_rows(found: Sequence[Entry]) -> list[int | None]:
         figures = [entry.figure(name) for entry in found]
         known = [(figure.mean, i) for i, figure in enumerate(figures) if figure.mean is not None]
         better = METRICS[name].better
-        comparable = not differ or (differ == ["frontend"] and name not in OF_FRAMES)
+        comparable = not differ or (differ == ["frontend"] and name not in OF_FRAMES and _same_sounds(found))
         choose = max if better == "higher" else min
         best.append(choose(known)[1] if better and comparable and len(known) > 1 else None)
     return best
@@ -110,6 +111,11 @@ def _concerned(found: Sequence[Entry], condition: str) -> list[Entry]:
     return [e for e in found if condition != "mode" or e.report.get("autoregressive", True)]
 
 
+def _same_sounds(found: Sequence[Entry]) -> bool:
+    """Whether front ends that differ leave the same sounds to compare with: of one rate, trimmed alike."""
+    return len({(e.report["frontend"].get("rate"), e.report["frontend"].get("trim_db")) for e in found}) == 1
+
+
 def differences(found: Sequence[Entry]) -> list[str]:
     """What keeps the figures of these runs from being compared, in words; nothing if they can be."""
     lines = []
@@ -118,7 +124,10 @@ def differences(found: Sequence[Entry]) -> list[str]:
         for entry in _concerned(found, condition):
             values.setdefault(_text(condition, entry.report[condition]), []).append(entry.name)
         each = "; ".join(f"{value}: {', '.join(names)}" for value, names in values.items())
-        lines.append(f"different {CONDITIONS[condition]} ({each})")
+        what = CONDITIONS[condition]
+        if condition == "frontend" and not _same_sounds(found):
+            what = "front ends, which resample or trim differently, so no figure can be compared"
+        lines.append(f"different {what} ({each})")
     return lines
 
 
@@ -273,9 +282,9 @@ def _text(condition: str, value: object) -> str:
 
 def _say_if_older(entry: Entry) -> None:
     """A run that was trained on since it was evaluated."""
-    checkpoint, report = entry.run / str(entry.report.get("checkpoint")), entry.run / "resynthesis.json"
-    if checkpoint.is_file() and checkpoint.stat().st_mtime > report.stat().st_mtime:
-        say(f"{entry.name}: {checkpoint.name} is newer than resynthesis.json; evaluate the run again")
+    checkpoint = entry.run / str(entry.report.get("checkpoint"))
+    if checkpoint.is_file() and checkpoint.stat().st_mtime > entry.file.stat().st_mtime:
+        say(f"{entry.name}: {checkpoint.name} is newer than {entry.file.name}; evaluate the run again")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from inference.errors import UserError, nearest
 
-__all__ = ["YAMLError", "apply_layer", "first_line", "parse_overrides", "read_layer"]
+__all__ = ["YAMLError", "apply_layer", "first_line", "parse_overrides", "quoted", "read_layer"]
 
 Layer = Mapping[str, Any]
 
@@ -36,6 +36,16 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         except (YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"'{item}': the value is not readable as YAML: {first_line(error)}") from error
     return given
+
+
+def quoted(value: str) -> str:
+    r"""A string that YAML reads as this string, whatever is in it.
+
+    Example:
+        >>> parse_overrides(["run=1_000", "data.root=" + quoted("1_000")])
+        {'run': 1000, 'data.root': '1_000'}
+    """
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def read_layer(tree: DictConfig) -> dict[str, Any]:

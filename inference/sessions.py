@@ -42,7 +42,7 @@ def start(settings: Settings, say: Say = print) -> Path:
         settings: all of it; `settings.run` null picks a folder of its own under `runs/`.
         say: is told, a line at a time, what happens.
     """
-    run = Path(settings.run) if settings.run is not None else default_folder(settings)
+    run = Path(settings.run) if settings.run else default_folder(settings)
     refuse_existing(run)
     settings.run = str(run)
     model, guide = create(settings)

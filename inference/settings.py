@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from inference.errors import UserError, nearest
 from inference.files import write_atomically
 from inference.layers import YAMLError, apply_layer, first_line, parse_overrides, read_layer
+from inference.limits import check_limits
 from inference.scheduled_sampling import ScheduledSamplingSettings, check
 
 __all__ = [
@@ -241,52 +242,5 @@ def _finish(tree: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         raise UserError(f"The settings do not resolve: {first_line(error)}") from error
     assert isinstance(settings, Settings)
-    _check_ranges(settings)
-    _check_sites(settings)
+    check_limits(settings)
     return settings
-
-
-def _check_ranges(settings: Settings) -> None:
-    train, optim, data = settings.train, settings.optim, settings.data
-    if train.steps is None and train.epochs is None:
-        raise UserError("train.steps and train.epochs are both null: training would never end. Set one of them.")
-    at_least: dict[str, tuple[float | None, float]] = {
-        "train.steps": (train.steps, 1),
-        "train.epochs": (train.epochs, 1),
-        "train.batch_size": (train.batch_size, 1),
-        "train.patience": (train.patience, 1),
-        "train.log_every": (train.log_every, 1),
-        "train.checkpoint_every": (train.checkpoint_every, 1),
-        "train.beta": (train.beta, 0),
-        **{f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()},
-        "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
-        "optim.lr": (optim.lr, 0),
-        "optim.min_lr": (optim.min_lr, 0),
-        "optim.warmup_steps": (optim.warmup_steps, 0),
-        "optim.decay_steps": (optim.decay_steps, 1),
-        "data.rate": (data.rate, 1),
-        "data.window": (data.window, 2),
-        "data.hop": (data.hop, 1),
-        "data.sequence_frames": (data.sequence_frames, 1),
-        "seed": (settings.seed, 0),
-    }
-    for key, (value, bound) in at_least.items():
-        if value is not None and not value >= bound:
-            raise UserError(f"{key}={value}: expected at least {bound}.")
-    if optim.clip is not None and not optim.clip > 0:
-        raise UserError(f"optim.clip={optim.clip}: expected a number above 0, or null for no clipping.")
-    if not optim.gamma > 0:
-        raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
-
-
-def _check_sites(settings: Settings) -> None:
-    """Refuse weights of latents that the model does not have."""
-    from models.registry import model_class
-
-    latents = model_class(settings.model.name).latents
-    for site in settings.train.beta_sites:
-        if site not in latents:
-            raise UserError(
-                f"train.beta_sites.{site}: model '{settings.model.name}' has no latent '{site}'."
-                f"{nearest(site, latents)} Its latents: {', '.join(latents)}."
-            )

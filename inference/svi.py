@@ -35,11 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    given = [f"{key}={getattr(args, flag)}" for flag, key in FLAGS.items() if getattr(args, flag) is not None]
-    overrides = [*given, *args.settings]
     # What is heavy is imported when it is known to be needed: --help must not wait for torch.
+    from inference.layers import quoted
     from inference.settings import load_run_settings, resolve, to_yaml
 
+    flags = {key: getattr(args, flag) for flag, key in FLAGS.items()}
+    overrides = [*(f"{key}={quoted(value)}" for key, value in flags.items() if value is not None), *args.settings]
     if args.resume is None:
         settings = resolve(args.model, args.guide, args.config, overrides)
     elif args.print_config:

@@ -88,6 +88,8 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
         ({"num_sequences": 39}, "different numbers of utterances"),
         ({"latents": "sample"}, "different latents"),
         ({"root": "data/other"}, "different roots"),
+        ({"frontend": FRONTEND | {"rate": 8000, "hop": 128, "window": 256}}, "different front ends, which resample"),
+        ({"frontend": FRONTEND | {"trim_db": None}}, "different front ends, which resample or trim"),
     ],
 )
 def test_what_cannot_be_compared_is_said_and_nothing_is_called_best(
@@ -179,6 +181,13 @@ def test_a_checkpoint_newer_than_its_figures_is_said(tmp_path: Path, capsys: pyt
     os.utime(run / "resynthesis.json", (1, 1))
     assert main([str(run)]) == 0
     assert "newer than resynthesis.json" in capsys.readouterr().err
+
+
+def test_a_report_elsewhere_is_compared_though_its_run_has_none(tmp_path: Path) -> None:
+    run = made_up(tmp_path / "a", 0.1)
+    (run / "best.pt").touch()
+    (run / "resynthesis.json").rename(tmp_path / "gen.json")
+    assert main([str(tmp_path / "gen.json")]) == 0
 
 
 @pytest.fixture

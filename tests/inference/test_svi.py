@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from inference.checkpoints import load_checkpoint
 from inference.handlers import mean_latents
@@ -169,3 +170,10 @@ def test_a_run_trains_and_resumes_on_the_gpu(tmp_path: Path, tiny: list[str]) ->
             bound = Objective(loaded.model, loaded.guide)(x.to(device), torch.tensor([30, 20, 10]))
         bounds.append(bound.terms.elbo.cpu())
     torch.testing.assert_close(bounds[0], bounds[1], rtol=1e-4, atol=0.0)
+
+
+def test_flags_are_taken_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as YAML, to which 010 is eight and 1_000 a thousand."""
+    assert main(["--model", "vae", "--corpus", "folder", "--root", "010", "--run", "1_000", "--print-config"]) == 0
+    printed = OmegaConf.create(capsys.readouterr().out)
+    assert (printed.data.root, printed.run) == ("010", "1_000")

@@ -1,0 +1,93 @@
+"""What numbers of the settings must be: refused by key, before anything is built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from inference.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from inference.settings import Settings
+
+__all__ = ["check_limits"]
+
+LARGEST_SEED = 2**62
+"""Torch takes 64 bits; evaluations add to the seed."""
+
+
+def check_limits(settings: Settings) -> None:
+    """Check all numbers that a run is built from.
+
+    Raises:
+        UserError: for the first one that nothing can be built from.
+    """
+    _check_ranges(settings)
+    _check_sites(settings)
+
+
+def _check_ranges(settings: Settings) -> None:
+    train, optim, data = settings.train, settings.optim, settings.data
+    if train.steps is None and train.epochs is None:
+        raise UserError("train.steps and train.epochs are both null: training would never end. Set one of them.")
+    at_least: dict[str, tuple[float | None, float]] = {
+        "train.steps": (train.steps, 1),
+        "train.epochs": (train.epochs, 1),
+        "train.batch_size": (train.batch_size, 1),
+        "train.patience": (train.patience, 1),
+        "train.log_every": (train.log_every, 1),
+        "train.checkpoint_every": (train.checkpoint_every, 1),
+        "train.beta": (train.beta, 0),
+        **{f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()},
+        "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
+        "optim.lr": (optim.lr, 0),
+        "optim.min_lr": (optim.min_lr, 0),
+        "optim.eps": (optim.eps, 0),
+        "optim.weight_decay": (optim.weight_decay, 0),
+        "optim.warmup_steps": (optim.warmup_steps, 0),
+        "optim.decay_steps": (optim.decay_steps, 1),
+        "data.rate": (data.rate, 1),
+        "data.window": (data.window, 2),
+        "data.hop": (data.hop, 1),
+        "data.sequence_frames": (data.sequence_frames, 1),
+        "seed": (settings.seed, 0),
+        "model.variance_floor": (settings.model.variance_floor, 0),
+        **{key: (value, 1) for key, value in _sizes(settings)},
+    }
+    for key, (value, bound) in at_least.items():
+        if value is not None and not value >= bound:
+            raise UserError(f"{key}={value}: expected at least {bound}.")
+    if settings.seed > LARGEST_SEED:
+        raise UserError(f"seed={settings.seed}: expected at most {LARGEST_SEED}.")
+    if not all(0 <= beta < 1 for beta in optim.betas):
+        raise UserError(f"optim.betas={list(optim.betas)}: expected two numbers from 0 to below 1.")
+    if optim.clip is not None and not optim.clip > 0:
+        raise UserError(f"optim.clip={optim.clip}: expected a number above 0, or null for no clipping.")
+    if not optim.gamma > 0:
+        raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
+
+
+def _check_sites(settings: Settings) -> None:
+    """Refuse weights of latents that the model does not have."""
+    from models.registry import model_class
+
+    latents = model_class(settings.model.name).latents
+    for site in settings.train.beta_sites:
+        if site not in latents:
+            raise UserError(
+                f"train.beta_sites.{site}: model '{settings.model.name}' has no latent '{site}'."
+                f"{nearest(site, latents)} Its latents: {', '.join(latents)}."
+            )
+
+
+def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:
+    """Widths, depths and dimensions of model and guide: every whole number there is a size."""
+    for part in ("model", "guide"):
+        section = getattr(settings, part)
+        for field in fields(section):
+            value = getattr(section, field.name)
+            values = {f"[{i}]": v for i, v in enumerate(value)} if isinstance(value, list) else {"": value}
+            for place, number in values.items():
+                if isinstance(number, int) and not isinstance(number, bool):
+                    yield f"{part}.{field.name}{place}", number
