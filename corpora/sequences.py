@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -82,7 +83,9 @@ def load_sequences(
     utterances = corpus.splits.get(split, [])
     tally = _Tally(split, len(utterances), frontend.rate)
     sequences: list[Prepared] = []
-    for utterance in tqdm(utterances, desc=f"reading {split}", unit="file", disable=not progress, leave=False):
+    seldom = 0.2 if sys.stderr.isatty() else 30.0
+    bar = tqdm(utterances, f"reading {split}", unit="file", disable=not progress, leave=False, mininterval=seldom)
+    for utterance in bar:
         try:
             sound = utterance.load()
             features = frontend.features(frontend.prepare(sound))

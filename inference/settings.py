@@ -161,6 +161,9 @@ def resolve(
     defaults = {**cls.defaults, **implied}
     for layer, source in ((defaults, f"defaults of {model_name}"), (config, where), (given, "")):
         apply_layer(tree, layer, source)
+    idle = [key for key in given if key.startswith("train.scheduled_sampling.") and key != _SCHEDULE]
+    if idle and not scheduled:
+        raise UserError(f"{idle[0]} says nothing without a schedule. Add {_SCHEDULE}=constant, linear or staircase.")
     settings = _finish(tree)
     check(settings.train.scheduled_sampling, cls.parents(settings.model), model_name)
     return settings
