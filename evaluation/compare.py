@@ -30,6 +30,7 @@ CONDITIONS = {
     "corpus": "corpora, so no figure can be compared",
     "root": "roots: figures can be compared only if both hold the same files",
     "split": "splits, so no figure can be compared",
+    "data_seed": "seeds of the data, so each may hold other utterances",
     "num_sequences": "numbers of utterances, so no figure can be compared",
     "mode": "modes: in gt the decoder sees the true past, in gen its own output",
     "latents": "latents: means resynthesise better than samples",

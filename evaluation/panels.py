@@ -63,7 +63,7 @@ def _reopen(entry: Entry, device: str) -> tuple[Run, Request]:
 
 
 def _find(run: Run, split: str, wanted: str) -> Utterance:
-    utterances = open_corpus(run.settings.data, run.settings.seed, needed=[split]).splits[split]
+    utterances = open_corpus(run.settings.data, run.settings.data.seed, needed=[split]).splits[split]
     exact = [u for u in utterances if u.file == wanted]
     named = exact or [u for u in utterances if PurePosixPath(u.file).stem == wanted or u.file.endswith(wanted)]
     if len(named) == 1:

@@ -127,6 +127,7 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
         "checkpoint": run.checkpoint_path.name if inside else str(run.checkpoint_path),
         "step": run.state["step"],
         "seed": settings.seed,
+        "data_seed": settings.data.seed,
         "dtype": settings.dtype,
         "model": settings.model.name,
         "guide": settings.guide.name,
@@ -181,7 +182,7 @@ def _command(request: Request, audio: int, jobs: int) -> None:
     from evaluation.reports import write_csv, write_json
 
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
-    corpus = open_corpus(run.settings.data, run.settings.seed, needed=[request.split])
+    corpus = open_corpus(run.settings.data, run.settings.data.seed, needed=[request.split])
     outcome = evaluate(run, corpus, request, jobs=jobs, audio=audio, progress=True)
     write_json(run.path / "resynthesis.json", outcome.report)
     write_csv(run.path / "resynthesis.csv", COLUMNS, outcome.rows)

@@ -1,8 +1,7 @@
 """Handlers around a model, a guide or an objective: what papers change about them, as poutines that compose.
 
 Each handler is a Pyro messenger: ``with kl_scale(0.1): loss = objective(x, lengths)``. Under every
-    interpreter of the time axis
-they act alike: a site ``z_12`` of the frame-by-frame form is the site ``z``.
+interpreter of the time axis they act alike: a site ``z_12`` of the frame-by-frame form is the site ``z``.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
 def _read_data(settings: Settings, say: Say) -> tuple[Data, Data]:
     data, train = settings.data, settings.train
     frontend = open_frontend(data, settings.model.bins)
-    corpus = open_corpus(data, settings.seed, ("train", "valid"))
+    corpus = open_corpus(data, data.seed, ("train", "valid"))
     say(f"corpus {corpus.name} {corpus.root}".rstrip())
     splits = []
     for split in ("train", "valid"):

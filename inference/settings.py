@@ -46,6 +46,7 @@ class DataSettings:
     corpus: str = "synthetic"
     root: str | None = None
     set: str | None = None
+    seed: int = 0
     rate: int = 16000
     frontend: str = "stft"
     window: int | None = None

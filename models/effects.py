@@ -59,9 +59,7 @@ class Given(Messenger):
 
 
 def known(name: str) -> Tensor | None:
-    """The value that a handler in force will give to sample site `name`, or None if it is still to be
-    drawn.
-    """
+    """The value that a handler in force will give to sample site `name`, or None if it is still to be drawn."""
     for handler in reversed(runtime._PYRO_STACK):
         if isinstance(handler, BlockMessenger) and handler.hide_fn(_sample_message(name)):
             return None

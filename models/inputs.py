@@ -47,9 +47,7 @@ class InputTransform(nn.Module):
             self.register_buffer("scale", torch.ones(dim))
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
-        """Measure mean and standard deviation of the log-power over all frames of the sequences, each (T,
-        D).
-        """
+        """Measure mean and standard deviation of the log-power over all frames of the sequences, each (T, D)."""
         if self.kind != "log":
             return
         count, total, squares = 0, torch.zeros(()), torch.zeros(())

@@ -5,8 +5,7 @@ that it was trained from, and makes a run folder that every command takes. The n
 to the last unit: the tests compare them with figures of the authors' own code.
 
 Two generations of that code differ in what they add to a variance: DVAE-speech (2020) nothing, DVAE_SE (2023)
-    1e-10, which is
-`model.variance_floor` here. A model trained with scheduled sampling is evaluated on its own past
+1e-10, which is `model.variance_floor` here. A model trained with scheduled sampling is evaluated on its own past
 (`evaluation.mode=gen`), all others on the true one.
 """
 
@@ -145,6 +144,8 @@ def convert(checkpoint: Path, config: Path, run: Path) -> Settings:
             + (f" It has arrays of no place, {_some(unknown)}." if unknown else "")
         )
     for name, array in arrays.items():
+        if not bool(torch.isfinite(array).all()):
+            raise UserError(f"{checkpoint}: {name} has NaN or infinite values. Is the file whole?")
         if tuple(array.shape) != wanted[name]:
             raise UserError(
                 f"{checkpoint}: {name} has shape {tuple(array.shape)}, {config} says {wanted[name]}. "

@@ -1,8 +1,7 @@
 """How the public DVAE code names what our networks are made of: one `Family` for each model it has.
 
 Their names: an MLP ``p`` has the layers ``p.linear0``, ``p.linear1``, ...; an LSTM the names of PyTorch; a
-    Gaussian two affine maps,
-for mean and log-variance, which are one here (`models.networks.GaussianHead`).
+Gaussian two affine maps, for mean and log-variance, which are one here (`models.networks.GaussianHead`).
 """
 
 from __future__ import annotations

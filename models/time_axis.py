@@ -6,7 +6,7 @@ A DVAE is a chain rule over time (Girin et al., "Dynamical variational autoencod
     p(x, z) = prod_t p(z_t | x_{1:t-1}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t}),
 
 and a model, or a guide, writes one factor of it: its ``step``, against a `TimeAxis`. An interpreter decides
-    how time runs:
+how time runs:
 
 - `Parallel`: all frames in one pass. What lies in the past is a shift, a recurrent network one fused call;
   sites ``z``, ``x`` in the plates ``time`` (dim -2) and ``sequences`` (dim -1). For scoring: SVI, importance
@@ -99,9 +99,8 @@ class TimeAxis:
     def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
         """Advance a recurrent network by the concatenated inputs and read it: (..., T, N, H).
 
-        With `lag` the inputs belong to the frame before, of which the first frame has none: the network is
-            not run there,
-        and reads zero.
+        With `lag` the inputs belong to the frame before, of which the first frame has none: the network is not run
+        there, and reads zero.
         """
         u = concatenate(*inputs)
         index = self._recurrences
