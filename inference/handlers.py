@@ -126,7 +126,7 @@ class _Pass(NamedTuple):
         batch: the run's.
         coins: c_t, (T, N, 1) or (T, 1, 1) bool.
         taught: the conditionals of all frames given the true past, where they are needed.
-        own_past: in the two-pass form the model's output one frame earlier, (..., T, N, D), by site name.
+        own_past: where `taught` is also what is fed back, its mean one frame earlier, (..., T, N, D), by site name.
     """
 
     batch: Sites
@@ -151,9 +151,6 @@ class scheduled_sampling(Messenger):
     Args:
         p: the probability of the model's own output in a frame.
         mix: what is mixed, ``"x"`` or ``"h"``.
-        form: ``"sequential"`` has \hat x_t from the mixture up to t, frame by frame. ``"two_pass"`` takes \hat x of a
-            first pass with the true past, so that both passes run over all frames at once: one step towards the
-            sequential form at p = 1, and equal to teacher forcing at p = 0.
         coin: one c_t per ``"sequence"`` and frame, or per frame for the whole ``"batch"``, as published (which makes
             the gradient noisier). It comes from torch's generator, and none is drawn at p = 0 and 1.
         sites: names of the observed sites that this holds for.
@@ -167,19 +164,18 @@ class scheduled_sampling(Messenger):
         p: float,
         *,
         mix: str = "x",
-        form: str = "sequential",
         coin: str = "sequence",
         sites: Sequence[str] = ("x",),
     ) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"p = {p}: expected a probability, 0 to 1")
-        for word, choices in ((mix, ("x", "h")), (form, ("sequential", "two_pass")), (coin, ("sequence", "batch"))):
+        for word, choices in ((mix, ("x", "h")), (coin, ("sequence", "batch"))):
             if word not in choices:
                 raise ValueError(f"'{word}': expected {' or '.join(choices)}")
         self.p = p
         self.mix = mix if p < 1.0 else "x"  # which is the same there, and needs no teacher
-        self.two_pass = form == "two_pass" or (mix == "h" and p == 0.0)  # of which the sequential form is one there
+        self.all_taught = mix == "h" and p == 0.0  # every x_t is then decoded from the teacher's state
         self.coin = coin
         self.sites = sites
         self._pass: _Pass | None = None
@@ -194,7 +190,7 @@ class scheduled_sampling(Messenger):
             return
         if self._pass is None or self._pass.batch is not axis.sites:
             self._pass = self._begin(axis.sites)
-        own = axis.feature(self._pass.own_past[name]) if self.two_pass else axis.expected(name).detach()
+        own = axis.feature(self._pass.own_past[name]) if self.all_taught else axis.expected(name).detach()
         if self.mix == "x":
             own = torch.where(axis.feature(self._pass.coins), own, true)
         msg["value"] = own
@@ -215,8 +211,7 @@ class scheduled_sampling(Messenger):
         else:
             coins = torch.full(shape, self.p == 1.0, device=batch.like.device)
         taught: Mapping[str, dist.TorchDistribution] = {}
-        if self.two_pass or self.mix == "h":
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.mix == "h"):
-                taught = teach(batch)
+        if self.mix == "h":
+            taught = teach(batch)
         means = {name: taught[name].mean.detach() for name in self.sites if name in taught}
         return _Pass(batch, coins, taught, {name: shift(mean) for name, mean in means.items()})

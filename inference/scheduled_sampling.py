@@ -35,7 +35,7 @@ class ScheduledSamplingSettings:
 
     Epochs count from 0. `probability` is where each schedule ends, or stands from the start (constant). Linear:
     0 until `start_epoch`, then in equal parts per epoch to the end at `end_epoch`. Staircase: a tenth more every
-    `epochs_per_step`, the first tenth at `start_epoch`. What `mix`, `form` and `coin` are,
+    `epochs_per_step`, the first tenth at `start_epoch`. What `mix` and `coin` are,
     `inference.handlers.scheduled_sampling` says; mix h with coin batch is the public SRNN code's.
     """
 
@@ -45,7 +45,6 @@ class ScheduledSamplingSettings:
     end_epoch: int = 50
     epochs_per_step: int = 5
     mix: Literal["x", "h"] = "x"
-    form: Literal["sequential", "two_pass"] = "sequential"
     coin: Literal["sequence", "batch"] = "sequence"
 
 
@@ -96,7 +95,7 @@ def training_handler(settings: ScheduledSamplingSettings, epoch: int) -> Abstrac
     from inference.handlers import scheduled_sampling
 
     p = own_output_probability(settings, epoch)
-    return scheduled_sampling(p, mix=settings.mix, form=settings.form, coin=settings.coin)
+    return scheduled_sampling(p, mix=settings.mix, coin=settings.coin)
 
 
 def validation_handler(settings: ScheduledSamplingSettings, mode: str) -> AbstractContextManager[Any]:
@@ -121,10 +120,7 @@ def plan(settings: ScheduledSamplingSettings, epochs: float, mode: str) -> list[
     past = {"gen": "the model's own output", "gt": "the true past"}[mode]
     rise = f"{first:g} in epoch 1, {settings.probability:g} from epoch {end + 1} on, and patience from then on"
     when = f"{first:g}" if end == 0 else rise
-    lines = [
-        f"scheduled sampling ({settings.schedule}, mix {settings.mix}, {settings.form}): probability {when}; "
-        f"validated on {past}"
-    ]
+    lines = [f"scheduled sampling ({settings.schedule}, mix {settings.mix}): probability {when}; validated on {past}"]
     if final < settings.probability:
         lines.append(f"note: training ends in epoch {last + 1}, at probability {final:g}")
     return lines

@@ -125,18 +125,6 @@ def test_x_itself_is_mixed(name: str, coin: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("how", ["auto", "looped", "stepwise"])
-def test_in_two_passes_the_mixture_is_of_the_data_and_the_first_pass(name: str, how: str) -> None:
-    pair, z = _setting(name)
-    first = torch.stack([x.mean for _, x in LOOPS[name](pair.model, z, lambda t, own: _true(t))])
-    coins = _coins(0.5, "sequence")
-    expected = LOOPS[name](
-        pair.model, z, lambda t, _: torch.where(coins[t], first[t - 1] if t > 0 else torch.zeros_like(X[0]), _true(t))
-    )
-    _agree(_run(pair, z, scheduled_sampling(0.5, form="two_pass"), how), expected)
-
-
-@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("how", ["auto", "stepwise"])
 def test_the_published_scheme_mixes_states(name: str, p: float, how: str) -> None:
@@ -158,18 +146,6 @@ def test_the_published_scheme_mixes_states(name: str, p: float, how: str) -> Non
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_published_scheme_in_two_passes(name: str) -> None:
-    pair, z = _setting(name)
-    coins = _coins(0.5, "sequence")
-    teacher = LOOPS[name](pair.model, z, lambda t, own: _true(t))
-    generated = LOOPS[name](pair.model, z, lambda t, _: teacher[t - 1][1].mean if t > 0 else torch.zeros_like(X[0]))
-    got = _run(pair, z, scheduled_sampling(0.5, mix="h", form="two_pass"))
-    x, z_mean = _means(got)
-    torch.testing.assert_close(z_mean, _means(generated)[1])
-    torch.testing.assert_close(x, torch.where(coins, _means(generated)[0], _means(teacher)[0]))
-
-
-@pytest.mark.parametrize("name", MODELS)
 def test_both_ends_are_teacher_forcing_and_generation_bit_for_bit(name: str) -> None:
     pair = small_pair(name)
     objective = Objective(pair.model, pair.guide)
@@ -188,8 +164,7 @@ def test_both_ends_are_teacher_forcing_and_generation_bit_for_bit(name: str) -> 
         return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
     teacher, generation = run(), run(free_running())
-    for form in ("sequential", "two_pass"):
-        assert same(run(scheduled_sampling(0.0, form=form)), teacher)
+    assert same(run(scheduled_sampling(0.0)), teacher)
     for mix in ("x", "h"):
         assert same(run(scheduled_sampling(1.0, mix=mix)), generation)
     assert not torch.equal(teacher[0], generation[0])
@@ -198,8 +173,8 @@ def test_both_ends_are_teacher_forcing_and_generation_bit_for_bit(name: str) -> 
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("mix", "form"), [("x", "sequential"), ("x", "two_pass"), ("h", "sequential")])
-def test_no_gradient_flows_back_through_the_output(name: str, mix: str, form: str) -> None:
+@pytest.mark.parametrize("mix", ["x", "h"])
+def test_no_gradient_flows_back_through_the_output(name: str, mix: str) -> None:
     """The gradient is that of the same numbers with the past held fixed: by hand, with what the run fed back."""
     pair, z = _setting(name)
     named = [p for p in pair.model.parameters() if p.requires_grad]
@@ -212,7 +187,7 @@ def test_no_gradient_flows_back_through_the_output(name: str, mix: str, form: st
                 for k, t in enumerate(range(axis.start, axis.stop)):
                     fed[t] = msg["value"][k]
 
-    handler = scheduled_sampling(0.5, mix=mix, form=form)
+    handler = scheduled_sampling(0.5, mix=mix)
     torch.manual_seed(4)
     with Listen(), handler:
         trace = traced(poutine.condition(pair.model, {"z": z}), X, LENGTHS)
@@ -250,18 +225,17 @@ def test_particles_share_their_coins() -> None:
 
     pair = small_pair("srnn")
     coins = _coins(0.5, "sequence")
-    for form in ("sequential", "two_pass"):
-        torch.manual_seed(3)
-        with pyro.plate("particles", 5, dim=-3):
-            guide_trace = traced(pair.guide, X, LENGTHS)
-            torch.manual_seed(4)
-            with scheduled_sampling(0.5, form=form):
-                trace = traced(poutine.replay(pair.model, guide_trace), X, LENGTHS)
-        z = guide_trace.nodes["z"]["value"]
-        assert trace.nodes["x"]["fn"].mean.shape == (5, *X.shape)
-        for k in (0, 4):
-            one = _run(pair, z[k].detach(), scheduled_sampling(0.5, form=form))
-            torch.testing.assert_close(trace.nodes["x"]["fn"].mean[k], _means(one)[0])
+    torch.manual_seed(3)
+    with pyro.plate("particles", 5, dim=-3):
+        guide_trace = traced(pair.guide, X, LENGTHS)
+        torch.manual_seed(4)
+        with scheduled_sampling(0.5):
+            trace = traced(poutine.replay(pair.model, guide_trace), X, LENGTHS)
+    z = guide_trace.nodes["z"]["value"]
+    assert trace.nodes["x"]["fn"].mean.shape == (5, *X.shape)
+    for k in (0, 4):
+        one = _run(pair, z[k].detach(), scheduled_sampling(0.5))
+        torch.testing.assert_close(trace.nodes["x"]["fn"].mean[k], _means(one)[0])
     assert bool(coins.any())
 
 
@@ -269,7 +243,7 @@ def test_what_cannot_be_is_refused() -> None:
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="expected a probability"):
             scheduled_sampling(p)
-    for wrong in ({"mix": "z"}, {"form": "three_pass"}, {"coin": "word"}):
+    for wrong in ({"mix": "z"}, {"coin": "word"}):
         with pytest.raises(ValueError, match="expected .* or "):
             scheduled_sampling(0.5, **wrong)
     pair = small_pair("srnn")
@@ -280,6 +254,6 @@ def test_what_cannot_be_is_refused() -> None:
 def test_models_that_never_look_back_do_not_notice() -> None:
     pair = small_pair("dkf")
     z = latents(pair, X, LENGTHS)["z"]
-    for handler in (free_running(), scheduled_sampling(0.5), scheduled_sampling(0.5, mix="h", form="two_pass")):
+    for handler in (free_running(), scheduled_sampling(0.5), scheduled_sampling(0.5, mix="h")):
         got = _run(pair, z, handler)
         assert torch.equal(got[0][1].mean, _run(pair, z, nullcontext())[0][1].mean)

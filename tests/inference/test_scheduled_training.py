@@ -71,9 +71,9 @@ def test_schedules_are_their_closed_forms(start_epoch: int) -> None:
 
 
 def test_the_handler_has_the_settings() -> None:
-    settings = ScheduledSamplingSettings("linear", end_epoch=4, mix="h", form="two_pass", coin="batch")
+    settings = ScheduledSamplingSettings("linear", end_epoch=4, mix="h", coin="batch")
     handler: Any = training_handler(settings, 1)
-    assert (handler.p, handler.mix, handler.two_pass, handler.coin) == (0.25, "h", True, "batch")
+    assert (handler.p, handler.mix, handler.coin) == (0.25, "h", "batch")
 
 
 def test_a_run_logs_its_probability_and_validates_as_it_will_be_evaluated(tmp_path: Path, tiny: list[str]) -> None:
@@ -128,16 +128,15 @@ def test_patience_begins_where_the_schedule_ends(tmp_path: Path, tiny: list[str]
     assert lines(run)[-1]["epoch"] == 6  # the fifth is the first at probability 1
 
 
-@pytest.mark.parametrize(("mix", "form"), [("x", "sequential"), ("x", "two_pass"), ("h", "sequential")])
+@pytest.mark.parametrize("mix", ["x", "h"])
 @pytest.mark.parametrize("stop", [3, 5])
 def test_a_resumed_run_is_the_uninterrupted_one(
-    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, stop: int, mix: str, form: str
+    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, stop: int, mix: str
 ) -> None:
     sampling = (
         f"{SECTION}=staircase",
         f"{SECTION}.epochs_per_step=1",
         f"{SECTION}.mix={mix}",
-        f"{SECTION}.form={form}",
     )
     more = ("train.steps=7", "train.checkpoint_every=2", *sampling)
     whole = train(tmp_path / "whole", tiny, *more)
@@ -210,7 +209,7 @@ def test_models_that_never_look_back_are_refused(model: str) -> None:
     [
         (["=lineal"], r"\.schedule takes one of constant, linear, staircase or null, got 'lineal'"),
         ([".mix=z"], r"\.mix takes one of x, h, got 'z'"),
-        ([".form=parallel"], r"\.form takes one of sequential, two_pass, got 'parallel'"),
+        ([".mix=both"], r"\.mix takes one of x, h, got 'both'"),
         ([".coin=word"], r"\.coin takes one of sequence, batch, got 'word'"),
         ([".end_epochs=3"], r"unknown setting 'train.scheduled_sampling.end_epochs'. Did you mean"),
         (["=linear", ".end_epoch=0"], r"end_epoch=0: expected more than start_epoch=0"),
