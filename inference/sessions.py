@@ -24,7 +24,7 @@ from inference.scheduled_sampling import plan
 from inference.schedules import total_steps
 from inference.settings import Settings, TrainSettings, load_run_settings, save_settings
 from inference.state import TrainState, read, restore, save_best
-from inference.training import Data, Job, fit, over, save
+from inference.training import Data, Job, fit, measure_start, over, save
 
 if TYPE_CHECKING:
     from guides.guide import Guide
@@ -82,6 +82,8 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     with MetricsLog(run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
         if state.best_weights is not None:
             save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
+        elif saved.get("data") is None:  # weights that were not trained here
+            state = measure_start(job, state, log)
         _report(job, fit(job, state, log), say)
     return run
 

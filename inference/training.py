@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from guides.guide import Guide
     from models.dvae import DVAE
 
-__all__ = ["Data", "Job", "fit", "over", "save", "train_step", "validate"]
+__all__ = ["Data", "Job", "fit", "measure_start", "over", "save", "train_step", "validate"]
 
 Line = dict[str, float | int | str]
 
@@ -104,6 +104,14 @@ def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
                 f"Go on with: python -m inference.svi --resume {job.run}"
             ) from None
     return state
+
+
+def measure_start(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
+    """Validate weights made elsewhere, so that they stay the best ones until training beats them."""
+    with pyro.validation_enabled(False):
+        line = validate(job, state)
+    log.write(line)
+    return _after_validation(job, state, float(line["elbo"]), len(job.train.batches))
 
 
 def over(train: TrainSettings, state: TrainState) -> str:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.errors import UserError
-from models.published_families import FAMILIES
+from models.published_families import FAMILIES, Place
 from models.published_ini import Ini, read_ini
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from inference.settings import Settings
 
@@ -158,8 +158,8 @@ def convert(checkpoint: Path, config: Path, run: Path) -> Settings:
     return settings
 
 
-def _shape(model: object, guide: object, place: object) -> tuple[int, ...]:
-    return tuple(place.of(model, guide).shape)  # type: ignore[attr-defined]
+def _shape(model: nn.Module, guide: nn.Module, place: Place) -> tuple[int, ...]:
+    return tuple(place.of(model, guide).shape)
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from inference.checkpoints import load_checkpoint
 from inference.errors import UserError
-from inference.runs import load_run
+from inference.runs import load_run, write_run
 from inference.sessions import resume, start
 from inference.settings import resolve
 from inference.state import TrainState
@@ -297,3 +297,17 @@ def test_epochs_end_training_too(tmp_path: Path, tiny: list[str]) -> None:
     assert [line["step"] for line in lines(run) if line["split"] == "valid"] == [4, 8]
     with pytest.raises(UserError, match="is finished: all 2 epochs are done"):
         resume(run, say=quiet)
+
+
+def test_weights_made_elsewhere_stay_the_best_until_training_beats_them(tmp_path: Path, tiny: list[str]) -> None:
+    trained = resolve("vae", overrides=[*tiny, "train.steps=40"])
+    trained.run = str(tmp_path / "trained")
+    start(trained, say=quiet)
+    good = load_run(tmp_path / "trained")
+    write_run(tmp_path / "given", good.settings, good.model, good.guide)
+    resume(tmp_path / "given", ["train.steps=1", "optim.lr=0.1", "optim.clip=null"], say=quiet)
+    best, last = (load_checkpoint(tmp_path / "given" / name)["model"] for name in ("best.pt", "last.pt"))
+    assert all(torch.equal(best[name], value) for name, value in good.model.state_dict().items())
+    assert any(not torch.equal(last[name], value) for name, value in best.items())
+    first = json.loads((tmp_path / "given" / "metrics.jsonl").read_text().splitlines()[0])
+    assert (first["split"], first["step"]) == ("valid", 0)
