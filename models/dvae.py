@@ -8,14 +8,19 @@ from typing import Any, ClassVar
 
 import pyro.distributions as dist
 from torch import Tensor, nn
+from torch.distributions import constraints
 
+from inference.errors import UserError
 from models.inputs import InputTransform
+from models.likelihoods import LIKELIHOODS
 from models.networks import normal
 from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import TimeAxis, run
 
 __all__ = ["DVAE", "ModelSettings", "standard_normal"]
+
+_WORDS = {constraints.nonnegative: "at least 0", constraints.boolean: "0 or 1", constraints.real: "numbers"}
 
 
 def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
@@ -32,8 +37,9 @@ class ModelSettings:
         name: the model's name on the command line.
         z_dim: size L of the latent of a frame.
         bins: size D of a frame of data; for power spectra the number of frequency bins F.
-        input: what networks see of the data: "log" (standardised log-power) or "power" (raw, as published).
-        likelihood: the distribution of a frame of data.
+        input: what networks see of the data: "log" (standardised log-power), "unscaled_log", "standard" or "raw" (as
+            published).
+        likelihood: the distribution of a frame of data: "power_spectrum", "bernoulli" or "gaussian".
         variance_floor: least variance of the likelihood; 0 reproduces the papers.
     """
 
@@ -73,6 +79,7 @@ class DVAE(nn.Module):
         super().__init__()
         self.x_dim = settings.bins
         self.z_dim = settings.z_dim
+        self.likelihood_name = settings.likelihood
         self.input = InputTransform(settings.input, settings.bins)
 
     @classmethod
@@ -120,5 +127,19 @@ class DVAE(nn.Module):
             raise ValueError(f"how='{how}': this model's frames see the future, so it has no step; expected 'auto'")
 
     def fit_input(self, sequences: Iterable[Tensor]) -> None:
-        """Measure on training data, each (T, D), what the input transform needs; once, before training."""
-        self.input.fit(sequences)
+        """Measure on training data, each (T, D), what the input transform needs; once, before training.
+
+        Raises:
+            UserError: for data that the likelihood gives no density to.
+        """
+        self.input.fit([self._supported(x) for x in sequences])
+
+    def _supported(self, x: Tensor) -> Tensor:
+        likelihood: Any = self.likelihood
+        support = likelihood.support
+        if not bool(support.check(x).all()):
+            raise UserError(
+                f"model.likelihood={self.likelihood_name} is a distribution of values that are {_WORDS[support]}, and "
+                f"the data go from {float(x.min()):g} to {float(x.max()):g}. Known: {', '.join(LIKELIHOODS)}."
+            )
+        return x

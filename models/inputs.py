@@ -1,4 +1,4 @@
-"""What the networks see of the data: the power itself, as published, or its standardised logarithm."""
+"""What the networks see of the data: the power itself, as published, its logarithm, either of them standardised."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ LOG_FLOOR = 1e-8
 window.
 """
 
+LEAST_DEVIATION = 1e-3
+"""A bin that moves less than this (a logarithm: absolutely; else relative to its mean) is not blown up."""
+
+KINDS = {"log": (True, True), "unscaled_log": (True, False), "standard": (False, True), "raw": (False, False)}
+"""By name: whether the logarithm is taken, and whether the result is standardised."""
+
 
 class InputTransform(nn.Module):
     """Data (..., D) to network input (..., D).
 
-    ``"power"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"log"``
-    takes log(x + floor), less its mean and over its standard deviation in each bin, both measured once on the
-    training data by `fit` and kept with the weights.
+    ``"raw"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"unscaled_log"``
+    takes log(x + floor). ``"standard"`` and ``"log"`` take of x and of log(x + floor) the mean away and divide by the
+    standard deviation in each bin, both measured once on the training data by `fit` and kept with the weights.
 
     Args:
-        kind: ``"power"`` or ``"log"``.
+        kind: ``"log"``, ``"unscaled_log"``, ``"standard"`` or ``"raw"``.
         dim: size D of the data.
 
     Raises:
@@ -37,27 +43,42 @@ class InputTransform(nn.Module):
 
     def __init__(self, kind: str, dim: int) -> None:
         super().__init__()
-        kinds = ("log", "power")
-        if kind not in kinds:
-            raise UserError(f"unknown model.input '{kind}'.{nearest(kind, kinds)} Known: {', '.join(kinds)}.")
+        if kind not in KINDS:
+            raise UserError(f"unknown model.input '{kind}'.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
         self.kind = kind
+        self.takes_log, self.standardises = KINDS[kind]
         self.out_dim = dim
-        if kind == "log":
+        if self.standardises:
             self.register_buffer("mean", torch.zeros(dim))
             self.register_buffer("scale", torch.ones(dim))
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
-        """Measure mean and standard deviation of the log-power over all frames of the sequences, each (T, D)."""
-        if self.kind != "log":
+        """Measure mean and standard deviation over all frames of the sequences, each (T, D).
+
+        Raises:
+            UserError: for a logarithm of values below zero.
+        """
+        if self.kind == "raw":
             return
         count, total, squares = 0, torch.zeros(()), torch.zeros(())
         for x in sequences:
-            y = torch.log(x.double().cpu() + LOG_FLOOR)
+            if self.takes_log and bool((x < 0).any()):
+                raise UserError(
+                    f"model.input={self.kind} takes the logarithm of power, and the data go down to {float(x.min()):g}."
+                    " Set model.input=standard, or raw for data that are normalised already."
+                )
+            y = self._logarithm(x.double().cpu())
             count, total, squares = count + len(y), total + y.sum(0), squares + y.square().sum(0)
-        mean = total / max(count, 1)
-        deviation = (squares / max(count, 1) - mean.square()).clamp_min(0.0).sqrt()
-        self.mean.copy_(mean)
-        self.scale.copy_(deviation.clamp_min(1e-3))
+        if self.standardises:
+            mean = total / max(count, 1)
+            deviation = (squares / max(count, 1) - mean.square()).clamp_min(0.0).sqrt()
+            self.mean.copy_(mean)
+            moves = deviation > LEAST_DEVIATION * (1.0 if self.takes_log else mean.abs())
+            self.scale.copy_(torch.where(moves, deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if self.kind == "power" else (torch.log(x + LOG_FLOOR) - self.mean) / self.scale
+        y = self._logarithm(x)
+        return (y - self.mean) / self.scale if self.standardises else y
+
+    def _logarithm(self, x: Tensor) -> Tensor:
+        return torch.log(x + LOG_FLOOR) if self.takes_log else x

@@ -14,10 +14,19 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
 from inference.errors import UserError, nearest
+from models.networks import normal
 
 Shape = Size | list[int] | tuple[int, ...]
 
-__all__ = ["PowerSpectrum", "PowerSpectrumHead", "head", "itakura_saito"]
+__all__ = [
+    "LIKELIHOODS",
+    "BernoulliHead",
+    "GaussianOutput",
+    "PowerSpectrum",
+    "PowerSpectrumHead",
+    "head",
+    "itakura_saito",
+]
 
 
 class PowerSpectrum(dist.TorchDistribution):
@@ -72,6 +81,17 @@ def itakura_saito(x: Tensor, v: Tensor) -> Tensor:
     return ratio - ratio.log() - 1.0
 
 
+class LogFloor(nn.Module):
+    """log(exp(o) + floor), for a log-variance o; the identity for a floor of 0."""
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.log_floor = math.log(floor) if floor > 0 else None
+
+    def forward(self, o: Tensor) -> Tensor:
+        return o if self.log_floor is None else torch.logaddexp(o, o.new_tensor(self.log_floor))
+
+
 class PowerSpectrumHead(nn.Module):
     """Features (..., in) to a `PowerSpectrum` over the bins: an affine map gives o, and v = exp(o) + floor.
 
@@ -81,19 +101,62 @@ class PowerSpectrumHead(nn.Module):
         variance_floor: the least variance; 0 (the papers') leaves the density unbounded in digital silence.
     """
 
+    support = constraints.nonnegative
+
     def __init__(self, in_dim: int, bins: int, variance_floor: float = 0.0) -> None:
         super().__init__()
         self.affine = nn.Linear(in_dim, bins)
-        self.log_floor = math.log(variance_floor) if variance_floor > 0 else None
+        self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        o: Tensor = self.affine(h)
-        if self.log_floor is not None:
-            o = torch.logaddexp(o, o.new_tensor(self.log_floor))
-        return dist.Independent(PowerSpectrum(o), 1)
+        return dist.Independent(PowerSpectrum(self.floor(self.affine(h))), 1)
 
 
-_HEADS = {"power_spectrum": PowerSpectrumHead}
+class BernoulliHead(nn.Module):
+    """Features (..., in) to a Bernoulli over each of the D values of a frame: an affine map gives the logits.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size D of a frame.
+        variance_floor: not used, a Bernoulli's density is bounded.
+    """
+
+    support = constraints.boolean
+
+    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, x_dim)
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        return dist.Independent(dist.Bernoulli(logits=self.affine(h)), 1)
+
+
+class GaussianOutput(nn.Module):
+    """Features (..., in) to a diagonal Gaussian: an affine map gives mean m and o, and the variance is exp(o) + floor.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size D of a frame.
+        variance_floor: the least variance; 0 leaves the density unbounded.
+    """
+
+    support = constraints.real
+
+    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, 2 * x_dim)
+        self.floor = LogFloor(variance_floor)
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        mean, o = self.affine(h).chunk(2, dim=-1)
+        return normal(mean, self.floor(o))
+
+
+LIKELIHOODS: dict[str, type[nn.Module]] = {
+    "power_spectrum": PowerSpectrumHead,
+    "bernoulli": BernoulliHead,
+    "gaussian": GaussianOutput,
+}
 
 
 def head(name: str, in_dim: int, x_dim: int, variance_floor: float) -> nn.Module:
@@ -102,6 +165,6 @@ def head(name: str, in_dim: int, x_dim: int, variance_floor: float) -> nn.Module
     Raises:
         UserError: for a name that is not a likelihood.
     """
-    if name not in _HEADS:
-        raise UserError(f"unknown likelihood '{name}'.{nearest(name, _HEADS)} Known: {', '.join(_HEADS)}.")
-    return _HEADS[name](in_dim, x_dim, variance_floor)
+    if name not in LIKELIHOODS:
+        raise UserError(f"unknown likelihood '{name}'.{nearest(name, LIKELIHOODS)} Known: {', '.join(LIKELIHOODS)}.")
+    return LIKELIHOODS[name](in_dim, x_dim, variance_floor)

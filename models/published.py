@@ -92,7 +92,7 @@ def settings_of(ini: Ini) -> Settings:
     values: dict[str, object] = {
         "model.bins": bins,
         "model.z_dim": ini.integer("Network", "z_dim"),
-        "model.input": "power",
+        "model.input": "raw",
         "model.variance_floor": 1e-10 if later else 0.0,
         "data.rate": rate,
         "data.window": window,

@@ -129,7 +129,7 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
     paper, _, row = name.partition("/")
     assert settings.data.corpus in CORPORA[paper] and settings.data.root is None, "the root is the user's to give"
     assert (settings.data.corpus == "voicebank") == row.endswith("_vb")
-    assert settings.train.kl_warmup_steps == 0 and settings.model.input == "power", "as published"
+    assert settings.train.kl_warmup_steps == 0 and settings.model.input == "raw", "as published"
     assert settings.data.window == 2 * (settings.model.bins - 1)
 
 

@@ -4,11 +4,14 @@ in x.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from inference.errors import UserError
 from models.likelihoods import PowerSpectrum, PowerSpectrumHead, head, itakura_saito
+from models.registry import build_model, model_class
 
 
 def test_power_spectrum_is_a_density() -> None:
@@ -65,3 +68,33 @@ def test_negative_power_and_unknown_names_are_refused() -> None:
         PowerSpectrum(torch.zeros(1), validate_args=True).log_prob(torch.tensor([-1.0]))
     with pytest.raises(UserError, match="Did you mean 'power_spectrum'"):
         head("power_spectra", 3, 3, 0.0)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_gaussian_output_scores_by_the_formula(floor: float) -> None:
+    torch.manual_seed(0)
+    layer = head("gaussian", 3, 2, floor).double()
+    h, x = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    outputs = h @ layer.affine.weight.T + layer.affine.bias  # type: ignore[union-attr, operator]  # of a Module
+    mean, variance = outputs[:, :2], outputs[:, 2:].exp() + floor
+    expected = (-0.5 * ((x - mean) ** 2 / variance + torch.log(2 * torch.pi * variance))).sum(-1)
+    torch.testing.assert_close(layer(h).log_prob(x), expected)
+
+
+def test_bernoulli_head_sums_to_one_over_all_frames() -> None:
+    torch.manual_seed(0)
+    h = torch.randn(3, dtype=torch.float64)
+    p = head("bernoulli", 3, 4, 0.0).double()(h)
+    frames = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 4)
+    mass = p.log_prob(frames).exp()
+    torch.testing.assert_close(mass.sum(), torch.tensor(1.0, dtype=torch.float64))
+    torch.testing.assert_close(mass @ frames, p.mean)
+
+
+@pytest.mark.parametrize(("likelihood", "low"), [("power_spectrum", -1.0), ("bernoulli", 0.5), ("gaussian", math.nan)])
+@pytest.mark.parametrize("kind", ["standard", "raw"])
+def test_data_without_a_density_are_refused(likelihood: str, low: float, kind: str) -> None:
+    model = build_model(model_class("vae").Settings(name="vae", bins=2, likelihood=likelihood, input=kind))
+    model.fit_input([torch.tensor([[0.0, 1.0]])])
+    with pytest.raises(UserError, match=f"model.likelihood={likelihood} is a distribution of values that are"):
+        model.fit_input([torch.tensor([[0.0, 1.0], [low, 1.0]])])

@@ -113,10 +113,33 @@ def test_log_input_is_standardised_on_the_training_frames() -> None:
     assert set(state) == {"mean", "scale"}
 
 
-def test_power_input_is_the_identity_and_other_inputs_are_refused() -> None:
+def test_raw_input_is_the_identity_and_other_inputs_are_refused() -> None:
     x = torch.rand(3, 4)
-    transform = InputTransform("power", 4)
+    transform = InputTransform("raw", 4)
     transform.fit([x])
     assert torch.equal(transform(x), x) and transform.state_dict() == {}
     with pytest.raises(UserError, match="unknown model.input 'logarithm'"):
         InputTransform("logarithm", 4)
+
+
+def test_the_logarithm_and_the_standardisation_are_had_apart() -> None:
+    x = torch.empty(40, 4, dtype=torch.float64).exponential_() * 10.0 ** torch.arange(-3, 1)
+    plain, standard = (InputTransform(kind, 4).double() for kind in ("unscaled_log", "standard"))
+    for transform in (plain, standard):
+        transform.fit([x[:15], x[15:]])
+    torch.testing.assert_close(plain(x), torch.log(x + LOG_FLOOR))
+    torch.testing.assert_close(standard(x), (x - x.mean(0)) / x.std(0, correction=0))
+
+
+def test_a_bin_that_never_moves_is_not_blown_up() -> None:
+    x = torch.rand(20, 2)
+    x[:, 0] = 0.3
+    transform = InputTransform("standard", 2)
+    transform.fit([x])
+    torch.testing.assert_close(transform(x)[:, 0], torch.zeros(20), atol=1e-6, rtol=0)
+    assert float(transform(x + torch.tensor([0.1, 0.0]))[0, 0]) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_no_logarithm_of_what_is_no_power() -> None:
+    with pytest.raises(UserError, match="takes the logarithm of power, and the data go down to -1"):
+        InputTransform("log", 2).fit([torch.tensor([[1.0, -1.0]])])
