@@ -1,0 +1,81 @@
+"""Noise that belongs to a sequence: what is drawn for it does not depend on how the work is divided."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+__all__ = ["Seed", "sequence_noise"]
+
+Seed = int | str
+
+
+class sequence_noise(Messenger):
+    r"""Draw Gaussian latents, z = mean + standard deviation * epsilon, each sequence from random numbers of its own.
+
+    Epsilon comes particle after particle, (T, L) each, from one generator for each sequence and site. So how many
+    particles are drawn at once, which sequences share the batch, and which interpreter of the time axis runs, change
+    nothing. Entered again, it goes on with the next particles. Other latents than Gaussian ones are drawn as ever.
+
+    Args:
+        lengths: frames of each sequence (N,).
+        seeds: one for each sequence; by default they are drawn from torch's generator.
+
+    Raises:
+        ValueError: unless there is a seed for each sequence.
+    """
+
+    def __init__(self, lengths: Tensor, seeds: Sequence[Seed] | None = None) -> None:
+        super().__init__()
+        if seeds is None:
+            seeds = torch.randint(2**62, (len(lengths),)).tolist()
+        if len(seeds) != len(lengths):
+            raise ValueError(f"{len(seeds)} seeds for {len(lengths)} sequences: expected one for each")
+        self.lengths = lengths.tolist()
+        self.seeds = seeds
+        self._generators: dict[str, list[torch.Generator]] = {}
+        self._drawn: dict[str, Tensor] = {}
+
+    def __enter__(self) -> Any:
+        self._drawn.clear()
+        return super().__enter__()
+
+    def generators(self, name: str, device: torch.device) -> list[torch.Generator]:
+        """The generator of each sequence for site `name`."""
+        if name not in self._generators:
+            digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for seed in self.seeds]
+            self._generators[name] = [
+                torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big")) for digest in digests
+            ]
+        return self._generators[name]
+
+    def _pyro_draw(self, msg: Any) -> None:
+        name, distribution, axis = msg["args"]
+        if not isinstance(getattr(distribution, "base_dist", distribution), dist.Normal):
+            return
+        if name not in self._drawn:
+            self._drawn[name] = self._draw(name, distribution, axis)
+        noise = self._drawn[name]
+        frames = noise if axis is None else noise[..., axis.start : axis.stop, :, :]
+        msg["value"] = distribution.mean + distribution.stddev * frames
+        msg["done"] = True
+
+    def _draw(self, name: str, distribution: Any, axis: Any) -> Tensor:
+        """Noise for all frames of a site, (..., T, N, L), zero in padded ones; outside time as the distribution is."""
+        shape = list(distribution.batch_shape + distribution.event_shape)
+        if axis is not None:
+            shape[-3] = axis.sites.frames
+        noise: Tensor = distribution.mean.new_zeros(shape)
+        by_particle = noise.view(-1, *([1] * (3 - len(shape))), *shape[-3:])
+        for n, generator in enumerate(self.generators(name, noise.device)):
+            frames = 1 if axis is None else self.lengths[n]
+            for particle in by_particle:
+                drawn = torch.randn(frames, shape[-1], generator=generator, dtype=noise.dtype, device=noise.device)
+                particle[:frames, n] = drawn
+        return noise
