@@ -20,6 +20,8 @@ MODELS = {
     "srnn": "models.srnn:SRNN",
     "rvae": "models.rvae:RVAE",
     "dsae": "models.dsae:DSAE",
+    "hit_dvae": "models.hit_dvae:HiTDVAE",
+    "light_dvae": "models.light_dvae:LigHTDVAE",
 }
 """Where each model is: a new model is one line here."""
 

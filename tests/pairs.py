@@ -14,12 +14,23 @@ from inference.handlers import base_name
 from models.dvae import DVAE
 from models.registry import build_model, model_class, model_names
 
+TRANSFORMER = {"d_model": 8, "ff": 12, "layers": 2}
+SMALL: dict[str, dict[str, Any]] = {name: {"x": [7], "w_dim": 4, **TRANSFORMER} for name in ("hit_dvae", "light_dvae")}
+"""Settings of models that are large by default."""
+SMALL_GUIDES: dict[str, dict[str, Any]] = {name: {"x": [7], "gw_dim": 5, **TRANSFORMER} for name in SMALL}
+"""Settings of their own guides."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in model_names()},
+    **{name: (name, SMALL.get(name, {})) for name in model_names()},
     "rvae-noncausal": ("rvae", {"causal": False}),
 }
 """Every model, and those of its variants that differ in structure."""
 PAIRS = [(variant, guide) for variant in VARIANTS for guide in guide_names()]
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{name}-{variant}": (name, {**SMALL[name], "variant": variant})
+    for name in SMALL
+    for variant in ("inv_s", "inv_s_nr")
+}
+"""Variants that guides do not notice."""
 BINS, LATENT, FRAMES = 6, 3, 7
 LENGTHS = torch.tensor([7, 3, 1, 5])
 
@@ -36,11 +47,12 @@ def small_pair(variant: str, guide_name: str = "own", *, input: str = "log") -> 
     it may.
     """
     torch.manual_seed(1)
-    name, more = VARIANTS.get(variant, (variant, {}))  # a model registered by a test is its own variant
+    name, more = (VARIANTS | ABLATIONS).get(variant, (variant, {}))  # a model registered by a test is its own variant
     settings = model_class(name).Settings(name=name, bins=BINS, z_dim=LATENT, input=input, **more)
     model = build_model(settings).double()
     resolved = compliant(settings) if guide_name == "compliant" else guide_name
-    guide_settings = guide_class(settings, guide_name).Settings(name=resolved)
+    own = SMALL_GUIDES.get(name, {}) if guide_name == "own" else {}
+    guide_settings = guide_class(settings, guide_name).Settings(name=resolved, **own)
     guide = build_guide(model, settings, guide_settings).double()
     model.fit_input([data()[:, 0]])
     return Pair(model, guide, settings, guide_settings)

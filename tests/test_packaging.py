@@ -36,6 +36,8 @@ PUBLISHED = {
     "light2023/srnn_tf_vb": 884_993,
     "light2023/srnn_ss_wsj0": 884_993,
     "light2023/srnn_ss_vb": 884_993,
+    **{f"light2023/hit_{row}": 21_747_841 for row in ("wsj0", "vb", "inv_s_vb", "inv_s_nr_vb")},
+    **{f"light2023/light_{row}": 17_455_745 for row in ("wsj0", "vb", "inv_s_vb", "inv_s_nr_vb")},
 }
 """Of the released weights at 257 bins, of the authors' corrected benchmark at 513."""
 
@@ -155,10 +157,12 @@ def test_rows_whose_kl_was_weighted_equally_stand_alone() -> None:
 
 
 def test_the_two_corpora_of_a_row_differ_in_nothing_but_what_the_paper_says() -> None:
-    for row in ("vae", "dkf", "rvae", "srnn_tf", "srnn_ss"):
+    for row in ("vae", "dkf", "rvae", "srnn_tf", "srnn_ss", "hit", "light"):
         wsj0, vb = (resolve(config_path=f"light2023/{row}_{corpus}") for corpus in ("wsj0", "vb"))
         assert (wsj0.data.sequence_frames, vb.data.sequence_frames) == (150, 100)
-        assert wsj0.evaluation == vb.evaluation and wsj0.evaluation.mode == ("gen" if "srnn" in row else "gt")
+        assert wsj0.evaluation == vb.evaluation and wsj0.evaluation.mode == (
+            "gt" if row in ("vae", "dkf", "rvae") else "gen"
+        )
         wsj0.data = vb.data
         wsj0.train.scheduled_sampling = vb.train.scheduled_sampling
         assert wsj0 == vb
@@ -173,6 +177,15 @@ def test_teacher_forcing_and_scheduled_sampling_differ_in_nothing_else() -> None
         assert (scheduled.train.scheduled_sampling.mix, scheduled.train.scheduled_sampling.coin) == ("h", "batch")
         forced.train.scheduled_sampling = scheduled.train.scheduled_sampling
         assert forced == scheduled
+
+
+def test_ablations_differ_in_nothing_but_the_decoder_of_x() -> None:
+    for name in ("hit", "light"):
+        for variant in ("inv_s", "inv_s_nr"):
+            standard, ablated = (resolve(config_path=f"light2023/{name}{row}_vb") for row in ("", f"_{variant}"))
+            assert (standard.model.variant, ablated.model.variant) == ("standard", variant)
+            standard.model.variant = variant
+            assert standard == ablated
 
 
 def test_readme_begins_with_two_commands_and_the_checks_run_the_second() -> None:

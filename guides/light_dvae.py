@@ -1,0 +1,88 @@
+r"""The guide of LigHT-DVAE and HiT-DVAE (Lin et al., 2023, equation 4):
+
+.. math:: q(w, z_{1:T} | x_{1:T}) = q(w | x_{1:T}) \prod_t q(z_t | x_{1:T}, w).
+
+w comes from the two ends of a bidirectional LSTM, each of which has seen all of x ("the output at the last frame" of
+the paper, taken literally, has a backward half that has seen x_T alone). Given w all z_t are drawn at once, by a
+transformer encoder; the true posterior of z_t has z_{1:t-1} among its parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from guides.guide import Guide, GuideSettings
+from models.attention import Encoder
+from models.dvae import DVAE
+from models.networks import MLP, Context, GaussianHead, concatenate
+from models.sites import Sites
+from models.structure import Parents
+from models.time_axis import TimeAxis
+
+__all__ = ["LigHTGuide", "LigHTGuideSettings"]
+
+
+@dataclass
+class LigHTGuideSettings(GuideSettings):
+    """Settings of the guide of LigHT-DVAE and HiT-DVAE.
+
+    Attributes:
+        x: widths of the feature extractor of x_t.
+        gw_dim: width of the bidirectional LSTM that w is inferred from.
+        gw_layers: its layers.
+        d_model: width of the transformer that z is inferred from.
+        ff: width of its feed-forward networks.
+        layers: its layers.
+        dropout: share that training drops of each part of a layer; the paper names none.
+    """
+
+    x: list[int] = field(default_factory=lambda: [256])
+    gw_dim: int = 512
+    gw_layers: int = 2
+    d_model: int = 256
+    ff: int = 1024
+    layers: int = 4
+    dropout: float = 0.0
+
+
+class LigHTGuide(Guide):
+    """q(w | x_{1:T}) q(z_t | x_{1:T}, w)."""
+
+    Settings = LigHTGuideSettings
+
+    def __init__(self, model: DVAE, settings: LigHTGuideSettings) -> None:
+        super().__init__(model)
+        w_dim = model.sizes["w"]
+        self.x = MLP(self.x_dim, settings.x)
+        self.gw = Context(self.x.out_dim, settings.gw_dim, settings.gw_layers)
+        self.w_head = GaussianHead(self.gw.out_dim, w_dim)
+        sizes = (settings.d_model, settings.ff, settings.layers)
+        self.encoder = Encoder(self.x.out_dim + w_dim, *sizes, settings.dropout)
+        self.head = GaussianHead(settings.d_model, self.z_dim)
+
+    @classmethod
+    def parents(cls, settings: LigHTGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
+        return {"w": ("x[:]",), "z": ("x[:]", "w")}
+
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        x = self.x(self.input(sites.data["x"]))
+        w = sites.once("w", self.sequence_posterior(self.gw.ends(x, lengths)))
+        g: Tensor = self.encoder(concatenate(x, w), lengths)
+        return g
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        t.sample("z", self.posterior(t.feature(encoded)))
+
+    def sequence_posterior(self, g: Tensor) -> dist.TorchDistribution:
+        """q(w | x_{1:T})."""
+        distribution: dist.TorchDistribution = self.w_head(g)
+        return distribution
+
+    def posterior(self, g: Tensor) -> dist.TorchDistribution:
+        """q(z_t | x_{1:T}, w), from the encoder's output at frame t."""
+        distribution: dist.TorchDistribution = self.head(g)
+        return distribution

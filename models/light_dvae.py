@@ -1,0 +1,122 @@
+r"""LigHT-DVAE, light hierarchical transformer DVAE (Lin et al., "Speech modeling with a hierarchical transformer
+dynamical VAE", 2023).
+
+.. math:: p(x_{1:T}, z_{1:T}, w) = p(w) \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1}, w)\, p(x_t \mid x_{1:t-1}, z_{1:t}, w),
+    \qquad p(w) = N(0, I)
+
+(its equation 1), w for what stays the same in a sequence. Both conditionals come from one transformer decoder: the
+stream that goes through it, and asks, is that of z and w, and what it asks about is the past of x. For x_t the stream
+is [z_{1:t}; w]; for z_t it is one frame behind, [z_{0:t-1}; w] with z_0 = 0, as the connections around each attention
+carry a frame's own input. The past of x is x_{0:t-1}, x_0 = 0.
+
+The paper does not say what features x and [z; w] are taken through first, and its code is not public: the sizes here
+give both published numbers of parameters (17.46 million, HiT-DVAE 21.75) to the digit that is printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from models.attention import Decoder, layers
+from models.dvae import DVAE, ModelSettings, standard_normal
+from models.likelihoods import head
+from models.networks import MLP, GaussianHead, concatenate
+from models.structure import Parents
+from models.time_axis import TimeAxis
+
+__all__ = ["LigHTDVAE", "LigHTDVAESettings"]
+
+Streams = tuple[Tensor, Tensor]
+
+
+@dataclass
+class LigHTDVAESettings(ModelSettings):
+    """Settings of LigHT-DVAE, and of HiT-DVAE.
+
+    Attributes:
+        w_dim: size of the latent of a sequence.
+        x: widths of the feature extractor of x_t.
+        d_model: width of the transformer.
+        ff: width of its feed-forward networks.
+        layers: its layers.
+        dropout: share that training drops of each part of a layer; the paper names none.
+        variant: "standard"; "inv_s", in the decoder of x the past of x asks about [z; w]; or "inv_s_nr", there also
+            without the connections around each part (the ablations of the paper's Table 2).
+    """
+
+    name: str = "light_dvae"
+    w_dim: int = 32
+    x: list[int] = field(default_factory=lambda: [256])
+    d_model: int = 256
+    ff: int = 1024
+    layers: int = 4
+    dropout: float = 0.0
+    variant: Literal["standard", "inv_s", "inv_s_nr"] = "standard"
+
+
+class LigHTDVAE(DVAE):
+    """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by one decoder."""
+
+    Settings = LigHTDVAESettings
+    own_guide = "guides.light_dvae:LigHTGuide"
+    latents = ("w", "z")
+    defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
+
+    def __init__(self, settings: LigHTDVAESettings) -> None:
+        super().__init__(settings)
+        self.w_dim = settings.w_dim
+        self.inverted = settings.variant != "standard"
+        self.x = MLP(self.x_dim, settings.x)
+        self.x_d = nn.Linear(self.x.out_dim, settings.d_model)
+        self.zw_d = nn.Linear(self.z_dim + self.w_dim, settings.d_model)
+        self.layers = self._layers(settings)
+        self.x_decoder = Decoder(self.layers, settings.d_model, residual=settings.variant != "inv_s_nr")
+        self.z_decoder = Decoder(self.layers, settings.d_model)
+        self.prior_head = GaussianHead(settings.d_model, self.z_dim)
+        self.likelihood = head(settings.likelihood, settings.d_model, self.x_dim, settings.variance_floor)
+
+    @classmethod
+    def parents(cls, settings: LigHTDVAESettings) -> Parents:
+        return {"w": (), "z": ("x[:t]", "z[:t]", "w"), "x": ("x[:t]", "z[:t+1]", "w")}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return super().sizes | {"w": self.w_dim}
+
+    def step(self, t: TimeAxis) -> None:
+        w = t.once("w", self.sequence_prior())
+        x_before = self.x(self.input(t.prev("x")))
+        z = t.sample("z", self.prior(t.recur(self.z_decoder, *self.streams_of_z(t.prev("z"), x_before, w))))
+        t.observe("x", self.decoder(t.recur(self.x_decoder, *self.streams_of_x(z, x_before, w))))
+
+    def streams_of_z(self, z_before: Tensor, x_before: Tensor, w: Tensor) -> Streams:
+        """For the decoder of z_t: the stream, of z_{t-1} and w, and the second one, of x_{t-1}."""
+        return self.zw_d(concatenate(z_before, w)), self.x_d(x_before)
+
+    def streams_of_x(self, z: Tensor, x_before: Tensor, w: Tensor) -> Streams:
+        """For the decoder of x_t: the stream, of z_t and w, and the second one, of x_{t-1}; or the other way round."""
+        of_z, of_x = self.zw_d(concatenate(z, w)), self.x_d(x_before)
+        return (of_x, of_z) if self.inverted else (of_z, of_x)
+
+    def sequence_prior(self) -> dist.TorchDistribution:
+        """p(w) = N(0, I)."""
+        return standard_normal(self, self.w_dim)
+
+    def prior(self, h: Tensor) -> dist.TorchDistribution:
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), from what its decoder makes of them."""
+        distribution: dist.TorchDistribution = self.prior_head(h)
+        return distribution
+
+    def decoder(self, h: Tensor) -> dist.TorchDistribution:
+        """p(x_t | x_{1:t-1}, z_{1:t}, w), from what its decoder makes of them."""
+        distribution: dist.TorchDistribution = self.likelihood(h)
+        return distribution
+
+    @staticmethod
+    def _layers(settings: LigHTDVAESettings) -> nn.ModuleList:
+        sizes = (settings.layers, settings.d_model, settings.ff)
+        return layers(*sizes, crossing=True, dropout=settings.dropout)
