@@ -24,6 +24,9 @@ CORPORA: dict[str, str] = {
     "folder": "corpora.folder:open_folder",
     "wsj0": "corpora.wsj0:open_wsj0",
     "voicebank": "corpora.voicebank:open_voicebank",
+    "timit": "corpora.timit:open_timit",
+    "aurora4": "corpora.aurora4:open_aurora4",
+    "kaldi": "corpora.kaldi:open_kaldi",
 }
 
 

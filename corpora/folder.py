@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from corpora.audio import EXTENSIONS, read_audio
@@ -22,7 +22,7 @@ from corpora.corpus import SPLITS, Corpus, Utterance
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
-__all__ = ["SHARES", "corpus_root", "find_audio", "open_folder", "seeded_split"]
+__all__ = ["SHARES", "corpus_root", "find_audio", "find_folders", "open_folder", "seeded_split"]
 
 #: Share of the speakers that go to each held-out split of a folder without split.
 SHARES = {"valid": 0.1, "test": 0.1}
@@ -74,6 +74,26 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
             if name.lower().endswith(endings) and not name.startswith(".")
         ]
     return sorted(found)
+
+
+def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
+    """All folders below `root` that bear one of these names (lower case), in any case, by name.
+
+    What lies inside of one found is not looked through; links are followed, each folder once, hidden ones not at all.
+    """
+    found: dict[str, list[Path]] = {name: [] for name in names}
+    seen: set[str] = set()
+    for parent, folders, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(folders):
+            if name.lower() in found:
+                found[name.lower()].append(Path(parent) / name)
+        folders[:] = sorted(name for name in folders if name.lower() not in found and not name.startswith("."))
+    return found
 
 
 def seeded_split(names: Sequence[str], seed: int) -> dict[str, list[str]]:

@@ -12,13 +12,12 @@ pair ``.wv1`` is taken, the close one, and where a sentence has been converted t
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from corpora.audio import read_audio
 from corpora.corpus import SPLITS, Corpus, Utterance
-from corpora.folder import corpus_root, find_audio
+from corpora.folder import corpus_root, find_audio, find_folders
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
@@ -38,7 +37,7 @@ def open_wsj0(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
         UserError: The root has no folder of a needed split, or no audio is in it.
     """
     root = corpus_root(settings)
-    folders = _split_folders(root)
+    folders = find_folders(root, FOLDERS.values())
     corpus = Corpus("wsj0", str(root), {})
     for split in needed:
         name = FOLDERS[split]
@@ -52,23 +51,6 @@ def open_wsj0(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
                 f"no audio below {where}: expected files ending in {endings} (any case) in speakers' folders."
             )
     return corpus
-
-
-def _split_folders(root: Path) -> dict[str, list[Path]]:
-    """All folders below the root with the name of a split, in any case."""
-    found: dict[str, list[Path]] = {name: [] for name in FOLDERS.values()}
-    seen: set[str] = set()
-    for parent, folders, _ in os.walk(root, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in sorted(folders):
-            if name.lower() in found:
-                found[name.lower()].append(Path(parent) / name)
-        folders[:] = sorted(name for name in folders if name.lower() not in found and not name.startswith("."))
-    return found
 
 
 def _utterances(root: Path, folders: Sequence[Path]) -> tuple[list[Utterance], list[str]]:

@@ -1,0 +1,113 @@
+"""TIMIT's layout, in small: halves, dialects, SPHERE files, phones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpora.corpus import SPLITS, Corpus, open_corpus
+from corpora.frontends import open_frontend
+from corpora.sequences import load_sequences
+from corpora.timit import CORE_TEST, DEVELOPMENT
+from inference.errors import UserError
+from inference.settings import DataSettings as Data
+from tests.corpora.test_wsj0 import SAMPLES, sphere
+from tests.sounds import RATE
+
+PHN = "0 3050 h#\n3050 4559 sh\n4559 5723 ix\n"
+
+
+def _tree(root: Path, files: Sequence[str]) -> Path:
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.endswith(".WAV.wav"):
+            soundfile.write(path, SAMPLES, RATE)
+        elif file.lower().endswith(".phn"):
+            path.write_text(PHN)
+        else:
+            path.write_bytes(sphere())
+    return root
+
+
+def _open(root: Path, needed: Sequence[str] = SPLITS, part: str | None = None) -> Corpus:
+    return open_corpus(Data(corpus="timit", root=str(root), set=part), 0, needed)
+
+
+def test_lists_are_those_of_the_corpus() -> None:
+    assert len(set(CORE_TEST)) == 24 and len(set(DEVELOPMENT)) == 50 and not set(CORE_TEST) & set(DEVELOPMENT)
+    assert sum(name[0] == "f" for name in CORE_TEST) == 8  # a woman and two men of each dialect
+    assert 24 * 8 * (24 * 8 - 1) // 2 == 18_336  # the pairs of Hsu, Zhang & Glass (2017), appendix F
+
+
+@pytest.mark.parametrize("upper", [True, False])
+def test_splits_speakers_and_phones(tmp_path: Path, upper: bool) -> None:
+    files = [
+        "timit/TRAIN/DR1/FCJF0/SX217.WAV",
+        "timit/TRAIN/DR1/FCJF0/SX217.PHN",
+        "timit/TRAIN/DR1/FCJF0/SA1.WAV",
+        "timit/TEST/DR1/FAKS0/SX223.WAV",
+        "timit/TEST/DR2/MWEW0/SI731.WAV",
+        "timit/TEST/DR2/MWEW0/SI731.PHN",
+        "timit/TEST/DR3/MTHC0/SX15.WAV",
+        "timit/TEST/DR4/MBNS0/SX140.WAV",
+        "timit/TEST/DR4/FDMS0/SA2.WAV",
+        "timit/TEST/DR8/MRES0/SI1217.WAV",
+    ]
+    root = _tree(tmp_path, files if upper else [file.lower() for file in files])
+    corpus = _open(root)
+    found = {split: [(u.file.lower(), u.speaker) for u in utterances] for split, utterances in corpus.splits.items()}
+    assert found == {
+        "train": [("timit/train/dr1/fcjf0/sx217.wav", "fcjf0")],
+        "valid": [
+            ("timit/test/dr1/faks0/sx223.wav", "faks0"),
+            ("timit/test/dr3/mthc0/sx15.wav", "mthc0"),
+            ("timit/test/dr4/mbns0/sx140.wav", "mbns0"),
+        ],
+        "test": [("timit/test/dr2/mwew0/si731.wav", "mwew0")],
+    }
+    labels = corpus.splits["test"][0].labels
+    assert labels == {
+        "sex": "m",
+        "dialect": "dr2",
+        "content": [("h#", 0, 3050), ("sh", 3050, 4559), ("ix", 4559, 5723)],
+    }
+    assert "content" not in corpus.splits["valid"][0].labels
+    assert "left out 1 sentences SA1 and SA2" in corpus.notes["train"][0]
+    assert corpus.notes["test"] == ["1 speakers, where TIMIT has 24"]
+    assert any("3 of 3 sentences have no .PHN" in note for note in corpus.notes["valid"])
+    kept = _open(root, ["train"], "with_sa").splits["train"]
+    assert [u.file.lower()[-9:] for u in kept] == ["0/sa1.wav", "sx217.wav"]
+
+
+def test_sphere_and_converted_files_are_read(tmp_path: Path) -> None:
+    folder = "data/TEST/DR1/MDAB0"
+    root = _tree(tmp_path, [f"{folder}/SI1039.WAV", f"{folder}/SI1039.WAV.wav", f"{folder}/SX49.WAV"])
+    (root / folder / "SI1039.WAV").write_bytes(b"compressed")
+    data = Data(corpus="timit", root=str(root))
+    a, b = load_sequences(_open(root, ["test"]), "test", open_frontend(data, 257), sequence_frames=None)
+    assert (a.file, b.file) == (f"{folder}/SI1039.WAV.wav", f"{folder}/SX49.WAV")
+    assert np.array_equal(a.x, b.x) and a.speaker == b.speaker == "mdab0"
+
+
+def test_what_is_no_timit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder TRAIN \(for split train\) anywhere below"):
+        _open(tmp_path)
+    _tree(tmp_path, ["TEST/DR1/FAKS0/SX223.WAV"])
+    with pytest.raises(UserError, match=r"no sentence of the 24 speakers of split test, such as fdhc0, below .*TEST"):
+        _open(tmp_path, ["test"])
+    with pytest.raises(UserError, match="itself one of TIMIT's halves: give the folder above it"):
+        _open(tmp_path / "TEST", ["test"])
+    with pytest.raises(UserError, match=r"data.set=core: TIMIT is read without .*with_sa"):
+        _open(tmp_path, ["test"], "core")
+    _tree(tmp_path, ["TEST/DR1/MDAB0/SX49.WAV", "TEST/DR1/MDAB0/SX49.PHN"])
+    (tmp_path / "TEST/DR1/MDAB0/SX49.PHN").write_text("0 3050 h#\n3050 sh\n")
+    with pytest.raises(UserError, match=r"SX49.PHN, line 2: got '3050 sh', expected first sample, end and phone"):
+        _open(tmp_path, ["test"])
+    _tree(tmp_path, ["TRAIN/clips/one.wav"])
+    with pytest.raises(UserError, match=r"clips/one.wav lies in no speaker's folder such as FCJF0: got 'clips'"):
+        _open(tmp_path, ["train"])
