@@ -92,7 +92,7 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
     x = power_spectra(frames, sequences, settings.model.bins)
     model.fit_input(x.unbind(1))
     x, lengths = x.to(device=device, dtype=dtype), torch.full((sequences,), frames)
-    objective = Objective(model, guide, settings.train.objective)
+    objective = Objective(model, guide, settings.train.objective, settings.train.particles)
     optimizer = torch.optim.Adam(objective.parameters(), lr=settings.optim.lr)
 
     def step(how: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inference.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from inference.settings import Settings
 
-__all__ = ["check_limits"]
+__all__ = ["check_limits", "refuse_idle"]
 
 LARGEST_SEED = 2**62
 """Torch takes 64 bits; evaluations add to the seed."""
@@ -25,6 +25,29 @@ def check_limits(settings: Settings) -> None:
     """
     _check_ranges(settings)
     _check_sites(settings)
+    _check_objective(settings)
+
+
+def refuse_idle(layer: Mapping[str, Any], schedule: str) -> None:
+    """Refuse settings of learning-rate schedules that the one in force does not use.
+
+    Args:
+        layer: what was given, by dotted key.
+        schedule: the learning-rate schedule in force.
+
+    Raises:
+        UserError: for the first one.
+    """
+    from inference.settings import OptimSettings
+
+    used = {"constant": (), "exponential": ("decay_steps", "gamma", "min_lr"), "cosine": ("decay_steps", "min_lr")}
+    users = {"decay_steps": "exponential or cosine", "gamma": "exponential", "min_lr": "exponential or cosine"}
+    for name, which in users.items():
+        value = layer.get(f"optim.{name}", getattr(OptimSettings, name))
+        if name not in used[schedule] and value != getattr(OptimSettings, name):
+            raise UserError(
+                f"optim.{name}={value} says nothing with optim.schedule={schedule}. Add optim.schedule={which}."
+            )
 
 
 def _check_ranges(settings: Settings) -> None:
@@ -35,6 +58,7 @@ def _check_ranges(settings: Settings) -> None:
         "train.steps": (train.steps, 1),
         "train.epochs": (train.epochs, 1),
         "train.batch_size": (train.batch_size, 1),
+        "train.particles": (train.particles, 1),
         "train.patience": (train.patience, 1),
         "train.log_every": (train.log_every, 1),
         "train.checkpoint_every": (train.checkpoint_every, 1),
@@ -79,6 +103,23 @@ def _check_sites(settings: Settings) -> None:
                 f"train.beta_sites.{site}: model '{settings.model.name}' has no latent '{site}'."
                 f"{nearest(site, latents)} Its latents: {', '.join(latents)}."
             )
+
+
+def _check_objective(settings: Settings) -> None:
+    """Refuse objectives that several draws are needed for, and what one of them cannot be had with."""
+    train = settings.train
+    chosen = f"train.objective={train.objective}"
+    if train.objective in ("iwae", "fivo") and train.particles == 1:
+        raise UserError(
+            f"{chosen} with one particle is the ELBO. Say how many: train.particles=8, or leave train.objective away."
+        )
+    if train.objective == "dreg" and any(weight != train.beta for weight in train.beta_sites.values()):
+        raise UserError(f"{chosen} weighs all latents alike: train.beta_sites has no place in it. Take iwae.")
+    if train.objective == "dreg" and train.scheduled_sampling.schedule is not None:
+        raise UserError(
+            f"{chosen} needs the whole gradient of the draws, and scheduled sampling stops it where the model is fed "
+            "its own output. Take train.objective=iwae."
+        )
 
 
 def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:

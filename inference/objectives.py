@@ -5,8 +5,9 @@ The evidence lower bound of one sequence is
 .. math:: \log p(x_{1:T}) \ge E_q[\log p(x_{1:T} | z_{1:T})] - KL(q, p), \qquad
     KL = \sum_t E_q\, KL(q(z_t | \cdot), p(z_t | \cdot)),
 
-the expectation taken with one sample. Handlers (`inference.handlers`) scale its terms for training; `Bound`
-reports them unscaled, from the same two traces.
+the expectation taken with one sample, or the mean of several (`train.particles`). Handlers (`inference.handlers`)
+scale its terms for training; `Bound` reports them unscaled, from the same two traces. Bounds that need several
+samples are in `inference.multisample`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,27 @@ from typing import Any, NamedTuple
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from inference.errors import UserError, nearest
 from inference.handlers import base_name, kl_scale
+from inference.multisample import (
+    Multisample,
+    doubly_reparametrised,
+    importance_weighted,
+    particle_plate,
+    per_sequence,
+    samples,
+)
 
-__all__ = ["Bound", "Objective", "Terms", "terms"]
+__all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 
-ESTIMATORS: dict[str, Any] = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
+BOUNDS = {"elbo": "elbo", "analytic": "elbo", "iwae": "iwae", "dreg": "iwae"}
+"""The bound that each objective trains, by the name that metrics.jsonl gives it."""
+
+ELBOS: dict[str, Any] = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
+MULTISAMPLE = {"iwae": importance_weighted, "dreg": doubly_reparametrised}
 
 
 class Terms(NamedTuple):
@@ -52,11 +64,13 @@ class Bound(NamedTuple):
 
     Attributes:
         loss: minus the training objective, summed over the batch, in nats; with its graph.
-        terms: the true bound and its terms, without graph.
+        terms: the true evidence lower bound and its terms, (N,), without graph: their mean over particles.
+        tight: the bound of several draws that was trained, unscaled, (N,), without graph; None where it is that one.
     """
 
     loss: Tensor
     terms: Terms
+    tight: Tensor | None = None
 
 
 def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
@@ -65,7 +79,7 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     Raises:
         ValueError: if the guide does not draw just the model's latents.
     """
-    sites, drawn = _samples(model_trace), _samples(guide_trace)
+    sites, drawn = samples(model_trace), samples(guide_trace)
     latents = {name for name, site in sites.items() if not site["is_observed"]}
     if latents != set(drawn):
         raise ValueError(
@@ -77,21 +91,14 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
         for name, p in sites.items():
             if p["is_observed"]:
                 scored = "unscaled_log_prob" in p
-                density = _per_sequence(p["unscaled_log_prob"] if scored else p["fn"].log_prob(p["value"]))
+                density = per_sequence(p["unscaled_log_prob"] if scored else p["fn"].log_prob(p["value"]))
                 reconstruction = density if reconstruction is None else reconstruction + density
             else:
-                base, divergence = base_name(name), _per_sequence(_divergence(drawn[name], p))
+                base, divergence = base_name(name), per_sequence(_divergence(drawn[name], p))
                 kl[base] = kl[base] + divergence if base in kl else divergence
     if reconstruction is None:
         raise ValueError("the model observes no site: a bound needs data")
     return Terms(reconstruction.detach(), kl)
-
-
-def _samples(trace: Trace) -> dict[str, Any]:
-    """The sample sites of a trace, without the plates."""
-    return {
-        name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)
-    }
 
 
 def _divergence(q: Any, p: Any) -> Tensor:
@@ -103,33 +110,28 @@ def _divergence(q: Any, p: Any) -> Tensor:
         return density
 
 
-def _per_sequence(log_density: Tensor) -> Tensor:
-    """Sum over frames: (..., T, N) to (..., N); what is already per sequence stays."""
-    return log_density.sum(-2) if log_density.dim() > 1 else log_density
-
-
 class Objective(nn.Module):
     """A training objective over a model and a guide; the module that data-parallel training wraps.
 
     Args:
         model: the generative model.
         guide: the inference model.
-        name: ``"elbo"`` (Pyro's `Trace_ELBO`) or ``"analytic"`` (the same with closed-form KL,
-            `TraceMeanField_ELBO`).
+        name: ``"elbo"`` (Pyro's `Trace_ELBO`), ``"analytic"`` (the same with closed-form KL, `TraceMeanField_ELBO`),
+            ``"iwae"`` or ``"dreg"`` (`inference.multisample.importance_weighted`, `doubly_reparametrised`).
+        particles: draws of the guide for each sequence; the first two take the mean over them.
 
     Raises:
         UserError: for another name.
     """
 
-    def __init__(self, model: nn.Module, guide: nn.Module, name: str = "elbo") -> None:
+    def __init__(self, model: nn.Module, guide: nn.Module, name: str = "elbo", particles: int = 1) -> None:
         super().__init__()
-        if name not in ESTIMATORS:
-            raise UserError(
-                f"unknown train.objective '{name}'.{nearest(name, ESTIMATORS)} Known: {', '.join(ESTIMATORS)}."
-            )
+        if name not in BOUNDS:
+            raise UserError(f"unknown train.objective '{name}'.{nearest(name, BOUNDS)} Known: {', '.join(BOUNDS)}.")
         self.model = model
         self.guide = guide
-        self.estimator = ESTIMATORS[name](max_plate_nesting=2)
+        self.name = name
+        self.particles = particles
 
     def forward(
         self,
@@ -144,11 +146,29 @@ class Objective(nn.Module):
         Args:
             x: data (T, N, D), zero beyond each length.
             lengths: frames of each sequence (N,), on the CPU.
-            beta: weight of the KL in the loss.
+            beta: weight of the KL in the loss; of log p(z) - log q(z | x) in every log-weight.
             how: the interpreter of the time axis, see `models.time_axis.run`.
             beta_sites: weights of single latents by name, in beta's place.
         """
+        args = (x, lengths, how)
         with kl_scale(beta, own=beta_sites):
-            model_trace, guide_trace = self.estimator._get_trace(self.model, self.guide, (x, lengths, how), {})
-            _, loss = self.estimator._differentiable_loss_particle(model_trace, guide_trace)
-        return Bound(loss, terms(model_trace, guide_trace))
+            return self._elbo(args) if self.name in ELBOS else self._multisample(args)
+
+    def _elbo(self, args: tuple[Any, ...]) -> Bound:
+        estimator = ELBOS[self.name](max_plate_nesting=2 + (self.particles > 1))
+        with particle_plate(self.particles):
+            model_trace, guide_trace = estimator._get_trace(self.model, self.guide, args, {})
+            _, loss = estimator._differentiable_loss_particle(model_trace, guide_trace)
+        return Bound(loss / self.particles, _mean_over_particles(terms(model_trace, guide_trace)))
+
+    def _multisample(self, args: tuple[Any, ...]) -> Bound:
+        found: Multisample = MULTISAMPLE[self.name](self.model, self.guide, args, self.particles)
+        found_terms = _mean_over_particles(terms(found.model_trace, found.guide_trace))
+        return Bound(-found.objective.sum(), found_terms, found.bound)
+
+
+def _mean_over_particles(found: Terms) -> Terms:
+    def mean(v: Tensor) -> Tensor:
+        return v.mean(0) if v.dim() > 1 else v
+
+    return Terms(mean(found.reconstruction), {name: mean(kl) for name, kl in found.kl.items()})

@@ -23,7 +23,7 @@ from inference.runs import create, default_folder, pick_device, pick_dtype, recr
 from inference.scheduled_sampling import plan
 from inference.schedules import total_steps
 from inference.settings import Settings, TrainSettings, load_run_settings, save_settings
-from inference.state import TrainState, read, restore, save_best
+from inference.state import TrainState, criterion, read, restore, save_best
 from inference.training import Data, Job, fit, measure_start, over, save
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     _refuse_finished(run, settings.train, state)
     model, guide = recreate(settings, saved, last)
     job = _prepare(settings, run, model, guide, say)
+    if state.best is not None and state.best_of not in ("", criterion(settings)):
+        say(f"note: the best weights were told by {state.best_of}, from now on by {criterion(settings)}")
+        state = replace(state, best=None, stale_epochs=0)
     restore(saved, settings, job.optimizer)
     if saved.get("data") not in (None, job.train.fingerprint):
         say("note: not the data or batches that the run was trained on so far; its epoch begins anew")
@@ -100,7 +103,7 @@ def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None
 
 def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say) -> Job:
     """Read the corpus and put everything together that the loop works with."""
-    objective = Objective(model, guide, settings.train.objective)
+    objective = Objective(model, guide, settings.train.objective, settings.train.particles)
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     train, valid = _read_data(settings, say)
@@ -110,6 +113,8 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
     )
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")
+    if settings.train.particles > 1:
+        say(f"objective {settings.train.objective}, {settings.train.particles} particles")
     for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
         say(line)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from inference.errors import UserError, nearest
 from inference.files import write_atomically
 from inference.layers import YAMLError, apply_layer, first_line, parse_overrides, read_layer
-from inference.limits import check_limits
+from inference.limits import check_limits, refuse_idle
 from inference.scheduled_sampling import ScheduledSamplingSettings, check
 
 __all__ = [
@@ -81,13 +81,15 @@ class TrainSettings:
     """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
 
     `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
-    of every latent, `beta_sites` that of single latents, by their names, in its place.
+    of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
+    trained (`inference.objectives`), with `particles` draws of the guide for each sequence.
     """
 
     steps: int | None = None
     epochs: int | None = 100
     batch_size: int = 32
     objective: str = "elbo"
+    particles: int = 1
     beta: float = 1.0
     beta_sites: dict[str, float] = field(default_factory=dict)
     kl_warmup_steps: int = 0
@@ -162,6 +164,7 @@ def resolve(
     defaults = {**cls.defaults, **implied}
     for layer, source in ((defaults, f"defaults of {model_name}"), (config, where), (given, "")):
         apply_layer(tree, layer, source)
+    refuse_idle(given if "optim.schedule" in {**given, **config} else {**config, **given}, tree.optim.schedule)
     idle = [key for key in given if key.startswith("train.scheduled_sampling.") and key != _SCHEDULE]
     if idle and not scheduled:
         raise UserError(f"{idle[0]} says nothing without a schedule. Add {_SCHEDULE}=constant, linear or staircase.")
@@ -184,8 +187,9 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
                 f"{key}={given[key]} contradicts the run {run}, which is of {key}={trained.get(key)}.\n"
                 "Leave it away, or train another run."
             )
-    if given.get(_SCHEDULE) and not trained.get(_SCHEDULE) and "evaluation.mode" not in given:
-        overrides = [*overrides, "evaluation.mode=gen"]  # the mode the run has is the default of one without
+    scheduled, was_scheduled = given.get(_SCHEDULE, trained.get(_SCHEDULE)), trained.get(_SCHEDULE)
+    if bool(scheduled) != bool(was_scheduled) and "evaluation.mode" not in given:
+        overrides = [*overrides, f"evaluation.mode={'gen' if scheduled else 'gt'}"]  # the run's is the other default
     settings = resolve(config_path=path, overrides=overrides)
     settings.run = str(run)
     return settings

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from inference.checkpoints import save_checkpoint, snapshot
+from inference.objectives import BOUNDS
 
 if TYPE_CHECKING:
     from guides.guide import Guide
     from inference.settings import Settings
     from models.dvae import DVAE
 
-__all__ = ["TrainState", "Weights", "pack", "read", "restore", "save_best"]
+__all__ = ["TrainState", "Weights", "criterion", "pack", "read", "restore", "save_best"]
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 
@@ -32,6 +33,7 @@ class TrainState:
         batch: batches of the current epoch already trained on.
         validated: step of the last validation.
         best: best validation bound, nats per frame.
+        best_of: which bound that is (`criterion`); empty where it is not known.
         best_step, best_epoch: where it was reached.
         best_weights: copies of the weights of that step, ``{"model": ..., "guide": ...}``.
         stale_epochs: epochs since then.
@@ -42,10 +44,26 @@ class TrainState:
     batch: int = 0
     validated: int = 0
     best: float | None = None
+    best_of: str = ""
     best_step: int = 0
     best_epoch: int = 0
     best_weights: Weights | None = None
     stale_epochs: int = 0
+
+
+def criterion(settings: Settings) -> str:
+    """What best weights are told by, in words: the bound that is trained, unscaled, on the validation split.
+
+    Bounds of different kinds, or of more draws, are no measure for each other.
+    """
+    train = settings.train
+    bound = BOUNDS[train.objective]
+    own_output = train.scheduled_sampling.schedule is not None and settings.evaluation.mode == "gen"
+    return (
+        bound
+        + (f" of {train.particles} particles" if bound != "elbo" else "")
+        + (" on the model's own output" if own_output else "")
+    )
 
 
 def pack(

@@ -24,12 +24,12 @@ from corpora.sequences import Batch, Batches, Prepared, collate
 from inference.checkpoints import save_checkpoint, snapshot
 from inference.errors import UserError
 from inference.logs import MetricsLog, ProgressBar, Speed
-from inference.objectives import Bound, Objective
+from inference.objectives import BOUNDS, Bound, Objective
 from inference.scheduled_sampling import figures, settled, training_handler, validation_handler
 from inference.schedules import kl_weight, learning_rate
 from inference.settings import Settings, TrainSettings
 from inference.signals import Stopped, StopRequest, stop_on_signals
-from inference.state import TrainState, pack, save_best
+from inference.state import TrainState, criterion, pack, save_best
 
 if TYPE_CHECKING:
     from guides.guide import Guide
@@ -83,8 +83,8 @@ def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
                 if _validation_due(job, state, order):
                     line = validate(job, state, stop)
                     log.write(line)
-                    state = _after_validation(job, state, float(line["elbo"]), len(order))
-                    bar.say(_summary(state, line))
+                    state = _after_validation(job, state, _trained_bound(job, line), len(order))
+                    bar.say(_summary(state, line, _trained_bound(job, line)))
                     order = job.train.batches.epoch(state.epoch)
                     speed.restart()
                 else:
@@ -111,7 +111,7 @@ def measure_start(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
     with pyro.validation_enabled(False):
         line = validate(job, state)
     log.write(line)
-    return _after_validation(job, state, float(line["elbo"]), len(job.train.batches))
+    return _after_validation(job, state, _trained_bound(job, line), len(job.train.batches))
 
 
 def over(train: TrainSettings, state: TrainState) -> str:
@@ -148,7 +148,7 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
-    line |= _per_frame(bound, frames, grad_norm=norm)
+    line |= _per_frame(job, bound, frames, grad_norm=norm)
     norm_value = line.pop("grad_norm")
     line |= {"lr": rate, "beta": beta, **_named(own)}
     line |= {**figures(job.settings.train.scheduled_sampling, state.epoch), "grad_norm": norm_value}
@@ -171,7 +171,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
                 stop.check()
             batch = job.valid.batch(index)
             bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
-            sums = _per_frame(bound, 1)
+            sums = _per_frame(job, bound, 1)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
             _refuse_non_finite(job, {**place, **sums}, batch, bound)
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
@@ -192,16 +192,22 @@ def _named(own: dict[str, float]) -> Line:
     return {f"beta_{site}": weight for site, weight in own.items()}
 
 
-def _after_validation(job: Job, state: TrainState, elbo: float, batches: int) -> TrainState:
+def _trained_bound(job: Job, line: Line) -> float:
+    """The bound that is trained, of a line of metrics.jsonl."""
+    return float(line[BOUNDS[job.settings.train.objective]])
+
+
+def _after_validation(job: Job, state: TrainState, bound: float, batches: int) -> TrainState:
     """Count the epoch if it is finished, and keep a copy of the weights if they are the best so far."""
     finished = state.batch == batches
     epoch = _epoch_number(state)
     if finished:
         state = replace(state, epoch=state.epoch + 1, batch=0)
     state = replace(state, validated=state.step)
-    if state.best is None or elbo > state.best:
+    if state.best is None or bound > state.best:
         weights = {"model": snapshot(job.model), "guide": snapshot(job.guide)}
-        return replace(state, best=elbo, best_step=state.step, best_epoch=epoch, best_weights=weights, stale_epochs=0)
+        state = replace(state, best=bound, best_of=criterion(job.settings), best_weights=weights, stale_epochs=0)
+        return replace(state, best_step=state.step, best_epoch=epoch)
     stale = finished and settled(job.settings.train.scheduled_sampling, epoch - 1)
     return replace(state, stale_epochs=state.stale_epochs + int(stale))
 
@@ -229,10 +235,11 @@ def _to_device(x: Tensor, job: Job) -> Tensor:
     return x.to(device=job.device, dtype=job.dtype, non_blocking=True)
 
 
-def _per_frame(bound: Bound, frames: int, **more: Tensor) -> dict[str, float]:
+def _per_frame(job: Job, bound: Bound, frames: int, **more: Tensor) -> dict[str, float]:
     """Loss, bound and its terms in nats per frame; one transfer from the device for all."""
     values = {
         "loss": bound.loss.detach() / frames,
+        **({} if bound.tight is None else {BOUNDS[job.settings.train.objective]: bound.tight.sum() / frames}),
         "elbo": bound.terms.elbo.sum() / frames,
         "reconstruction": bound.terms.reconstruction.sum() / frames,
         **{f"kl_{name}": kl.sum() / frames for name, kl in bound.terms.kl.items()},
@@ -247,7 +254,7 @@ def _refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None
     if not bad:
         return
     what = "gradient" if bad == ["grad_norm"] else "loss"
-    finite = torch.isfinite(bound.terms.elbo).tolist()
+    finite = torch.isfinite(bound.terms.elbo if bound.tight is None else bound.tight).tolist()
     suspects = sorted({item.file for item, fine in zip(batch.items, finite, strict=True) if not fine})
     files = sorted({item.file for item in batch.items})
     last = job.run / "last.pt"
@@ -280,7 +287,7 @@ def _epoch_number(state: TrainState) -> int:
     return state.epoch + 1
 
 
-def _summary(state: TrainState, line: Line) -> str:
+def _summary(state: TrainState, line: Line, bound: float) -> str:
     best = " (best)" if state.best_step == state.step else f" (best {state.best:.4f} at step {state.best_step})"
     place = f"epoch {line['epoch']}, step {line['step']}"
-    return f"{place}: validation bound {line['elbo']:.4f} nats per frame{best}"
+    return f"{place}: validation bound {bound:.4f} nats per frame{best}"

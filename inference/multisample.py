@@ -1,0 +1,220 @@
+r"""Bounds from several draws of the guide, per sequence, and gradients of them that do not drown in noise.
+
+With K draws z^k of the guide, and the log-weight of each,
+
+.. math:: \log w_k = \log p(x_{1:T} | z^k) + \beta \, (\log p(z^k) - \log q(z^k | x)), \qquad
+    \tilde w_k = w_k / \sum_j w_j,
+
+(\beta = 1 but for `inference.handlers.kl_scale`) the importance-weighted bound of one sequence is
+
+.. math:: L_K = E \log \frac{1}{K} \sum_k w_k \le \log p(x_{1:T})
+
+(Burda et al., "Importance weighted autoencoders", 2016). The mean over particles is taken for each sequence: sums over
+sequences come after the logarithm. What handlers scale is the objective; the bound beside it is never scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.infer.enum import get_importance_trace
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from inference.errors import UserError
+from models.effects import Given
+
+__all__ = [
+    "Multisample",
+    "doubly_reparametrised",
+    "importance_weighted",
+    "density",
+    "log_mean_exp",
+    "trace_weights",
+    "particle_plate",
+    "per_sequence",
+    "samples",
+]
+
+PLATES = 3
+"""Particles, frames and sequences."""
+
+Program = Callable[..., Any]
+
+
+class Multisample(NamedTuple):
+    """What several draws of the guide give for a batch.
+
+    Attributes:
+        objective: the training objective of each sequence, (N,), with its graph.
+        bound: the unscaled bound of each sequence, (N,), without graph.
+        model_trace, guide_trace: the draws, with their log-densities.
+    """
+
+    objective: Tensor
+    bound: Tensor
+    model_trace: Trace
+    guide_trace: Trace
+
+
+def particle_plate(particles: int) -> AbstractContextManager[Any]:
+    """K independent draws of everything, in dim -3, left of frames and sequences; one draw needs no dimension."""
+    return pyro.plate("particles", particles, dim=-3) if particles > 1 else nullcontext()
+
+
+def samples(trace: Trace) -> dict[str, Any]:
+    """The sample sites of a trace, without the plates."""
+    return {
+        name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)
+    }
+
+
+def per_sequence(log_density: Tensor) -> Tensor:
+    """Sum over frames: (..., T, N) to (..., N); what is already per sequence stays."""
+    return log_density.sum(-2) if log_density.dim() > 1 else log_density
+
+
+def trace_weights(model_trace: Trace, guide_trace: Trace, *, scaled: bool = True) -> Tensor:
+    """log w of each draw and sequence, (..., N), from traces that have their log-densities.
+
+    Args:
+        model_trace: the model's, replayed against the guide's.
+        guide_trace: the guide's.
+        scaled: whether with the scales that handlers gave the sites.
+    """
+    return density(model_trace, scaled=scaled) - density(guide_trace, scaled=scaled)
+
+
+def log_mean_exp(log_weight: Tensor) -> Tensor:
+    """The logarithm of the mean over particles: (K, N), or (N,) for one, to (N,)."""
+    if log_weight.dim() == 1:
+        return log_weight
+    return log_weight.logsumexp(0) - math.log(len(log_weight))
+
+
+def importance_weighted(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
+    r"""L_K with its plain gradient, through weights, draws and densities alike.
+
+    The guide's part of that gradient has a signal-to-noise ratio that falls with K as 1 / \sqrt K (Rainforth et al.,
+    "Tighter variational bounds are not necessarily better", 2018).
+
+    Args:
+        model: the generative model.
+        guide: the inference model.
+        args: what both are called with.
+        particles: the number K of draws.
+
+    Raises:
+        UserError: for a latent that is not reparametrised: its gradient would be wrong.
+    """
+    with particle_plate(particles):
+        model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, {})
+    _refuse_unreparametrised(guide_trace)
+    return _multisample(log_mean_exp(trace_weights(model_trace, guide_trace)), model_trace, guide_trace)
+
+
+def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
+    r"""L_K with the doubly reparametrised gradient (Tucker et al., "Doubly reparameterized gradient estimators for
+    Monte Carlo objectives", 2019), whose signal-to-noise ratio does not fall with K.
+
+    The draws are z^k = g_\phi(\epsilon^k), all frames and latents of a sequence. The model's parameters get the plain
+    gradient, the guide's get theirs through the draws alone,
+
+    .. math:: \sum_k \tilde w_k \nabla_\theta \log p_\theta(x, z^k), \qquad
+        \sum_k \bigl((1 - \beta) \tilde w_k + \beta \tilde w_k^2\bigr)
+        \frac{\partial \log w_k}{\partial z^k} \frac{\partial z^k}{\partial \phi},
+
+    with \phi held in \log q_\phi(z^k | x) but not z^k: where q(z_t | z_{t-1}, x) looks back at z, that path is in
+    \partial \log w_k / \partial z^k. (For \beta = 1 this is the paper's; the other term is what its equation 6 leaves
+    of the score of q when that is weighted by \beta.) A parameter that guide and model share, such as those of VRNN's
+    recurrent network, gets both parts: its gradient is the sum of what it is owed in either place.
+
+    With K = 1 and \beta = 1 this is the bound's gradient without the score (Roeder et al., "Sticking the landing",
+    2017). Without gradients it is `importance_weighted`. Arguments as there.
+
+    Raises:
+        UserError: for a latent that is not reparametrised, or latents that handlers weigh differently.
+    """
+    if not torch.is_grad_enabled():
+        return importance_weighted(model, guide, args, particles)
+    with particle_plate(particles):
+        drawn = poutine.trace(guide).get_trace(*args)
+        _refuse_unreparametrised(drawn)
+        draws: dict[str, Tensor] = {name: site["value"] for name, site in samples(drawn).items()}
+        held = {name: z.detach().requires_grad_() for name, z in draws.items()}
+        paths = {name: z.view_as(z) for name, z in draws.items()}
+        guide_trace, model_trace = _scored(guide, args, held), _scored(model, args, paths)
+    _refuse_other_density(drawn, guide_trace)
+    beta = _common_scale(guide_trace)
+    log_p, log_q = (density(trace).reshape(particles, -1) for trace in (model_trace, guide_trace))
+    weight = torch.softmax((log_p - log_q).detach(), 0)
+    share = (1.0 - beta) + beta * weight  # makes of a gradient weighted by w one that is weighted as above
+    share = share[:, None, :, None] if particles > 1 else share[0, :, None]
+    scores = torch.autograd.grad((weight * log_q).sum(), list(held.values()))
+    surrogate = weight * log_p
+    for path, draw, score in zip(paths.values(), draws.values(), scores, strict=True):
+        if path.requires_grad:
+            path.register_hook(lambda gradient: gradient * share)
+            surrogate = surrogate - per_sequence((share * score * draw).sum(-1)).reshape(particles, -1)
+    gradient_only = (surrogate - surrogate.detach()).sum(0)
+    return _multisample(log_mean_exp((log_p - log_q).detach()) + gradient_only, model_trace, guide_trace)
+
+
+def density(trace: Trace, *, scaled: bool = True) -> Tensor:
+    name = "log_prob" if scaled else "unscaled_log_prob"
+    parts = [per_sequence(site[name]) for site in samples(trace).values()]
+    return torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+
+
+def _scored(program: Program, args: tuple[Any, ...], values: Mapping[str, Tensor]) -> Trace:
+    """The program's trace with its latents set, and their log-densities."""
+    with Given(dict(values)):
+        trace: Trace = poutine.trace(program).get_trace(*args)
+    trace.compute_log_prob()
+    return trace
+
+
+def _multisample(objective: Tensor, model_trace: Trace, guide_trace: Trace) -> Multisample:
+    with torch.no_grad():
+        bound = log_mean_exp(trace_weights(model_trace, guide_trace, scaled=False)).detach()
+    return Multisample(objective, bound, model_trace, guide_trace)
+
+
+def _refuse_other_density(drawn: Trace, again: Trace) -> None:
+    """A guide that is random beyond its latents gives another density to what it has just drawn."""
+    with torch.no_grad():
+        drawn.compute_log_prob()
+        first, second = density(drawn, scaled=False), density(again, scaled=False)
+        if bool(((first - second).abs() > 1e-3 * (1.0 + first.abs())).any()):
+            raise UserError(
+                "the guide gives its own draws another density when it is run again, so it is random beyond its "
+                "latents (dropout?). Take train.objective=iwae, or take the dropout out."
+            )
+
+
+def _common_scale(trace: Trace) -> float:
+    """The weight that handlers gave all latents alike."""
+    scales = {name: torch.as_tensor(site["scale"]).unique().tolist() for name, site in samples(trace).items()}
+    distinct = {scale for several in scales.values() for scale in several}
+    if len(distinct) != 1:
+        raise UserError(
+            f"the doubly reparametrised gradient weighs all latents alike, got the weights {scales}. "
+            "Take train.objective=iwae, or one weight for all (train.beta)."
+        )
+    return float(distinct.pop())
+
+
+def _refuse_unreparametrised(guide_trace: Trace) -> None:
+    for name, site in samples(guide_trace).items():
+        if not site["fn"].has_rsample:
+            raise UserError(
+                f"latent '{name}' is a {type(site['fn']).__name__}, which is not reparametrised: the gradient of a "
+                "bound from several draws would be wrong. Take train.objective=elbo."
+            )

@@ -1,0 +1,105 @@
+"""Training on bounds of several draws: what is logged, kept as best, resumed and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from inference.checkpoints import load_checkpoint
+from inference.errors import UserError
+from inference.limits import check_limits
+from inference.sessions import resume
+from inference.settings import load_run_settings, resolve, save_settings
+from tests.inference.test_training import _stop_after, lines, quiet, same_weights, train
+
+OBJECTIVES = {"iwae": "iwae", "dreg": "iwae"}
+"""The multi-sample objectives, and what metrics.jsonl calls their bounds."""
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_the_bound_that_is_trained_tells_the_best_weights(tmp_path: Path, tiny: list[str], objective: str) -> None:
+    more = (f"train.objective={objective}", "train.particles=4", "train.steps=12", "optim.lr=0.05", "dtype=float64")
+    found = lines(train(tmp_path / "run", tiny, *more, "train.kl_warmup_steps=6"))
+    bound = OBJECTIVES[objective]
+    for line in found:
+        assert line["elbo"] == pytest.approx(line["reconstruction"] - line["kl_z"], rel=1e-9)
+        assert line["beta"] < 1 or line["loss"] == pytest.approx(-line[bound], rel=1e-9)
+        assert line["beta"] == 1 or line["loss"] != pytest.approx(-line[bound], rel=1e-9)
+    valid = [line for line in found if line["split"] == "valid"]
+    best = load_checkpoint(tmp_path / "run" / "best.pt")
+    assert (best["best"], best["step"]) == max((line[bound], line["step"]) for line in valid)
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["best_of"] == f"{bound} of 4 particles"
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_a_resumed_run_is_the_uninterrupted_one(
+    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    more = (f"train.objective={objective}", "train.particles=3", "train.steps=7", "train.checkpoint_every=3")
+    train(tmp_path / "whole", tiny, *more)
+    with monkeypatch.context() as patch:
+        _stop_after(5, patch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(tmp_path / "cut", tiny, *more)
+    torch.manual_seed(12345)
+    resume(tmp_path / "cut", say=quiet)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+    states = [load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "cut")]
+    assert same_weights(*states) and torch.equal(states[0]["rng"], states[1]["rng"])
+
+
+def test_another_bound_is_no_measure_for_the_best_so_far(tmp_path: Path, tiny: list[str]) -> None:
+    run = train(tmp_path / "run", tiny, "train.steps=4", "train.objective=iwae", "train.particles=8")
+    said: list[str] = []
+    resume(run, ["train.steps=8", "train.objective=elbo", "train.particles=1"], say=said.append)
+    assert "note: the best weights were told by iwae of 8 particles, from now on by elbo" in said
+    found = [line for line in lines(run) if line["split"] == "valid" and line["step"] > 4]
+    best = load_checkpoint(run / "best.pt")
+    assert (best["best"], best["step"]) == max((line["elbo"], line["step"]) for line in found)
+    said.clear()
+    resume(run, ["train.steps=9"], say=said.append)
+    assert not any("told by" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.particles=0"], "train.particles=0: expected at least 1"),
+        (["train.objective=iwae"], "train.objective=iwae with one particle is the ELBO"),
+        (["train.objective=dreg", "train.beta_sites.z=2"], "weighs all latents alike: train.beta_sites has no place"),
+        (["train.objective=dreg", "train.scheduled_sampling=linear"], "dreg needs the whole gradient of the draws"),
+        (["optim.gamma=0.5"], "optim.gamma=0.5 says nothing with optim.schedule=constant. Add optim.schedule=expo"),
+        (["optim.decay_steps=9"], "optim.decay_steps=9 says nothing with optim.schedule=constant"),
+        (["optim.schedule=cosine", "optim.gamma=0.5"], "optim.gamma=0.5 says nothing with optim.schedule=cosine"),
+        (["optim.min_lr=1e-5"], "optim.min_lr=1e-05 says nothing with optim.schedule=constant"),
+    ],
+)
+def test_what_would_say_nothing_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        resolve("vrnn", overrides=overrides)
+    assert message in str(refusal.value)
+
+
+def test_settings_of_a_schedule_need_their_schedule_wherever_they_come_from(tmp_path: Path) -> None:
+    (tmp_path / "row.yaml").write_text("optim: {gamma: 0.5}\n")
+    with pytest.raises(UserError, match=r"optim.gamma=0.5 says nothing"):
+        resolve("vae", config_path=tmp_path / "row.yaml")
+    assert (
+        resolve("vae", config_path=tmp_path / "row.yaml", overrides=["optim.schedule=exponential"]).optim.gamma == 0.5
+    )
+    settings = resolve("vae", overrides=["optim.schedule=exponential", "optim.gamma=0.5"])
+    save_settings(settings, tmp_path / "config.yaml")
+    assert load_run_settings(tmp_path, ["optim.schedule=constant"]).optim.schedule == "constant"
+    check_limits(settings)
+
+
+def test_without_its_schedule_a_run_is_evaluated_on_the_true_past_again(tmp_path: Path) -> None:
+    save_settings(resolve("vrnn", overrides=["train.scheduled_sampling=linear"]), tmp_path / "config.yaml")
+    assert load_run_settings(tmp_path).evaluation.mode == "gen"
+    assert load_run_settings(tmp_path, ["train.scheduled_sampling=null"]).evaluation.mode == "gt"
+    assert (
+        load_run_settings(tmp_path, ["train.scheduled_sampling=null", "evaluation.mode=gen"]).evaluation.mode == "gen"
+    )
+    assert load_run_settings(tmp_path, ["train.scheduled_sampling=constant"]).evaluation.mode == "gen"
