@@ -14,7 +14,6 @@ Over long sequences the weights degenerate, and K must grow exponentially with T
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,11 +21,11 @@ import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from inference.noise import Seed, sequence_noise
 from inference.objectives import terms
+from inference.weights import density, effective_sample_size, log_mean_exp, trace_weights
 
 __all__ = [
     "Estimate",
@@ -68,21 +67,6 @@ class Estimate(NamedTuple):
         return effective_sample_size(self.log_weights)
 
 
-def log_mean_exp(log_weights: Tensor) -> Tensor:
-    r"""\log \frac1K \sum_k w_k over the first dimension, particles."""
-    return log_weights.logsumexp(0) - math.log(len(log_weights))
-
-
-def effective_sample_size(log_weights: Tensor) -> Tensor:
-    r"""(\sum_k w_k)^2 / \sum_k w_k^2 over the first dimension, particles.
-
-    Example:
-        >>> effective_sample_size(torch.tensor([0.0, 0.0, -1e9]))
-        tensor(2.)
-    """
-    return torch.exp(2.0 * log_weights.logsumexp(0) - (2.0 * log_weights).logsumexp(0))
-
-
 def traces(
     model: nn.Module, guide: nn.Module, x: Tensor, lengths: Tensor, particles: int, how: str = "auto"
 ) -> tuple[Trace, Trace]:
@@ -96,18 +80,6 @@ def traces(
     guide_trace.compute_log_prob()
     model_trace.compute_log_prob()
     return model_trace, guide_trace
-
-
-def trace_weights(model_trace: Trace, guide_trace: Trace) -> Tensor:
-    """Log-weights log p(x, z) - log q(z | x) of `traces`, (K, N), their densities as handlers scale them."""
-    return density(model_trace) - density(guide_trace)
-
-
-def density(*of: Trace) -> Tensor:
-    """Log-density of all sample sites of traces with particles, (K, N), as handlers in force scale it."""
-    sites = [s for trace in of for s in trace.nodes.values() if s["type"] == "sample" and not site_is_subsample(s)]
-    densities: list[Tensor] = [site["log_prob"].sum(-2) for site in sites]  # (K, T, N), or (K, 1, N) outside time
-    return torch.stack(densities).sum(0)
 
 
 def log_weights(

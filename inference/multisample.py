@@ -15,33 +15,20 @@ sequences come after the logarithm. What handlers scale is the objective; the bo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.infer.enum import get_importance_trace
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from inference.errors import UserError
+from inference.weights import density, log_mean_exp, particle_plate, per_sequence, samples, trace_weights
 from models.effects import Given
 
-__all__ = [
-    "Multisample",
-    "doubly_reparametrised",
-    "importance_weighted",
-    "density",
-    "log_mean_exp",
-    "trace_weights",
-    "particle_plate",
-    "per_sequence",
-    "samples",
-]
+__all__ = ["Multisample", "doubly_reparametrised", "importance_weighted"]
 
 PLATES = 3
 """Particles, frames and sequences."""
@@ -62,41 +49,6 @@ class Multisample(NamedTuple):
     bound: Tensor
     model_trace: Trace
     guide_trace: Trace
-
-
-def particle_plate(particles: int) -> AbstractContextManager[Any]:
-    """K independent draws of everything, in dim -3, left of frames and sequences; one draw needs no dimension."""
-    return pyro.plate("particles", particles, dim=-3) if particles > 1 else nullcontext()
-
-
-def samples(trace: Trace) -> dict[str, Any]:
-    """The sample sites of a trace, without the plates."""
-    return {
-        name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)
-    }
-
-
-def per_sequence(log_density: Tensor) -> Tensor:
-    """Sum over frames: (..., T, N) to (..., N); what is already per sequence stays."""
-    return log_density.sum(-2) if log_density.dim() > 1 else log_density
-
-
-def trace_weights(model_trace: Trace, guide_trace: Trace, *, scaled: bool = True) -> Tensor:
-    """log w of each draw and sequence, (..., N), from traces that have their log-densities.
-
-    Args:
-        model_trace: the model's, replayed against the guide's.
-        guide_trace: the guide's.
-        scaled: whether with the scales that handlers gave the sites.
-    """
-    return density(model_trace, scaled=scaled) - density(guide_trace, scaled=scaled)
-
-
-def log_mean_exp(log_weight: Tensor) -> Tensor:
-    """The logarithm of the mean over particles: (K, N), or (N,) for one, to (N,)."""
-    if log_weight.dim() == 1:
-        return log_weight
-    return log_weight.logsumexp(0) - math.log(len(log_weight))
 
 
 def importance_weighted(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
@@ -165,12 +117,6 @@ def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...],
             surrogate = surrogate - per_sequence((share * score * draw).sum(-1)).reshape(particles, -1)
     gradient_only = (surrogate - surrogate.detach()).sum(0)
     return _multisample(log_mean_exp((log_p - log_q).detach()) + gradient_only, model_trace, guide_trace)
-
-
-def density(trace: Trace, *, scaled: bool = True) -> Tensor:
-    name = "log_prob" if scaled else "unscaled_log_prob"
-    parts = [per_sequence(site[name]) for site in samples(trace).values()]
-    return torch.stack(torch.broadcast_tensors(*parts)).sum(0)
 
 
 def _scored(program: Program, args: tuple[Any, ...], values: Mapping[str, Tensor]) -> Trace:

@@ -23,14 +23,8 @@ from torch.distributions import kl_divergence
 
 from inference.errors import UserError, nearest
 from inference.handlers import base_name, kl_scale
-from inference.multisample import (
-    Multisample,
-    doubly_reparametrised,
-    importance_weighted,
-    particle_plate,
-    per_sequence,
-    samples,
-)
+from inference.multisample import Multisample, doubly_reparametrised, importance_weighted
+from inference.weights import particle_plate, per_sequence, samples
 
 __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 

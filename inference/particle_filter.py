@@ -31,9 +31,9 @@ from torch import Tensor
 
 from guides.guide import Guide
 from inference.errors import UserError
-from inference.estimators import density, effective_sample_size
 from inference.handlers import base_name
 from inference.noise import Seed, sequence_noise
+from inference.weights import density, effective_sample_size
 from models.dvae import DVAE
 from models.effects import Given
 from models.sites import Sites

@@ -17,8 +17,8 @@ from guides.dkf import DKFGuide, DKFGuideSettings
 from guides.registry import build_guide, guide_class
 from inference.errors import UserError
 from inference.handlers import base_name, given_noise, kl_scale
-from inference.multisample import log_mean_exp
 from inference.objectives import Bound, Objective
+from inference.weights import log_mean_exp
 from models.dkf import DKF, DKFSettings
 from models.networks import normal
 from models.registry import build_model, model_class
