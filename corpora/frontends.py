@@ -1,7 +1,7 @@
 """Front ends: from a recording to the frames a model sees, and back where that is possible.
 
-Each front end is one class in one registry, `FRONT_ENDS`. A further one (log-mel, log-magnitude, frames of
-the raw waveform) is a further class with the members of `FrontEnd` and one line in the registry.
+Each front end is one class in one registry, `FRONT_ENDS`. A further one (frames of the raw waveform) is a further class
+with the members of `FrontEnd` and one line in the registry. Those of speech recognition are in `corpora.features`.
 """
 
 from __future__ import annotations
@@ -144,6 +144,10 @@ class Stft:
         spectrum = self.spectrum(waveform)
         return (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
 
+    def power(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The power spectra that features are of: these are the features."""
+        return features.astype(np.float64)
+
     def waveform(self, spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
         """Samples, (T - 1) * hop of them, by weighted overlap-add of a transform (T, F).
 
@@ -173,8 +177,24 @@ def _open_stft(settings: DataSettings, bins: int) -> Stft:
     return Stft(settings.rate, window, hop, settings.trim_db)
 
 
+def _open_fbank(settings: DataSettings, bins: int) -> FrontEnd:
+    from corpora.features import open_fbank
+
+    return open_fbank(settings, bins)
+
+
+def _open_log_magnitude(settings: DataSettings, bins: int) -> FrontEnd:
+    from corpora.features import open_log_magnitude
+
+    return open_log_magnitude(settings, bins)
+
+
 #: Front ends by the name that ``data.frontend`` gives.
-FRONT_ENDS: dict[str, Callable[[DataSettings, int], FrontEnd]] = {"stft": _open_stft}
+FRONT_ENDS: dict[str, Callable[[DataSettings, int], FrontEnd]] = {
+    "stft": _open_stft,
+    "fbank": _open_fbank,
+    "log_magnitude": _open_log_magnitude,
+}
 
 
 def open_frontend(settings: DataSettings, bins: int) -> FrontEnd:

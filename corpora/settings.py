@@ -17,7 +17,7 @@ class DataSettings(Protocol):
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
         frontend: Name of a front end in `corpora.frontends.FRONT_ENDS`.
         window: Samples per analysis window; None follows the number of bins.
-        hop: Samples from one frame to the next; None is 16 ms.
+        hop: Samples from one frame to the next; None is 16 ms, or what the front end says.
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.

@@ -28,7 +28,9 @@ READ_AHEAD = 8  # batches' worth of utterances that are read and sorted by lengt
 
 @runtime_checkable
 class Invertible(FrontEnd, Protocol):
-    """A front end whose power spectra lead back to a waveform."""
+    """A front end whose features lead back to a waveform."""
+
+    def power(self, features: NDArray[np.floating]) -> NDArray[np.float64]: ...
 
     def spectrum(self, waveform: NDArray[np.float64]) -> NDArray[np.complex128]: ...
 
@@ -207,10 +209,10 @@ def _decode(run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, lat
     made = []
     for n, item in enumerate(spoken):
         frames = len(item.x)
-        variance = np.ascontiguousarray(variances[:frames, n])
+        variance = frontend.power(np.ascontiguousarray(variances[:frames, n]))
         # The phase of a bin that is exactly zero is that of +0: no phase is better, and none is heard.
         estimate = frontend.waveform(np.sqrt(variance) * np.exp(1j * np.angle(item.spectrum)))
-        divergence = itakura_saito(item.x.numpy().astype(np.float64), variance)
+        divergence = itakura_saito(frontend.power(item.x.numpy()), variance)
         made.append(
             Resynthesis(
                 place=item.place,

@@ -41,7 +41,10 @@ _SHORT = {"train.scheduled_sampling": _SCHEDULE}
 
 @dataclass
 class DataSettings:
-    """The corpus and how sound becomes frames; `window` null is 2 (bins - 1) samples, `hop` null is 16 ms."""
+    """The corpus and how sound becomes frames.
+
+    `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms).
+    """
 
     corpus: str = "synthetic"
     root: str | None = None
