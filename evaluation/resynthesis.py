@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch stays out of the workers, which import this module to
     from evaluation.decoding import Resynthesis
     from inference.runs import Run
 
-__all__ = ["COLUMNS", "Outcome", "evaluate", "main", "report_of", "table"]
+__all__ = ["COLUMNS", "Outcome", "autoregressive", "evaluate", "main", "report_of", "table"]
 
 WHAT = ("file", "speaker", "frames")
 OF_WAVEFORM = ("si_sdr", "rmse_scaled", "rmse_plain", "pesq_wb", "pesq_nb", "stoi", "estoi")
@@ -132,7 +132,7 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
         "model": settings.model.name,
         "guide": settings.guide.name,
         "parameters": _parameters(run),
-        "autoregressive": _autoregressive(run),
+        "autoregressive": autoregressive(run),
         "frontend": {"name": settings.data.frontend, **described},
         "overrides": list(request.overrides),
         "metrics": {f: summarise(float(row[f]) for row in rows)._asdict() for f in FIGURES},
@@ -230,7 +230,7 @@ def _parameters(run: Run) -> int:
     return sum({id(p): p.numel() for part in (run.model, run.guide) for p in part.parameters()}.values())
 
 
-def _autoregressive(run: Run) -> bool:
+def autoregressive(run: Run) -> bool:
     """Whether any conditional of the model sees past data: then modes gt and gen differ."""
     parents = run.model.parents(run.settings.model)
     return any(name.startswith("x") for conditional in parents.values() for name in conditional)
