@@ -31,8 +31,13 @@ __all__ = [
     "pick_dtype",
     "recreate",
     "refuse_existing",
+    "take_model",
     "write_run",
 ]
+
+
+FEATURES = ("frontend", "rate", "window", "hop", "trim_db")
+"""Settings of the data that a model is bound to."""
 
 
 class Run(NamedTuple):
@@ -86,6 +91,30 @@ def load_run(
     state = load_checkpoint(chosen)
     model, guide = recreate(settings, state, chosen)
     return Run(path, settings, model.eval(), guide.eval(), chosen, state)
+
+
+def take_model(model: DVAE, settings: Settings) -> Path:
+    """Put the model of the run `train.model_from` in place of a fresh one; the checkpoint it was read from.
+
+    Raises:
+        UserError: if the settings are not those it was trained with.
+    """
+    source = Path(settings.train.model_from or "")
+    trained = load_run_settings(source)
+    sections = (("model", vars(settings.model), None), ("data", vars(settings.data), FEATURES))
+    for name, ours, keys in sections:
+        theirs = vars(getattr(trained, name))
+        differ = [key for key in keys or theirs if ours.get(key) != theirs[key]]
+        if differ:
+            given = ", ".join(f"{name}.{key}={ours.get(key)}" for key in differ)
+            remedy = " ".join(f"{name}.{key}={theirs[key]}" for key in differ if key != "name")
+            raise UserError(
+                f"train.model_from={source}: its model was trained otherwise than {given}.\n"
+                + (f"Add {remedy}" if "name" not in differ else f"Give --model {theirs['name']}.")
+            )
+    chosen = find_checkpoint(source)
+    load_weights(model, load_checkpoint(chosen)["model"], "model", chosen)
+    return chosen
 
 
 def find_checkpoint(run: Path, checkpoint: str | Path | None = None) -> Path:

@@ -19,7 +19,7 @@ from inference.errors import UserError
 from inference.files import disk_errors
 from inference.logs import MetricsLog, bytes_until
 from inference.objectives import Objective
-from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing
+from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
 from inference.scheduled_sampling import plan
 from inference.schedules import total_steps
 from inference.settings import Settings, TrainSettings, load_run_settings, save_settings
@@ -46,8 +46,11 @@ def start(settings: Settings, say: Say = print) -> Path:
     refuse_existing(run)
     settings.run = str(run)
     model, guide = create(settings)
+    if settings.train.model_from is not None:
+        say(f"the model of {take_model(model, settings)} stays as it is")
     job = _prepare(settings, run, model, guide, say)
-    model.fit_input(item.x for item in job.train.sequences)
+    if settings.train.model_from is None:
+        model.fit_input(item.x for item in job.train.sequences)
     with disk_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     save_settings(settings, run / "config.yaml")
@@ -62,6 +65,8 @@ def start(settings: Settings, say: Say = print) -> Path:
 def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     """Go on with a run from its `last.pt` as if it had never stopped; `overrides` change its settings."""
     settings = load_run_settings(run, overrides)
+    if settings.train.model_from != load_run_settings(run).train.model_from:
+        raise UserError("train.model_from cannot change while a run goes on. Train another run with it.")
     pick_device(settings.device)
     last = run / "last.pt"
     if not last.is_file():
@@ -103,13 +108,15 @@ def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None
 
 def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say) -> Job:
     """Read the corpus and put everything together that the loop works with."""
+    model.requires_grad_(settings.train.model_from is None)  # with it, what a guide shares with its model
     objective = Objective(model, guide, settings.train.objective, settings.train.particles)
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     train, valid = _read_data(settings, say)
     optim = settings.optim
     optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optim.name](
-        objective.parameters(), lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay
+        trained, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay
     )
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")

@@ -85,7 +85,8 @@ class TrainSettings:
 
     `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
     of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
-    trained (`inference.objectives`), with `particles` draws of the guide for each sequence.
+    trained (`inference.objectives`), with `particles` draws of the guide for each sequence. `model_from` is a run whose
+    model is taken as it is: only the guide is trained.
     """
 
     steps: int | None = None
@@ -101,6 +102,7 @@ class TrainSettings:
     checkpoint_every: int = 200
     bucket: bool = True
     tensorboard: bool = True
+    model_from: str | None = None
     scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
 
 
@@ -163,7 +165,9 @@ def resolve(
     tree.guide.name = guide_name
     where = "config" if config_path is None else str(config_path)
     scheduled = given.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
-    implied = {"evaluation.mode": "gen"} if scheduled else {}
+    implied: dict[str, Any] = {"evaluation.mode": "gen"} if scheduled else {}
+    if given.get("train.model_from", config.get("train.model_from")) is not None:
+        implied["train.kl_warmup_steps"] = 0  # it keeps a model from neglecting its latents; this one is trained
     defaults = {**cls.defaults, **implied}
     for layer, source in ((defaults, f"defaults of {model_name}"), (config, where), (given, "")):
         apply_layer(tree, layer, source)
