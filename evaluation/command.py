@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inference.errors import UserError
 
@@ -46,32 +46,39 @@ class Request(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
-def evaluation_parser(name: str, description: str) -> argparse.ArgumentParser:
+def evaluation_parser(name: str, description: str, without: Collection[str] = ()) -> argparse.ArgumentParser:
     """The arguments of every evaluation of one run; `parse` reads them.
 
     Args:
         name: the evaluation X of ``python -m evaluation.X``.
         description: what it does, in one line.
+        without: arguments that would have no effect on it: "corpus", "root", "split", "mode", "latents".
     """
     parser = argparse.ArgumentParser(prog=f"python -m evaluation.{name}", description=description)
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="run folder, as inference.svi or models.published leaves it"
     )
-    parser.add_argument("--corpus", metavar="C", help="corpus to evaluate on (default: the run's)")
-    parser.add_argument(
-        "--root", metavar="DIR", help="folder of that corpus (default: the run's, unless --corpus names another)"
-    )
-    parser.add_argument("--split", choices=["train", "valid", "test"], default="test", help="default: %(default)s")
-    parser.add_argument(
-        "--mode",
-        choices=["gt", "gen"],
-        help="the decoder sees the true past (gt) or its own output (gen); default: evaluation.mode",
-    )
-    parser.add_argument(
-        "--latents",
-        choices=["mean", "sample"],
-        help="decode the mean of the posterior or a sample of it; default: evaluation.latents",
-    )
+    of_data: dict[str, dict[str, Any]] = {
+        "corpus": {"metavar": "C", "help": "corpus to evaluate on (default: the run's)"},
+        "root": {
+            "metavar": "DIR",
+            "help": "folder of that corpus (default: the run's, unless --corpus names another)",
+        },
+        "split": {"choices": ["train", "valid", "test"], "default": "test", "help": "default: %(default)s"},
+        "mode": {
+            "choices": ["gt", "gen"],
+            "help": "the decoder sees the true past (gt) or its own output (gen); default: evaluation.mode",
+        },
+        "latents": {
+            "choices": ["mean", "sample"],
+            "help": "decode the mean of the posterior or a sample of it; default: evaluation.latents",
+        },
+    }
+    for argument, what in of_data.items():
+        if argument in without:
+            parser.set_defaults(**{argument: None})
+        else:
+            parser.add_argument(f"--{argument}", **what)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"write a copy of {name}.json here")
@@ -94,7 +101,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
         overrides.append(f"data.root={quoted(given.root)}")
     request = Request(
         run=given.run,
-        split=given.split,
+        split=given.split or "test",
         mode=given.mode,
         latents=given.latents,
         checkpoint=given.checkpoint,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "dot_table", "save_picture", "spectrogram_db", "spectrogram_panels"]
+__all__ = ["Panel", "contact_sheet", "dot_table", "save_picture", "spectrogram_db", "spectrogram_panels"]
 
 INK, FAINT, STRIPE, DOT, BEST = "#1b1f24", "#6a737d", "#f3f5f8", "#8aa4c8", "#c2410c"
 RANGE_DB = 80.0
@@ -89,6 +89,50 @@ def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "")
     bar.ax.tick_params(labelsize=8, colors=FAINT)
     if heading:
         figure.suptitle(heading, fontsize=10, color=INK, ha="left", x=0.01)
+    return figure
+
+
+def contact_sheet(
+    sequences: NDArray[np.floating], extent: tuple[float, float] | None, columns: int, heading: str = ""
+) -> Figure:
+    """Many sequences of frames at a glance, small and close together, on one colour scale.
+
+    Args:
+        sequences: frames (N, T, D): power spectra, drawn in dB under the loudest point of all, or other values.
+        extent: seconds and kHz that a power spectrum spans; None says that these are other values, drawn as they are
+            from the least to the largest.
+        columns: sequences in a row.
+        heading: printed above all.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(sequences) // columns)
+    figure = Figure(figsize=(0.6 + 1.7 * columns, 0.7 + 1.2 * rows), layout="constrained", dpi=110)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    values = sequences.astype(np.float64)
+    if extent is not None:
+        values = 10.0 * np.log10(np.maximum(values, 1e-300) / max(float(values.max()), 1e-300))
+    low, high = (-RANGE_DB, 0.0) if extent is not None else (float(values.min()), float(values.max()))
+    wide, tall = extent or (float(values.shape[1]), float(values.shape[2]))
+    for axes in grid.flat[len(values) :]:
+        axes.set_axis_off()
+    for i, (axes, frames) in enumerate(zip(grid.flat, values, strict=False)):
+        colours = "magma" if extent is not None else "Greys"
+        box = (0.0, wide, 0.0, tall)
+        image = axes.imshow(frames.T, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, extent=box)
+        axes.spines[:].set_visible(extent is None)
+        axes.tick_params(labelsize=7, colors=FAINT, length=2)
+        if i % columns == 0:
+            axes.set_ylabel("kHz" if extent is not None else "", fontsize=7, color=FAINT)
+        if i + columns >= len(values):
+            axes.set_xlabel("s" if extent is not None else "frames", fontsize=7, color=FAINT)
+    bar = figure.colorbar(image, ax=list(grid.flat), shrink=min(1.0, 2.0 / rows), pad=0.01, aspect=25)
+    bar.set_label("dB under the loudest point" if extent is not None else "value", fontsize=7, color=FAINT)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, colors=FAINT)
+    if heading:
+        figure.suptitle(heading, fontsize=9, color=INK, ha="left", x=0.01)
     return figure
 
 

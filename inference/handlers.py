@@ -66,13 +66,21 @@ class kl_scale(Messenger):
 
 
 class mean_latents(Messenger):
-    """Give every latent that would be drawn the mean of its conditional, and let what follows from it see
-    the mean.
+    """Give every latent that would be drawn the mean of its conditional, and let what follows from it see the mean.
+
+    Args:
+        sites: names of those that this holds for; all of them by default. Without data x is one of them.
     """
 
+    def __init__(self, sites: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.sites = sites
+
     def _pyro_draw(self, msg: Any) -> None:
-        msg["value"] = msg["args"][1].mean
-        msg["done"] = True
+        name, distribution, _ = msg["args"]
+        if self.sites is None or name in self.sites:
+            msg["value"] = distribution.mean
+            msg["done"] = True
 
 
 class given_noise(Messenger):

@@ -103,6 +103,8 @@ def rebuilt(parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor
         bases: list[Any] = [part.base_dist for part in parts]
         return dist.Independent(rebuilt(bases, join), first.reinterpreted_batch_ndims)
     names = [name for name in first.arg_constraints if name in first.__dict__]
+    if {"probs", "logits"} <= {*names}:  # one of them was asked for and kept; the class takes one
+        names.remove("probs")
     joined = {name: join([getattr(part, name) for part in parts]) for name in names}
     whole: dist.TorchDistribution = type(first)(**joined, validate_args=False)
     return whole
