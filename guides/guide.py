@@ -39,12 +39,14 @@ class Guide(nn.Module):
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `GuideSettings`.
+        stepwise: whether it has a `step`. One that does not fit a step does without, and has `all_frames`.
 
     Args:
         model: the model whose posterior this is; a guide may share its networks.
     """
 
     Settings: ClassVar[type[GuideSettings]] = GuideSettings
+    stepwise: bool = True
 
     def __init__(self, model: DVAE) -> None:
         super().__init__()
@@ -74,6 +76,10 @@ class Guide(nn.Module):
         """Draw the latents of the frames of `t`."""
         raise NotImplementedError
 
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        """Draw all latents at once, for a guide that is not `stepwise`."""
+        raise NotImplementedError
+
     def chain(self, encoded: Tensor) -> Chain | MemoryChain | None:
         """The step again, as a `Chain` of affine maps and tanh where it is one: its loop over frames is
         then fast.
@@ -83,6 +89,13 @@ class Guide(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor, how: str = "auto") -> None:
         """The Pyro guide; arguments as of `models.dvae.DVAE.forward`."""
         sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
+        if not self.stepwise:
+            if how != "auto":
+                raise ValueError(
+                    f"how='{how}': this guide has no step, so 'looped' or 'stepwise' say nothing; expected 'auto'"
+                )
+            self.all_frames(sites, lengths)
+            return
         encoded = self.encode(sites, lengths)
         chain = self.chain(encoded)
         fast = None if chain is None else partial(self._run_chain, chain, sites)

@@ -44,10 +44,11 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
         raise UserError(
             f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."
         )
-    if "z" not in cls.latents:
+    latents = cls.latents_of(settings)
+    if "z" not in latents:
         raise UserError(
             f"guide '{name}' cannot serve model '{settings.name}': it draws one latent 'z' in each frame, and the "
-            f"model's latents are {', '.join(repr(latent) for latent in cls.latents)}. "
+            f"model's latents are {', '.join(repr(latent) for latent in latents) or 'none'}. "
             "Take a guide that draws them, such as the model's own (--guide own)."
         )
     return load_class("guides.family:FamilyGuide")
@@ -61,7 +62,7 @@ def compliant(model: str | ModelSettings) -> str:
     """
     settings = _model_settings(model)
     found: dict[str, int] = {}
-    for candidate in ["own", *_FAMILY]:
+    for candidate in ["own", *(_FAMILY if "z" in model_class(settings.name).latents_of(settings) else [])]:
         verdicts = compare(settings, candidate)
         if not any(one.missing for one in verdicts.values()):
             found[candidate] = sum(len(one.extra) for one in verdicts.values())
@@ -75,8 +76,9 @@ def compare(model: str | ModelSettings, name: str) -> dict[str, Verdict]:
     settings = _model_settings(model)
     name = compliant(settings) if name == "compliant" else name
     cls, guide = model_class(settings.name), guide_class(settings, name)
-    ours = guide.parents(guide.Settings(name=name), cls.latents)
-    return {latent: verdict(cls.parents(settings), ours, latent, cls.latents) for latent in cls.latents}
+    latents = cls.latents_of(settings)
+    ours = guide.parents(guide.Settings(name=name), latents)
+    return {latent: verdict(cls.parents(settings), ours, latent, latents) for latent in latents}
 
 
 def build_guide(model: DVAE, model_settings: str | ModelSettings, settings: GuideSettings) -> Guide:

@@ -96,7 +96,7 @@ def _check_sites(settings: Settings) -> None:
     """Refuse weights of latents that the model does not have."""
     from models.registry import model_class
 
-    latents = model_class(settings.model.name).latents
+    latents = model_class(settings.model.name).latents_of(settings.model)
     for site in settings.train.beta_sites:
         if site not in latents:
             raise UserError(

@@ -51,8 +51,9 @@ def structure(settings: Settings) -> Structure:
     cls = model_class(settings.model.name)
     name = compliant(settings.model) if settings.guide.name == "compliant" else settings.guide.name
     guide = guide_class(settings.model, name)
-    parents = guide.parents(replace(settings.guide, name=name), cls.latents)
-    return Structure(cls.parents(settings.model), parents, cls.latents)
+    latents = cls.latents_of(settings.model)
+    parents = guide.parents(replace(settings.guide, name=name), latents)
+    return Structure(cls.parents(settings.model), parents, latents)
 
 
 def describe(settings: Settings) -> list[str]:

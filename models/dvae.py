@@ -60,14 +60,15 @@ class DVAE(nn.Module):
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
         own_guide: where its paper's guide is, ``"module:Class"``; `guide_place` where that depends on settings.
-        latents: names of its latent sites; those but ``"z"`` are outside time, one draw per sequence.
+        latents: names of its latent sites; those but ``"z"`` are outside time, one draw per sequence;
+            `latents_of` where they depend on settings.
         stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
         defaults: settings outside the model's own that it is trained with by default, by dotted key.
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     own_guide: ClassVar[str]
-    latents: ClassVar[tuple[str, ...]] = ("z",)
+    latents: tuple[str, ...] = ("z",)
     stepwise: bool = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "optim.lr": 3e-3,
@@ -80,6 +81,11 @@ class DVAE(nn.Module):
         self.x_dim = settings.bins
         self.z_dim = settings.z_dim
         self.likelihood_name = settings.likelihood
+        if settings.input in ("log", "unscaled_log") and settings.likelihood == "gaussian":
+            raise UserError(
+                f"model.input={settings.input} takes the logarithm of data that model.likelihood=gaussian lets "
+                "fall below zero. Set model.input=standard or raw."
+            )
         self.input = InputTransform(settings.input, settings.bins)
 
     @classmethod
@@ -93,6 +99,16 @@ class DVAE(nn.Module):
     def guide_place(cls, settings: Any) -> str:
         """Where its paper's guide is."""
         return cls.own_guide
+
+    @classmethod
+    def latents_of(cls, settings: Any) -> tuple[str, ...]:
+        """Its latents in the order they are drawn, for a model where that depends on settings."""
+        return cls.latents
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """Frames in one step of each site that has a time scale of its own."""
+        return {}
 
     @property
     def sizes(self) -> dict[str, int]:

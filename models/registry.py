@@ -22,6 +22,7 @@ MODELS = {
     "dsae": "models.dsae:DSAE",
     "hit_dvae": "models.hit_dvae:HiTDVAE",
     "light_dvae": "models.light_dvae:LigHTDVAE",
+    "ms_stcn": "models.ms_stcn:MSSTCN",
 }
 """Where each model is: a new model is one line here."""
 

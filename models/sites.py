@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import pyro
@@ -28,6 +29,7 @@ class Sites:
     def __init__(
         self, data: Mapping[str, Tensor | None], lengths: Tensor, sizes: Mapping[str, int], like: Tensor
     ) -> None:
+        self.lengths = lengths
         self.frames = int(lengths.max())
         self.sequences = len(lengths)
         self.sizes = sizes
@@ -42,8 +44,30 @@ class Sites:
             pyro.plate("time", self.frames, dim=-2),
         )
         self.registered: dict[str, Tensor] = {}
+        self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
         """The step that is run over it, for handlers that need to run it again."""
+
+    def coarser(self, stride: int) -> Sites:
+        """The same batch at a time scale of its own: one frame from every `stride`, the last perhaps only begun.
+
+        It has a plate of its own, ``time_<stride>``, the same for every call, and no data.
+        """
+        if stride == 1:
+            return self
+        if stride not in self._coarser:
+            scale = copy(self)
+            scale.lengths = -(-self.lengths // stride)
+            scale.frames = -(-self.frames // stride)
+            scale.mask = None if self.mask is None else self.mask[::stride]
+            scale.plates = (self.plates[0], pyro.plate(f"time_{stride}", scale.frames, dim=-2))
+            scale.data = {}
+            self._coarser[stride] = scale
+        return self._coarser[stride]
+
+    def zeroed(self, u: Tensor) -> Tensor:
+        """u (..., T, N, C) with zeros in the frames that are no frames."""
+        return u if self.mask is None else u.masked_fill(~self.mask[..., None], 0.0)
 
     def _checked(self, name: str, x: Tensor) -> Tensor:
         expected = (self.frames, self.sequences, self.sizes[name])
@@ -52,7 +76,7 @@ class Sites:
                 f"{name} has shape {tuple(x.shape)}, expected (frames, sequences, dimension) = {expected}: "
                 "pass time-major batches whose lengths (N,) have the longest sequence's frames as maximum"
             )
-        return x if self.mask is None else x.masked_fill(~self.mask[..., None], 0.0)
+        return self.zeroed(x)
 
     def value(self, name: str) -> Tensor | None:
         """All frames of a site, if they are settled already: observed, registered, or set by a handler."""

@@ -97,15 +97,19 @@ def posterior_parents(parents: Parents, latent: str = "z", order: tuple[str, ...
     Args:
         parents: the model's declaration.
         latent: which latent.
-        order: the latents; one outside time comes before those in it.
+        order: the latents, in the order in which the posterior's factors are taken; one outside time comes first.
     """
     network = _unrolled(parents)
     middle = FRAMES // 2
     t = middle if (latent, middle) in network else -1
+
+    def rank(node: Node) -> tuple[bool, int]:
+        return node[1] != -1, order.index(node[0])
+
     given = {
         node
         for node in network
-        if node[0] not in order or (node[0] == latent and node[1] < t) or (node[1] == -1 and t != -1)
+        if node[0] not in order or (node[0] == latent and node[1] < t) or rank(node) < rank((latent, t))
     } - {(latent, t)}
     return {node for node in given if node in _connected(network, (latent, t), given - {node})}
 

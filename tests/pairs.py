@@ -6,33 +6,56 @@ from typing import Any, NamedTuple
 
 import pyro.poutine as poutine
 import torch
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from guides.guide import Guide
 from guides.registry import build_guide, compliant, guide_class, guide_names
+from inference.errors import UserError
 from inference.handlers import base_name
 from models.dvae import DVAE
 from models.registry import build_model, model_class, model_names
 
 TRANSFORMER = {"d_model": 8, "ff": 12, "layers": 2}
-SMALL: dict[str, dict[str, Any]] = {name: {"x": [7], "w_dim": 4, **TRANSFORMER} for name in ("hit_dvae", "light_dvae")}
+LADDER = {"likelihood": "power_spectrum", "widths": [4, 5, 6], "z_dims": [2, 3, 1], "top_dilations": [1, 2]}
+SMALL: dict[str, dict[str, Any]] = {
+    **{name: {"x": [7], "w_dim": 4, **TRANSFORMER} for name in ("hit_dvae", "light_dvae")},
+    "ms_stcn": LADDER,
+}
 """Settings of models that are large by default."""
-SMALL_GUIDES: dict[str, dict[str, Any]] = {name: {"x": [7], "gw_dim": 5, **TRANSFORMER} for name in SMALL}
+SMALL_GUIDES: dict[str, dict[str, Any]] = {
+    name: {"x": [7], "gw_dim": 5, **TRANSFORMER} for name in ("hit_dvae", "light_dvae")
+}
 """Settings of their own guides."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, SMALL.get(name, {})) for name in model_names()},
     "rvae-noncausal": ("rvae", {"causal": False}),
+    "ms_stcn-fixed": (
+        "ms_stcn",
+        {**LADDER, "strides": [1, 3, 1], "dilations": [2, 1], "resampling": "fixed", "every_block": False},
+    ),
 }
 """Every model, and those of its variants that differ in structure."""
-PAIRS = [(variant, guide) for variant in VARIANTS for guide in guide_names()]
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{name}-{variant}": (name, {**SMALL[name], "variant": variant})
-    for name in SMALL
+    for name in SMALL_GUIDES
     for variant in ("inv_s", "inv_s_nr")
 }
 """Variants that guides do not notice."""
 BINS, LATENT, FRAMES = 6, 3, 7
 LENGTHS = torch.tensor([7, 3, 1, 5])
+
+
+def _serves(variant: str, guide: str) -> bool:
+    name, more = VARIANTS[variant]
+    try:
+        guide_class(model_class(name).Settings(name=name, **more), guide)
+    except UserError:
+        return False
+    return True
+
+
+PAIRS = [(variant, guide) for variant in VARIANTS for guide in guide_names() if _serves(variant, guide)]
 
 
 class Pair(NamedTuple):
@@ -103,7 +126,7 @@ def per_sequence(trace: Any) -> dict[str, Tensor]:
     """Log-density of every site, summed over frames: (N,) by site name."""
     total: dict[str, Tensor] = {}
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and "log_prob" in site and name not in ("sequences", "time"):
+        if site["type"] == "sample" and "log_prob" in site and not site_is_subsample(site):
             value = site["log_prob"]
             value = value.sum(0) if value.dim() > 1 else value
             base = base_name(name)

@@ -98,3 +98,8 @@ def test_data_without_a_density_are_refused(likelihood: str, low: float, kind: s
     model.fit_input([torch.tensor([[0.0, 1.0]])])
     with pytest.raises(UserError, match=f"model.likelihood={likelihood} is a distribution of values that are"):
         model.fit_input([torch.tensor([[0.0, 1.0], [low, 1.0]])])
+
+
+def test_no_logarithm_of_what_may_be_negative() -> None:
+    with pytest.raises(UserError, match="lets fall below zero. Set model.input=standard or raw"):
+        build_model(model_class("vae").Settings(name="vae", likelihood="gaussian"))

@@ -1,0 +1,65 @@
+r"""MS-STCN's guide, which has the parents of the true posterior (Andersson et al., 2021, equation 13):
+
+.. math:: q(z \mid x) = \prod_l \prod_\tau q(z^l_\tau \mid x_{< (\tau + 1) S_l}, z^{l+1:L}_\tau),
+
+a Gaussian of [h_l; d_l] by a map of its own: not a product with the prior, as in a ladder VAE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from guides.guide import Guide, GuideSettings
+from models.dvae import DVAE
+from models.ms_stcn import MSSTCN, LatentHead
+from models.networks import concatenate
+from models.sites import Sites
+from models.structure import Parents
+from models.time_axis import Parallel
+
+__all__ = ["MSSTCNGuide", "MSSTCNGuideSettings"]
+
+
+@dataclass
+class MSSTCNGuideSettings(GuideSettings):
+    """Settings of MS-STCN's guide: none, its networks are the model's."""
+
+
+class MSSTCNGuide(Guide):
+    """q(z^l | x, z above) on the model's own features."""
+
+    Settings = MSSTCNGuideSettings
+    stepwise = False
+
+    def __init__(self, model: DVAE, settings: MSSTCNGuideSettings) -> None:
+        super().__init__(model)
+        ours = cast(MSSTCN, model)
+        self.ladder = ours.ladder
+        self.heads = nn.ModuleList(
+            LatentHead(2 * width, n) for width, n in zip(ours.ladder.widths, ours.z_dims, strict=True) if n
+        )
+
+    @classmethod
+    def parents(cls, settings: Any, latents: Sequence[str] = ("layer1",)) -> Parents:
+        return {site: ("x[:t+1]", *(f"{m}[t]" for m in latents[:i])) for i, site in enumerate(latents)}
+
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        d = self.ladder.features(self.input(sites.data["x"]), sites)
+
+        def sample(i: int, h: Tensor) -> Tensor | None:
+            if not self.heads:
+                return None
+            return Parallel(sites.coarser(self.ladder.scales[i])).sample(f"layer{i + 1}", self.posterior(i, h, d[i]))
+
+        if self.heads:
+            self.ladder.descend(d, sites, sample)
+
+    def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
+        """q(z^l | x, z above), l = i + 1."""
+        distribution: dist.TorchDistribution = self.heads[i](concatenate(h, d))
+        return distribution

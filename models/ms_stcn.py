@@ -1,0 +1,256 @@
+r"""MS-STCN, multiscale stochastic temporal convolutional network (Andersson, Wahlstrom & Schon, 2021).
+
+.. math:: p(x, z) = \prod_t p(x_t \mid x_{1:t-1}, z^{1:L}_t) \prod_l \prod_\tau
+    p(z^l_\tau \mid x_{< \tau S_l}, z^{l+1:L}_\tau),
+
+L layers of latents, layer 1 next to the data, each at a time scale of its own: a step of layer l is S_l frames, and
+z^m_\tau above it is that of the step that holds frame \tau S_l. All else is deterministic (`models.ladder`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from inference.errors import UserError
+from models.dvae import DVAE, ModelSettings
+from models.effects import Sequential, draw
+from models.ladder import Ladder
+from models.likelihoods import head
+from models.sites import Sites, stacked
+from models.structure import Parents
+from models.time_axis import Carry, Frame, Parallel
+from models.wavenet import State
+
+__all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings"]
+
+LEAST, MOST = 1e-3, 5.0
+"""Bounds of the standard deviation of a latent, in prior and posterior."""
+
+
+@dataclass
+class MSSTCNSettings(ModelSettings):
+    """Settings of MS-STCN; lists have one entry for each layer, layer 1 (next to the data) first.
+
+    Attributes:
+        widths: channels of each layer.
+        strides: frames of the layer below that become one step of each layer; all 1 is "without multiscale".
+        z_dims: size of each layer's latent; empty: `z_dim` in all of them.
+        latent: false leaves the latents out: a deterministic autoregressive model.
+        dilations: of the blocks of each bottom-up WaveNet but the last layer's.
+        top_dilations: of the last layer's.
+        down_blocks: blocks of each top-down WaveNet.
+        every_block: every top-down block sees the latent, else the first alone.
+        resampling: "learned", as the paper has it, or "fixed", as its public code.
+    """
+
+    name: str = "ms_stcn"
+    bins: int = 200
+    input: str = "standard"
+    likelihood: str = "gaussian"
+    variance_floor: float = 1e-6
+    widths: list[int] = field(default_factory=lambda: [128, 128, 128])
+    strides: list[int] = field(default_factory=lambda: [1, 2, 2])
+    z_dims: list[int] = field(default_factory=list)
+    latent: bool = True
+    dilations: list[int] = field(default_factory=lambda: [1, 1, 1, 1])
+    top_dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
+    down_blocks: int = 2
+    every_block: bool = True
+    resampling: str = "learned"
+
+
+class LatentHead(nn.Module):
+    r"""N(m, s^2), m and o affine, s = softplus(o) between `LEAST` and `MOST`."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, 2 * out_dim)
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        mean, o = self.affine(h).chunk(2, dim=-1)
+        return dist.Independent(dist.Normal(mean, softplus(o).clamp(LEAST, MOST)), 1)
+
+
+class MSSTCN(DVAE):
+    """Latents at several time scales, from the slowest down to the data."""
+
+    Settings = MSSTCNSettings
+    own_guide = "guides.ms_stcn:MSSTCNGuide"
+    stepwise = False
+
+    def __init__(self, settings: MSSTCNSettings) -> None:
+        super().__init__(settings)
+        _check(settings)
+        self.latents = self.latents_of(settings)
+        self.z_dims = _z_dims(settings)
+        self.ladder = Ladder(
+            self.input.out_dim,
+            settings.widths,
+            settings.strides,
+            self.z_dims,
+            settings.dilations,
+            settings.top_dilations,
+            down_blocks=settings.down_blocks,
+            every_block=settings.every_block,
+            learned=settings.resampling == "learned",
+        )
+        used = settings.widths if settings.latent else []
+        self.prior_heads = nn.ModuleList(LatentHead(w, n) for w, n in zip(used, self.z_dims, strict=False))
+        self.likelihood = head(settings.likelihood, self.ladder.out_dim, self.x_dim, settings.variance_floor)
+
+    @classmethod
+    def latents_of(cls, settings: MSSTCNSettings) -> tuple[str, ...]:
+        """``layer<L>`` to ``layer1``, in the order they are drawn."""
+        return tuple(f"layer{i}" for i in range(len(settings.widths), 0, -1)) if settings.latent else ()
+
+    @classmethod
+    def parents(cls, settings: MSSTCNSettings) -> Parents:
+        above = cls.latents_of(settings)
+        found = {site: ("x[:t]", *(f"{m}[t]" for m in above[:i])) for i, site in enumerate(above)}
+        return found | {"x": ("x[:t]", *(f"{m}[t]" for m in above))}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        layers = {f"layer{i + 1}": n for i, n in enumerate(self.z_dims)} if self.latents else {}
+        return {"x": self.x_dim, **layers}
+
+    @property
+    def strides(self) -> dict[str, int]:
+        return {name: self.ladder.scales[int(name[5:]) - 1] for name in self.latents}
+
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        axis = Parallel(sites)
+        try:
+            axis.prev("x")
+        except Sequential:  # x is to be generated, or the model is fed its own output
+            _FrameByFrame(self, sites).run()
+            return
+        x = sites.data["x"]
+        g = self.ladder.descend(self.ladder.features(self.input(x), sites), sites, self._sample(sites))
+        axis.observe("x", self.decoder(g))
+
+    def prior(self, i: int, h: Tensor) -> dist.TorchDistribution:
+        """p(z^l | x, z above), l = i + 1, from h_l, which has seen the data before each step and the latents above."""
+        distribution: dist.TorchDistribution = self.prior_heads[i](h)
+        return distribution
+
+    def decoder(self, g: Tensor) -> dist.TorchDistribution:
+        """p(x_t | x_{1:t-1}, z_t), from g_0."""
+        distribution: dist.TorchDistribution = self.likelihood(g)
+        return distribution
+
+    def _sample(self, sites: Sites) -> Any:
+        def sample(i: int, h: Tensor) -> Tensor | None:
+            if not self.latents:
+                return None
+            return Parallel(sites.coarser(self.ladder.scales[i])).sample(f"layer{i + 1}", self.prior(i, h))
+
+        return sample
+
+
+class _FrameByFrame:
+    """The same program step by step: one step of a layer, then all steps below it, each network with what it remembers.
+
+    What a frame costs does not depend on the frames before it.
+    """
+
+    def __init__(self, model: MSSTCN, sites: Sites) -> None:
+        self.model, self.sites, self.ladder = model, sites, model.ladder
+        layers = len(self.ladder.strides)
+        self.states: list[State | None] = [None] * layers
+        like = sites.like
+        self.last_d = [like.new_zeros(1, sites.sequences, width) for width in self.ladder.widths]
+        self.carry = Carry()
+        self.seen: dict[str, list[tuple[dist.TorchDistribution, Tensor]]] = {}
+
+    def run(self) -> None:
+        top = len(self.ladder.strides) - 1
+        for step in range(self.sites.coarser(self.ladder.scales[top]).frames):
+            self._layer(top, step, None)
+        for name, drawn in self.seen.items():
+            sites = self.sites.coarser(self.model.strides.get(name, 1))
+            value = torch.cat([v for _, v in drawn], dim=-3)
+            sites.register(name, stacked([d for d, _ in drawn]), value)
+
+    def _layer(self, i: int, step: int, g: Tensor | None) -> None:
+        """One step of the layer at index `i`, and all that is below it in time."""
+        ladder = self.ladder
+        h = ladder.context(i, g, self.last_d[i])
+        z = None
+        if self.model.latents:
+            z = self._value(f"layer{i + 1}", self.model.prior(i, h), step, ladder.scales[i])
+        fallen = ladder.fall(i, h, z)
+        stride = ladder.strides[i]
+        below = []
+        for k in range(stride):
+            finer = step * stride + k
+            if finer >= self.sites.coarser(ladder.scales[i - 1] if i else 1).frames:
+                break
+            part = fallen[..., k : k + 1, :, :]
+            if i:
+                self._layer(i - 1, finer, part)
+                below.append(self.last_d[i - 1])
+            else:
+                below.append(self._observe(finer, part))
+        if len(below) == stride:
+            self.last_d[i], self.states[i] = ladder.rise(i, torch.cat(_alike(below), dim=-3), self.states[i])
+
+    def _observe(self, t: int, g: Tensor) -> Tensor:
+        """Frame t of the data, and what the networks above are told of it."""
+        axis = _Frame(self.sites, t, t + 1, self.carry)
+        distribution = self.model.decoder(g)
+        value = self._value("x", distribution, t, 1)
+        axis.keep("x", distribution, value)
+        told: Tensor = self.model.input(_Frame(self.sites, t + 1, t + 2, self.carry).prev("x"))
+        return told
+
+    def _value(self, name: str, distribution: dist.TorchDistribution, step: int, scale: int) -> Tensor:
+        sites = self.sites.coarser(scale)
+        expanded = sites.expanded(distribution, 1)
+        axis = _Frame(sites, step, step + 1, self.carry)
+        settled = sites.value(name)
+        value = draw(name, expanded, axis) if settled is None else axis.feature(settled)
+        self.seen.setdefault(name, []).append((expanded, value))
+        return value
+
+
+class _Frame(Frame):
+    """A frame whose carry holds the data alone."""
+
+    def keep(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
+        self._keep(name, distribution, value)
+
+
+def _alike(parts: list[Tensor]) -> list[Tensor]:
+    shape = torch.broadcast_shapes(*(part.shape[:-3] for part in parts))
+    return [part.expand(*shape, *part.shape[-3:]) for part in parts]
+
+
+def _z_dims(settings: MSSTCNSettings) -> list[int]:
+    if not settings.latent:
+        return [0] * len(settings.widths)
+    return list(settings.z_dims) or [settings.z_dim] * len(settings.widths)
+
+
+def _check(settings: MSSTCNSettings) -> None:
+    layers = len(settings.widths)
+    if not layers:
+        raise UserError("model.widths is empty: expected the channels of at least one layer.")
+    for key, value in (("strides", settings.strides), ("z_dims", settings.z_dims or settings.widths)):
+        if len(value) != layers:
+            raise UserError(
+                f"model.{key} has {len(value)} entries and model.widths has {layers}: expected one for each layer."
+            )
+    if settings.strides[0] != 1:
+        raise UserError(
+            f"model.strides[0]={settings.strides[0]}: layer 1 has the time scale of the data, else frames of one of "
+            "its steps would not see each other. Set it to 1, and model.bins to the frame width that you want."
+        )
+    if settings.resampling not in ("learned", "fixed"):
+        raise UserError(f"model.resampling={settings.resampling}: expected learned or fixed.")
