@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from corpora.containers import missing_bytes, sphere_header
 from inference.errors import UserError
 
-__all__ = ["EXTENSIONS", "AudioFault", "Sound", "mix_to_mono", "read_audio", "resample"]
+__all__ = ["EXTENSIONS", "AudioFault", "Frames", "Sound", "mix_to_mono", "read_audio", "resample"]
 
 #: Files taken as audio, whatever the case of their ending.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
@@ -22,7 +22,7 @@ UNKNOWN = 1 << 62
 
 
 class AudioFault(UserError):
-    """A sound that cannot be used.
+    """A recording that cannot be used.
 
     Attributes:
         fault: What is wrong, without the file's name.
@@ -38,6 +38,12 @@ class Sound(NamedTuple):
 
     samples: NDArray[np.float64]
     rate: int
+
+
+class Frames(NamedTuple):
+    """What a corpus without sound holds in a recording's place: frames x (T, D), float32."""
+
+    x: NDArray[np.float32]
 
 
 def read_audio(path: str | Path) -> Sound:

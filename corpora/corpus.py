@@ -1,7 +1,10 @@
 """Corpora: named collections of utterances in splits, and the registry of their loaders.
 
 A further corpus is a further module with a function ``open_NAME(settings, seed, needed) -> Corpus`` and one
-line in `CORPORA`. Nothing is read from an utterance's file before its `Utterance.load` is called.
+line in `CORPORA`. No sound is read from an utterance's file before its `Utterance.load` is called.
+
+A corpus may hold frames in place of sound (piano rolls, pen strokes, features computed elsewhere): its `Utterance.load`
+gives `Frames`, and its line in `CORPUS_DEFAULTS` has the front end ``frames``, which passes them on as they are.
 """
 
 from __future__ import annotations
@@ -9,12 +12,25 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from corpora.audio import Sound
+from corpora.audio import Frames, Sound
 from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 
-__all__ = ["CORPORA", "SPLITS", "Corpus", "Sound", "Utterance", "open_corpus"]
+__all__ = [
+    "CORPORA",
+    "CORPUS_DEFAULTS",
+    "SETS",
+    "SPLITS",
+    "Corpus",
+    "Frames",
+    "Sound",
+    "Utterance",
+    "check_data",
+    "holds_frames",
+    "open_corpus",
+]
 
 SPLITS = ("train", "valid", "test")
 
@@ -27,7 +43,30 @@ CORPORA: dict[str, str] = {
     "timit": "corpora.timit:open_timit",
     "aurora4": "corpora.aurora4:open_aurora4",
     "kaldi": "corpora.kaldi:open_kaldi",
+    "polyphonic": "corpora.polyphonic:open_polyphonic",
 }
+
+#: Settings that a corpus implies, by dotted key, over those of the model: what its frames are, and what suits them.
+CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
+    "polyphonic": {
+        "data.frontend": "frames",
+        "data.trim_db": None,
+        "data.sequence_frames": None,
+        "model.bins": 88,
+        "model.input": "raw",
+        "model.likelihood": "bernoulli",
+    },
+}
+
+#: Corpora that come in several sets, of which ``data.set`` names one, with examples of their names.
+SETS: dict[str, Sequence[str]] = {
+    "timit": ("with_sa",),
+    "aurora4": ("multi", "clean", "dev"),
+    "polyphonic": ("JSB_Chorales", "Nottingham", "Piano_midi", "MuseData"),
+}
+
+#: What only the way from sound to frames reads, and the values that say nothing.
+OF_SOUND = {"rate": 16000, "window": None, "hop": None, "trim_db": None}
 
 
 @dataclass(frozen=True)
@@ -36,15 +75,26 @@ class Utterance:
 
     Attributes:
         file: Its name, unique in the corpus: a path relative to the corpus root, with forward slashes.
-        speaker: Who speaks; equal names are the same speaker.
-        load: Reads the samples.
+        speaker: Who speaks; equal names are the same speaker. Empty where nobody does.
+        load: Reads the samples, or, of a corpus that holds no sound, the frames.
         labels: What else is known about it; the loader says which keys.
     """
 
     file: str
     speaker: str
-    load: Callable[[], Sound] = field(repr=False, compare=False)
+    load: Callable[[], Sound | Frames] = field(repr=False, compare=False)
     labels: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+
+    def sound(self) -> Sound:
+        """What `load` reads, where only sound will do.
+
+        Raises:
+            UserError: The corpus holds frames, no sound.
+        """
+        recording = self.load()
+        if isinstance(recording, Frames):
+            raise UserError(f"{self.file} holds frames, no sound: take a corpus of recordings.")
+        return recording
 
 
 @dataclass
@@ -87,3 +137,37 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     module, function = CORPORA[settings.corpus].split(":")
     corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
     return corpus
+
+
+def holds_frames(corpus: str) -> bool:
+    """Whether a corpus, by its name, holds frames in place of sound."""
+    return CORPUS_DEFAULTS.get(corpus, {}).get("data.frontend") == "frames"
+
+
+def check_data(settings: DataSettings) -> None:
+    """Refuse settings that the corpus does not read, or that do not go with what it holds.
+
+    Raises:
+        UserError: A set of a corpus that has none, settings of sound for a corpus of frames, or the reverse.
+    """
+    name = settings.corpus
+    if settings.set is not None and name not in SETS:
+        known = ", ".join(f"{corpus} (such as {sets[0]})" for corpus, sets in SETS.items())
+        raise UserError(
+            f"data.set={settings.set}: corpus '{name}' does not come in sets; those that do: {known}.\n"
+            "Leave data.set out (data.set=null), or name another --corpus."
+        )
+    frames = holds_frames(name)
+    if frames != (settings.frontend == "frames"):
+        holds, remedy = ("frames, no sound", "data.frontend=frames") if frames else ("sound", "data.frontend=stft")
+        raise UserError(
+            f"data.frontend={settings.frontend}: corpus '{name}' holds {holds}.\n"
+            f"Set {remedy} (and data.trim_db and model.bins to match), or name another --corpus."
+        )
+    if frames:
+        idle = [key for key, nothing in OF_SOUND.items() if getattr(settings, key) != nothing]
+        if idle:
+            raise UserError(
+                f"data.{idle[0]}={getattr(settings, idle[0])} says nothing: corpus '{name}' holds frames, no sound, "
+                f"and reads none of {', '.join(f'data.{key}' for key in OF_SOUND)}. Leave it out."
+            )

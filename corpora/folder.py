@@ -42,14 +42,12 @@ def corpus_root(settings: DataSettings) -> Path:
         UserError: None is named, or it is no folder.
     """
     if not settings.root:
-        raise UserError(
-            f"corpus '{settings.corpus}' needs a folder of audio to read: give --root DIR (or data.root=DIR)."
-        )
+        raise UserError(f"corpus '{settings.corpus}' needs a folder to read: give --root DIR (or data.root=DIR).")
     root = Path(settings.root).expanduser()
     if not root.exists():
         raise UserError(f"no folder {root}: check --root (or data.root), relative paths start at {Path.cwd()}.")
     if not root.is_dir():
-        raise UserError(f"{root} is a file, expected a folder of audio: give the folder that holds it as --root.")
+        raise UserError(f"{root} is a file, expected a folder: give the folder that holds it as --root.")
     return root
 
 

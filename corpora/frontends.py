@@ -13,11 +13,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from corpora.audio import AudioFault, Sound, mix_to_mono, resample
+from corpora.audio import AudioFault, Frames, Sound, mix_to_mono, resample
 from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 
-__all__ = ["FRONT_ENDS", "FrontEnd", "Stft", "normalise", "open_frontend", "trim_bounds"]
+__all__ = ["FRONT_ENDS", "FrontEnd", "PassFrames", "Stft", "normalise", "open_frontend", "trim_bounds"]
 
 TRIM_WINDOW, TRIM_HOP = 2048, 512
 
@@ -27,7 +27,7 @@ class FrontEnd(Protocol):
 
     Attributes:
         dim: D, values per frame.
-        rate: Sampling rate it works at, in Hz.
+        rate: Sampling rate it works at, in Hz; 0 where there is no sound.
     """
 
     @property
@@ -36,7 +36,7 @@ class FrontEnd(Protocol):
     @property
     def rate(self) -> int: ...
 
-    def prepare(self, sound: Sound) -> NDArray[np.float64]:
+    def prepare(self, recording: Sound | Frames) -> NDArray[np.float64]:
         """Mono samples at `rate`, trimmed and normalised; an `AudioFault` where that cannot be."""
         ...
 
@@ -129,9 +129,11 @@ class Stft:
         self.dim = window // 2 + 1
         self.taper = np.sin(np.pi * (np.arange(window) + 0.5) / window)
 
-    def prepare(self, sound: Sound) -> NDArray[np.float64]:
+    def prepare(self, recording: Sound | Frames) -> NDArray[np.float64]:
         """Mono samples at `rate`, trimmed, with a largest absolute value of 1."""
-        return normalise(sound, self.rate, self.trim_db, self.window)
+        if isinstance(recording, Frames):
+            raise UserError("data.frontend=stft works on sound, and the corpus holds frames: set data.frontend=frames.")
+        return normalise(recording, self.rate, self.trim_db, self.window)
 
     def spectrum(self, waveform: NDArray[np.float64]) -> NDArray[np.complex128]:
         """The transform (T, F) of mono samples."""
@@ -166,6 +168,36 @@ class Stft:
         return total[half:-half] / weight[half:-half]
 
 
+class PassFrames:
+    """The front end of corpora that hold frames: it passes them on as they are.
+
+    Args:
+        dim: D, values per frame.
+    """
+
+    rate = 0
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def prepare(self, recording: Sound | Frames) -> NDArray[np.float64]:
+        """The frames (T, D)."""
+        if isinstance(recording, Sound):
+            raise UserError("data.frontend=frames works on frames, and the corpus holds sound: set data.frontend=stft.")
+        if recording.x.ndim != 2 or recording.x.shape[1] != self.dim:
+            raise UserError(
+                f"the corpus holds frames of shape {recording.x.shape}, expected (frames, {self.dim}): "
+                f"set model.bins={recording.x.shape[-1]}."
+            )
+        if len(recording.x) == 0:
+            raise AudioFault("holds no frames")
+        return recording.x.astype(np.float64)
+
+    def features(self, waveform: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The frames again."""
+        return waveform.astype(np.float32)
+
+
 def _open_stft(settings: DataSettings, bins: int) -> Stft:
     window = 2 * (bins - 1) if settings.window is None else settings.window
     if window // 2 + 1 != bins:
@@ -194,6 +226,7 @@ FRONT_ENDS: dict[str, Callable[[DataSettings, int], FrontEnd]] = {
     "stft": _open_stft,
     "fbank": _open_fbank,
     "log_magnitude": _open_log_magnitude,
+    "frames": lambda settings, bins: PassFrames(bins),
 }
 
 

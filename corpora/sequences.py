@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from corpora.audio import AudioFault, Sound
+from corpora.audio import AudioFault, Frames, Sound
 from corpora.corpus import Corpus
 from corpora.frontends import FrontEnd
 from inference.errors import UserError, nearest
@@ -87,8 +87,8 @@ def load_sequences(
     bar = tqdm(utterances, f"reading {split}", unit="file", disable=not progress, leave=False, mininterval=seldom)
     for utterance in bar:
         try:
-            sound = utterance.load()
-            features = frontend.features(frontend.prepare(sound))
+            recording = utterance.load()
+            features = frontend.features(frontend.prepare(recording))
         except AudioFault as fault:
             if on_error == "error":
                 raise UserError(
@@ -97,7 +97,7 @@ def load_sequences(
                 ) from None
             tally.broken.append(f"{utterance.file} ({fault.fault})")
             continue
-        tally.count(sound)
+        tally.count(recording)
         length = len(features) if sequence_frames is None else sequence_frames
         if len(features) < length:
             tally.short.append(f"{utterance.file} ({len(features)})")
@@ -112,8 +112,9 @@ def load_sequences(
     if not sequences:
         raise UserError(tally.nothing_left(corpus, sequence_frames))
     frames = sum(len(item.x) for item in sequences)
-    speakers = len({item.speaker for item in sequences})
-    report(f"{split}: {len(sequences)} sequences, {frames} frames, {speakers} speakers")
+    speakers = {item.speaker for item in sequences}
+    spoken = f", {len(speakers)} speakers" if speakers != {""} else ""
+    report(f"{split}: {len(sequences)} sequences, {frames} frames{spoken}")
     return sequences
 
 
@@ -127,7 +128,9 @@ class _Tally:
         self.broken: list[str] = []
         self.short: list[str] = []
 
-    def count(self, sound: Sound) -> None:
+    def count(self, sound: Sound | Frames) -> None:
+        if isinstance(sound, Frames):
+            return
         if sound.rate != self.rate:
             self.rates[sound.rate] += 1
         self.mixed += sound.samples.shape[1] > 1

@@ -154,7 +154,7 @@ def draw(path: Path, rate: int = 16000, seed: int = 0) -> None:
     frontend = Stft(rate, 2 * round(0.016 * rate), round(0.004 * rate), trim_db=None)
     figure, axes = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")
     for axis, utterance in zip(axes, same_words([voices[0], voices[-1]], rate, seed), strict=True):
-        level = 10 * np.log10(frontend.features(frontend.prepare(utterance.load())).T + 1e-10)
+        level = 10 * np.log10(frontend.features(frontend.prepare(utterance.sound())).T + 1e-10)
         top, seconds = float(level.max()), level.shape[1] * frontend.hop / rate
         extent = (0.0, seconds, 0.0, rate / 2000)
         image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, vmin=top - 70, vmax=top, cmap="magma")
@@ -180,7 +180,7 @@ def write(folder: Path, rate: int = 16000, seed: int = 0) -> int:
     for utterance in utterances:
         path = folder / utterance.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, utterance.load().samples, rate, subtype="PCM_16")
+        soundfile.write(path, utterance.sound().samples, rate, subtype="PCM_16")
     return len(utterances)
 
 

@@ -91,12 +91,13 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     from inference.layers import quoted
 
     given = parser.parse_intermixed_args(argv)
-    overrides = list(given.overrides)
-    for item in overrides:
+    for item in given.overrides:
         if "=" not in item:
             raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")
-    if given.corpus is not None:  # another corpus does not lie where the run's does
-        overrides += [f"data.corpus={quoted(given.corpus)}", "data.root=null"]
+    overrides: list[str] = []
+    if given.corpus is not None:  # another corpus does not lie where the run's does, nor come in its sets
+        overrides += [f"data.corpus={quoted(given.corpus)}", "data.root=null", "data.set=null"]
+    overrides += given.overrides
     if given.root is not None:
         overrides.append(f"data.root={quoted(given.root)}")
     request = Request(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from corpora.audio import AudioFault
-from corpora.corpus import Utterance
+from corpora.corpus import Utterance, holds_frames
 from corpora.frontends import FrontEnd, open_frontend
 from corpora.sequences import Prepared, collate
 from evaluation.metrics import itakura_saito
@@ -97,8 +97,14 @@ def frontend_of(run: Run) -> Invertible:
     """The front end of a run, which must lead back to a waveform."""
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     if not isinstance(frontend, Invertible):
+        data = run.settings.data
+        if holds_frames(data.corpus):
+            raise UserError(
+                f"{run.path} is of corpus '{data.corpus}', which holds no sound: nothing can be resynthesised.\n"
+                f"How likely its held-out data is: python -m evaluation.likelihood {run.path}"
+            )
         raise UserError(
-            f"{run.path} uses front end '{run.settings.data.frontend}', which leads back to no waveform.\n"
+            f"{run.path} uses front end '{data.frontend}', which leads back to no waveform.\n"
             "Resynthesis needs a run with data.frontend=stft."
         )
     return frontend
@@ -117,7 +123,7 @@ def read_spoken(
     """
     for index, utterance in enumerate(utterances):
         try:
-            sound = utterance.load()
+            sound = utterance.sound()
             samples = frontend.prepare(sound)
         except AudioFault as fault:
             if on_error == "error":

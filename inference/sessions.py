@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from corpora.corpus import open_corpus
+from corpora.corpus import holds_frames, open_corpus
 from corpora.frontends import open_frontend
 from corpora.sequences import Batches, load_sequences
 from inference.checkpoints import load_checkpoint
@@ -162,4 +162,5 @@ def _report(job: Job, state: TrainState, say: Say) -> None:
     best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
     say(f"finished: {over(job.settings.train, state)}{best}")
     say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
-    say(f"next: python -m evaluation.resynthesis {job.run}")
+    evaluation = "likelihood" if holds_frames(job.settings.data.corpus) else "resynthesis"
+    say(f"next: python -m evaluation.{evaluation} {job.run}")

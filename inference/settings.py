@@ -1,8 +1,8 @@
 """The settings tree of a run, as typed dataclasses, and how it is filled.
 
-Model defaults < YAML config < key=value. The sections `model` and `guide` come from the classes that the
-names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor a model is
-imported before `resolve` is called.
+Model defaults < what the corpus implies < YAML config < key=value. The sections `model` and `guide` come from the
+classes that the names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor a
+model is imported before `resolve` is called.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class DataSettings:
     """The corpus and how sound becomes frames.
 
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms).
+
+    A corpus implies some of these, and some of the model's: `corpora.corpus.CORPUS_DEFAULTS`.
     """
 
     corpus: str = "synthetic"
@@ -139,7 +141,7 @@ def resolve(
     config_path: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Settings:
-    """Fill the settings tree: model defaults < YAML config < key=value.
+    """Fill the settings tree: model defaults < what the corpus implies < YAML config < key=value.
 
     Args:
         model: name of the model; null takes `model.name` of the overrides or the config.
@@ -169,7 +171,16 @@ def resolve(
     if given.get("train.model_from", config.get("train.model_from")) is not None:
         implied["train.kl_warmup_steps"] = 0  # it keeps a model from neglecting its latents; this one is trained
     defaults = {**cls.defaults, **implied}
-    for layer, source in ((defaults, f"defaults of {model_name}"), (config, where), (given, "")):
+    from corpora.corpus import CORPUS_DEFAULTS
+
+    corpus = str(given.get("data.corpus", config.get("data.corpus", tree.data.corpus)))
+    of_corpus = CORPUS_DEFAULTS.get(corpus, {})
+    for layer, source in (
+        (defaults, f"defaults of {model_name}"),
+        (of_corpus, f"defaults of {corpus}"),
+        (config, where),
+        (given, ""),
+    ):
         apply_layer(tree, layer, source)
     refuse_idle(given if "optim.schedule" in {**given, **config} else {**config, **given}, tree.optim.schedule)
     idle = [key for key in given if key.startswith("train.scheduled_sampling.") and key != _SCHEDULE]
@@ -258,4 +269,7 @@ def _finish(tree: DictConfig) -> Settings:
         raise UserError(f"The settings do not resolve: {first_line(error)}") from error
     assert isinstance(settings, Settings)
     check_limits(settings)
+    from corpora.corpus import check_data
+
+    check_data(settings.data)
     return settings

@@ -27,15 +27,17 @@ class DKFSettings(ModelSettings):
     """Settings of the DKF.
 
     Attributes:
+        z_z: width of the hidden layer of the transition's gate and of its proposal; null is that of z, as published.
         z_x: widths of the decoder from z_t to x_t.
     """
 
     name: str = "dkf"
+    z_z: int | None = None
     z_x: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
 
 
 class GatedTransition(nn.Module):
-    r"""Krishnan et al.'s gated transition, as the benchmark paper's code has it: every layer is as wide as z.
+    r"""Krishnan et al.'s gated transition; in the benchmark paper's code every layer is as wide as z.
 
     .. math::
         \gamma = \sigma(A\,\mathrm{relu}(A z)), \quad m = A\,\mathrm{relu}(A z), \quad
@@ -45,10 +47,11 @@ class GatedTransition(nn.Module):
     The softplus gives the variance, where Krishnan et al. take it for the standard deviation.
     """
 
-    def __init__(self, z_dim: int) -> None:
+    def __init__(self, z_dim: int, width: int | None = None) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim), nn.Sigmoid())
-        self.proposal = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim))
+        width = z_dim if width is None else width
+        self.gate = nn.Sequential(nn.Linear(z_dim, width), nn.ReLU(), nn.Linear(width, z_dim), nn.Sigmoid())
+        self.proposal = nn.Sequential(nn.Linear(z_dim, width), nn.ReLU(), nn.Linear(width, z_dim))
         self.linear = nn.Linear(z_dim, z_dim)
         self.variance = nn.Linear(z_dim, z_dim)
 
@@ -67,7 +70,7 @@ class DKF(DVAE):
 
     def __init__(self, settings: DKFSettings) -> None:
         super().__init__(settings)
-        self.transition = GatedTransition(self.z_dim)
+        self.transition = GatedTransition(self.z_dim, settings.z_z)
         self.z_x = MLP(self.z_dim, settings.z_x)
         self.likelihood = head(settings.likelihood, self.z_x.out_dim, self.x_dim, settings.variance_floor)
 

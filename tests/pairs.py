@@ -71,7 +71,7 @@ def small_pair(variant: str, guide_name: str = "own", *, input: str = "log") -> 
     """
     torch.manual_seed(1)
     name, more = (VARIANTS | ABLATIONS).get(variant, (variant, {}))  # a model registered by a test is its own variant
-    settings = model_class(name).Settings(name=name, bins=BINS, z_dim=LATENT, input=input, **more)
+    settings = model_class(name).Settings(**{"name": name, "bins": BINS, "z_dim": LATENT, "input": input, **more})
     model = build_model(settings).double()
     resolved = compliant(settings) if guide_name == "compliant" else guide_name
     own = SMALL_GUIDES.get(name, {}) if guide_name == "own" else {}

@@ -63,7 +63,7 @@ def test_endings_in_any_case_hidden_files_and_links(tmp_path: Path) -> None:
         "train/c/5.wav",
     ]
     assert [u.speaker for u in found] == ["a", "a", "b", "c"]
-    assert all(len(u.load().samples) == 4000 for u in found)
+    assert all(len(u.sound().samples) == 4000 for u in found)
 
 
 def test_seeded_split_keeps_speakers_apart(tmp_path: Path) -> None:

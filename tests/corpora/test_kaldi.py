@@ -49,7 +49,7 @@ def test_splits_speakers_and_labels(tmp_path: Path) -> None:
     }
     utterance = corpus.splits["test"][0]
     assert utterance.labels == {"sex": "f", "text": "two words"}
-    assert np.array_equal(utterance.load().samples[:, 0] * 32768, SAMPLES)  # path from two folders above
+    assert np.array_equal(utterance.sound().samples[:, 0] * 32768, SAMPLES)  # path from two folders above
 
 
 def test_commands_that_only_decode_are_read_and_others_never_run(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_commands_that_only_decode_are_read_and_others_never_run(tmp_path: Path)
     }
     _folder(tmp_path / "test", wav=wav)
     corpus = _open(tmp_path, ["test"])
-    a, b, c = (utterance.load().samples for utterance in corpus.splits["test"])
+    a, b, c = (utterance.sound().samples for utterance in corpus.splits["test"])
     assert np.array_equal(a, b) and np.array_equal(a[:, 0] * 32768, SAMPLES)
     assert np.array_equal(c[:, 0] * 32768, SAMPLES // 2)
     assert corpus.notes["test"] == ["no utt2spk: each utterance is taken as its own speaker"]
@@ -82,9 +82,9 @@ def test_segments_are_cut_to_the_sample(tmp_path: Path) -> None:
     segments = {"u1": "r 0.1 0.3", "u2": "r 0.25 -1", "u3": "r 0.3 0.7", "u4": "r 0.3 9.0"}
     _folder(tmp_path / "test", wav={"r": "r.wav"}, segments=segments, utt2spk=dict.fromkeys(segments, "s"))
     u1, u2, u3, u4 = _open(tmp_path, ["test"]).splits["test"]
-    assert np.array_equal(u1.load().samples[:, 0] * 32768, SAMPLES[1600:4800])
-    assert np.array_equal(u2.load().samples[:, 0] * 32768, SAMPLES[4000:])
-    assert np.array_equal(u3.load().samples[:, 0] * 32768, SAMPLES[4800:])
+    assert np.array_equal(u1.sound().samples[:, 0] * 32768, SAMPLES[1600:4800])
+    assert np.array_equal(u2.sound().samples[:, 0] * 32768, SAMPLES[4000:])
+    assert np.array_equal(u3.sound().samples[:, 0] * 32768, SAMPLES[4800:])
     with pytest.raises(AudioFault, match=r"part from 0.3 to 9 s of a recording of 0.50 s"):
         u4.load()
     for line in ("r 0.3 0.1", "r zero 1", "r 1", "r 0 nan"):

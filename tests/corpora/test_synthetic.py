@@ -42,10 +42,10 @@ def test_same_seed_same_corpus_and_another_another() -> None:
     first, again, other = (open_corpus(Data(), seed, ["valid"]).splits["valid"] for seed in (0, 0, 1))
     assert [u.file for u in first] == [u.file for u in again]
     assert [u.labels for u in first] == [u.labels for u in again] != [u.labels for u in other]
-    sound = first[1].load()
-    np.testing.assert_array_equal(sound.samples, again[1].load().samples)
-    np.testing.assert_array_equal(sound.samples, first[1].load().samples)
-    assert sound.samples.shape != other[1].load().samples.shape
+    sound = first[1].sound()
+    np.testing.assert_array_equal(sound.samples, again[1].sound().samples)
+    np.testing.assert_array_equal(sound.samples, first[1].sound().samples)
+    assert sound.samples.shape != other[1].sound().samples.shape
 
 
 def test_chance_comes_from_the_seed_alone() -> None:
@@ -82,7 +82,7 @@ def test_voices_are_spread_and_not_tied() -> None:
 def test_labels_lie_where_the_sound_is(rate: int) -> None:
     splits = make_splits(rate, 0, {"train": Size(3, 1)})
     for utterance in splits["train"]:
-        sound = utterance.load()
+        sound = utterance.sound()
         content = cast("list[Placed]", utterance.labels["content"])
         assert sound.rate == rate and content[0].start == 0 and content[-1].end == len(sound.samples)
         assert all(a.end == b.start for a, b in zip(content, content[1:], strict=False))
@@ -111,7 +111,7 @@ def test_pitch_of_a_vowel_is_its_label(pitch: float, vowel: str) -> None:
 
 def test_pitch_of_a_sentence_is_its_label() -> None:
     for utterance in make_splits(RATE, 0, {"valid": Size(4, 1)})["valid"]:
-        samples = utterance.load().samples[:, 0]
+        samples = utterance.sound().samples[:, 0]
         vowels = [
             samples[start:end]
             for name, start, end in cast("list[Placed]", utterance.labels["content"])
@@ -166,7 +166,7 @@ def test_the_same_words_share_their_content() -> None:
     voices = draw_speakers(0, {"train": 2})["train"]
     first, second = same_words(voices, RATE)
     assert first.labels["content"] == second.labels["content"]
-    assert first.load().samples.shape == second.load().samples.shape
+    assert first.sound().samples.shape == second.sound().samples.shape
     assert first.labels["pitch_hz"] != second.labels["pitch_hz"]
 
 

@@ -127,7 +127,7 @@ def test_compressed_and_short_sphere_is_named_with_the_conversion(tmp_path: Path
 
 
 def test_what_is_no_wsj0(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="corpus 'wsj0' needs a folder of audio to read: give --root DIR"):
+    with pytest.raises(UserError, match="corpus 'wsj0' needs a folder to read: give --root DIR"):
         open_corpus(Data(corpus="wsj0"), 0)
     with pytest.raises(UserError, match=r"no folder si_tr_s .*anywhere below .*none of si_tr_s, si_dt_05, si_et_05"):
         _open(_tree(tmp_path, ["train/01t/01to030c.wv1"]))

@@ -110,7 +110,7 @@ def test_a_wrong_config_is_refused_with_its_name(tmp_path: Path) -> None:
 
 
 def test_saved_settings_come_back_equal(tmp_path: Path) -> None:
-    settings = resolve("dkf", overrides=["model.z_dim=3", "optim.clip=1", "data.set=x", "train.steps=7"])
+    settings = resolve("dkf", overrides=["model.z_dim=3", "optim.clip=1", "train.steps=7"])
     save_settings(settings, tmp_path / "config.yaml")
     loaded = load_run_settings(tmp_path)
     assert loaded.run == str(tmp_path)
