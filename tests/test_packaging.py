@@ -50,6 +50,16 @@ def _lstm(given: int, width: int) -> int:
     return 4 * width * (given + width + 2)
 
 
+def _light(x: int, width: int, ff: int, lstm: int, decoders: int) -> int:
+    """LigHT-DVAE with one decoder, HiT-DVAE with two: 4 layers, z 16, w 32, 513 bins; features x of model and guide."""
+    attention, feed, norm = 4 * _mlp(width, width), _mlp(width, ff, width), 2 * width
+    encoder, decoder = 4 * (attention + feed + 2 * norm), 4 * (2 * attention + feed + 3 * norm)
+    guide = _mlp(513, x) + 2 * _lstm(x, lstm) + 2 * _lstm(2 * lstm, lstm) + _mlp(2 * lstm, 64)
+    guide += _mlp(x + 32, width) + encoder + _mlp(width, 32)
+    model = _mlp(513, x) + _mlp(x, width) + _mlp(48, width) + decoder + _mlp(width, 32) + _mlp(width, 513)
+    return guide + model + (decoders - 1) * (_mlp(x + 32, width) + _mlp(16, width) + decoder)
+
+
 def _rvae(bins: int, *g_z: int) -> int:
     """No layers between the recurrent networks: over x, over z_{t-1}, over z."""
     guide = _lstm(bins, 128) + _lstm(16, 128) + _mlp(256, *g_z, 32)
@@ -67,6 +77,8 @@ COUNTED = {
     "benchmark2021/original_rvae": _rvae(257),
     "light2023/rvae_wsj0": _rvae(513, 128),  # a run log of the authors has 0.58 million
     "light2023/rvae_vb": _rvae(513, 128),
+    **{f"light2023/small_light{row}": _light(64, 32, 128, 32, 1) for row in ("", "_inv_s", "_inv_s_nr")},
+    **{f"light2023/small_hit{row}": _light(64, 32, 128, 32, 2) for row in ("", "_inv_s", "_inv_s_nr")},
 }
 """Where no exact count is published: from the sizes of the networks."""
 PARAMETERS = PUBLISHED | COUNTED
@@ -129,6 +141,9 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
     unique = {id(p): p.numel() for module in modules for p in module.parameters()}
     assert sum(unique.values()) == PARAMETERS[name]
     paper, _, row = name.partition("/")
+    if row.startswith("small_"):
+        assert settings.data.corpus == "folder" and settings.data.root is None, "the corpus is the user's own"
+        return
     assert settings.data.corpus in CORPORA[paper] and settings.data.root is None, "the root is the user's to give"
     assert (settings.data.corpus == "voicebank") == row.endswith("_vb")
     assert settings.train.kl_warmup_steps == 0 and settings.model.input == "raw", "as published"
@@ -186,6 +201,23 @@ def test_ablations_differ_in_nothing_but_the_decoder_of_x() -> None:
             assert (standard.model.variant, ablated.model.variant) == ("standard", variant)
             standard.model.variant = variant
             assert standard == ablated
+
+
+def test_reduced_settings_differ_in_model_and_variant_alone() -> None:
+    reduced = [resolve(config_path=name) for name in config_names() if name.startswith("light2023/small_")]
+    assert len({(s.model.name, s.model.variant) for s in reduced}) == 6
+    for settings in reduced:
+        settings.model = None
+    assert all(settings == reduced[0] for settings in reduced)
+
+
+def test_reduced_models_have_the_same_sizes() -> None:
+    sizes = []
+    for name in config_names():
+        if name.startswith("light2023/small_"):
+            model = vars(resolve(config_path=name).model)
+            sizes.append({key: value for key, value in model.items() if key not in ("name", "variant")})
+    assert len(sizes) == 6 and all(one == sizes[0] for one in sizes)
 
 
 def test_readme_begins_with_two_commands_and_the_checks_run_the_second() -> None:

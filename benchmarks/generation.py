@@ -1,0 +1,182 @@
+"""Time generation frame by frame: with what a model keeps of the past, against computing all of the past again.
+
+python -m benchmarks.generation --model light_dvae --frames 50 100 200 --bins 513 --json generation.json
+
+A recurrent network keeps its state, a transformer keys and values of all frames (`models.attention.Decoder`). Both
+forms draw the same frames from the same noise. They take turns, and the least of several runs counts, as noise only
+ever adds time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inference.settings import Settings
+    from models.dvae import DVAE
+
+__all__ = ["generated", "main", "measure"]
+
+Report = dict[str, Any]
+FORMS = ("cached", "recomputed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    args = _parser().parse_args(argv)
+    try:
+        report = _run(args)
+        if args.json is not None:
+            _write(args.json, report)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(_text(report))
+    return 0
+
+
+def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:
+    """Frames x (T, N, D) drawn from the model, ``"cached"`` or ``"recomputed"``."""
+    import torch
+
+    from models.networks import concatenate
+    from models.sites import Sites
+    from models.time_axis import Causal, Looped
+
+    class Recomputing(Looped):
+        """A loop in which networks keep their input alone, and go through all of it for every frame."""
+
+        def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
+            u = concatenate(*inputs)
+            index = self._recurrences
+            self._recurrences += 1
+            if lag and self.start == 0:
+                return u.new_zeros(*u.shape[:-1], net.out_dim)
+            past = self.carry.states.get(index)
+            seen = u if past is None else torch.cat([past[0], u], dim=-3)
+            self.carry.states[index] = (seen,)
+            return net(seen, None)[0][..., -1:, :, :]
+
+    lengths = torch.full((sequences,), frames)
+    sites = Sites({"x": None}, lengths, model.sizes, next(model.parameters()))
+    with torch.no_grad():
+        (Looped if form == "cached" else Recomputing).run(model.step, sites)
+    return sites.registered["x"]
+
+
+def measure(settings: Settings, frames: Sequence[int], sequences: int, *, runs: int = 3) -> Report:
+    """Time both forms for several numbers of frames.
+
+    Args:
+        settings: the settings of a run; of the data only `model.bins` counts.
+        frames: numbers of frames T to generate.
+        sequences: sequences N that are generated together.
+        runs: interleaved runs, of which the least time counts.
+
+    Returns:
+        What `--json` writes: the sizes, and for each T `cached_s` and `recomputed_s` per frame, and their `ratio`,
+        recomputed to cached.
+
+    Raises:
+        UserError: for a model that has no step.
+    """
+    import pyro
+    import torch
+
+    from benchmarks.train_step import power_spectra
+    from inference.runs import create, pick_device
+
+    model, _ = create(settings)
+    if not model.stepwise:
+        raise UserError(f"model '{settings.model.name}' draws all frames at once: there is no past to keep.")
+    model.fit_input(power_spectra(10, 4, settings.model.bins).unbind(1))
+    model.eval()
+    device = pick_device(settings.device)
+    rows = []
+    with pyro.validation_enabled(False):
+        generated(model, min(frames), sequences, "cached")  # warm up
+        for number in frames:
+            times: dict[str, list[float]] = {form: [] for form in FORMS}
+            for _ in range(runs):
+                for form in FORMS:
+                    torch.manual_seed(0)
+                    started = time.perf_counter()
+                    generated(model, number, sequences, form)
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
+                    times[form].append(time.perf_counter() - started)
+            cached, recomputed = (min(times[form]) / number for form in FORMS)
+            rows.append(
+                {"frames": number, "cached_s": cached, "recomputed_s": recomputed, "ratio": recomputed / cached}
+            )
+    return {
+        "model": settings.model.name,
+        "sequences": sequences,
+        "bins": settings.model.bins,
+        "threads": torch.get_num_threads(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "rows": rows,
+    }
+
+
+def _run(args: argparse.Namespace) -> Report:
+    for name in ("frames", "sequences", "bins", "runs", "threads"):
+        given = getattr(args, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value}: expected at least 1.")
+    from inference.settings import resolve
+
+    fixed = [f"model.bins={args.bins}", f"device={args.device}"]
+    settings = resolve(args.model, None, None, [*fixed, *args.settings])
+    if settings.model.bins != args.bins:
+        raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
+    import torch
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    return measure(settings, args.frames, args.sequences, runs=args.runs)
+
+
+def _text(report: Report) -> str:
+    sizes = "{model}: N={sequences}, F={bins}, {threads} threads, {parameters} parameters of the model"
+    row = "T={frames}: {cached_s:.5f} s per frame cached, {recomputed_s:.5f} s recomputed, ratio {ratio:.2f}"
+    return "\n".join([sizes.format_map(report), *(row.format_map(each) for each in report["rows"])])
+
+
+def _write(path: Path, report: Report) -> None:
+    try:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write --json {path}: {error.strerror}. Give a file that can be written.") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.generation",
+        description="Time generation frame by frame: with caches or states, against computing all of the past again.",
+    )
+    parser.add_argument("--model", required=True, metavar="M", help="the generative model")
+    parser.add_argument("--frames", type=int, nargs="+", default=[50, 100, 200], metavar="T", help="(%(default)s)")
+    parser.add_argument("--sequences", type=int, default=1, metavar="N", help="generated together (%(default)s)")
+    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="interleaved runs, the best counts (%(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
