@@ -16,9 +16,10 @@ from inference.settings import resolve
 from models.attention import Decoder
 from models.light_dvae import LigHTDVAE
 from tests.models import test_contract as contract
-from tests.pairs import ABLATIONS, FRAMES, LENGTHS, SMALL, data, latents, noise, scored, small_pair, traced
+from tests.pairs import ABLATIONS, FRAMES, LENGTHS, data, latents, noise, scored, small_pair, traced
 
-ALL = [*SMALL, *ABLATIONS]
+MODELS = ("hit_dvae", "light_dvae")
+ALL = [*MODELS, *ABLATIONS]
 OWED = [name for name in vars(contract) if name.startswith("test_")]
 
 
@@ -55,7 +56,7 @@ def _without_the_second_stream(variant: str) -> set[str]:
 @pytest.mark.parametrize(
     ("suffix", "expected"), [("", {"z", "w"}), ("-inv_s", {"x"}), ("-inv_s_nr", set())], ids=["standard", "s", "nr"]
 )
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", MODELS)
 def test_variants_differ_in_what_reaches_x_around_the_attention(name: str, suffix: str, expected: set[str]) -> None:
     """Without what the second stream gives, x_t is a function of the stream that is added on: z and w; in Inv-s the
     past of x; in Inv-s-NR, where nothing is added on, of nothing.
