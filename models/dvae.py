@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from inference.errors import UserError
 from models.inputs import InputTransform
-from models.likelihoods import LIKELIHOODS
+from models.likelihoods import LIKELIHOODS, BernoulliHead
 from models.networks import normal
 from models.sites import Sites
 from models.structure import Parents
@@ -143,12 +143,16 @@ class DVAE(nn.Module):
             raise ValueError(f"how='{how}': this model's frames see the future, so it has no step; expected 'auto'")
 
     def fit_input(self, sequences: Iterable[Tensor]) -> None:
-        """Measure on training data, each (T, D), what the input transform needs; once, before training.
+        """Measure on training data, each (T, D), what the input transform needs and where the likelihood is to start;
+        once, before training.
 
         Raises:
             UserError: for data that the likelihood gives no density to.
         """
-        self.input.fit([self._supported(x) for x in sequences])
+        supported = [self._supported(x) for x in sequences]
+        self.input.fit(supported)
+        if isinstance(self.likelihood, BernoulliHead):
+            self.likelihood.fit(supported)
 
     def _supported(self, x: Tensor) -> Tensor:
         likelihood: Any = self.likelihood

@@ -7,6 +7,7 @@ of a decoder, which turns features into such a distribution.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -126,6 +127,15 @@ class BernoulliHead(nn.Module):
     def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
         super().__init__()
         self.affine = nn.Linear(in_dim, x_dim)
+
+    def fit(self, sequences: Sequence[Tensor]) -> None:
+        """Start from the share of ones of each value in data, each (T, D): the bias is its log-odds, (n_1 + 1/2) to
+        (n_0 + 1/2). Rare ones have log-odds that training is long in reaching, and all else waits for them.
+        """
+        ones = torch.stack([x.double().cpu().sum(0) for x in sequences]).sum(0)
+        zeros = sum(len(x) for x in sequences) - ones
+        with torch.no_grad():
+            self.affine.bias.copy_(torch.log(ones + 0.5) - torch.log(zeros + 0.5))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         return dist.Independent(dist.Bernoulli(logits=self.affine(h)), 1)

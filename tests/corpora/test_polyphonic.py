@@ -215,8 +215,7 @@ def test_a_model_trains_on_it_and_is_not_resynthesised(
     assert f"next: python -m evaluation.likelihood {run}" in capsys.readouterr().out
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     bounds = [line["elbo"] for line in lines if line["split"] == "train"]
-    assert bounds[0] == pytest.approx(-88 * np.log(2), rel=0.1), "at the start every key is a fair coin"
-    assert bounds[-1] > 0.5 * bounds[0]
+    assert -0.5 * 88 * np.log(2) < bounds[0] < bounds[-1], "from better than fair coins on, upward"
     assert resynthesis.main([str(run)]) == 2
     said = capsys.readouterr().err
     assert "holds no sound: nothing can be resynthesised" in said and "evaluation.likelihood" in said

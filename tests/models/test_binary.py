@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -70,3 +72,15 @@ def test_what_is_generated_is_0_and_1_and_free_running_feeds_means(name: str) ->
         assert set(x.unique().tolist()) == {0.0, 1.0}
         past = torch.cat(fed)
         assert bool(((past > 0) & (past < 1)).any()) == running
+
+
+def test_training_starts_from_the_marginals_of_the_data() -> None:
+    """Where features say nothing, the decoder's first guess is the share of ones, half a one and half a zero added."""
+    torch.manual_seed(0)
+    rolls = [(torch.rand(length, 5) < torch.tensor([0.01, 0.1, 0.5, 0.9, 1.0])).double() for length in (30, 7, 63)]
+    model = build_model(model_class("vae").Settings(name="vae", bins=5, input="raw", likelihood="bernoulli")).double()
+    model.fit_input(rolls)
+    ones = torch.cat(rolls).sum(0)
+    share = (ones + 0.5) / (100 + 1.0)
+    likelihood: Any = model.likelihood
+    torch.testing.assert_close(likelihood(torch.zeros(256).double()).mean, share)
