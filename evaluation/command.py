@@ -86,11 +86,19 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[Request, argparse.Namespace]:
-    """Read the command line: what all evaluations share, and everything, for arguments of your own."""
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, several: bool = False
+) -> tuple[Request, argparse.Namespace]:
+    """Read the command line: what all evaluations share, and everything, for arguments of your own.
+
+    With `several`, further run folders are taken, and all of them are in ``runs``.
+    """
     from inference.layers import quoted
 
     given = parser.parse_intermixed_args(argv)
+    if several:
+        given.runs = [given.run, *(Path(item) for item in given.overrides if "=" not in item)]
+        given.overrides = [item for item in given.overrides if "=" in item]
     for item in given.overrides:
         if "=" not in item:
             raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")

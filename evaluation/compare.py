@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from evaluation.reports import Summary
 
-__all__ = ["Entry", "differences", "entries", "main", "picture", "report_of", "table"]
+__all__ = ["Entry", "differences", "entries", "main", "picture", "report_of", "run_names", "table"]
 
 COLUMNS = ("rmse_scaled", "si_sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", "is_per_frame", "kl_per_frame")
 
@@ -69,7 +69,7 @@ def entries(runs: Sequence[Path]) -> list[Entry]:
     from evaluation.reports import read_json
 
     found = []
-    for name, run in zip(_names(runs), runs, strict=True):
+    for name, run in zip(run_names(runs), runs, strict=True):
         file = run if run.is_file() else run / "resynthesis.json"
         if not run.exists():
             raise UserError(f"No run folder at {run}.")
@@ -250,7 +250,7 @@ def _csv_row(entry: Entry) -> dict[str, str | int | float]:
     return row
 
 
-def _names(runs: Sequence[Path]) -> list[str]:
+def run_names(runs: Sequence[Path]) -> list[str]:
     """The folder's name where that is enough to tell the runs apart, else as much of the path as it takes."""
     paths = [(run.resolve().with_suffix("") if run.is_file() else run.resolve()).parts for run in runs]
     for length in range(1, max(len(p) for p in paths) + 1):

@@ -27,7 +27,7 @@ from inference.handlers import free_running
 if TYPE_CHECKING:
     from inference.runs import Run
 
-__all__ = ["Draws", "batches", "posterior_draws", "prior_draws", "read_utterances"]
+__all__ = ["Draws", "batches", "posterior_draws", "prior_draws", "read_sequences", "read_utterances"]
 
 BATCH = 16  # sequences that go through the model together
 VALUES_AT_ONCE = 8_000_000  # values of data that are drawn together
@@ -87,6 +87,29 @@ def prior_draws(model: nn.Module, lengths: Tensor, draws: int, dim: int) -> Iter
         with pyro.plate("particles", part, dim=-3):
             trace: Any = poutine.trace(model).get_trace(None, lengths)
         yield _inside(trace.nodes["x"]["value"], lengths)
+
+
+def read_sequences(run: Run, frontend: FrontEnd, split: str, most: int) -> list[Prepared]:
+    """Sequences of a split of the run's corpus, cut as for its training, spread evenly over it.
+
+    Args:
+        run: the run.
+        frontend: makes the frames.
+        split: which part of the corpus.
+        most: how many.
+    """
+    data = run.settings.data
+    found = load_sequences(
+        open_corpus(data, data.seed, needed=[split]),
+        split,
+        frontend,
+        sequence_frames=data.sequence_frames,
+        on_error=data.on_error,
+        report=say,
+        progress=True,
+    )
+    count = min(most, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def read_utterances(run: Run, frontend: FrontEnd, split: str, most: int | None) -> list[Prepared]:

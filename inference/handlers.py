@@ -206,7 +206,7 @@ class scheduled_sampling(Messenger):
 
     def _pyro_conditional(self, msg: Any) -> None:
         name, distribution, axis = msg["args"]
-        if self.mix == "h" and self._pass is not None and self._pass.batch is axis.sites and name in self.sites:
+        if name in self.sites and self.mix == "h" and self._pass is not None and self._pass.batch is axis.sites:
             coins = axis.feature(self._pass.coins)
             pair = (distribution, self._pass.taught[name])
             msg["value"] = rebuilt(pair, lambda v: torch.where(coins, v[0], axis.feature(v[1])))

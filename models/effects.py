@@ -4,8 +4,8 @@ Three effects are sent down Pyro's handler stack:
 
 - ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
   (`inference.handlers.free_running` hands back the model's own output).
-- ``conditional``: the distribution that an observed site is given. A handler may put another in its place
-  (`inference.handlers.scheduled_sampling` that of the true past).
+- ``conditional``: the distribution that a site is given. A handler may put another in its place
+  (`inference.handlers.scheduled_sampling` that of the true past, `inference.refinement.Refined` a nearby one).
 - ``draw``: the value a latent takes when nobody has set it. A handler may choose it
   (`inference.handlers.mean_latents`, `given_noise`).
 
@@ -87,8 +87,11 @@ def previous(name: str, value: Tensor, axis: TimeAxis) -> Tensor:
 
 
 @effectful(type="conditional")
-def conditional(name: str, distribution: dist.TorchDistribution, axis: TimeAxis) -> dist.TorchDistribution:
-    """Effect: the distribution of observed site `name` in the frames of `axis`. The default is the step's own."""
+def conditional(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None) -> dist.TorchDistribution:
+    """Effect: the distribution of site `name` in the frames of `axis`, or, without one, of a site outside time.
+
+    The default is the step's own.
+    """
     return distribution
 
 

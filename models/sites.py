@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from models.effects import Given, draw, enclosing_shape, known
+from models.effects import Given, conditional, draw, enclosing_shape, known
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
 
@@ -95,7 +95,7 @@ class Sites:
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A site per sequence, outside time, registered once: (N, L), or (..., 1, N, L) with particles."""
         if name not in self.registered:
-            distribution = self.expanded(distribution, 1 if self.leading else 0)
+            distribution = self.expanded(conditional(name, distribution, None), 1 if self.leading else 0)
             value = known(name)
             if value is None:
                 value = draw(name, distribution, None)

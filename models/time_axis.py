@@ -119,14 +119,17 @@ class TimeAxis:
         return self.sites.once(name, distribution)
 
     def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        """A latent site."""
-        raise NotImplementedError
+        """A latent site. Handlers may put another distribution in its place."""
+        return self._site(name, conditional(name, distribution, self))
 
     def observe(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """An observed site, or, where there is no data, one to be generated. Handlers may put another
         distribution in its place.
         """
-        return self.sample(name, conditional(name, distribution, self))
+        return self._site(name, conditional(name, distribution, self))
+
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        raise NotImplementedError
 
     def _previous(self, name: str) -> Tensor:
         raise NotImplementedError
@@ -147,7 +150,7 @@ class Parallel(TimeAxis):
     def expected(self, name: str) -> Tensor:
         raise Sequential(name)
 
-    def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         value = self.sites.value(name)
         if value is None:
             value = draw(name, self.sites.expanded(distribution, self.sites.frames), self)
@@ -183,7 +186,7 @@ class Looped(Frame):
         super().__init__(sites, t, t + 1, carry)
         self.seen = seen
 
-    def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         settled = self.sites.value(name)
         expanded = self.sites.expanded(distribution, 1)
         value = draw(name, expanded, self) if settled is None else self.feature(settled)
@@ -211,7 +214,7 @@ class Markov(Frame):
     def __init__(self, sites: Sites, t: int, carry: Carry) -> None:
         super().__init__(sites, t, t + 1, carry)
 
-    def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         site = f"{name}_{self.start}"
         mask = None if self.sites.mask is None else self.feature(self.sites.mask[..., None])[..., 0]
         data = self.feature(self.sites.data[name]) if name in self.sites.data else None
