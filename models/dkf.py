@@ -72,7 +72,7 @@ class DKF(DVAE):
         super().__init__(settings)
         self.transition = GatedTransition(self.z_dim, settings.z_z)
         self.z_x = MLP(self.z_dim, settings.z_x)
-        self.likelihood = head(settings.likelihood, self.z_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.z_x.out_dim)
 
     @classmethod
     def parents(cls, settings: DKFSettings) -> Parents:

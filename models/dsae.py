@@ -52,7 +52,7 @@ class DSAE(DVAE):
         self.h = Recurrent(self.z_dim, settings.h_dim, settings.h_layers)
         self.prior_head = GaussianHead(settings.h_dim, self.z_dim)
         self.vz_x = MLP(self.v_dim + self.z_dim, settings.vz_x)
-        self.likelihood = head(settings.likelihood, self.vz_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.vz_x.out_dim)
 
     @classmethod
     def parents(cls, settings: DSAESettings) -> Parents:

@@ -8,19 +8,16 @@ from typing import Any, ClassVar
 
 import pyro.distributions as dist
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from inference.errors import UserError
 from models.inputs import InputTransform
-from models.likelihoods import LIKELIHOODS, BernoulliHead
+from models.likelihoods import LIKELIHOODS, BernoulliHead, kind
 from models.networks import normal
 from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import TimeAxis, run
 
 __all__ = ["DVAE", "ModelSettings", "standard_normal"]
-
-_WORDS = {constraints.nonnegative: "at least 0", constraints.boolean: "0 or 1", constraints.real: "numbers"}
 
 
 def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
@@ -39,7 +36,9 @@ class ModelSettings:
         bins: size D of a frame of data; for power spectra the number of frequency bins F.
         input: what networks see of the data: "log" (standardised log-power), "unscaled_log", "standard" or "raw" (as
             published).
-        likelihood: the distribution of a frame of data: "power_spectrum", "bernoulli" or "gaussian".
+        likelihood: the distribution of a frame of data: "power_spectrum", "bernoulli", "gaussian", "mixture" (of
+            Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
+        components: number K of Gaussians, in those that are mixtures.
         variance_floor: least variance of the likelihood; 0 reproduces the papers.
     """
 
@@ -48,6 +47,7 @@ class ModelSettings:
     bins: int = 257
     input: str = "log"
     likelihood: str = "power_spectrum"
+    components: int = 10
     variance_floor: float = 1e-10
 
 
@@ -81,10 +81,10 @@ class DVAE(nn.Module):
         self.x_dim = settings.bins
         self.z_dim = settings.z_dim
         self.likelihood_name = settings.likelihood
-        if settings.input in ("log", "unscaled_log") and settings.likelihood == "gaussian":
+        if settings.input in ("log", "unscaled_log") and kind(settings.likelihood).words == "numbers":
             raise UserError(
-                f"model.input={settings.input} takes the logarithm of data that model.likelihood=gaussian lets "
-                "fall below zero. Set model.input=standard or raw."
+                f"model.input={settings.input} takes the logarithm of data that "
+                f"model.likelihood={settings.likelihood} lets fall below zero. Set model.input=standard or raw."
             )
         self.input = InputTransform(settings.input, settings.bins)
 
@@ -155,11 +155,10 @@ class DVAE(nn.Module):
             self.likelihood.fit(supported)
 
     def _supported(self, x: Tensor) -> Tensor:
-        likelihood: Any = self.likelihood
-        support = likelihood.support
-        if not bool(support.check(x).all()):
+        likelihood = kind(self.likelihood_name)
+        if not bool(likelihood.support.check(x).all()):
             raise UserError(
-                f"model.likelihood={self.likelihood_name} is a distribution of values that are {_WORDS[support]}, and "
+                f"model.likelihood={self.likelihood_name} is a distribution of values that are {likelihood.words}, and "
                 f"the data go from {float(x.min()):g} to {float(x.max()):g}. Known: {', '.join(LIKELIHOODS)}."
             )
         return x

@@ -77,7 +77,7 @@ class LigHTDVAE(DVAE):
         self.x_decoder = Decoder(self.layers, settings.d_model, residual=settings.variant != "inv_s_nr")
         self.z_decoder = Decoder(self.layers, settings.d_model)
         self.prior_head = GaussianHead(settings.d_model, self.z_dim)
-        self.likelihood = head(settings.likelihood, settings.d_model, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, settings.d_model)
 
     @classmethod
     def parents(cls, settings: LigHTDVAESettings) -> Parents:

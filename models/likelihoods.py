@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, Protocol
 
 import pyro.distributions as dist
 import torch
@@ -21,12 +23,15 @@ Shape = Size | list[int] | tuple[int, ...]
 
 __all__ = [
     "LIKELIHOODS",
+    "Likelihood",
+    "LikelihoodSettings",
     "BernoulliHead",
     "GaussianOutput",
     "PowerSpectrum",
     "PowerSpectrumHead",
     "head",
     "itakura_saito",
+    "kind",
 ]
 
 
@@ -102,8 +107,6 @@ class PowerSpectrumHead(nn.Module):
         variance_floor: the least variance; 0 (the papers') leaves the density unbounded in digital silence.
     """
 
-    support = constraints.nonnegative
-
     def __init__(self, in_dim: int, bins: int, variance_floor: float = 0.0) -> None:
         super().__init__()
         self.affine = nn.Linear(in_dim, bins)
@@ -121,8 +124,6 @@ class BernoulliHead(nn.Module):
         x_dim: size D of a frame.
         variance_floor: not used, a Bernoulli's density is bounded.
     """
-
-    support = constraints.boolean
 
     def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
         super().__init__()
@@ -150,8 +151,6 @@ class GaussianOutput(nn.Module):
         variance_floor: the least variance; 0 leaves the density unbounded.
     """
 
-    support = constraints.real
-
     def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
         super().__init__()
         self.affine = nn.Linear(in_dim, 2 * x_dim)
@@ -162,19 +161,59 @@ class GaussianOutput(nn.Module):
         return normal(mean, self.floor(o))
 
 
-LIKELIHOODS: dict[str, type[nn.Module]] = {
-    "power_spectrum": PowerSpectrumHead,
-    "bernoulli": BernoulliHead,
-    "gaussian": GaussianOutput,
+class Likelihood(NamedTuple):
+    """A kind of likelihood.
+
+    Attributes:
+        place: where the last layer of its decoder is, ``"module:Class"``; built from the size of the features, that of
+            a frame, and the least variance.
+        support: the frames that have a density.
+        words: the same in words.
+        has_components: whether it is a mixture, and takes their number.
+    """
+
+    place: str
+    support: constraints.Constraint
+    words: str
+    has_components: bool = False
+
+
+_PEN = constraints.cat([constraints.real, constraints.boolean], dim=-1, lengths=[2, 1])
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "power_spectrum": Likelihood("models.likelihoods:PowerSpectrumHead", constraints.nonnegative, "at least 0"),
+    "bernoulli": Likelihood("models.likelihoods:BernoulliHead", constraints.boolean, "0 or 1"),
+    "gaussian": Likelihood("models.likelihoods:GaussianOutput", constraints.real, "numbers"),
+    "mixture": Likelihood("models.mixtures:MixtureHead", constraints.real, "numbers", True),
+    "channel_mixture": Likelihood("models.mixtures:ChannelMixtureHead", constraints.real, "numbers", True),
+    "pen": Likelihood("models.mixtures:PenStrokeHead", _PEN, "two numbers and a 0 or 1", True),
 }
 
 
-def head(name: str, in_dim: int, x_dim: int, variance_floor: float) -> nn.Module:
-    """The last layer of a decoder, by the name of its likelihood.
+class LikelihoodSettings(Protocol):
+    """What of a model's settings is about its likelihood; see `models.dvae.ModelSettings`."""
+
+    likelihood: str
+    bins: int
+    variance_floor: float
+    components: int
+
+
+def kind(name: str) -> Likelihood:
+    """A kind of likelihood by its name.
 
     Raises:
-        UserError: for a name that is not a likelihood.
+        UserError: for a name that is none.
     """
     if name not in LIKELIHOODS:
         raise UserError(f"unknown likelihood '{name}'.{nearest(name, LIKELIHOODS)} Known: {', '.join(LIKELIHOODS)}.")
-    return LIKELIHOODS[name](in_dim, x_dim, variance_floor)
+    return LIKELIHOODS[name]
+
+
+def head(settings: LikelihoodSettings, in_dim: int) -> nn.Module:
+    """The last layer of a decoder, from features of size `in_dim` to the distribution of a frame."""
+    chosen = kind(settings.likelihood)
+    module, _, name = chosen.place.partition(":")
+    more = {"components": settings.components} if chosen.has_components else {}
+    built: nn.Module = getattr(import_module(module), name)(in_dim, settings.bins, settings.variance_floor, **more)
+    return built

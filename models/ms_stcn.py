@@ -102,7 +102,7 @@ class MSSTCN(DVAE):
         )
         used = settings.widths if settings.latent else []
         self.prior_heads = nn.ModuleList(LatentHead(w, n) for w, n in zip(used, self.z_dims, strict=False))
-        self.likelihood = head(settings.likelihood, self.ladder.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.ladder.out_dim)
 
     @classmethod
     def latents_of(cls, settings: MSSTCNSettings) -> tuple[str, ...]:

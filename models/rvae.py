@@ -55,7 +55,7 @@ class RVAE(DVAE):
         sizes = (self.z_h.out_dim, settings.h_dim, settings.h_layers)
         self.h = Recurrent(*sizes) if settings.causal else Context(*sizes)
         self.h_x = MLP(self.h.out_dim, settings.h_x)
-        self.likelihood = head(settings.likelihood, self.h_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.h_x.out_dim)
 
     @classmethod
     def parents(cls, settings: RVAESettings) -> Parents:

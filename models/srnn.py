@@ -55,7 +55,7 @@ class SRNN(DVAE):
         self.hz_z = MLP(settings.h_dim + self.z_dim, settings.hz_z)
         self.prior_head = GaussianHead(self.hz_z.out_dim, self.z_dim)
         self.hz_x = MLP(settings.h_dim + self.z_dim, settings.hz_x)
-        self.likelihood = head(settings.likelihood, self.hz_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.hz_x.out_dim)
 
     @classmethod
     def parents(cls, settings: SRNNSettings) -> Parents:

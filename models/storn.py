@@ -54,7 +54,7 @@ class STORN(DVAE):
         self.x_h = MLP(self.x_dim, settings.x_h)
         self.h = Recurrent(self.z_h.out_dim + self.x_h.out_dim, settings.h_dim, settings.h_layers)
         self.h_x = MLP(settings.h_dim, settings.h_x)
-        self.likelihood = head(settings.likelihood, self.h_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.h_x.out_dim)
 
     @classmethod
     def parents(cls, settings: STORNSettings) -> Parents:

@@ -41,7 +41,7 @@ class VAE(DVAE):
     def __init__(self, settings: VAESettings) -> None:
         super().__init__(settings)
         self.z_x = MLP(self.z_dim, settings.z_x)
-        self.likelihood = head(settings.likelihood, self.z_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.z_x.out_dim)
 
     @classmethod
     def parents(cls, settings: VAESettings) -> Parents:

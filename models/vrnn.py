@@ -58,7 +58,7 @@ class VRNN(DVAE):
         self.h_z = MLP(settings.h_dim, settings.h_z)
         self.prior_head = GaussianHead(self.h_z.out_dim, self.z_dim)
         self.hz_x = MLP(self.z.out_dim + settings.h_dim, settings.hz_x)
-        self.likelihood = head(settings.likelihood, self.hz_x.out_dim, self.x_dim, settings.variance_floor)
+        self.likelihood = head(settings, self.hz_x.out_dim)
 
     @classmethod
     def parents(cls, settings: VRNNSettings) -> Parents:

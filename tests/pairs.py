@@ -65,13 +65,15 @@ class Pair(NamedTuple):
     guide_settings: Any
 
 
-def small_pair(variant: str, guide_name: str = "own", *, input: str = "log") -> Pair:
+def small_pair(variant: str, guide_name: str = "own", *, input: str = "log", **given: Any) -> Pair:
     """A small model and guide with weights large enough that everything depends visibly on everything that
     it may.
     """
     torch.manual_seed(1)
     name, more = (VARIANTS | ABLATIONS).get(variant, (variant, {}))  # a model registered by a test is its own variant
-    settings = model_class(name).Settings(**{"name": name, "bins": BINS, "z_dim": LATENT, "input": input, **more})
+    settings = model_class(name).Settings(
+        **{"name": name, "bins": BINS, "z_dim": LATENT, "input": input, **more, **given}
+    )
     model = build_model(settings).double()
     resolved = compliant(settings) if guide_name == "compliant" else guide_name
     own = SMALL_GUIDES.get(name, {}) if guide_name == "own" else {}

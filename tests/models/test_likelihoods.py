@@ -5,13 +5,19 @@ in x.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from inference.errors import UserError
+from models.dvae import ModelSettings
 from models.likelihoods import PowerSpectrum, PowerSpectrumHead, head, itakura_saito
 from models.registry import build_model, model_class
+
+
+def _settings(likelihood: str, **more: Any) -> ModelSettings:
+    return ModelSettings(likelihood=likelihood, **more)
 
 
 def test_power_spectrum_is_a_density() -> None:
@@ -67,13 +73,13 @@ def test_negative_power_and_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="support"):
         PowerSpectrum(torch.zeros(1), validate_args=True).log_prob(torch.tensor([-1.0]))
     with pytest.raises(UserError, match="Did you mean 'power_spectrum'"):
-        head("power_spectra", 3, 3, 0.0)
+        head(_settings("power_spectra"), 3)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.5])
 def test_gaussian_output_scores_by_the_formula(floor: float) -> None:
     torch.manual_seed(0)
-    layer = head("gaussian", 3, 2, floor).double()
+    layer = head(_settings("gaussian", bins=2, variance_floor=floor), 3).double()
     h, x = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
     outputs = h @ layer.affine.weight.T + layer.affine.bias  # type: ignore[union-attr, operator]  # of a Module
     mean, variance = outputs[:, :2], outputs[:, 2:].exp() + floor
@@ -84,7 +90,7 @@ def test_gaussian_output_scores_by_the_formula(floor: float) -> None:
 def test_bernoulli_head_sums_to_one_over_all_frames() -> None:
     torch.manual_seed(0)
     h = torch.randn(3, dtype=torch.float64)
-    p = head("bernoulli", 3, 4, 0.0).double()(h)
+    p = head(_settings("bernoulli", bins=4), 3).double()(h)
     frames = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 4)
     mass = p.log_prob(frames).exp()
     torch.testing.assert_close(mass.sum(), torch.tensor(1.0, dtype=torch.float64))

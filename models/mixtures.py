@@ -1,0 +1,239 @@
+r"""Mixtures of Gaussians over a frame, and pen strokes; each samples what it scores.
+
+All parameters keep the components in their last dimension, (..., T, N, K * D), so that frames can be joined like those
+of any other distribution (`models.sites.rebuilt`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import constraints
+from torch.nn.functional import logsigmoid, softplus
+
+__all__ = ["ChannelMixture", "ChannelMixtureHead", "FrameMixture", "MixtureHead", "PenStroke", "PenStrokeHead"]
+
+Shape = Size | list[int] | tuple[int, ...]
+
+
+class FrameMixture(dist.TorchDistribution):
+    r"""A mixture of K diagonal Gaussians over a frame, one component for the whole frame:
+
+    .. math:: \log p(x) = \log \sum_k w_k \prod_d N(x_d; m_{kd}, s_{kd}^2).
+
+    Args:
+        logits: log w_k up to a constant, (..., K).
+        means: m, (..., K * D), component by component.
+        scales: s, (..., K * D).
+    """
+
+    arg_constraints = {
+        "logits": constraints.real_vector,
+        "means": constraints.real_vector,
+        "scales": constraints.independent(constraints.positive, 1),
+    }
+    support = constraints.real_vector
+
+    def __init__(self, logits: Tensor, means: Tensor, scales: Tensor, validate_args: bool | None = None) -> None:
+        self.logits, self.means, self.scales = logits, means, scales
+        self.components = logits.shape[-1]
+        self.channels = means.shape[-1] // self.components
+        super().__init__(means.shape[:-1], Size([self.channels]), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self._weights * self._split(self.means)).sum(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        second = (self._weights * (self._split(self.means).square() + self._split(self.scales).square())).sum(-2)
+        return second - self.mean.square()
+
+    def expand(self, batch_shape: Shape, _instance: object = None) -> FrameMixture:
+        logits, means, scales = (p.expand(*batch_shape, p.shape[-1]) for p in (self.logits, self.means, self.scales))
+        return type(self)(logits, means, scales, validate_args=False)
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape)
+        with torch.no_grad():
+            k = self._chosen(shape)
+            means, scales = (self._split(p).expand(*shape, -1, -1) for p in (self.means, self.scales))
+            mean, scale = (p.gather(-2, k).squeeze(-2) for p in (means, scales))
+            return torch.normal(mean, scale)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        density: Tensor = torch.logsumexp(self.logits.log_softmax(-1) + self._densities(value).sum(-1), dim=-1)
+        return density
+
+    def _chosen(self, shape: Shape) -> Tensor:
+        """The component of every channel, (..., 1, D)."""
+        k: Tensor = dist.Categorical(logits=self.logits.expand(*shape, self.components)).sample()
+        return k[..., None, None].expand(*shape, 1, self.channels)
+
+    @property
+    def _weights(self) -> Tensor:
+        return self.logits.softmax(-1)[..., None]
+
+    def _split(self, parameter: Tensor) -> Tensor:
+        """(..., K * D) to (..., K, D)."""
+        return parameter.reshape(*parameter.shape[:-1], self.components, self.channels)
+
+    def _densities(self, value: Tensor) -> Tensor:
+        """log N of each channel under each component, (..., K, D)."""
+        scale = self._split(self.scales)
+        standard = (value.unsqueeze(-2) - self._split(self.means)) / scale
+        return -0.5 * standard.square() - scale.log() - 0.5 * math.log(2 * math.pi)
+
+
+class ChannelMixture(FrameMixture):
+    r"""The same, with a component of its own for every channel, the weights shared:
+
+    .. math:: \log p(x) = \sum_d \log \sum_k w_k N(x_d; m_{kd}, s_{kd}^2).
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        weights = self.logits.log_softmax(-1)[..., None]
+        return torch.logsumexp(weights + self._densities(value), dim=-2).sum(-1)
+
+    def _chosen(self, shape: Shape) -> Tensor:
+        logits = self.logits[..., None, :].expand(*shape, self.channels, self.components)
+        k: Tensor = dist.Categorical(logits=logits).sample()
+        return k[..., None, :]
+
+
+class PenStroke(dist.TorchDistribution):
+    r"""A step of a pen: where it goes, a mixture of K correlated Gaussians, and whether it is lifted, a Bernoulli:
+
+    .. math:: p(x, y, u) = \Big(\sum_k w_k N\big([x; y]; m_k, C_k\big)\Big)\, b^u (1 - b)^{1 - u},
+
+    C_k from standard deviations and a correlation (Graves, "Generating sequences with recurrent neural networks",
+    2013).
+
+    Args:
+        logits: log w_k up to a constant, (..., K).
+        means: m, (..., K * 2), component by component.
+        scales: standard deviations, (..., K * 2).
+        correlations: between -1 and 1, (..., K).
+        pen: the logit of b, (..., 1).
+    """
+
+    arg_constraints = {
+        "logits": constraints.real_vector,
+        "means": constraints.real_vector,
+        "scales": constraints.independent(constraints.positive, 1),
+        "correlations": constraints.independent(constraints.interval(-1.0, 1.0), 1),
+        "pen": constraints.real_vector,
+    }
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        logits: Tensor,
+        means: Tensor,
+        scales: Tensor,
+        correlations: Tensor,
+        pen: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.logits, self.means, self.scales = logits, means, scales
+        self.correlations, self.pen = correlations, pen
+        super().__init__(means.shape[:-1], Size([3]), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        place = (self.logits.softmax(-1)[..., None] * self.means.unflatten(-1, (-1, 2))).sum(-2)
+        return torch.cat([place, self.pen.sigmoid()], dim=-1)
+
+    def expand(self, batch_shape: Shape, _instance: object = None) -> PenStroke:
+        logits, means, scales, correlations, pen = (
+            p.expand(*batch_shape, p.shape[-1])
+            for p in (self.logits, self.means, self.scales, self.correlations, self.pen)
+        )
+        return PenStroke(logits, means, scales, correlations, pen, validate_args=False)
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape)
+        with torch.no_grad():
+            k = dist.Categorical(logits=self.logits.expand(*shape, self.logits.shape[-1])).sample()[..., None]
+            both = k[..., None].expand(*shape, 1, 2)
+            mean, scale = (
+                p.unflatten(-1, (-1, 2)).expand(*shape, -1, -1).gather(-2, both).squeeze(-2)
+                for p in (self.means, self.scales)
+            )
+            rho = self.correlations.expand(*shape, -1).gather(-1, k)
+            a, b = torch.randn_like(mean).split(1, dim=-1)
+            place = mean + scale * torch.cat([a, rho * a + (1.0 - rho.square()).sqrt() * b], dim=-1)
+            return torch.cat([place, torch.bernoulli(self.pen.sigmoid().expand(*shape, 1))], dim=-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        scale = self.scales.unflatten(-1, (-1, 2))
+        a, b = ((value[..., None, :2] - self.means.unflatten(-1, (-1, 2))) / scale).unbind(-1)
+        left = 1.0 - self.correlations.square()
+        quadratic = (a.square() - 2.0 * self.correlations * a * b + b.square()) / left
+        densities = -0.5 * quadratic - 0.5 * left.log() - scale.log().sum(-1) - math.log(2 * math.pi)
+        place = torch.logsumexp(self.logits.log_softmax(-1) + densities, dim=-1)
+        lifted, o = value[..., 2], self.pen[..., 0]
+        return place + lifted * logsigmoid(o) + (1.0 - lifted) * logsigmoid(-o)
+
+
+class MixtureHead(nn.Module):
+    r"""Features (..., in) to a mixture of Gaussians: an affine map gives logits, means and o; s = softplus(o) + floor.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size D of a frame.
+        variance_floor: the square of the least standard deviation.
+        components: K.
+    """
+
+    distribution: type[FrameMixture] = FrameMixture
+
+    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0, components: int = 1) -> None:
+        super().__init__()
+        self.sizes = [components, components * x_dim, components * x_dim]
+        self.least = math.sqrt(variance_floor)
+        self.affine = nn.Linear(in_dim, sum(self.sizes))
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        logits, means, o = self.affine(h).split(self.sizes, dim=-1)
+        return self.distribution(logits, means, softplus(o) + self.least, validate_args=False)
+
+
+class ChannelMixtureHead(MixtureHead):
+    """The same to a `ChannelMixture`."""
+
+    distribution = ChannelMixture
+
+
+class PenStrokeHead(nn.Module):
+    r"""Features (..., in) to a `PenStroke`; s = softplus(o) + floor, and the correlation is a tanh.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size of a frame: 3, the two offsets and whether the pen is lifted.
+        variance_floor: the square of the least standard deviation.
+        components: K.
+    """
+
+    MOST = 0.999
+    """Largest correlation: at 1 the density has no bound."""
+
+    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0, components: int = 1) -> None:
+        super().__init__()
+        self.sizes = [components, 2 * components, 2 * components, components, 1]
+        self.least = math.sqrt(variance_floor)
+        self.affine = nn.Linear(in_dim, sum(self.sizes))
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        logits, means, o, rho, pen = self.affine(h).split(self.sizes, dim=-1)
+        correlations = self.MOST * torch.tanh(rho)
+        return PenStroke(logits, means, softplus(o) + self.least, correlations, pen, validate_args=False)
