@@ -71,7 +71,17 @@ _DSAE = (
     + (_mlp(272, 256) + 2 * _lstm(256, 128) + _mlp(256, 64) + 32 * (64 + 32 + 2) + _mlp(32, 32))  # z
     + (_lstm(16, 32) + _mlp(32, 32) + _mlp(32, 32, 64, 128, 256, 257))  # prior, decoder
 )
+_TRANSITION = 2 * _mlp(50, 100, 50) + 2 * _mlp(50, 50)
+_DKF = _TRANSITION + _mlp(50, 100, 88) + _lstm(88, 200) + _mlp(50, 200)
 COUNTED = {
+    "polyphonic/jsb_dkf": _DKF + _mlp(200, 100),
+    "polyphonic/jsb_guides": _DKF + _mlp(400, 100),
+    "polyphonic/jsb_vrnn": _mlp(88, 100)
+    + (_mlp(32, 100) + _lstm(200, 128) + _mlp(128, 100, 64) + _mlp(228, 100, 88) + _mlp(228, 100, 64)),
+    "polyphonic/jsb_srnn": (_mlp(88, 100) + _lstm(100, 128) + 2 * _mlp(160, 100, 64) + _mlp(160, 100, 88))
+    + (_mlp(216, 100) + _lstm(100, 128)),
+    "polyphonic/jsb_storn": (_mlp(32, 100) + 2 * _mlp(88, 100) + _lstm(200, 128) + _mlp(128, 100, 88))
+    + (_lstm(100, 128) + _mlp(128, 100, 64)),
     "benchmark2021/dsae": _DSAE,
     "benchmark2021/dsae_equal_kl": _DSAE,
     "benchmark2021/original_rvae": _rvae(257),
@@ -82,7 +92,7 @@ COUNTED = {
 }
 """Where no exact count is published: from the sizes of the networks."""
 PARAMETERS = PUBLISHED | COUNTED
-CORPORA = {"benchmark2021": ["wsj0"], "light2023": ["wsj0", "voicebank"]}
+CORPORA = {"benchmark2021": ["wsj0"], "light2023": ["wsj0", "voicebank"], "polyphonic": ["polyphonic"]}
 HISTORICAL: dict[str, tuple[float, dict[str, float]]] = {
     "dkf": (1 / 4800, {}),
     "vrnn": (1 / 4800, {}),
@@ -145,6 +155,9 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
         assert settings.data.corpus == "folder" and settings.data.root is None, "the corpus is the user's own"
         return
     assert settings.data.corpus in CORPORA[paper] and settings.data.root is None, "the root is the user's to give"
+    if paper == "polyphonic":
+        assert settings.data.set == "JSB_Chorales" and settings.model.bins == 88
+        return
     assert (settings.data.corpus == "voicebank") == row.endswith("_vb")
     assert settings.train.kl_warmup_steps == 0 and settings.model.input == "raw", "as published"
     assert settings.data.window == 2 * (settings.model.bins - 1)
@@ -218,6 +231,17 @@ def test_reduced_models_have_the_same_sizes() -> None:
             model = vars(resolve(config_path=name).model)
             sizes.append({key: value for key, value in model.items() if key not in ("name", "variant")})
     assert len(sizes) == 6 and all(one == sizes[0] for one in sizes)
+
+
+def test_the_rows_on_polyphonic_music_differ_in_model_and_guide_alone() -> None:
+    rows = {name: resolve(config_path=name) for name in config_names() if name.startswith("polyphonic/")}
+    dkf = rows["polyphonic/jsb_dkf"]
+    assert all((row.data, row.optim, row.train) == (dkf.data, dkf.optim, dkf.train) for row in rows.values())
+    assert rows["polyphonic/jsb_guides"].model == dkf.model
+    for guide in ("past-markov", "all-markov", "all-meanfield"):
+        other = resolve(guide=guide, config_path="polyphonic/jsb_guides")
+        other.guide.name = "future-markov"
+        assert other == rows["polyphonic/jsb_guides"]
 
 
 def test_readme_begins_with_two_commands_and_the_checks_run_the_second() -> None:
