@@ -65,6 +65,8 @@ def _check_ranges(settings: Settings) -> None:
         "train.beta": (train.beta, 0),
         **{f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()},
         "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
+        "train.free_bits.threshold": (train.free_bits.threshold, 0),
+        "train.free_bits.halve_every": (train.free_bits.halve_every, 1),
         "optim.lr": (optim.lr, 0),
         "optim.min_lr": (optim.min_lr, 0),
         "optim.eps": (optim.eps, 0),
@@ -112,6 +114,10 @@ def _check_objective(settings: Settings) -> None:
     if train.objective in ("iwae", "fivo") and train.particles == 1:
         raise UserError(
             f"{chosen} with one particle is the ELBO. Say how many: train.particles=8, or leave train.objective away."
+        )
+    if train.free_bits.threshold is not None and train.objective not in ("elbo", "analytic"):
+        raise UserError(
+            f"{chosen} has no KL that free bits could hold for. Leave train.free_bits away, or take elbo or analytic."
         )
     if train.objective == "dreg" and any(weight != train.beta for weight in train.beta_sites.values()):
         raise UserError(f"{chosen} weighs all latents alike: train.beta_sites has no place in it. Take iwae.")

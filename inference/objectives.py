@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from inference.errors import UserError, nearest
+from inference.free_bits import unweighted
 from inference.handlers import base_name, kl_scale
 from inference.multisample import Multisample, doubly_reparametrised, importance_weighted
 from inference.weights import particle_plate, per_sequence, samples
@@ -97,10 +98,11 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
 
 def _divergence(q: Any, p: Any) -> Tensor:
     """KL of two conditionals by its closed form, else log q - log p at the value drawn."""
+    of_q, of_p = unweighted(q["fn"]), unweighted(p["fn"])
     try:
-        return kl_divergence(q["fn"], p["fn"])
+        return kl_divergence(of_q, of_p)
     except NotImplementedError:
-        density: Tensor = q["fn"].log_prob(q["value"]) - p["fn"].log_prob(p["value"])
+        density: Tensor = of_q.log_prob(q["value"]) - of_p.log_prob(p["value"])
         return density
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-from inference.settings import OptimSettings, TrainSettings
+from inference.settings import FreeBitsSettings, OptimSettings, TrainSettings
 
-__all__ = ["kl_weight", "learning_rate", "total_steps"]
+__all__ = ["free_bits_threshold", "kl_weight", "learning_rate", "total_steps"]
 
 
 def total_steps(train: TrainSettings, batches: int) -> int:
@@ -61,3 +61,15 @@ def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float
     if train.kl_warmup_steps == 0:
         return beta
     return beta * min(1.0, step / train.kl_warmup_steps)
+
+
+def free_bits_threshold(settings: FreeBitsSettings, step: int) -> float | None:
+    r"""The threshold of free bits at step k: \lambda 2^{-k / H}, H = `halve_every`; None without one.
+
+    Example:
+        >>> [free_bits_threshold(FreeBitsSettings(0.5, halve_every=10), k) for k in (0, 10, 20)]
+        [0.5, 0.25, 0.125]
+    """
+    if settings.threshold is None or settings.halve_every is None:
+        return settings.threshold
+    return settings.threshold * math.pow(0.5, step / settings.halve_every)

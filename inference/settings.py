@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _SCHEDULE = "train.scheduled_sampling.schedule"
-_SHORT = {"train.scheduled_sampling": _SCHEDULE}
+_SHORT = {"train.scheduled_sampling": _SCHEDULE, "train.free_bits": "train.free_bits.threshold"}
 
 
 @dataclass
@@ -82,6 +82,16 @@ class OptimSettings:
 
 
 @dataclass
+class FreeBitsSettings:
+    """Free bits (`inference.free_bits`); `threshold` null is without. It halves every `halve_every` steps, if set."""
+
+    threshold: float | None = None
+    mode: Literal["linear", "constant"] = "linear"
+    grouping: Literal["element", "channel", "sequence", "layer"] = "element"
+    halve_every: int | None = None
+
+
+@dataclass
 class TrainSettings:
     """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
 
@@ -105,6 +115,7 @@ class TrainSettings:
     bucket: bool = True
     tensorboard: bool = True
     model_from: str | None = None
+    free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)
     scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +23,11 @@ from torch import Tensor
 from corpora.sequences import Batch, Batches, Prepared, collate
 from inference.checkpoints import save_checkpoint, snapshot
 from inference.errors import UserError
+from inference.free_bits import free_bits
 from inference.logs import MetricsLog, ProgressBar, Speed
 from inference.objectives import BOUNDS, Bound, Objective
 from inference.scheduled_sampling import figures, settled, training_handler, validation_handler
-from inference.schedules import kl_weight, learning_rate
+from inference.schedules import free_bits_threshold, kl_weight, learning_rate
 from inference.settings import Settings, TrainSettings
 from inference.signals import Stopped, StopRequest, stop_on_signals
 from inference.state import TrainState, criterion, pack, save_best
@@ -142,7 +143,8 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
-    with training_handler(job.settings.train.scheduled_sampling, state.epoch):
+    spared = free_bits_threshold(job.settings.train.free_bits, step)
+    with training_handler(job.settings.train.scheduled_sampling, state.epoch), _free_bits(job, spared):
         bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
     (bound.loss / frames).backward()
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
@@ -150,7 +152,7 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
     line |= _per_frame(job, bound, frames, grad_norm=norm)
     norm_value = line.pop("grad_norm")
-    line |= {"lr": rate, "beta": beta, **_named(own)}
+    line |= {"lr": rate, "beta": beta, **_named(own), **({} if spared is None else {"free_bits": spared})}
     line |= {**figures(job.settings.train.scheduled_sampling, state.epoch), "grad_norm": norm_value}
     _refuse_non_finite(job, line, batch, bound)
     if job.settings.optim.clip is not None:
@@ -186,6 +188,12 @@ def _kl_weights(job: Job, step: int) -> tuple[float, dict[str, float]]:
     """The weight of the KL at a step, and that of each latent that has one of its own."""
     train = job.settings.train
     return kl_weight(train, step), {site: kl_weight(train, step, site) for site in train.beta_sites}
+
+
+def _free_bits(job: Job, threshold: float | None) -> AbstractContextManager[object]:
+    """What the objective is computed under in training; validation is without."""
+    settings = job.settings.train.free_bits
+    return nullcontext() if threshold is None else free_bits(threshold, settings.mode, settings.grouping)
 
 
 def _named(own: dict[str, float]) -> Line:
