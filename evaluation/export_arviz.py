@@ -72,7 +72,7 @@ def export(
     def put(name: str, first: int, place: int, value: NDArray[Any]) -> None:
         """Draws of one sequence, (s, T, D) or (s, D), into an array (S, N, T, D) or (S, N, D)."""
         if name not in arrays:
-            inner = (lengths.max(), *value.shape[2:]) if value.ndim == 3 else value.shape[1:]
+            inner = (_steps(run, name, lengths.max()), *value.shape[2:]) if value.ndim == 3 else value.shape[1:]
             arrays[name] = np.full((draws, len(lengths), *inner), np.nan, value.dtype)
         where: tuple[slice | int, ...] = (slice(first, first + len(value)), place, *map(slice, value.shape[1:]))
         arrays[name][where] = value
@@ -89,12 +89,8 @@ def export(
                     put("replicated", first, place, made.replicated[:, :frames, j].cpu().numpy())
                     put("log_weight", first, place, made.log_weight[:, j].cpu().numpy())
                     for name, value in made.latents.items():
-                        put(
-                            name,
-                            first,
-                            place,
-                            (value[:, :frames, j] if value.dim() == 4 else value[:, j]).cpu().numpy(),
-                        )
+                        whole = value[:, : _steps(run, name, frames), j] if value.dim() == 4 else value[:, j]
+                        put(name, first, place, whole.cpu().numpy())
                 first += len(made.log_weight)
             bar.update(len(places))
     log_likelihood = np.concatenate([np.concatenate(parts) for parts in per_frame], axis=-1)
@@ -122,7 +118,8 @@ def _inference_data(
     replicated, log_weight = one_chain.pop("replicated"), one_chain.pop("log_weight")
     names = [item.file for item in sequences]
     lengths = [len(item.x) for item in sequences]
-    inside = {name: ["sequence", "frame"] if value.ndim == 5 else ["sequence"] for name, value in one_chain.items()}
+    steps = {name: "frame" if name not in run.model.strides else f"{name}_step" for name in one_chain}
+    inside = {name: ["sequence", steps[name]] if value.ndim == 5 else ["sequence"] for name, value in one_chain.items()}
     of_latents = {name: [*dims, "latent" if name == "z" else f"{name}_latent"] for name, dims in inside.items()}
     data: InferenceData = arviz.from_dict(
         posterior=one_chain,
@@ -160,6 +157,11 @@ def _inference_data(
     for group in ("posterior_predictive", "observed_data"):
         data[group]["bin"].attrs.update(hertz)
     return data
+
+
+def _steps(run: Run, name: str, frames: int) -> int:
+    """Steps that a latent takes in some frames; one at a coarser time scale takes fewer."""
+    return -(-frames // run.model.strides.get(name, 1))
 
 
 def _frequencies(frontend: FrontEnd) -> list[float]:

@@ -37,7 +37,8 @@ class Draws(NamedTuple):
     """Some draws of the latents of a batch, S, and what the model says given each.
 
     Attributes:
-        latents: z ~ q(z | x) by site name, (S, T, N, L), or (S, N, L) outside time.
+        latents: z ~ q(z | x) by site name, (S, T, N, L), or (S, N, L) outside time; of a latent at a coarser scale T is
+            the number of its steps.
         log_weight: log p(x, z) - log q(z | x), the log importance weight of a draw, (S, N).
         log_likelihood: log p(x_t | x_{1:t-1}, z) of each frame, (S, T, N), zero beyond each length.
         replicated: x ~ p(x | z), (S, T, N, D). Where the model looks back at the data, a frame is given the true past,
@@ -152,7 +153,7 @@ def _parts(draws: int, values: int) -> list[int]:
 def _latents(trace: Any) -> dict[str, Tensor]:
     """The values of a guide's sites: (S, T, N, L), or (S, N, L) of those outside time, drawn as (S, 1, N, L)."""
     sites = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
-    in_time = {name: any(plate.name == "time" for plate in site["cond_indep_stack"]) for name, site in sites.items()}
+    in_time = {name: any(plate.dim == -2 for plate in site["cond_indep_stack"]) for name, site in sites.items()}
     return {name: site["value"] if in_time[name] else site["value"].squeeze(-3) for name, site in sites.items()}
 
 

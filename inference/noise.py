@@ -37,7 +37,6 @@ class sequence_noise(Messenger):
             seeds = torch.randint(2**62, (len(lengths),)).tolist()
         if len(seeds) != len(lengths):
             raise ValueError(f"{len(seeds)} seeds for {len(lengths)} sequences: expected one for each")
-        self.lengths = lengths.tolist()
         self.seeds = seeds
         self._generators: dict[str, list[torch.Generator]] = {}
         self._drawn: dict[str, Tensor] = {}
@@ -74,7 +73,7 @@ class sequence_noise(Messenger):
         noise: Tensor = distribution.mean.new_zeros(shape)
         by_particle = noise.view(-1, *([1] * (3 - len(shape))), *shape[-3:])
         for n, generator in enumerate(self.generators(name, noise.device)):
-            frames = 1 if axis is None else self.lengths[n]
+            frames = 1 if axis is None else int(axis.sites.lengths[n])  # of a coarser time scale its own
             for particle in by_particle:
                 drawn = torch.randn(frames, shape[-1], generator=generator, dtype=noise.dtype, device=noise.device)
                 particle[:frames, n] = drawn

@@ -54,6 +54,7 @@ class Refined(Guide):
     def __init__(self, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, remembers: bool) -> None:
         super().__init__(model)
         self.guide = guide
+        self.stepwise = guide.stepwise
         self.offsets = nn.ParameterDict()
         with torch.no_grad():
             drawn = samples(poutine.trace(guide).get_trace(x, lengths))
@@ -73,6 +74,10 @@ class Refined(Guide):
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
         with _offset(self.offsets):
             self.guide.step(t, encoded)
+
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        with _offset(self.offsets):
+            self.guide.all_frames(sites, lengths)
 
 
 class _offset(Messenger):

@@ -20,7 +20,7 @@ def joined(parts: list[Draws]) -> Draws:
     return Draws(latents, weights, densities, data)
 
 
-@pytest.mark.parametrize("variant", ["dkf", "vrnn", "rvae-noncausal", "dsae"])
+@pytest.mark.parametrize("variant", ["dkf", "vrnn", "rvae-noncausal", "dsae", "ms_stcn"])
 def test_weights_and_log_likelihoods_are_those_of_each_draw_alone(
     variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
