@@ -13,14 +13,21 @@ from inference.settings import resolve
 
 
 def trained(run: Path, tiny: list[str], *arguments: str) -> Path:
-    assert svi.main(["--run", str(run), *arguments, *tiny]) == 0
+    assert svi.main(["--run", str(run), *tiny, *arguments]) == 0
     return run
 
 
 @pytest.mark.parametrize(("model", "guide"), [("dkf", "all-meanfield"), ("srnn", "own")])
 def test_only_the_guide_changes(model: str, guide: str, tmp_path: Path, tiny: list[str]) -> None:
     source = trained(tmp_path / "source", tiny, "--model", model, "train.steps=3")
-    steps = ["--model", model, "--guide", guide, f"train.model_from={source}"]
+    steps = [
+        "--model",
+        model,
+        "--guide",
+        guide,
+        f"train.model_from={source}",
+        "data.sequence_frames=60",
+    ]  # other statistics
     one = trained(tmp_path / "one", tiny, *steps, "train.steps=1", "seed=5")
     more = trained(tmp_path / "more", tiny, *steps, "train.steps=4", "seed=5")
     assert svi.main(["--resume", str(one), "train.steps=6"]) == 0
