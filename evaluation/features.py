@@ -43,7 +43,7 @@ def open_extractor(which: str, rate: int, device: str) -> Extractor:
         UserError: there is no such file, or it cannot be read.
     """
     if which == LOG_MEL:
-        return Extractor(f"log-mel statistics ({4 * BANDS} numbers)", _LogMel(rate, device))
+        return Extractor("log-mel statistics", _LogMel(rate, device))
     path = Path(which)
     readers = {".pt": _torchscript, ".ts": _torchscript, ".jit": _torchscript, ".pt2": _exported, ".onnx": _onnx}
     if path.suffix not in readers:
@@ -54,11 +54,16 @@ def open_extractor(which: str, rate: int, device: str) -> Extractor:
 
 
 @torch.no_grad()
-def extract(extractor: Extractor, waveforms: Iterable[Tensor]) -> NDArray[np.float64]:
+def extract(extractor: Extractor, waveforms: Iterable[Tensor], what: str = "sounds") -> NDArray[np.float64]:
     """Features (N, d) of batches of waveforms (N, samples), which reach the extractor in float32.
 
+    Args:
+        extractor: the extractor.
+        waveforms: the batches.
+        what: the waveforms are, for the message when there are fewer than two of them.
+
     Raises:
-        UserError: there are no waveforms, or what comes out is not a vector for each.
+        UserError: there are too few waveforms, or what comes out is not a vector for each.
     """
     found = []
     for batch in waveforms:
@@ -71,8 +76,8 @@ def extract(extractor: Extractor, waveforms: Iterable[Tensor]) -> NDArray[np.flo
                 "(sounds, dimension), or (sounds, time, dimension)."
             )
         found.append(features.double().cpu().numpy())
-    if not found:
-        raise UserError("no sounds to take features of.")
+    if sum(map(len, found)) < 2:
+        raise UserError(f"{sum(map(len, found))} {what}: expected 2 or more. Give fewer --seconds, or more --num.")
     return np.concatenate(found)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from evaluation.compare import Entry
 
-__all__ = ["utterance_picture"]
+__all__ = ["find_utterance", "utterance_picture"]
 
 
 def utterance_picture(found: Sequence[Entry], wanted: str, device: str = "cpu") -> tuple[Figure, str]:
@@ -36,7 +36,9 @@ def utterance_picture(found: Sequence[Entry], wanted: str, device: str = "cpu") 
     name = wanted
     for entry in found:
         run, request = _reopen(entry, device)
-        utterance = _find(run, request.split, wanted)
+        split = open_corpus(run.settings.data, run.settings.data.seed, needed=[request.split]).splits[request.split]
+        place = f"split '{request.split}' of {run.path}'s corpus"
+        utterance = find_utterance(split, wanted, "--utterance", place)
         made = next(iter(resynthesise(run, [utterance], mode=request.mode, latents=request.latents)))
         if not panels:
             name = utterance.file
@@ -62,13 +64,23 @@ def _reopen(entry: Entry, device: str) -> tuple[Run, Request]:
     return open_run(request), request
 
 
-def _find(run: Run, split: str, wanted: str) -> Utterance:
-    utterances = open_corpus(run.settings.data, run.settings.data.seed, needed=[split]).splits[split]
+def find_utterance(utterances: Sequence[Utterance], wanted: str, option: str, place: str) -> Utterance:
+    """The utterance of this name.
+
+    Args:
+        utterances: where it is.
+        wanted: its file name in the corpus, or enough of its end to be unique.
+        option: what asks for it, for messages.
+        place: where it was looked for, for messages.
+
+    Raises:
+        UserError: there is none of that name, or more than one.
+    """
     exact = [u for u in utterances if u.file == wanted]
     named = exact or [u for u in utterances if PurePosixPath(u.file).stem == wanted or u.file.endswith(wanted)]
     if len(named) == 1:
         return named[0]
     if named:
-        raise UserError(f"--utterance {wanted} could be {', '.join(u.file for u in named[:5])}. Give more of the name.")
+        raise UserError(f"{option} {wanted} could be {', '.join(u.file for u in named[:5])}. Give more of the name.")
     hint = nearest(wanted, [u.file for u in utterances]) or f" The first is '{utterances[0].file}'."
-    raise UserError(f"--utterance {wanted}: no such file in split '{split}' of {run.path}'s corpus.{hint}")
+    raise UserError(f"{option} {wanted}: no such file in {place}.{hint}")

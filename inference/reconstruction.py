@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import pyro.poutine as poutine
 import torch
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from inference.handlers import free_running, mean_latents
 from inference.objectives import Terms, terms
 
-__all__ = ["Reconstruction", "reconstruct"]
+__all__ = ["Reconstruction", "decode", "reconstruct"]
 
 
 class Reconstruction(NamedTuple):
@@ -52,7 +54,26 @@ def reconstruct(
         guide_trace = poutine.trace(guide).get_trace(x, lengths)
     with free_running() if mode == "gen" else ExitStack():
         model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x, lengths)
-    values = {name: site["value"] for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
+    sites = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
+    values = {name: site["value"] for name, site in sites.items() if not site_is_subsample(site)}
     latents_drawn = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     decoded: Any = model_trace.nodes["x"]["fn"]
     return Reconstruction(decoded.mean, terms(model_trace, guide_trace), latents_drawn)
+
+
+@torch.no_grad()
+def decode(model: nn.Module, latents: Mapping[str, Tensor], x: Tensor, lengths: Tensor, *, mode: str = "gen") -> Tensor:
+    """The expected data (T, N, D) given latents, whoever they are from.
+
+    Args:
+        model: the generative model.
+        latents: all of them, (T, N, L), or (N, L), by site name.
+        x: data (T, N, D), the past that the model sees in mode ``"gt"``; in mode ``"gen"`` it sees its own output.
+        lengths: frames of each sequence (N,), on the CPU.
+        mode: ``"gt"`` or ``"gen"``.
+    """
+    with free_running() if mode == "gen" else ExitStack():
+        trace = poutine.trace(poutine.condition(model, dict(latents))).get_trace(x, lengths)
+    decoded: Any = trace.nodes["x"]["fn"]
+    mean: Tensor = decoded.mean
+    return mean

@@ -1,0 +1,219 @@
+"""What a latent of the whole sequence holds: ``python -m evaluation.exchange RUN --a A --b B``.
+
+Decodes A with B's and B with A's, after the last figure of the poster of Lin et al. (2023). Leaves four sounds and a
+picture of them in ``RUN/exchange/``, and ``exchange.json`` in the run folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
+from evaluation.generate import as_power, sound_frontend
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from corpora.corpus import Utterance
+    from corpora.frontends import Stft
+    from evaluation.decoding import Spoken
+    from inference.runs import Run
+    from models.dvae import DVAE
+
+__all__ = ["exchanged", "main", "sequence_latents"]
+
+UNUSED_DB = 0.1
+"""Spectra that move less than this when the latent is exchanged say that the model does not use it."""
+
+
+def sequence_latents(model: type[DVAE]) -> tuple[str, ...]:
+    """The latents that a model draws once per sequence."""
+    return tuple(name for name in model.latents if name != "z")
+
+
+def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> Tensor:
+    r"""Data of two utterances decoded with each other's latent of the sequence.
+
+    .. math:: w_i \sim q(w \mid x^i), \quad z^i \sim q(z \mid x^i, w_i), \quad
+        \hat x^{ij}_t = E[x_t \mid z^i_{1:t}, w_j, \hat x^{ij}_{1:t-1}]
+
+    z is inferred given the own w, as on the poster.
+
+    Args:
+        run: a run whose model has such a latent.
+        pair: the two utterances.
+        mode: ``"gen"``, the model sees its own output, or ``"gt"``, the true past of x.
+        latents: ``"mean"`` of each posterior, or a ``"sample"``, with the run's seed.
+
+    Returns:
+        (4, T, D), zero beyond the length of i: x^{11}, x^{12}, x^{21}, x^{22}.
+    """
+    import torch
+
+    from corpora.sequences import Prepared, collate
+    from inference.reconstruction import decode, reconstruct
+    from inference.runs import pick_dtype
+
+    batch = collate([Prepared(s.x, s.file, s.speaker, 0) for s in pair])
+    x = batch.x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
+    with torch.random.fork_rng():
+        torch.manual_seed(run.settings.seed)
+        inferred = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode).latents
+    mine, whose = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    values = {
+        name: value.index_select(-2, (whose if name in sequence_latents(type(run.model)) else mine).to(x.device))
+        for name, value in inferred.items()
+    }
+    decoded = decode(run.model, values, x.index_select(1, mine.to(x.device)), batch.lengths[mine], mode=mode)
+    inside = torch.arange(len(x))[:, None] < batch.lengths[mine]
+    return (decoded * inside.to(x.device)[..., None]).transpose(0, 1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = evaluation_parser("exchange", "Decode two utterances with each other's latent of the sequence.")
+    for side in ("a", "b"):
+        parser.add_argument(
+            f"--{side}", required=True, metavar=side.upper(), help="a sound file, or the name of one in the split"
+        )
+    parser.add_argument(
+        "--phase",
+        choices=["griffin_lim", "input"],
+        default="griffin_lim",
+        help="of the sounds: from the spectra alone, or of the utterance whose z it is (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/exchange")
+
+    def command() -> None:
+        request, given = parse(parser, argv)
+        _command(request, given)
+
+    return guarded(command)
+
+
+def _command(request: Request, given: argparse.Namespace) -> None:
+    run = open_run(request)
+    from evaluation.decoding import Faults, read_spoken
+    from evaluation.reports import write_json
+
+    names = sequence_latents(type(run.model))
+    frontend = _checked(run, names)
+    say(f"reading {run.checkpoint_path}, step {run.state['step']}")
+    faults = Faults()
+    wanted = [_utterance(run, request.split, which, f"--{side}") for side, which in (("a", given.a), ("b", given.b))]
+    pair = list(read_spoken(wanted, frontend, "error", faults))
+    mode, latents = request.mode or "gen", request.latents or run.settings.evaluation.latents
+    data = exchanged(run, pair, mode=mode, latents=latents).double().cpu()
+    power = [as_power(frontend, d[None, : len(pair[i // 2].x)])[0].numpy() for i, d in enumerate(data)]
+    moved = [_decibels(power[0], power[1]), _decibels(power[3], power[2])]
+    out: Path = request.run / "exchange" if given.out is None else given.out
+    files = _write(out, frontend, pair, power, names, given.phase)
+    report = {
+        "evaluation": "exchange",
+        "run": str(run.path),
+        "corpus": run.settings.data.corpus,
+        "split": request.split,
+        "num_sequences": 2,
+        "a": pair[0].file,
+        "b": pair[1].file,
+        "exchanged": list(names),
+        "mode": mode,
+        "latents": latents,
+        "checkpoint": run.checkpoint_path.name,
+        "step": run.state["step"],
+        "model": run.settings.model.name,
+        "phase": given.phase,
+        "metrics": {f"{side}_moved_db": {"mean": m, "stderr": None} for side, m in zip("ab", moved, strict=True)},
+        "files": files,
+    }
+    write_json(run.path / "exchange.json", report)
+    if request.json is not None:
+        write_json(request.json, report)
+    what = ", ".join(names)
+    print(f"{report['model']}: {what} of {pair[0].file} and {pair[1].file} exchanged, mode {mode}, latents {latents}")
+    print(f"the other's {what} moves the spectrum of A by {moved[0]:.2f} dB, that of B by {moved[1]:.2f} dB (RMS)")
+    if max(moved) < UNUSED_DB:
+        say(f"that is nothing: this model does not use {what}")
+    if mode == "gt" and any(name.startswith("x") for name in run.model.parents(run.settings.model)["x"]):
+        say("with --mode gt the decoder sees the true past, which keeps A what it is: --mode gen shows the latents")
+    for line in faults.lines(frontend.rate):
+        say(line)
+    say(f"wrote {', '.join(files)} to {out}")
+
+
+def _checked(run: Run, names: Sequence[str]) -> Stft:
+    from models.registry import model_class, model_names
+
+    if not names:
+        others = ", ".join(name for name in model_names() if sequence_latents(model_class(name)))
+        raise UserError(
+            f"model {run.settings.model.name} has no latent of the whole sequence to exchange, only one for each "
+            f"frame. Models that have one: {others}."
+        )
+    frontend = sound_frontend(run)
+    if frontend is None:
+        raise UserError(f"data.frontend={run.settings.data.frontend} leads to no sounds: there is nothing to hear.")
+    return frontend
+
+
+def _utterance(run: Run, split: str, wanted: str, option: str) -> Utterance:
+    """The sound file of this name, or the utterance of the run's corpus."""
+    from corpora.audio import read_audio
+    from corpora.corpus import Utterance, open_corpus
+    from evaluation.panels import find_utterance
+
+    if Path(wanted).is_file():
+        return Utterance(wanted, wanted, lambda: read_audio(wanted))
+    utterances = open_corpus(run.settings.data, run.settings.data.seed, needed=[split]).splits[split]
+    return find_utterance(utterances, wanted, option, f"split '{split}' of {run.path}'s corpus")
+
+
+def _decibels(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Root mean square difference in dB over all frames and bins."""
+    import numpy as np
+
+    tiny = np.finfo(np.float64).tiny
+    return float(np.sqrt(np.square(10.0 * np.log10(np.maximum(one, tiny) / np.maximum(other, tiny))).mean()))
+
+
+def _write(
+    out: Path, frontend: Stft, pair: Sequence[Spoken], power: list[Any], names: Sequence[str], phase: str
+) -> list[str]:
+    """The four sounds, all on the scale of the loudest, and the picture of them beside the two inputs."""
+    import numpy as np
+    import torch
+
+    from corpora.phase import griffin_lim
+    from evaluation.audio import write_wav
+    from evaluation.pictures import Panel, save_picture, spectrogram_panels
+
+    stems = [PurePosixPath(Path(spoken.file).as_posix()).stem for spoken in pair]
+    what = "".join(names)
+    made = []
+    for i, spectrum in enumerate(power):
+        if phase == "input":
+            true = pair[i // 2].spectrum
+            made.append(frontend.waveform(np.sqrt(spectrum) * np.exp(1j * np.angle(true))))
+        else:
+            made.append(griffin_lim(torch.from_numpy(spectrum)[None], frontend, 100)[0].numpy())
+    loudest = max(1.0, *(float(np.abs(samples).max()) for samples in made))
+    files, panels = [], [Panel(f"{'AB'[i]}: {stems[i]}", pair[i].samples, frontend.rate) for i in (0, 1)]
+    for whose in (0, 1):
+        for mine in (0, 1):
+            i = 2 * mine + whose
+            files.append(f"{'ab'[mine]}-{stems[mine]}-with-{what}-of-{'ab'[whose]}.wav")
+            write_wav(out / files[-1], made[i] / loudest, frontend.rate)
+            panels.append(Panel(f"{'AB'[mine]} with {what} of {'AB'[whose]}", made[i], frontend.rate))
+    save_picture(spectrogram_panels(panels, columns=2), out / "exchange.png")
+    return [*files, "exchange.png"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The exchange of a sequence's latent: what is decoded from what, and what the command leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from corpora.audio import Sound
+from corpora.frontends import Stft
+from evaluation.decoding import Spoken, frontend_of
+from evaluation.exchange import exchanged, main, sequence_latents
+from inference.reconstruction import reconstruct
+from inference.runs import Run, create, load_run, write_run
+from inference.settings import resolve
+from models.registry import model_class, model_names
+from tests.sounds import RATE, voice
+
+SMALL = ["model.bins=65", "model.z_dim=3", "data.hop=64", "dtype=float64", "data.trim_db=null"]
+LIGHT = ["model.d_model=8", "model.ff=16", "model.layers=1", "model.x=[8]", "model.w_dim=2"]
+
+
+def made_run(path: Path, model_name: str, *overrides: str) -> Run:
+    settings = resolve(model_name, overrides=[*SMALL, *overrides])
+    model, guide = create(settings)
+    model.fit_input([torch.rand(20, 65, dtype=torch.float64)])
+    write_run(path, settings, model, guide)
+    return load_run(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return made_run(tmp_path / "run", "dsae", "model.v_dim=2")
+
+
+def spoken(run: Run, *seconds: float) -> list[Spoken]:
+    frontend = frontend_of(run)
+    assert isinstance(frontend, Stft)
+    found = []
+    for i, length in enumerate(seconds):
+        samples = frontend.prepare(
+            Sound(voice(length)[:, None] * np.linspace(1.0, 0.1 + i, round(length * RATE))[:, None], RATE)
+        )
+        x = torch.from_numpy(frontend.features(samples))
+        found.append(Spoken(i, f"s/{i}", "s", samples, frontend.spectrum(samples), x))
+    return found
+
+
+def alone(run: Run, one: Spoken) -> tuple[Tensor, dict[str, Tensor]]:
+    x = one.x[:, None].double()
+    out = reconstruct(run.model, run.guide, x, torch.tensor([len(x)]), mode="gen")
+    return out.mean[:, 0], out.latents
+
+
+def test_each_is_decoded_with_the_others_latent_and_its_own_z(run: Run) -> None:
+    a, b = spoken(run, 0.3, 0.2)
+    found = exchanged(run, [a, b], mode="gen", latents="mean")
+    assert found.shape == (4, len(a.x), 65)
+    (x_a, of_a), (x_b, of_b) = alone(run, a), alone(run, b)
+    torch.testing.assert_close(found[0], x_a)
+    torch.testing.assert_close(found[3, : len(b.x)], x_b)
+    with torch.no_grad():
+        a_with_b = run.model.decoder(of_b["v"][None], of_a["z"]).mean[:, 0]  # type: ignore[operator]
+        b_with_a = run.model.decoder(of_a["v"][None], of_b["z"]).mean[:, 0]  # type: ignore[operator]
+    torch.testing.assert_close(found[1], a_with_b)
+    torch.testing.assert_close(found[2, : len(b.x)], b_with_a)
+    assert bool((found[2:, len(b.x) :] == 0.0).all())
+    assert not torch.allclose(found[0], found[1], rtol=1e-3)
+
+
+def test_a_model_that_looks_back_sees_its_own_exchanged_past(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", "light_dvae", *LIGHT)
+    a, b = spoken(run, 0.1, 0.1)
+    own, other, *_ = exchanged(run, [a, b], mode="gen", latents="mean")
+    torch.testing.assert_close(own, alone(run, a)[0])
+    taught = exchanged(run, [a, b], mode="gt", latents="mean")
+    torch.testing.assert_close(taught[1][0], other[0])  # nothing lies before the first frame
+    assert not torch.allclose(taught[1], other)
+
+
+def test_models_that_have_one() -> None:
+    found = {name: sequence_latents(model_class(name)) for name in model_names()}
+    assert found["dsae"] == ("v",) and found["light_dvae"] == ("w",) and found["srnn"] == ()
+
+
+def write_corpus(root: Path) -> Path:
+    import soundfile
+
+    for i, name in enumerate(("a", "b")):
+        (root / "test" / name).mkdir(parents=True)
+        soundfile.write(root / "test" / name / f"{name}.wav", voice(0.3 + 0.1 * i), RATE)
+    return root
+
+
+def test_the_command_leaves_sounds_a_picture_and_a_report(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import soundfile
+
+    root = write_corpus(tmp_path / "corpus")
+    where = ["--corpus", "folder", "--root", str(root)]
+    assert main([str(run.path), *where, "--a", "a", "--b", str(root / "test" / "b" / "b.wav")]) == 0
+    out = capsys.readouterr().out
+    assert "v of test/a/a.wav" in out and "mode gen" in out
+    names = {f"{who}-with-v-of-{whose}.wav" for who in ("a-a", "b-b") for whose in "ab"}
+    assert {path.name for path in (run.path / "exchange").iterdir()} == {*names, "exchange.png"}
+    report = json.loads((run.path / "exchange.json").read_text())
+    assert report["exchanged"] == ["v"] and report["phase"] == "griffin_lim"
+    assert report["metrics"]["a_moved_db"]["mean"] > 0.0
+    lengths = {name: len(soundfile.read(run.path / "exchange" / name)[0]) for name in names}
+    assert {lengths[name] for name in names if name.startswith("a")} == {4800 // 64 * 64}
+
+
+def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_corpus(tmp_path / "corpus")
+    same = ["--a", "a", "--b", "a", "--phase", "input", "--out", str(tmp_path / "out")]
+    assert main([str(run.path), "--corpus", "folder", "--root", str(root), *same]) == 0
+    out, err = capsys.readouterr()
+    assert "A by 0.00 dB" in out and "does not use v" in err
+    assert not (run.path / "exchange").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("dsae", ["--a", "none", "--b", "b"], "--a none: no such file in split 'test'"),
+        ("dsae", ["--a", "a", "--b", "wav"], "--b wav could be"),
+        ("dkf", ["--a", "a", "--b", "b"], "no latent of the whole sequence"),
+    ],
+)
+def test_mistakes_get_one_message(
+    model: str, arguments: Sequence[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_corpus(tmp_path / "corpus")
+    run = made_run(tmp_path / "run", model)
+    assert main([str(run.path), "--corpus", "folder", "--root", str(root), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (run.path / "exchange.json").exists()
