@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from corpora.frontends import Stft
     from evaluation.decoding import Spoken
     from inference.runs import Run
-    from models.dvae import DVAE
+    from models.dvae import DVAE, ModelSettings
 
 __all__ = ["exchanged", "main", "sequence_latents"]
 
@@ -33,9 +33,10 @@ UNUSED_DB = 0.1
 """Spectra that move less than this when the latent is exchanged say that the model does not use it."""
 
 
-def sequence_latents(model: type[DVAE]) -> tuple[str, ...]:
-    """The latents that a model draws once per sequence."""
-    return tuple(name for name in model.latents if name != "z")
+def sequence_latents(model: type[DVAE], settings: ModelSettings) -> tuple[str, ...]:
+    """The latents that a model draws once per sequence: those that its conditionals name without a time."""
+    named = {parent for parents in model.parents(settings).values() for parent in parents}
+    return tuple(name for name in model.latents_of(settings) if name in named)
 
 
 def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> Tensor:
@@ -66,9 +67,10 @@ def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> T
     with torch.random.fork_rng():
         torch.manual_seed(run.settings.seed)
         inferred = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode).latents
+    theirs = sequence_latents(type(run.model), run.settings.model)
     mine, whose = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
     values = {
-        name: value.index_select(-2, (whose if name in sequence_latents(type(run.model)) else mine).to(x.device))
+        name: value.index_select(-2, (whose if name in theirs else mine).to(x.device))
         for name, value in inferred.items()
     }
     decoded = decode(run.model, values, x.index_select(1, mine.to(x.device)), batch.lengths[mine], mode=mode)
@@ -103,7 +105,7 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     from evaluation.decoding import Faults, read_spoken
     from evaluation.reports import write_json
 
-    names = sequence_latents(type(run.model))
+    names = sequence_latents(type(run.model), run.settings.model)
     frontend = _checked(run, names)
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
     faults = Faults()
@@ -152,7 +154,8 @@ def _checked(run: Run, names: Sequence[str]) -> Stft:
     from models.registry import model_class, model_names
 
     if not names:
-        others = ", ".join(name for name in model_names() if sequence_latents(model_class(name)))
+        classes = {name: model_class(name) for name in model_names()}
+        others = ", ".join(name for name, c in classes.items() if sequence_latents(c, c.Settings(name=name)))
         raise UserError(
             f"model {run.settings.model.name} has no latent of the whole sequence to exchange, only one for each "
             f"frame. Models that have one: {others}."

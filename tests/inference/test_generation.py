@@ -16,7 +16,7 @@ from models.dvae import DVAE
 from models.registry import build_model, model_class
 from tests.pairs import FRAMES, VARIANTS, data, small_pair, traced
 
-STEPWISE = [variant for variant in VARIANTS if variant != "rvae-noncausal"]
+STEPWISE = [variant for variant in VARIANTS if small_pair(variant).model.stepwise]
 NUM = 5
 
 
@@ -75,7 +75,7 @@ def test_latents_are_from_the_prior() -> None:
     assert float(torch.corrcoef(latents["v"].T).fill_diagonal_(0.0).abs().max()) < 5.0 / 4000**0.5
 
 
-@pytest.mark.parametrize("variant", ["srnn", "dsae", "rvae-noncausal"])
+@pytest.mark.parametrize("variant", ["srnn", "dsae", "light_dvae", "ms_stcn", "rvae-noncausal"])
 def test_a_sequence_depends_on_seed_and_number_alone(variant: str) -> None:
     model = model_of(variant)
     x, latents = generate(model, NUM, FRAMES, batch=NUM)
