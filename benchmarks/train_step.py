@@ -61,6 +61,8 @@ def _run(args: argparse.Namespace, sizes: dict[str, int]) -> Report:
     )
     if settings.model.bins != args.bins:
         raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
+    if settings.train.objective == "fivo":
+        raise UserError("train.objective=fivo goes frame by frame in either form: there is nothing to compare.")
     import torch
 
     if args.threads is not None:

@@ -126,6 +126,11 @@ def _check_objective(settings: Settings) -> None:
             f"{chosen} needs the whole gradient of the draws, and scheduled sampling stops it where the model is fed "
             "its own output. Take train.objective=iwae."
         )
+    if train.objective == "fivo" and train.scheduled_sampling.schedule and train.scheduled_sampling.mix == "h":
+        raise UserError(
+            f"{chosen} draws latents frame by frame, and train.scheduled_sampling.mix=h needs all of them beforehand. "
+            "Take mix x."
+        )
 
 
 def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:

@@ -11,12 +11,14 @@ With K draws z^k of the guide, and the log-weight of each,
 
 (Burda et al., "Importance weighted autoencoders", 2016). The mean over particles is taken for each sequence: sums over
 sequences come after the logarithm. What handlers scale is the objective; the bound beside it is never scaled.
+
+Over long sequences a few draws carry all the weight; `filtered` resamples them on the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.poutine as poutine
 import torch
@@ -25,10 +27,15 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from inference.errors import UserError
+from inference.particle_filter import smc
 from inference.weights import density, log_mean_exp, particle_plate, per_sequence, samples, trace_weights
 from models.effects import Given
 
-__all__ = ["Multisample", "doubly_reparametrised", "importance_weighted"]
+if TYPE_CHECKING:
+    from guides.guide import Guide
+    from models.dvae import DVAE
+
+__all__ = ["Multisample", "doubly_reparametrised", "filtered", "importance_weighted"]
 
 PLATES = 3
 """Particles, frames and sequences."""
@@ -42,7 +49,7 @@ class Multisample(NamedTuple):
     Attributes:
         objective: the training objective of each sequence, (N,), with its graph.
         bound: the unscaled bound of each sequence, (N,), without graph.
-        model_trace, guide_trace: the draws, with their log-densities.
+        model_trace, guide_trace: draws of the guide as it is, with their log-densities.
     """
 
     objective: Tensor
@@ -119,6 +126,42 @@ def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...],
     return _multisample(log_mean_exp((log_p - log_q).detach()) + gradient_only, model_trace, guide_trace)
 
 
+def filtered(
+    model: DVAE, guide: Guide, args: tuple[Any, ...], particles: int, *, threshold: float = 0.5
+) -> Multisample:
+    r"""The filtering bound (Maddison et al., "Filtering variational objectives", 2017; also Le et al. and Naesseth et
+    al., 2018):
+
+    .. math:: E \log \hat p(x_{1:T}) \le \log p(x_{1:T}),
+
+    \hat p the unbiased estimate of a particle filter (`inference.particle_filter.smc`) with the guide as proposal. As
+    in its paper the choice of ancestors gives no gradient: a small bias, for most of the variance.
+    Without resampling it is `importance_weighted`.
+
+    The traces are of draws of their own. Where handlers scale latents the weights that particles are resampled by are
+    scaled too; the bound is then measured by a filter of its own. Arguments as of `importance_weighted`, and
+
+    Args:
+        threshold: particles of a sequence are resampled where their effective sample size is below `threshold` K.
+
+    Raises:
+        UserError: for a latent that is not reparametrised, or a model without a step.
+        ValueError: for an interpreter of the time axis: the filter goes frame by frame on its own.
+    """
+    x, lengths, how = args
+    if how != "auto":
+        raise ValueError(f"how='{how}': a particle filter goes frame by frame on its own; expected 'auto'")
+    with torch.no_grad(), particle_plate(particles):
+        model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, {})
+    _refuse_unreparametrised(guide_trace)
+    objective = smc(model, guide, x, lengths, particles, threshold=threshold, keep=False).log_evidence
+    bound = objective.detach()
+    if _scales(guide_trace) != {1.0}:
+        with torch.no_grad():
+            bound = smc(model, guide, x, lengths, particles, threshold=threshold, keep=False, scaled=False).log_evidence
+    return Multisample(objective, bound, model_trace, guide_trace)
+
+
 def _scored(program: Program, args: tuple[Any, ...], values: Mapping[str, Tensor]) -> Trace:
     """The program's trace with its latents set, and their log-densities."""
     with Given(dict(values)):
@@ -147,14 +190,18 @@ def _refuse_other_density(drawn: Trace, again: Trace) -> None:
 
 def _common_scale(trace: Trace) -> float:
     """The weight that handlers gave all latents alike."""
-    scales = {name: torch.as_tensor(site["scale"]).unique().tolist() for name, site in samples(trace).items()}
-    distinct = {scale for several in scales.values() for scale in several}
+    distinct = _scales(trace)
     if len(distinct) != 1:
         raise UserError(
-            f"the doubly reparametrised gradient weighs all latents alike, got the weights {scales}. "
+            f"the doubly reparametrised gradient weighs all latents alike, got the weights {sorted(distinct)}. "
             "Take train.objective=iwae, or one weight for all (train.beta)."
         )
-    return float(distinct.pop())
+    return distinct.pop()
+
+
+def _scales(trace: Trace) -> set[float]:
+    """The weights that handlers gave the latents."""
+    return {float(s) for site in samples(trace).values() for s in torch.as_tensor(site["scale"]).flatten().tolist()}
 
 
 def _refuse_unreparametrised(guide_trace: Trace) -> None:

@@ -24,16 +24,16 @@ from torch.distributions import kl_divergence
 from inference.errors import UserError, nearest
 from inference.free_bits import unweighted
 from inference.handlers import base_name, kl_scale
-from inference.multisample import Multisample, doubly_reparametrised, importance_weighted
+from inference.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
 from inference.weights import particle_plate, per_sequence, samples
 
 __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 
-BOUNDS = {"elbo": "elbo", "analytic": "elbo", "iwae": "iwae", "dreg": "iwae"}
+BOUNDS = {"elbo": "elbo", "analytic": "elbo", "iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
 """The bound that each objective trains, by the name that metrics.jsonl gives it."""
 
 ELBOS: dict[str, Any] = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
-MULTISAMPLE = {"iwae": importance_weighted, "dreg": doubly_reparametrised}
+MULTISAMPLE: dict[str, Any] = {"iwae": importance_weighted, "dreg": doubly_reparametrised, "fivo": filtered}
 
 
 class Terms(NamedTuple):
@@ -113,17 +113,23 @@ class Objective(nn.Module):
         model: the generative model.
         guide: the inference model.
         name: ``"elbo"`` (Pyro's `Trace_ELBO`), ``"analytic"`` (the same with closed-form KL, `TraceMeanField_ELBO`),
-            ``"iwae"`` or ``"dreg"`` (`inference.multisample.importance_weighted`, `doubly_reparametrised`).
+            ``"iwae"``, ``"dreg"`` or ``"fivo"`` (`inference.multisample.importance_weighted`, `doubly_reparametrised`,
+            `filtered`).
         particles: draws of the guide for each sequence; the first two take the mean over them.
 
     Raises:
-        UserError: for another name.
+        UserError: for another name, or for a model without a step that particles are to be filtered through.
     """
 
     def __init__(self, model: nn.Module, guide: nn.Module, name: str = "elbo", particles: int = 1) -> None:
         super().__init__()
         if name not in BOUNDS:
             raise UserError(f"unknown train.objective '{name}'.{nearest(name, BOUNDS)} Known: {', '.join(BOUNDS)}.")
+        if name == "fivo" and not getattr(model, "stepwise", True):
+            raise UserError(
+                f"train.objective=fivo filters particles from frame to frame, and {type(model).__name__} as it is set "
+                "has no step: its frames see the future. Take train.objective=iwae or dreg."
+            )
         self.model = model
         self.guide = guide
         self.name = name

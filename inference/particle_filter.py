@@ -95,6 +95,7 @@ def smc(
     scheme: str = "systematic",
     seeds: Sequence[Seed] | None = None,
     keep: bool = True,
+    scaled: bool = True,
 ) -> Filtered:
     """Run a particle filter over a batch; every sequence weighs and resamples its own particles.
 
@@ -112,6 +113,7 @@ def smc(
         seeds: one for each sequence: noise and ancestors of a sequence then do not depend on the batch
             (`inference.noise.sequence_noise`). By default all come from torch's generator.
         keep: whether particles and ancestors are kept, which `Filtered.smoothed` needs; K T N numbers and more.
+        scaled: whether weights are as handlers (`inference.handlers.kl_scale`) scale them.
 
     Raises:
         UserError: for a model without a step.
@@ -137,7 +139,7 @@ def smc(
         found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         ancestors: Tensor | None = None
         for t in range(steps.p.frames):
-            log_weights = log_weights + steps.frame(t, ancestors, keep=keep)
+            log_weights = log_weights + steps.frame(t, ancestors, keep=keep, scaled=scaled)
             total = log_weights.logsumexp(0)
             log_weights = torch.where(total.isneginf(), even, log_weights - total)
             settled = log_weights.detach()
@@ -264,7 +266,7 @@ class _Steps:
             self.encoded = guide.encode(self.q, lengths)
         self.outside = encoding.trace
 
-    def frame(self, t: int, ancestors: Tensor | None, *, keep: bool) -> Tensor:
+    def frame(self, t: int, ancestors: Tensor | None, *, keep: bool, scaled: bool) -> Tensor:
         """Go on from the ancestors, draw the latents of frame t, and give the log-weights of that frame, (K, N)."""
         for carry in self.carries:
             carry.go_on_from(ancestors)
@@ -280,7 +282,7 @@ class _Steps:
                 self.latents.setdefault(base_name(name), []).append(value.detach())
         for trace in (scoring.trace, *drawn):
             trace.compute_log_prob()
-        return density(scoring.trace) - density(*drawn)
+        return density(scoring.trace, scaled=scaled) - density(*drawn, scaled=scaled)
 
 
 def _values(trace: Trace) -> dict[str, Tensor]:

@@ -14,8 +14,10 @@ from inference.sessions import resume
 from inference.settings import load_run_settings, resolve, save_settings
 from tests.inference.test_training import _stop_after, lines, quiet, same_weights, train
 
-OBJECTIVES = {"iwae": "iwae", "dreg": "iwae"}
+OBJECTIVES = {"iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
 """The multi-sample objectives, and what metrics.jsonl calls their bounds."""
+
+MIX = "train.scheduled_sampling.mix"
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
@@ -68,8 +70,13 @@ def test_another_bound_is_no_measure_for_the_best_so_far(tmp_path: Path, tiny: l
     [
         (["train.particles=0"], "train.particles=0: expected at least 1"),
         (["train.objective=iwae"], "train.objective=iwae with one particle is the ELBO"),
+        (["train.objective=fivo"], "train.objective=fivo with one particle is the ELBO"),
         (["train.objective=dreg", "train.beta_sites.z=2"], "weighs all latents alike: train.beta_sites has no place"),
         (["train.objective=dreg", "train.scheduled_sampling=linear"], "dreg needs the whole gradient of the draws"),
+        (
+            ["train.objective=fivo", "train.particles=2", "train.scheduled_sampling=linear", f"{MIX}=h"],
+            "train.objective=fivo draws latents frame by frame",
+        ),
         (["optim.gamma=0.5"], "optim.gamma=0.5 says nothing with optim.schedule=constant. Add optim.schedule=expo"),
         (["optim.decay_steps=9"], "optim.decay_steps=9 says nothing with optim.schedule=constant"),
         (["optim.schedule=cosine", "optim.gamma=0.5"], "optim.gamma=0.5 says nothing with optim.schedule=cosine"),
