@@ -20,6 +20,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,7 @@ def signal_to_noise(objective: Objective, batch: tuple[Tensor, Tensor], draws: i
 
 
 def _prepared(settings: Settings) -> tuple[Any, Any, list[tuple[Tensor, Tensor]]]:
-    """Model, guide and the training batches of a corpus."""
+    """Model, guide and the batches of a corpus; its validation split is large enough."""
     from corpora.corpus import open_corpus
     from corpora.frontends import open_frontend
     from corpora.sequences import Batches, collate, load_sequences
@@ -157,14 +158,14 @@ def _prepared(settings: Settings) -> tuple[Any, Any, list[tuple[Tensor, Tensor]]
 
     data = settings.data
     model, guide = create(settings)
-    corpus = open_corpus(data, data.seed, ("train",))
+    corpus = open_corpus(data, data.seed, ("valid",))
     found = load_sequences(
         corpus,
-        "train",
+        "valid",
         open_frontend(data, settings.model.bins),
         sequence_frames=data.sequence_frames,
         on_error=data.on_error,
-        report=print,
+        report=partial(print, file=sys.stderr),
         progress=True,
     )
     model.fit_input(item.x for item in found)
@@ -196,6 +197,10 @@ def _draw(rows: list[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gradient_noise",
@@ -203,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default="dkf", metavar="M", help="the generative model (%(default)s)")
     parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
-    parser.add_argument("--particles", type=int, nargs="+", default=[1, 4, 16, 64, 256], metavar="K")
+    parser.add_argument("--particles", type=_numbers, default=[1, 4, 16, 64, 256], metavar="K,...", help="%(default)s")
     parser.add_argument("--draws", type=int, default=300, help="of the gradient for each K (%(default)s)")
     parser.add_argument("--frames", type=int, default=5, metavar="T", help="per sequence (%(default)s)")
     parser.add_argument("--sequences", type=int, default=4, metavar="N", help="in the batch (%(default)s)")

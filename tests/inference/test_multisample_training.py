@@ -16,6 +16,8 @@ from tests.inference.test_training import _stop_after, lines, quiet, same_weight
 
 OBJECTIVES = {"iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
 """The multi-sample objectives, and what metrics.jsonl calls their bounds."""
+SHORT = ("data.sequence_frames=4", "train.batch_size=64", "train.tensorboard=false")
+"""Four batches of short sequences per epoch: a filter takes its time for every frame."""
 
 MIX = "train.scheduled_sampling.mix"
 
@@ -23,7 +25,7 @@ MIX = "train.scheduled_sampling.mix"
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_the_bound_that_is_trained_tells_the_best_weights(tmp_path: Path, tiny: list[str], objective: str) -> None:
     more = (f"train.objective={objective}", "train.particles=4", "train.steps=12", "optim.lr=0.05", "dtype=float64")
-    found = lines(train(tmp_path / "run", tiny, *more, "train.kl_warmup_steps=6"))
+    found = lines(train(tmp_path / "run", tiny, *SHORT, *more, "train.kl_warmup_steps=6"))
     bound = OBJECTIVES[objective]
     for line in found:
         assert line["elbo"] == pytest.approx(line["reconstruction"] - line["kl_z"], rel=1e-9)
@@ -39,7 +41,7 @@ def test_the_bound_that_is_trained_tells_the_best_weights(tmp_path: Path, tiny: 
 def test_a_resumed_run_is_the_uninterrupted_one(
     tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, objective: str
 ) -> None:
-    more = (f"train.objective={objective}", "train.particles=3", "train.steps=7", "train.checkpoint_every=3")
+    more = (f"train.objective={objective}", "train.particles=3", "train.steps=7", "train.checkpoint_every=3", *SHORT)
     train(tmp_path / "whole", tiny, *more)
     with monkeypatch.context() as patch:
         _stop_after(5, patch)
