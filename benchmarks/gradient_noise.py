@@ -2,8 +2,9 @@ r"""The signal and the noise of a guide's gradient, as the number of draws K gro
 
 python -m benchmarks.gradient_noise --model dkf --json noise.json --picture noise.png
 
-A small model is trained on the ELBO for a while. Then the gradient of the importance-weighted bound is drawn many times
-over for one batch of short sequences, and with it, over the guide's parameters,
+Data are drawn from a small model as it is initialised, and its guide is trained on the ELBO for a while, the model left
+as it is: so they are near to each other, as at the end of a training. Then the gradient of the importance-weighted
+bound is drawn many times over for one batch, and with it, over the guide's parameters,
 
 .. math:: \mathrm{SNR} = \lVert E g \rVert / \sqrt{\mathrm{tr}\,\mathrm{Cov}\,g}.
 
@@ -20,7 +21,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "measure", "signal_to_noise"]
 
-SMALL = ["model.bins=33", "model.z_dim=4", "data.hop=64", "train.kl_warmup_steps=0", "dtype=float64"]
+SMALL = ["model.bins=8", "model.z_dim=2", "dtype=float64"]
 """Settings that the command line's come after."""
 
 BLOCKS = 10
@@ -77,38 +77,41 @@ def _run(args: argparse.Namespace) -> list[Row]:
             raise UserError(f"--{name} {value}: expected at least {2 * BLOCKS if name == 'draws' else 1}.")
     from inference.settings import resolve
 
-    settings = resolve(args.model, args.guide, None, [*SMALL, f"data.sequence_frames={args.frames}", *args.settings])
-    return measure(settings, args.particles, args.draws, args.sequences, args.steps)
+    settings = resolve(args.model, args.guide, None, [*SMALL, *args.settings])
+    return measure(settings, args.particles, args.draws, args.frames, args.sequences, args.steps)
 
 
-def measure(settings: Settings, particles: Sequence[int], draws: int, sequences: int, steps: int) -> list[Row]:
+def measure(
+    settings: Settings, particles: Sequence[int], draws: int, frames: int, sequences: int, steps: int
+) -> list[Row]:
     """The signal-to-noise ratio of either gradient of the guide, for each K.
 
     Args:
-        settings: the settings of a run on a corpus.
+        settings: the settings of a model and guide.
         particles: every K.
         draws: gradients drawn for each.
+        frames: of each sequence.
         sequences: of the batch that they are drawn for.
-        steps: of training on the ELBO beforehand.
+        steps: of training the guide beforehand, each on 32 fresh sequences.
     """
     import pyro
     import torch
     from tqdm import tqdm
 
     from inference.objectives import Objective
+    from inference.runs import create
 
-    model, guide, batches = _prepared(settings)
+    model, guide = create(settings)
+    model.fit_input(_drawn(model, frames, 1000)[0].unbind(1))
     elbo = Objective(model, guide)
-    optimizer = torch.optim.Adam(elbo.parameters(), lr=settings.optim.lr)
+    optimizer = torch.optim.Adam(guide.parameters(), lr=settings.optim.lr)
     rows: list[Row] = []
     with pyro.validation_enabled(False):
-        for step in tqdm(range(steps), desc="training", file=sys.stderr):
-            x, lengths = batches[step % len(batches)]
+        for _ in tqdm(range(steps), desc="training the guide", file=sys.stderr):
             optimizer.zero_grad(set_to_none=True)
-            (elbo(x, lengths).loss / int(lengths.sum())).backward()
+            (elbo(*_drawn(model, frames, 32)).loss / (32 * frames)).backward()
             optimizer.step()
-        x, lengths = batches[0]
-        batch = (x[:, :sequences], lengths[:sequences])
+        batch = _drawn(model, frames, sequences)
         for k in particles:
             for name in ESTIMATORS:
                 found = signal_to_noise(Objective(model, guide, name, k), batch, draws)
@@ -117,7 +120,7 @@ def measure(settings: Settings, particles: Sequence[int], draws: int, sequences:
 
 
 def signal_to_noise(objective: Objective, batch: tuple[Tensor, Tensor], draws: int) -> tuple[float, float]:
-    """The ratio for the guide's parameters, and its standard error."""
+    """The ratio for the guide's parameters, and its standard error; 0 where no signal is left in the noise."""
     import torch
     from tqdm import tqdm
 
@@ -137,41 +140,28 @@ def signal_to_noise(objective: Objective, batch: tuple[Tensor, Tensor], draws: i
         counts.append(len(block))
     done.close()
 
-    def ratio(left_out: int | None) -> float:
+    def squared(left_out: int | None) -> float:
         kept = [b for b in range(BLOCKS) if b != left_out]
         count = sum(counts[b] for b in kept)
         mean = sum((sums[b] for b in kept), torch.zeros_like(sums[0])) / count
         noise = (sum(squares[b] for b in kept) - count * float(mean.square().sum())) / (count - 1)
-        return math.sqrt(max(0.0, float(mean.square().sum()) - noise / count) / noise)
+        return (float(mean.square().sum()) - noise / count) / noise
 
-    left = [ratio(b) for b in range(BLOCKS)]
-    spread = sum((value - sum(left) / BLOCKS) ** 2 for value in left)
-    return ratio(None), math.sqrt(spread * (BLOCKS - 1) / BLOCKS)
+    left = [squared(b) for b in range(BLOCKS)]
+    error = math.sqrt(sum((value - sum(left) / BLOCKS) ** 2 for value in left) * (BLOCKS - 1) / BLOCKS)
+    found = math.sqrt(max(0.0, squared(None)))
+    return found, error / (2 * found) if found**2 > error else math.sqrt(error)
 
 
-def _prepared(settings: Settings) -> tuple[Any, Any, list[tuple[Tensor, Tensor]]]:
-    """Model, guide and the batches of a corpus; its validation split is large enough."""
-    from corpora.corpus import open_corpus
-    from corpora.frontends import open_frontend
-    from corpora.sequences import Batches, collate, load_sequences
-    from inference.runs import create, pick_dtype
+def _drawn(model: Any, frames: int, sequences: int) -> tuple[Tensor, Tensor]:
+    """Sequences drawn from the model, (T, N, D), and their lengths."""
+    import pyro.poutine as poutine
+    import torch
 
-    data = settings.data
-    model, guide = create(settings)
-    corpus = open_corpus(data, data.seed, ("valid",))
-    found = load_sequences(
-        corpus,
-        "valid",
-        open_frontend(data, settings.model.bins),
-        sequence_frames=data.sequence_frames,
-        on_error=data.on_error,
-        report=partial(print, file=sys.stderr),
-        progress=True,
-    )
-    model.fit_input(item.x for item in found)
-    order = Batches(found, settings.train.batch_size, settings.seed, shuffle=True, bucket=settings.train.bucket)
-    chosen = [collate([found[i] for i in index]) for index in order.epoch(0)]
-    return model, guide, [(batch.x.to(pick_dtype(settings.dtype)), batch.lengths) for batch in chosen]
+    lengths = torch.full((sequences,), frames)
+    with torch.no_grad():
+        trace: Any = poutine.trace(model).get_trace(None, lengths)
+    return trace.nodes["x"]["value"], lengths
 
 
 def _draw(rows: list[Row], path: Path) -> None:
@@ -210,9 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
     parser.add_argument("--particles", type=_numbers, default=[1, 4, 16, 64, 256], metavar="K,...", help="%(default)s")
     parser.add_argument("--draws", type=int, default=300, help="of the gradient for each K (%(default)s)")
-    parser.add_argument("--frames", type=int, default=5, metavar="T", help="per sequence (%(default)s)")
-    parser.add_argument("--sequences", type=int, default=4, metavar="N", help="in the batch (%(default)s)")
-    parser.add_argument("--steps", type=int, default=300, help="of training on the ELBO beforehand (%(default)s)")
+    parser.add_argument("--frames", type=int, default=3, metavar="T", help="per sequence (%(default)s)")
+    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="in the batch (%(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="of training the guide beforehand (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw them")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=8")

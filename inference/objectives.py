@@ -128,7 +128,7 @@ class Objective(nn.Module):
         if name == "fivo" and not getattr(model, "stepwise", True):
             raise UserError(
                 f"train.objective=fivo filters particles from frame to frame, and {type(model).__name__} as it is set "
-                "has no step: its frames see the future. Take train.objective=iwae or dreg."
+                "has no step from one to the next. Take train.objective=iwae or dreg."
             )
         self.model = model
         self.guide = guide

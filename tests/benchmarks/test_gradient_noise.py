@@ -7,9 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from torch import Tensor, nn
 
@@ -36,16 +34,12 @@ def test_the_ratio_of_a_known_gradient(size: float) -> None:
     known: Any = Known(torch.full((400,), size, dtype=torch.float64))
     found, error = signal_to_noise(known, (torch.zeros(1), torch.zeros(1)), 500)
     assert found == pytest.approx(size, abs=5 * error + 1e-3) and error < 0.02 + 0.02 * size
-    assert size > 0 or found < 0.2 / 500**0.5
+    assert size > 0 or found < 0.5 / 500**0.5
 
 
 def test_figures_are_written_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--draws", "20", "--frames", "2", "--sequences", "1", "--steps", "1", "--particles", "1,3"]
-    (tmp_path / "valid" / "speaker").mkdir(parents=True)
-    noise = 0.1 * np.random.default_rng(0).standard_normal(800)
-    soundfile.write(tmp_path / "valid" / "speaker" / "one.wav", noise, 16000)
-    small = ["model.bins=9", "data.hop=16", "train.batch_size=4", "data.corpus=folder", f"data.root={tmp_path}"]
-    small += ["model.z_x=[4]", "guide.g_dim=4", "guide.x_g=[4]"]
+    small = ["model.z_x=[4]", "guide.g_dim=4", "guide.x_g=[4]"]
     out = ["--json", str(tmp_path / "n.json"), "--picture", str(tmp_path / "n.png")]
     assert main([*sizes, *out, *small]) == 0
     rows = json.loads((tmp_path / "n.json").read_text())

@@ -309,7 +309,7 @@ def test_bounds_rise_with_the_number_of_draws_to_the_exact_likelihood() -> None:
 def test_every_parameter_gets_a_finite_gradient(variant: str, name: str) -> None:
     pair = small_pair(variant)
     if name == "fivo" and not pair.model.stepwise:
-        with pytest.raises(UserError, match="filters particles from frame to frame, and RVAE as it is set has no step"):
+        with pytest.raises(UserError, match="filters particles from frame to frame, and .* as it is set has no step"):
             Objective(pair.model, pair.guide, name, 3)
         return
     _, gradients = computed(pair, name, 3, {})
