@@ -65,6 +65,9 @@ SETS: dict[str, Sequence[str]] = {
     "polyphonic": ("JSB_Chorales", "Nottingham", "Piano_midi", "MuseData"),
 }
 
+#: Corpora that hold sound, frames or both: frames are read where ``data.frontend=frames`` asks for them.
+BOTH = ("kaldi",)
+
 #: What only the way from sound to frames reads, and the values that say nothing.
 OF_SOUND = {"rate": 16000, "window": None, "hop": None, "trim_db": None}
 
@@ -139,9 +142,11 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     return corpus
 
 
-def holds_frames(corpus: str) -> bool:
-    """Whether a corpus, by its name, holds frames in place of sound."""
-    return CORPUS_DEFAULTS.get(corpus, {}).get("data.frontend") == "frames"
+def holds_frames(settings: DataSettings) -> bool:
+    """Whether a corpus holds frames in place of sound; of one that holds both, whether its frames are asked for."""
+    if settings.corpus in BOTH:
+        return settings.frontend == "frames"
+    return CORPUS_DEFAULTS.get(settings.corpus, {}).get("data.frontend") == "frames"
 
 
 def check_data(settings: DataSettings) -> None:
@@ -157,7 +162,7 @@ def check_data(settings: DataSettings) -> None:
             f"data.set={settings.set}: corpus '{name}' does not come in sets; those that do: {known}.\n"
             "Leave data.set out (data.set=null), or name another --corpus."
         )
-    frames = holds_frames(name)
+    frames = holds_frames(settings)
     if frames != (settings.frontend == "frames"):
         holds, remedy = ("frames, no sound", "data.frontend=frames") if frames else ("sound", "data.frontend=stft")
         raise UserError(
@@ -169,5 +174,6 @@ def check_data(settings: DataSettings) -> None:
         if idle:
             raise UserError(
                 f"data.{idle[0]}={getattr(settings, idle[0])} says nothing: corpus '{name}' holds frames, no sound, "
-                f"and reads none of {', '.join(f'data.{key}' for key in OF_SOUND)}. Leave it out."
+                f"and reads none of {', '.join(f'data.{key}' for key in OF_SOUND)}. Leave it out"
+                + (f" (data.{idle[0]}=null)." if idle[0] == "trim_db" and name in BOTH else ".")
             )

@@ -11,6 +11,11 @@ folder, at one above it (recipes run there), or where the program runs: the firs
 
 A command in ``wav.scp`` (a line that ends in ``|``) is never run. If all it does is decode a file (``sph2pipe``,
 ``flac``, ``cat``), that file is read here.
+
+With ``data.frontend=frames`` features computed by Kaldi are read in place of sound: ``feats.scp`` in place of
+``wav.scp`` and ``segments``, matrices of its archives, also compressed (`corpora.kaldi_matrices`). ``cmvn.scp`` is not
+applied; the model's input transform standardises (``model.input=standard``). Also set ``data.trim_db=null``,
+``model.bins`` to the columns of the features and ``model.likelihood=gaussian``.
 """
 
 from __future__ import annotations
@@ -23,9 +28,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from corpora.audio import AudioFault, Sound, read_audio
+from corpora.audio import AudioFault, Frames, Sound, read_audio
 from corpora.corpus import SPLITS, Corpus, Utterance
 from corpora.folder import corpus_root, seeded_split
+from corpora.kaldi_matrices import Place, find_place, read_matrix
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
@@ -37,6 +43,10 @@ FOLDERS = {"train": ("train",), "valid": ("valid", "dev", "cv"), "test": ("test"
 DECODERS = ("sph2pipe", "flac", "cat")
 #: Seconds that a segment may run past the end of its recording, as Kaldi's extract-segments takes it.
 OVERSHOOT = 0.5
+
+
+#: Gives for a data folder what reads each utterance, by name.
+Finder = Callable[[Path], Mapping[str, Callable[[], Sound | Frames]]]
 
 
 class _Recording(NamedTuple):
@@ -55,17 +65,18 @@ def open_kaldi(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS
     """
     root = corpus_root(settings)
     corpus = Corpus("kaldi", str(root), {})
-    if (root / "wav.scp").is_file():
-        return _split_one(corpus, root, seed, needed)
+    listing, find = FINDERS["frames" if settings.frontend == "frames" else "sound"]
+    if (root / listing).is_file():
+        return _split_one(corpus, root, find, seed, needed)
     for split in needed:
         folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
         if folder is None:
             raise UserError(
-                f"no folder {' or '.join(f'{name}/' for name in FOLDERS[split])} in {root}, and no wav.scp either: "
+                f"no folder {' or '.join(f'{name}/' for name in FOLDERS[split])} in {root}, and no {listing} either: "
                 "expected Kaldi's data folders there.\n"
                 "Give the folder that holds them (data/ of a recipe) as --root."
             )
-        corpus.splits[split], corpus.notes[split] = _utterances(folder, f"{folder.name}/")
+        corpus.splits[split], corpus.notes[split] = _utterances(folder, find, f"{folder.name}/")
     return corpus
 
 
@@ -95,9 +106,9 @@ def read_table(path: Path) -> dict[str, str]:
     return table
 
 
-def _split_one(corpus: Corpus, folder: Path, seed: int, needed: Sequence[str]) -> Corpus:
+def _split_one(corpus: Corpus, folder: Path, find: Finder, seed: int, needed: Sequence[str]) -> Corpus:
     """One data folder, split by the seed, by speakers where there are three."""
-    found, notes = _utterances(folder, "")
+    found, notes = _utterances(folder, find, "")
     speakers = {utterance.speaker for utterance in found}
     apart = len(speakers) >= 3
     if not apart and len(found) < 3:
@@ -113,17 +124,9 @@ def _split_one(corpus: Corpus, folder: Path, seed: int, needed: Sequence[str]) -
     return corpus
 
 
-def _utterances(folder: Path, prefix: str) -> tuple[list[Utterance], list[str]]:
+def _utterances(folder: Path, find: Finder, prefix: str) -> tuple[list[Utterance], list[str]]:
     """The utterances of one data folder, and what to say about them."""
-    recordings = {key: _recording(value, folder, key) for key, value in read_table(folder / "wav.scp").items()}
-    # The parts of one recording follow each other: it is read once for them.
-    read = functools.lru_cache(maxsize=1)(functools.partial(_read, folder))
-    loads: dict[str, Callable[[], Sound]] = {}
-    if (folder / "segments").is_file():
-        for name, value in read_table(folder / "segments").items():
-            loads[name] = functools.partial(_segment, read, *_span(folder, name, value, recordings))
-    else:
-        loads = {name: functools.partial(_read, folder, recording) for name, recording in recordings.items()}
+    loads = find(folder)
     speakers, notes = _speakers(folder, loads)
     sexes, texts = _optional(folder, "spk2gender"), _optional(folder, "text")
     found = []
@@ -135,6 +138,33 @@ def _utterances(folder: Path, prefix: str) -> tuple[list[Utterance], list[str]]:
             labels["text"] = texts[name]
         found.append(Utterance(prefix + name, speakers[name], loads[name], labels))
     return found, notes
+
+
+def _features(folder: Path) -> Mapping[str, Callable[[], Frames]]:
+    """What reads the features of each utterance."""
+    places = {
+        name: find_place(value, f"{folder / 'feats.scp'}, {name}")
+        for name, value in read_table(folder / "feats.scp").items()
+    }
+    return {name: functools.partial(_read_frames, folder, place) for name, place in places.items()}
+
+
+def _sounds(folder: Path) -> Mapping[str, Callable[[], Sound]]:
+    """What reads the sound of each utterance."""
+    if (folder / "feats.scp").is_file() and not (folder / "wav.scp").is_file():
+        raise UserError(
+            f"{folder} has feats.scp and no wav.scp: it holds features, no sound.\n"
+            "Read them with data.frontend=frames data.trim_db=null model.bins=COLUMNS model.likelihood=gaussian."
+        )
+    recordings = {key: _recording(value, folder, key) for key, value in read_table(folder / "wav.scp").items()}
+    # The parts of one recording follow each other: it is read once for them.
+    read = functools.lru_cache(maxsize=1)(functools.partial(_read, folder))
+    if not (folder / "segments").is_file():
+        return {name: functools.partial(_read, folder, recording) for name, recording in recordings.items()}
+    return {
+        name: functools.partial(_segment, read, *_span(folder, name, value, recordings))
+        for name, value in read_table(folder / "segments").items()
+    }
 
 
 def _optional(folder: Path, name: str) -> dict[str, str]:
@@ -180,15 +210,25 @@ def _recording(value: str, folder: Path, key: str) -> _Recording:
 
 
 def _read(folder: Path, recording: _Recording) -> Sound:
-    """Read a recording, wherever its path starts."""
-    path = Path(recording.path).expanduser()
-    places = [path] if path.is_absolute() else [place / path for place in (folder, *folder.absolute().parents)] + [path]
-    sound = read_audio(next((place for place in places if place.is_file()), places[0]))
+    """Read a recording."""
+    path = _resolved(folder, recording.path)
+    sound = read_audio(path)
     if recording.channel == 0:
         return sound
     if recording.channel > sound.samples.shape[1]:
         raise AudioFault(f"has no channel {recording.channel}", str(path))
     return Sound(sound.samples[:, recording.channel - 1 : recording.channel], sound.rate)
+
+
+def _read_frames(folder: Path, place: Place) -> Frames:
+    return Frames(read_matrix(_resolved(folder, place.path), place))
+
+
+def _resolved(folder: Path, name: str) -> Path:
+    """The file that a path stands for, wherever it starts; the first that it could be if there is none."""
+    path = Path(name).expanduser()
+    places = [path] if path.is_absolute() else [place / path for place in (folder, *folder.absolute().parents)] + [path]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _span(folder: Path, name: str, value: str, recordings: Mapping[str, _Recording]) -> tuple[_Recording, float, float]:
@@ -220,3 +260,7 @@ def _segment(read: Callable[[_Recording], Sound], recording: _Recording, start: 
         raise AudioFault(f"is the part from {start:g} to {end:g} s of a recording of {length:.2f} s", recording.path)
     last = len(sound.samples) if end < 0 else round(end * sound.rate)
     return Sound(sound.samples[round(start * sound.rate) : last], sound.rate)
+
+
+#: What lists the utterances of a data folder, and what reads it, by what the utterances hold.
+FINDERS: dict[str, tuple[str, Finder]] = {"sound": ("wav.scp", _sounds), "frames": ("feats.scp", _features)}

@@ -98,7 +98,7 @@ def frontend_of(run: Run) -> Invertible:
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     if not isinstance(frontend, Invertible):
         data = run.settings.data
-        if holds_frames(data.corpus):
+        if holds_frames(data):
             raise UserError(
                 f"{run.path} is of corpus '{data.corpus}', which holds no sound: nothing can be resynthesised.\n"
                 f"How likely its held-out data is: python -m evaluation.likelihood {run.path}"

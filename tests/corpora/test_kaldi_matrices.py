@@ -1,0 +1,130 @@
+"""Kaldi's archives, written byte by byte."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from corpora.audio import AudioFault
+from corpora.corpus import check_data, open_corpus
+from corpora.frontends import open_frontend
+from corpora.kaldi_matrices import Place, find_place, read_matrix
+from corpora.sequences import load_sequences
+from inference.errors import UserError
+from inference.settings import DataSettings as Data
+from inference.settings import resolve
+
+X = np.random.RandomState(0).randn(7, 3)
+
+
+def plain(x: NDArray[np.float64], dtype: str = "<f4") -> bytes:
+    sizes = struct.pack("<bibi", 4, x.shape[0], 4, x.shape[1])
+    return b"\0B" + {"<f4": b"FM ", "<f8": b"DM "}[dtype] + sizes + x.astype(dtype).tobytes()
+
+
+def archive(path: Path, **matrices: bytes) -> dict[str, str]:
+    """An archive, and the lines of its feats.scp."""
+    lines, contents = {}, b""
+    for name, matrix in matrices.items():
+        contents += name.encode() + b" "
+        lines[name] = f"{path.name}:{len(contents)}"
+        contents += matrix
+    path.write_bytes(contents)
+    return lines
+
+
+def read(path: Path, line: str) -> NDArray[np.float32]:
+    place = find_place(line, "feats.scp, a")
+    return read_matrix(path.parent / place.path, place)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+def test_plain_matrices_and_their_rows(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "raw.ark"
+    lines = archive(path, a=plain(2 * X, dtype), b=plain(X, dtype))
+    assert np.array_equal(read(path, lines["b"]), X.astype(np.float32))
+    assert np.array_equal(read(path, lines["a"]), (2 * X).astype(np.float32))
+    assert np.array_equal(read(path, lines["b"] + "[2:4]"), X[2:5].astype(np.float32))
+    with pytest.raises(AudioFault, match="holds 7 rows at byte .*, not 8"):
+        read(path, lines["b"] + "[2:7]")
+
+
+def test_compressed_by_percentiles(tmp_path: Path) -> None:
+    """As Kaldi documents the code: 0 to 64 from percentile 0 to 25, to 192 up to 75, to 255 up to 100."""
+    low, span = -3.0, 8.0
+    marks = np.array([[0, 10_000, 40_000, 65_535], [5, 6, 7, 8]], dtype="<u2")
+    codes = np.array([[0, 64, 65, 192, 193, 255], [1, 2, 100, 150, 200, 254]], dtype="u1")
+    matrix = b"\0BCM " + struct.pack("<ffii", low, span, 6, 2) + marks.tobytes() + codes.tobytes()
+    expected = np.zeros((6, 2))
+    for column in range(2):
+        p0, p25, p75, p100 = (low + span * mark / 65535 for mark in marks[column].tolist())
+        for row, code in enumerate(codes[column].tolist()):
+            if code <= 64:
+                expected[row, column] = p0 + (p25 - p0) * code / 64
+            elif code <= 192:
+                expected[row, column] = p25 + (p75 - p25) * (code - 64) / 128
+            else:
+                expected[row, column] = p75 + (p100 - p75) * (code - 192) / 63
+    path = tmp_path / "raw.ark"
+    np.testing.assert_allclose(read(path, archive(path, a=matrix)["a"]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "dtype", "most"), [(b"CM2 ", "<u2", 65535), (b"CM3 ", "u1", 255)])
+def test_compressed_row_by_row(tmp_path: Path, kind: bytes, dtype: str, most: int) -> None:
+    codes = np.array([[0, most, 7], [1, 2, most // 2]])
+    matrix = b"\0B" + kind + struct.pack("<ffii", 1.0, 4.0, 2, 3) + codes.astype(dtype).tobytes()
+    path = tmp_path / "raw.ark"
+    np.testing.assert_allclose(read(path, archive(path, a=matrix)["a"]), 1.0 + 4.0 * codes / most, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (plain(X)[:-5], "cut short: 5 bytes of a matrix are missing"),
+        (b"\0BFM \4", "cut short: 9 bytes"),
+        (
+            b" [\n 1 2 ]\n",
+            r"holds no binary matrix of Kaldi at byte 2, it starts b' \[\\n 1 ' there: copy-feats writes",
+        ),
+        (b"\0BFV \4", "holds no binary matrix of Kaldi"),
+        (b"\0BFM " + struct.pack("<bibi", 4, -1, 4, 3), "a matrix of -1 by 3: it is damaged"),
+        (plain(np.array([[1.0, np.nan]])), "holds 1 NaN or infinite values in the matrix at byte 2"),
+    ],
+)
+def test_damaged_archives_are_named(tmp_path: Path, matrix: bytes, message: str) -> None:
+    path = tmp_path / "raw.ark"
+    line = archive(path, a=matrix)["a"]
+    with pytest.raises(AudioFault, match=rf"raw.ark: .*{message}"):
+        read(path, line)
+
+
+def test_lines_that_are_no_places(tmp_path: Path) -> None:
+    assert find_place("/a b/x.ark", "") == Place("/a b/x.ark", 0, None)
+    for line in ("copy-feats ark:a ark:- |", "a.ark:3[4:2]", "a.ark:3[0:2,1:2]", "a.ark:3[:,0:2]"):
+        with pytest.raises(UserError, match=r"feats.scp, a: got .*, expected a file and a place in it"):
+            find_place(line, "feats.scp, a")
+    with pytest.raises(AudioFault, match=r"none.ark: cannot be opened"):
+        read(tmp_path / "none.ark", "none.ark:0")
+
+
+def test_a_folder_of_features_is_a_corpus_of_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "train"
+    folder.mkdir(parents=True)
+    lines = archive(tmp_path / "raw.ark", a=plain(X), b=plain(-X))
+    (folder / "feats.scp").write_text("".join(f"{name} {line}\n" for name, line in lines.items()))
+    (folder / "utt2spk").write_text("a s1\nb s2\n")
+    overrides = ["data.corpus=kaldi", f"data.root={tmp_path / 'data'}", "data.frontend=frames", "data.trim_db=null"]
+    settings = resolve("vae", overrides=[*overrides, "model.bins=3", "model.likelihood=gaussian"])
+    corpus = open_corpus(settings.data, 0, ["train"])
+    a, b = load_sequences(corpus, "train", open_frontend(settings.data, 3), sequence_frames=None)
+    assert np.array_equal(a.x, X.astype(np.float32)) and np.array_equal(b.x, -a.x)
+    assert (a.file, a.speaker, b.file, b.speaker) == ("train/a", "s1", "train/b", "s2")
+    with pytest.raises(UserError, match=r"has feats.scp and no wav.scp: .*\nRead them with data.frontend=frames"):
+        open_corpus(Data(corpus="kaldi", root=str(tmp_path / "data")), 0, ["train"])
+    with pytest.raises(UserError, match=r"data.trim_db=30.0 says nothing: .* Leave it out \(data.trim_db=null\)"):
+        check_data(Data(corpus="kaldi", frontend="frames"))
+    check_data(Data(corpus="kaldi"))
