@@ -9,9 +9,9 @@ bound is drawn many times over for one batch, and with it, over the guide's para
 .. math:: \mathrm{SNR} = \lVert E g \rVert / \sqrt{\mathrm{tr}\,\mathrm{Cov}\,g}.
 
 For plain gradients it falls as 1 / \sqrt K (Rainforth et al., "Tighter variational bounds are not necessarily better",
-2018), for doubly reparametrised ones it does not (Tucker et al., 2019). :math:`\lVert E g \rVert^2` is estimated
-without bias, as the squared norm of the mean less what its noise adds; standard errors are the jackknife's over ten
-blocks.
+2018), for doubly reparametrised ones it does not (Tucker et al., 2019). Both have the same mean, so the quieter one
+measures the signal of both: :math:`\lVert E g \rVert^2` is the squared norm of its mean less what its noise adds, which
+is unbiased. Standard errors are the jackknife's over ten blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inference.errors import UserError
 from inference.files import disk_errors
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from inference.objectives import Objective
     from inference.settings import Settings
 
-__all__ = ["main", "measure", "signal_to_noise"]
+__all__ = ["Moments", "main", "measure", "moments", "signal_to_noise"]
 
 SMALL = ["model.bins=8", "model.z_dim=2", "dtype=float64"]
 """Settings that the command line's come after."""
@@ -113,20 +113,42 @@ def measure(
             optimizer.step()
         batch = _drawn(model, frames, sequences)
         for k in particles:
+            found = {name: moments(Objective(model, guide, name, k), batch, draws) for name in ESTIMATORS}
             for name in ESTIMATORS:
-                found = signal_to_noise(Objective(model, guide, name, k), batch, draws)
-                rows.append({"estimator": name, "particles": k, "snr": found[0], "stderr": found[1], "draws": draws})
+                ratio, error = signal_to_noise(found["dreg"], found[name])
+                rows.append({"estimator": name, "particles": k, "snr": ratio, "stderr": error, "draws": draws})
     return rows
 
 
-def signal_to_noise(objective: Objective, batch: tuple[Tensor, Tensor], draws: int) -> tuple[float, float]:
-    """The ratio for the guide's parameters, and its standard error; 0 where no signal is left in the noise."""
+class Moments(NamedTuple):
+    """What `BLOCKS` blocks of draws of a gradient add up to.
+
+    Attributes:
+        sums: of the gradients of each block, (blocks, parameters).
+        squares: of their squared norms, (blocks,).
+        counts: draws in each block, (blocks,).
+    """
+
+    sums: Tensor
+    squares: Tensor
+    counts: Tensor
+
+    def signal_and_noise(self, left_out: int | None) -> tuple[float, float]:
+        """Squared norm of the mean, unbiased, and trace of the covariance, without one of the blocks."""
+        kept = [b for b in range(BLOCKS) if b != left_out]
+        count = int(self.counts[kept].sum())
+        mean = float((self.sums[kept].sum(0) / count).square().sum())
+        noise = (float(self.squares[kept].sum()) - count * mean) / (count - 1)
+        return mean - noise / count, noise
+
+
+def moments(objective: Objective, batch: tuple[Tensor, Tensor], draws: int) -> Moments:
+    """Draw the gradient of the guide's parameters again and again."""
     import torch
     from tqdm import tqdm
 
     parameters: list[Any] = list(objective.guide.parameters())
-    sums, squares, counts = [], [], []
-    name = f"{objective.name}, K = {objective.particles}"
+    blocks, name = [], f"{objective.name}, K = {objective.particles}"
     done = tqdm(total=draws, desc=name, file=sys.stderr)
     for block in torch.arange(draws).tensor_split(BLOCKS):
         gradients = []
@@ -134,18 +156,22 @@ def signal_to_noise(objective: Objective, batch: tuple[Tensor, Tensor], draws: i
             parts = torch.autograd.grad(objective(*batch).loss, parameters)
             gradients.append(torch.cat([part.flatten() for part in parts]).double())
             done.update()
-        together = torch.stack(gradients)
-        sums.append(together.sum(0))
-        squares.append(float(together.square().sum()))
-        counts.append(len(block))
+        blocks.append(torch.stack(gradients))
     done.close()
+    sums, squares = torch.stack([b.sum(0) for b in blocks]), torch.stack([b.square().sum() for b in blocks])
+    return Moments(sums, squares, torch.tensor([len(b) for b in blocks]))
+
+
+def signal_to_noise(signal: Moments, noise: Moments) -> tuple[float, float]:
+    """The ratio and its standard error; 0 where no signal is left in the noise.
+
+    Args:
+        signal: draws of a gradient whose mean is the signal.
+        noise: draws of the gradient whose noise counts, the same ones or others of the same mean.
+    """
 
     def squared(left_out: int | None) -> float:
-        kept = [b for b in range(BLOCKS) if b != left_out]
-        count = sum(counts[b] for b in kept)
-        mean = sum((sums[b] for b in kept), torch.zeros_like(sums[0])) / count
-        noise = (sum(squares[b] for b in kept) - count * float(mean.square().sum())) / (count - 1)
-        return (float(mean.square().sum()) - noise / count) / noise
+        return signal.signal_and_noise(left_out)[0] / noise.signal_and_noise(left_out)[1]
 
     left = [squared(b) for b in range(BLOCKS)]
     error = math.sqrt(sum((value - sum(left) / BLOCKS) ** 2 for value in left) * (BLOCKS - 1) / BLOCKS)

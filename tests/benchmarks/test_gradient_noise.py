@@ -11,30 +11,39 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gradient_noise import main, signal_to_noise
+from benchmarks.gradient_noise import main, moments, signal_to_noise
 
 
 class Known(nn.Module):
-    """A loss whose gradient is N(mean, I): its ratio is the norm of the mean over the root of the dimension."""
+    """A loss whose gradient is N(mean, noise^2 I): the ratio is the norm of the mean over noise sqrt(dimension)."""
 
     name, particles = "known", 1
 
-    def __init__(self, mean: Tensor) -> None:
+    def __init__(self, mean: Tensor, noise: float = 1.0) -> None:
         super().__init__()
+        self.noise = noise
         self.mean = mean
         self.guide = nn.ParameterList([nn.Parameter(torch.zeros_like(mean))])
 
     def forward(self, x: Tensor, lengths: Tensor) -> Any:
-        return SimpleNamespace(loss=(self.guide[0] * (self.mean + torch.randn_like(self.mean))).sum())
+        return SimpleNamespace(loss=(self.guide[0] * (self.mean + self.noise * torch.randn_like(self.mean))).sum())
 
 
 @pytest.mark.parametrize("size", [0.0, 0.05, 2.0])
 def test_the_ratio_of_a_known_gradient(size: float) -> None:
     """Five standard errors; without taking away what noise adds a mean of 0 would give 1 / sqrt(draws)."""
     known: Any = Known(torch.full((400,), size, dtype=torch.float64))
-    found, error = signal_to_noise(known, (torch.zeros(1), torch.zeros(1)), 500)
+    draws = moments(known, (torch.zeros(1), torch.zeros(1)), 500)
+    found, error = signal_to_noise(draws, draws)
     assert found == pytest.approx(size, abs=5 * error + 1e-3) and error < 0.02 + 0.02 * size
     assert size > 0 or found < 0.5 / 500**0.5
+
+
+def test_the_signal_may_be_measured_by_quieter_draws_of_the_same_mean() -> None:
+    quiet: Any = Known(torch.full((400,), 3.0, dtype=torch.float64), 0.1)
+    loud: Any = Known(torch.full((400,), 3.0, dtype=torch.float64), 30.0)
+    drawn = [moments(known, (torch.zeros(1), torch.zeros(1)), 100) for known in (quiet, loud)]
+    assert signal_to_noise(*drawn)[0] == pytest.approx(0.1, rel=0.02)
 
 
 def test_figures_are_written_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
