@@ -103,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = evaluation_parser("inference_gap", "Split what guides lose into approximation and amortisation.")
     add = parser.add_argument
     add("--particles", type=int, default=100, metavar="K", help="of IWAE and SMC (default: %(default)s)")
-    add("--steps", type=int, default=200, metavar="S", help="steps of refinement (default: %(default)s)")
-    add("--lr", type=float, default=0.05, help="learning rate of refinement (default: %(default)s)")
+    add("--steps", type=int, default=100, metavar="S", help="steps of refinement (default: %(default)s)")
+    add("--lr", type=float, default=0.02, help="learning rate of refinement (default: %(default)s)")
     add("--chunk", type=int, default=20, metavar="P", help="particles at once (default: %(default)s)")
     add(
         "--sequences", type=int, default=16, metavar="N", help="sequences, spread over the split (default: %(default)s)"
@@ -159,7 +159,10 @@ def _command(request: Request, folders: Sequence[Path], effort: Effort, most: in
     for run, report in zip(runs, reports, strict=True):
         write_json(run.path / "inference_gap.json", report)
     print(table(reports, names))
-    for name, report in zip(names, reports, strict=True):
+    for name, one, report in zip(names, found, reports, strict=True):
+        stuck = int((one.amortisation == 0).sum())
+        if stuck:
+            say(f"{name}: refinement found nothing better for {stuck} of {len(sequences)} sequences: take a lower --lr")
         if report["metrics"]["approximation_gap"]["mean"] < 0:
             say(f"{name}: the refined ELBO is above every estimate of log p(x): take more --particles")
     if request.json is not None:

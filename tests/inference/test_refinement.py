@@ -80,7 +80,7 @@ def test_what_is_left_is_the_gap_of_the_family(name: str) -> None:
     before = exact - bounds(model, guide)
     remembers = name != "all-meanfield"
     torch.manual_seed(0)
-    refined = refine(model, guide, sequences(), FRAMES, remembers=remembers, steps=120, lr=0.1)
+    refined = refine(model, guide, sequences(), FRAMES, remembers=remembers, steps=200, lr=0.2)
     after = exact - bounds(model, refined)
     left = torch.zeros(2).double() if remembers else of_mean_field
     assert float(of_mean_field.min()) > 0.1 and float((before - left).min()) > 0.3  # there is something to gain
