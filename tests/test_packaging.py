@@ -50,10 +50,10 @@ def _lstm(given: int, width: int) -> int:
     return 4 * width * (given + width + 2)
 
 
-def _light(x: int, width: int, ff: int, lstm: int, decoders: int) -> int:
-    """LigHT-DVAE with one decoder, HiT-DVAE with two: 4 layers, z 16, w 32, 513 bins; features x of model and guide."""
+def _light(x: int, width: int, ff: int, layers: int, lstm: int, decoders: int) -> int:
+    """LigHT-DVAE with one decoder, HiT-DVAE with two: z 16, w 32, 513 bins; features x of model and guide."""
     attention, feed, norm = 4 * _mlp(width, width), _mlp(width, ff, width), 2 * width
-    encoder, decoder = 4 * (attention + feed + 2 * norm), 4 * (2 * attention + feed + 3 * norm)
+    encoder, decoder = layers * (attention + feed + 2 * norm), layers * (2 * attention + feed + 3 * norm)
     guide = _mlp(513, x) + 2 * _lstm(x, lstm) + 2 * _lstm(2 * lstm, lstm) + _mlp(2 * lstm, 64)
     guide += _mlp(x + 32, width) + encoder + _mlp(width, 32)
     model = _mlp(513, x) + _mlp(x, width) + _mlp(48, width) + decoder + _mlp(width, 32) + _mlp(width, 513)
@@ -87,8 +87,8 @@ COUNTED = {
     "benchmark2021/original_rvae": _rvae(257),
     "light2023/rvae_wsj0": _rvae(513, 128),  # a run log of the authors has 0.58 million
     "light2023/rvae_vb": _rvae(513, 128),
-    **{f"light2023/small_light{row}": _light(64, 32, 128, 32, 1) for row in ("", "_inv_s", "_inv_s_nr")},
-    **{f"light2023/small_hit{row}": _light(64, 32, 128, 32, 2) for row in ("", "_inv_s", "_inv_s_nr")},
+    **{f"light2023/small_light{row}": _light(128, 128, 256, 2, 32, 1) for row in ("", "_inv_s", "_inv_s_nr")},
+    **{f"light2023/small_hit{row}": _light(128, 128, 256, 2, 32, 2) for row in ("", "_inv_s", "_inv_s_nr")},
 }
 """Where no exact count is published: from the sizes of the networks."""
 PARAMETERS = PUBLISHED | COUNTED
@@ -220,17 +220,8 @@ def test_reduced_settings_differ_in_model_and_variant_alone() -> None:
     reduced = [resolve(config_path=name) for name in config_names() if name.startswith("light2023/small_")]
     assert len({(s.model.name, s.model.variant) for s in reduced}) == 6
     for settings in reduced:
-        settings.model = None
+        settings.model = {k: v for k, v in vars(settings.model).items() if k not in ("name", "variant")}
     assert all(settings == reduced[0] for settings in reduced)
-
-
-def test_reduced_models_have_the_same_sizes() -> None:
-    sizes = []
-    for name in config_names():
-        if name.startswith("light2023/small_"):
-            model = vars(resolve(config_path=name).model)
-            sizes.append({key: value for key, value in model.items() if key not in ("name", "variant")})
-    assert len(sizes) == 6 and all(one == sizes[0] for one in sizes)
 
 
 def test_the_rows_on_polyphonic_music_differ_in_model_and_guide_alone() -> None:
