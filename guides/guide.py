@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from guides.chain import Chain, MemoryChain
-from models.dvae import DVAE
+from models.dvae import DVAE, batch_sites
 from models.effects import draw
 from models.networks import normal
+from models.rows import Rows
 from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import Parallel, TimeAxis, run
@@ -54,6 +55,9 @@ class Guide(nn.Module):
         self.z_dim = model.z_dim
         self.sizes = model.sizes
         self.input = model.input
+        self.scaling = model.scaling
+        self.hierarchical = model.hierarchical
+        self.segment = model.segment
 
     @classmethod
     def parents(cls, settings: Any, latents: Sequence[str] = ("z",)) -> Parents:
@@ -86,9 +90,9 @@ class Guide(nn.Module):
         """
         return None
 
-    def forward(self, x: Tensor, lengths: Tensor, how: str = "auto") -> None:
+    def forward(self, x: Tensor, lengths: Tensor, how: str = "auto", rows: Rows | None = None) -> None:
         """The Pyro guide; arguments as of `models.dvae.DVAE.forward`."""
-        sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
+        sites = batch_sites(self, x, lengths, rows)
         if not self.stepwise:
             if how != "auto":
                 raise ValueError(

@@ -67,7 +67,9 @@ def compliant(model: str | ModelSettings) -> str:
         if not any(one.missing for one in verdicts.values()):
             found[candidate] = sum(len(one.extra) for one in verdicts.values())
     if not found:
-        raise UserError(f"no guide has all parents of the exact posterior of model '{settings.name}'.")
+        raise UserError(
+            f"no guide has all parents of the exact posterior of model '{settings.name}'. Take its own: --guide own."
+        )
     return min(found, key=lambda name: found[name])
 
 

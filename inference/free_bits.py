@@ -103,6 +103,8 @@ def unweighted(distribution: Any) -> Any:
 class free_bits(Messenger):
     """Weigh latents down where their KL is below a threshold; the bound that is reported stays the true one.
 
+    A latent that the guide gives as a point, which has no information to spare, is left as it is.
+
     It is put around an objective, so that it sees the guide's conditional of a latent first and then the model's.
 
     Args:
@@ -123,9 +125,10 @@ class free_bits(Messenger):
                 raise ValueError(f"'{word}': expected one of {', '.join(choices)}")
         self.threshold, self.mode, self.grouping = threshold, mode, grouping
         self._pairs: dict[str, _Pair] = {}
+        self._points: set[str] = set()
 
     def __enter__(self) -> Any:
-        self._pairs = {}
+        self._pairs, self._points = {}, set()
         return super().__enter__()
 
     def weight_of(self, kl: Tensor) -> Tensor:
@@ -140,6 +143,10 @@ class free_bits(Messenger):
         whole, mask = msg["fn"], None
         if isinstance(whole, MaskedDistribution):
             whole, mask = whole.base_dist, whole._mask
+        if isinstance(whole, dist.Delta):
+            self._points.add(msg["name"])
+        if msg["name"] in self._points:
+            return
         if not isinstance(whole, dist.Independent) or not isinstance(whole.base_dist, dist.Normal):
             raise ValueError(f"free bits need Gaussian latents, and '{msg['name']}' is a {type(whole).__name__}")
         pair = self._pairs.setdefault(msg["name"], _Pair(self))

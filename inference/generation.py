@@ -120,7 +120,7 @@ def generated_batches(
                 handlers.enter_context(mean_latents(["x"]))
             trace = poutine.trace(model).get_trace(None, lengths)
         values: dict[str, Any] = {name: trace.nodes[name]["value"] for name in ("x", *model.latents)}
-        yield Generated(values.pop("x"), values)
+        yield Generated(model.scaling.inverse(values.pop("x")), values)
 
 
 def generate(

@@ -26,6 +26,7 @@ def check_limits(settings: Settings) -> None:
     _check_ranges(settings)
     _check_sites(settings)
     _check_objective(settings)
+    _check_segments(settings)
 
 
 def refuse_idle(layer: Mapping[str, Any], schedule: str) -> None:
@@ -64,6 +65,8 @@ def _check_ranges(settings: Settings) -> None:
         "train.checkpoint_every": (train.checkpoint_every, 1),
         "train.beta": (train.beta, 0),
         **{f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()},
+        "train.discriminative.alpha": (train.discriminative.alpha, 0),
+        "train.discriminative.sequences": (train.discriminative.sequences, 1),
         "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
         "train.free_bits.threshold": (train.free_bits.threshold, 0),
         "train.free_bits.halve_every": (train.free_bits.halve_every, 1),
@@ -130,6 +133,30 @@ def _check_objective(settings: Settings) -> None:
         raise UserError(
             f"{chosen} draws latents frame by frame, and train.scheduled_sampling.mix=h needs all of them beforehand. "
             "Take mix x."
+        )
+
+
+def _check_segments(settings: Settings) -> None:
+    """Refuse what only a model of segments, or of sequences above them, can be told."""
+    from models.registry import model_class
+
+    train, name = settings.train, settings.model.name
+    idle = train.discriminative.alpha > 0.0 or train.discriminative.sequences is not None
+    if idle and not model_class(name).hierarchical:
+        raise UserError(
+            f"train.discriminative says nothing to model '{name}': it has no latent of the sequence that z2 could tell."
+            " Leave it out (train.discriminative.alpha=0), or take --model fhvae."
+        )
+    if model_class(name).hierarchical and train.objective not in ("elbo", "analytic"):
+        raise UserError(
+            f"train.objective={train.objective}: the segments of model '{name}' share latents, so a segment has no "
+            "bound of several draws of its own. Take train.objective=elbo or analytic."
+        )
+    segment = getattr(settings.model, "segment", None)
+    if segment is not None and settings.data.sequence_frames != segment:
+        raise UserError(
+            f"data.sequence_frames={settings.data.sequence_frames}: model '{name}' takes segments of model.segment="
+            f"{segment} frames. Set both to the same number."
         )
 
 

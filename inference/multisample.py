@@ -116,7 +116,7 @@ def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...],
     weight = torch.softmax((log_p - log_q).detach(), 0)
     share = (1.0 - beta) + beta * weight  # makes of a gradient weighted by w one that is weighted as above
     share = share[:, None, :, None] if particles > 1 else share[0, :, None]
-    scores = torch.autograd.grad((weight * log_q).sum(), list(held.values()))
+    scores = torch.autograd.grad((weight * log_q).sum(), list(held.values()), materialize_grads=True)  # 0 at points
     surrogate = weight * log_p
     for path, draw, score in zip(paths.values(), draws.values(), scores, strict=True):
         if path.requires_grad:

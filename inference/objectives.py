@@ -13,8 +13,11 @@ samples are in `inference.multisample`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
+import pyro.poutine as poutine
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.trace_struct import Trace
@@ -26,6 +29,7 @@ from inference.free_bits import unweighted
 from inference.handlers import base_name, kl_scale
 from inference.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
 from inference.weights import particle_plate, per_sequence, samples
+from models.rows import Rows, Share
 
 __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 
@@ -61,15 +65,19 @@ class Bound(NamedTuple):
         loss: minus the training objective, summed over the batch, in nats; with its graph.
         terms: the true evidence lower bound and its terms, (N,), without graph: their mean over particles.
         tight: the bound of several draws that was trained, unscaled, (N,), without graph; None where it is that one.
+        factors: what handlers added to the objective, unscaled, by name, (N,), without graph; no part of any bound.
     """
 
     loss: Tensor
     terms: Terms
     tight: Tensor | None = None
+    factors: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     """The unscaled terms of the bound from a guide's trace and the model's trace replayed against it.
+
+    Segments of a sequence bear what they share in equal parts (`models.rows.Share`).
 
     Raises:
         ValueError: if the guide does not draw just the model's latents.
@@ -84,16 +92,24 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     kl: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, p in sites.items():
+            if _is_factor(p):
+                continue
             if p["is_observed"]:
                 scored = "unscaled_log_prob" in p
                 density = per_sequence(p["unscaled_log_prob"] if scored else p["fn"].log_prob(p["value"]))
                 reconstruction = density if reconstruction is None else reconstruction + density
             else:
                 base, divergence = base_name(name), per_sequence(_divergence(drawn[name], p))
+                share: Share | None = p["infer"].get("share")
+                divergence = divergence if share is None else share.per_segment(divergence)
                 kl[base] = kl[base] + divergence if base in kl else divergence
     if reconstruction is None:
         raise ValueError("the model observes no site: a bound needs data")
     return Terms(reconstruction.detach(), kl)
+
+
+def _is_factor(site: Any) -> bool:
+    return isinstance(site["fn"], dist.Unit)
 
 
 def _divergence(q: Any, p: Any) -> Tensor:
@@ -142,6 +158,7 @@ class Objective(nn.Module):
         beta: float = 1.0,
         how: str = "auto",
         beta_sites: Mapping[str, float] | None = None,
+        rows: Rows | None = None,
     ) -> Bound:
         """The loss and the bound of a batch.
 
@@ -151,9 +168,12 @@ class Objective(nn.Module):
             beta: weight of the KL in the loss; of log p(z) - log q(z | x) in every log-weight.
             how: the interpreter of the time axis, see `models.time_axis.run`.
             beta_sites: weights of single latents by name, in beta's place.
+            rows: for a hierarchical model, which sequences of the corpus these are segments of. The program is of the
+                whole corpus then, of which the loss is the batch's share.
+
         """
-        args = (x, lengths, how)
-        with kl_scale(beta, own=beta_sites):
+        args = (x, lengths, how) if rows is None else (x, lengths, how, rows)
+        with poutine.scale(scale=1.0 if rows is None else rows.share), kl_scale(beta, own=beta_sites):
             return self._elbo(args) if self.name in ELBOS else self._multisample(args)
 
     def _elbo(self, args: tuple[Any, ...]) -> Bound:
@@ -161,7 +181,13 @@ class Objective(nn.Module):
         with particle_plate(self.particles):
             model_trace, guide_trace = estimator._get_trace(self.model, self.guide, args, {})
             _, loss = estimator._differentiable_loss_particle(model_trace, guide_trace)
-        return Bound(loss / self.particles, _mean_over_particles(terms(model_trace, guide_trace)))
+        factors = {
+            name: _mean(per_sequence(site["unscaled_log_prob"])).detach()
+            for name, site in samples(model_trace).items()
+            if _is_factor(site)
+        }
+        found = _mean_over_particles(terms(model_trace, guide_trace))
+        return Bound(loss / self.particles, found, factors=factors)
 
     def _multisample(self, args: tuple[Any, ...]) -> Bound:
         found: Multisample = MULTISAMPLE[self.name](self.model, self.guide, args, self.particles)
@@ -170,7 +196,9 @@ class Objective(nn.Module):
 
 
 def _mean_over_particles(found: Terms) -> Terms:
-    def mean(v: Tensor) -> Tensor:
-        return v.mean(0) if v.dim() > 1 else v
+    return Terms(_mean(found.reconstruction), {name: _mean(kl) for name, kl in found.kl.items()})
 
-    return Terms(mean(found.reconstruction), {name: mean(kl) for name, kl in found.kl.items()})
+
+def _mean(v: Tensor) -> Tensor:
+    """Over particles, where there are any."""
+    return v.mean(0) if v.dim() > 1 else v

@@ -34,9 +34,8 @@ from inference.errors import UserError
 from inference.handlers import base_name
 from inference.noise import Seed, sequence_noise
 from inference.weights import density, effective_sample_size
-from models.dvae import DVAE
+from models.dvae import DVAE, batch_sites
 from models.effects import Given
-from models.sites import Sites
 from models.time_axis import Carry, Causal, Markov
 
 __all__ = ["SCHEMES", "Filtered", "resample", "smc"]
@@ -241,6 +240,9 @@ class _Particles(Markov):
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         return chosen(super().once(name, distribution), self.carry.roots)
 
+    def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        return chosen(super().shared(name, distribution), self.carry.roots)
+
     def expected(self, name: str) -> Tensor:
         return chosen(super().expected(name), self.carry.ancestors)
 
@@ -257,8 +259,8 @@ class _Steps:
 
     def __init__(self, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor) -> None:
         self.model, self.guide = model, guide
-        self.p = Sites({"x": x}, lengths, model.sizes, next(model.parameters()))
-        self.q = Sites({"x": x}, lengths, guide.sizes, next(guide.parameters()))
+        self.p = batch_sites(model, x, lengths)
+        self.q = batch_sites(guide, x, lengths)
         self.p.step = model.step
         self.carries = _Lineage(), _Lineage()
         self.latents: dict[str, list[Tensor]] = {}

@@ -14,17 +14,21 @@ from torch import nn
 from corpora.corpus import holds_frames, open_corpus
 from corpora.frontends import open_frontend
 from corpora.sequences import Batches, load_sequences
+from guides.fhvae import FHVAEGuide
 from inference.checkpoints import load_checkpoint
+from inference.data import Data, Members
 from inference.errors import UserError
 from inference.files import disk_errors
+from inference.hierarchy import Blocks, adopt_table
 from inference.logs import MetricsLog, bytes_until
 from inference.objectives import Objective
+from inference.optimisers import build_optimiser
 from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
 from inference.scheduled_sampling import plan
 from inference.schedules import total_steps
 from inference.settings import Settings, TrainSettings, load_run_settings, save_settings
 from inference.state import TrainState, criterion, read, restore, save_best
-from inference.training import Data, Job, fit, measure_start, over, save
+from inference.training import Job, fit, measure_start, over, save
 
 if TYPE_CHECKING:
     from guides.guide import Guide
@@ -110,14 +114,13 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
     """Read the corpus and put everything together that the loop works with."""
     model.requires_grad_(settings.train.model_from is None)  # with it, what a guide shares with its model
     objective = Objective(model, guide, settings.train.objective, settings.train.particles)
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
-    train, valid = _read_data(settings, say)
-    optim = settings.optim
-    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optim.name](
-        trained, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay
-    )
+    train, valid = _read_data(settings, say, by_utterance=model.hierarchical)
+    if isinstance(guide, FHVAEGuide):
+        adopt_table(guide, settings, train.members)
+        say(f"a table of {len(train.members.files)} utterances' mu2, not counted above")
+    optimizer = build_optimiser(settings.optim, objective)
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")
     if settings.train.particles > 1:
@@ -128,7 +131,7 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype)
 
 
-def _read_data(settings: Settings, say: Say) -> tuple[Data, Data]:
+def _read_data(settings: Settings, say: Say, *, by_utterance: bool) -> tuple[Data, Data]:
     data, train = settings.data, settings.train
     frontend = open_frontend(data, settings.model.bins)
     corpus = open_corpus(data, data.seed, ("train", "valid"))
@@ -145,11 +148,17 @@ def _read_data(settings: Settings, say: Say) -> tuple[Data, Data]:
             progress=True,
         )
         shuffle = split == "train"
-        batches = Batches(sequences, train.batch_size, settings.seed, shuffle=shuffle, bucket=train.bucket)
+        members, at_once = Members.of(sequences), train.discriminative.sequences
+        batches = (
+            Blocks(sequences, train.batch_size, settings.seed, members, at_once)
+            if by_utterance and shuffle and at_once is not None
+            else Batches(sequences, train.batch_size, settings.seed, shuffle=shuffle, bucket=train.bucket)
+        )
         what = [(item.file, item.start, len(item.x)) for item in sequences]
-        order = (settings.seed, train.batch_size, train.bucket)
+        order: tuple[object, ...] = (settings.seed, train.batch_size, train.bucket)
+        order += () if at_once is None else (at_once,)
         fingerprint = hashlib.sha256(repr((order, what)).encode()).hexdigest()
-        splits.append(Data(sequences, batches, fingerprint))
+        splits.append(Data(sequences, batches, fingerprint, members))
     return splits[0], splits[1]
 
 

@@ -36,16 +36,18 @@ __all__ = [
 ]
 
 _SCHEDULE = "train.scheduled_sampling.schedule"
-_SHORT = {"train.scheduled_sampling": _SCHEDULE, "train.free_bits": "train.free_bits.threshold"}
+_SHORT = {
+    "train.scheduled_sampling": _SCHEDULE,
+    "train.free_bits": "train.free_bits.threshold",
+    "train.discriminative": "train.discriminative.alpha",
+}
 
 
 @dataclass
 class DataSettings:
-    """The corpus and how sound becomes frames.
+    """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms).
-
-    A corpus implies some of these, and some of the model's: `corpora.corpus.CORPUS_DEFAULTS`.
     """
 
     corpus: str = "synthetic"
@@ -92,6 +94,15 @@ class FreeBitsSettings:
 
 
 @dataclass
+class DiscriminativeSettings:
+    """FHVAE's alpha log p(i | z2), and `sequences`, from how many utterances at a time i is told; null: from all."""
+
+    alpha: float = 0.0
+    latents: Literal["mean", "sample"] = "mean"
+    sequences: int | None = None
+
+
+@dataclass
 class TrainSettings:
     """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
 
@@ -117,6 +128,7 @@ class TrainSettings:
     model_from: str | None = None
     free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)
     scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
+    discriminative: DiscriminativeSettings = field(default_factory=DiscriminativeSettings)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from inference.objectives import BOUNDS
 
 if TYPE_CHECKING:
     from guides.guide import Guide
+    from inference.optimisers import Optimiser
     from inference.settings import Settings
     from models.dvae import DVAE
 
@@ -72,7 +73,7 @@ def pack(
     model: DVAE,
     guide: Guide,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimiser | None = None,
     rng: Tensor | None = None,
     metrics_bytes: int = 0,
     data: str | None = None,
@@ -98,7 +99,7 @@ def read(saved: Mapping[str, Any]) -> TrainState:
     return TrainState(**{name: saved[name] for name in vars(TrainState()) if name in saved})
 
 
-def restore(saved: Mapping[str, Any], settings: Settings, optimizer: torch.optim.Optimizer) -> None:
+def restore(saved: Mapping[str, Any], settings: Settings, optimizer: Optimiser) -> None:
     """Put the optimiser and torch's generators where they were."""
     if saved.get("optimizer") is not None:
         chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]

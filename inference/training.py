@@ -20,12 +20,16 @@ import pyro
 import torch
 from torch import Tensor
 
-from corpora.sequences import Batch, Batches, Prepared, collate
+from corpora.sequences import Batch
 from inference.checkpoints import save_checkpoint, snapshot
+from inference.data import Data
+from inference.discriminative import telling_apart
 from inference.errors import UserError
 from inference.free_bits import free_bits
+from inference.hierarchy import training_rows, validation_rows
 from inference.logs import MetricsLog, ProgressBar, Speed
 from inference.objectives import BOUNDS, Bound, Objective
+from inference.optimisers import Optimiser, gradients
 from inference.scheduled_sampling import figures, settled, training_handler, validation_handler
 from inference.schedules import free_bits_threshold, kl_weight, learning_rate
 from inference.settings import Settings, TrainSettings
@@ -36,22 +40,9 @@ if TYPE_CHECKING:
     from guides.guide import Guide
     from models.dvae import DVAE
 
-__all__ = ["Data", "Job", "fit", "measure_start", "over", "save", "train_step", "validate"]
+__all__ = ["Job", "fit", "measure_start", "over", "save", "train_step", "validate"]
 
 Line = dict[str, float | int | str]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Sequences of one split, how they come in batches, and a name for both that changes with them."""
-
-    sequences: Sequence[Prepared]
-    batches: Batches
-    fingerprint: str
-
-    def batch(self, index: Sequence[int]) -> Batch:
-        """The sequences of these numbers as one padded batch."""
-        return collate([self.sequences[i] for i in index])
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ class Job:
     model: DVAE
     guide: Guide
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimiser
     train: Data
     valid: Data
     total_steps: int
@@ -143,12 +134,14 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
-    spared = free_bits_threshold(job.settings.train.free_bits, step)
-    with training_handler(job.settings.train.scheduled_sampling, state.epoch), _free_bits(job, spared):
-        bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
+    rows, train = training_rows(job, state, index), job.settings.train
+    spared = free_bits_threshold(train.free_bits, step)
+    scheduled, told = training_handler(train.scheduled_sampling, state.epoch), telling_apart(train.discriminative)
+    with scheduled, told, _free_bits(job, spared):
+        bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
     (bound.loss / frames).backward()
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm(gradients(parameters))
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
     line |= _per_frame(job, bound, frames, grad_norm=norm)
     norm_value = line.pop("grad_norm")
@@ -168,11 +161,13 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
     totals: dict[str, float] = {}
     frames, started = 0, time.perf_counter()
     with _undisturbed(job), validation_handler(sampling, mode):
+        values = validation_rows(job, job.valid)
         for index in job.valid.batches.epoch(0):
             if stop is not None:
                 stop.check()
             batch = job.valid.batch(index)
-            bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own)
+            rows = None if values is None else job.valid.members.rows(index, values=values)
+            bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
             sums = _per_frame(job, bound, 1)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
             _refuse_non_finite(job, {**place, **sums}, batch, bound)
@@ -251,6 +246,7 @@ def _per_frame(job: Job, bound: Bound, frames: int, **more: Tensor) -> dict[str,
         "elbo": bound.terms.elbo.sum() / frames,
         "reconstruction": bound.terms.reconstruction.sum() / frames,
         **{f"kl_{name}": kl.sum() / frames for name, kl in bound.terms.kl.items()},
+        **{name: factor.sum() / frames for name, factor in bound.factors.items()},
         **more,
     }
     return dict(zip(values, torch.stack([value.double() for value in values.values()]).tolist(), strict=True))

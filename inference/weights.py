@@ -44,7 +44,7 @@ def per_sequence(log_density: Tensor) -> Tensor:
 
 
 def density(*of: Trace, scaled: bool = True) -> Tensor:
-    """Log-density of all sample sites of traces, (..., N): their log-probabilities are computed already.
+    """Log-density of all sample sites of traces, (..., N): their log-probabilities are computed already. None: 0.
 
     Args:
         of: the traces.
@@ -52,7 +52,7 @@ def density(*of: Trace, scaled: bool = True) -> Tensor:
     """
     name = "log_prob" if scaled else "unscaled_log_prob"
     parts = [per_sequence(site[name]) for trace in of for site in samples(trace).values()]
-    return torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+    return torch.stack(torch.broadcast_tensors(*parts)).sum(0) if parts else torch.zeros(())
 
 
 def trace_weights(model_trace: Trace, guide_trace: Trace, *, scaled: bool = True) -> Tensor:

@@ -13,17 +13,34 @@ from inference.errors import UserError
 from models.inputs import InputTransform
 from models.likelihoods import LIKELIHOODS, BernoulliHead, kind
 from models.networks import normal
+from models.rows import Rows
 from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import TimeAxis, run
 
-__all__ = ["DVAE", "ModelSettings", "standard_normal"]
+__all__ = ["DVAE", "ModelSettings", "batch_sites", "standard_normal"]
 
 
 def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
     """N(0, I) of the type and on the device of a module."""
     zero = next(module.parameters()).new_zeros(dim)
     return normal(zero, zero)
+
+
+def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: Rows | None = None) -> Sites:
+    """A pass of a model or guide over a batch, its data scaled; arguments as of `DVAE.forward`.
+
+    Raises:
+        UserError: for more frames than it takes at once.
+    """
+    if program.segment is not None and int(lengths.max()) > program.segment:
+        raise UserError(
+            f"this model takes segments of up to {program.segment} frames (model.segment), got sequences of "
+            f"{int(lengths.max())}. Set data.sequence_frames={program.segment}, or cut them."
+        )
+    rows = (Rows.alone(len(lengths)) if rows is None else rows) if program.hierarchical else None
+    data = {"x": None if x is None else program.scaling(x)}
+    return Sites(data, lengths, program.sizes, next(program.parameters()), rows)
 
 
 @dataclass
@@ -40,6 +57,8 @@ class ModelSettings:
             Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
         components: number K of Gaussians, in those that are mixtures.
         variance_floor: least variance of the likelihood; 0 reproduces the papers.
+        normalise: whether the data themselves are standardised, bin by bin, by statistics of the training data that are
+            kept with the weights. All densities are then those of standardised data; what is decoded is scaled back.
     """
 
     name: str = ""
@@ -49,6 +68,7 @@ class ModelSettings:
     likelihood: str = "power_spectrum"
     components: int = 10
     variance_floor: float = 1e-10
+    normalise: bool = False
 
 
 class DVAE(nn.Module):
@@ -63,6 +83,9 @@ class DVAE(nn.Module):
         latents: names of its latent sites; those but ``"z"`` are outside time, one draw per sequence;
             `latents_of` where they depend on settings.
         stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
+        hierarchical: whether it has latents above the sequences of a batch, which are then segments, and so wants to
+            know their `models.rows.Rows`.
+        segment: most frames that it takes at once; longer sequences are cut. None: any number.
         defaults: settings outside the model's own that it is trained with by default, by dotted key.
     """
 
@@ -70,6 +93,8 @@ class DVAE(nn.Module):
     own_guide: ClassVar[str]
     latents: tuple[str, ...] = ("z",)
     stepwise: bool = True
+    hierarchical: ClassVar[bool] = False
+    segment: int | None = None
     defaults: ClassVar[Mapping[str, Any]] = {
         "optim.lr": 3e-3,
         "optim.clip": 5.0,
@@ -87,6 +112,7 @@ class DVAE(nn.Module):
                 f"model.likelihood={settings.likelihood} lets fall below zero. Set model.input=standard or raw."
             )
         self.input = InputTransform(settings.input, settings.bins)
+        self.scaling = InputTransform("standard" if settings.normalise else "raw", settings.bins)
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
@@ -123,18 +149,21 @@ class DVAE(nn.Module):
         """All factors at once, for a model that is not `stepwise`."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto") -> None:
+    def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: Rows | None = None) -> None:
         """The Pyro model.
 
         Args:
             x: data (T, N, D); None generates it.
             lengths: frames of each sequence (N,).
             how: which interpreter of the time axis runs the step, see `models.time_axis.run`.
+            rows: which sequences of a corpus these are segments of, for a `hierarchical` model; by default each is a
+                sequence of its own.
 
         Raises:
             ValueError: for a frame-by-frame run of a model that has no step.
+            UserError: for more frames than it takes at once.
         """
-        sites = Sites({"x": x}, lengths, self.sizes, next(self.parameters()))
+        sites = batch_sites(self, x, lengths, rows)
         if self.stepwise:
             run(self.step, sites, how)
         elif how == "auto":
@@ -143,13 +172,17 @@ class DVAE(nn.Module):
             raise ValueError(f"how='{how}': this model's frames see the future, so it has no step; expected 'auto'")
 
     def fit_input(self, sequences: Iterable[Tensor]) -> None:
-        """Measure on training data, each (T, D), what the input transform needs and where the likelihood is to start;
-        once, before training.
+        """Measure on training data, each (T, D), what scaling and input transform need and where the likelihood is to
+        start; once, before training.
 
         Raises:
             UserError: for data that the likelihood gives no density to.
         """
-        supported = [self._supported(x) for x in sequences]
+        given = list(sequences)
+        self.scaling.fit(given)
+        like = next(self.parameters())
+        scaled = [self.scaling(x.to(like)) for x in given] if self.scaling.standardises else given
+        supported = [self._supported(x) for x in scaled]
         self.input.fit(supported)
         if isinstance(self.likelihood, BernoulliHead):
             self.likelihood.fit(supported)

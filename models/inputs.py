@@ -80,5 +80,9 @@ class InputTransform(nn.Module):
         y = self._logarithm(x)
         return (y - self.mean) / self.scale if self.standardises else y
 
+    def inverse(self, y: Tensor) -> Tensor:
+        """Data (..., D) from network input, where no logarithm is taken."""
+        return y * self.scale + self.mean if self.standardises else y
+
     def _logarithm(self, x: Tensor) -> Tensor:
         return torch.log(x + LOG_FLOOR) if self.takes_log else x

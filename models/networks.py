@@ -75,13 +75,14 @@ class Recurrent(nn.Module):
         in_dim: size of the input.
         out_dim: size H of the state.
         layers: networks on top of each other.
-        cell: ``"lstm"``, or ``"rnn"`` for the plain tanh recurrence.
+        cell: ``"lstm"``, ``"gru"``, or ``"rnn"`` for the plain tanh recurrence.
     """
 
     def __init__(self, in_dim: int, out_dim: int, layers: int = 1, cell: str = "lstm") -> None:
         super().__init__()
         self.out_dim = out_dim
-        self.net: nn.LSTM | nn.RNN = {"lstm": nn.LSTM, "rnn": nn.RNN}[cell](in_dim, out_dim, layers)
+        cells: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+        self.net = cells[cell](in_dim, out_dim, layers)
 
     def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs (..., T, N, H) and the state after the last frame, (..., N, H) for each layer's h (and c)."""

@@ -20,6 +20,8 @@ MODELS = {
     "srnn": "models.srnn:SRNN",
     "rvae": "models.rvae:RVAE",
     "dsae": "models.dsae:DSAE",
+    "fhvae": "models.fhvae:FHVAE",
+    "beta_vae": "models.fhvae:BetaVAE",
     "hit_dvae": "models.hit_dvae:HiTDVAE",
     "light_dvae": "models.light_dvae:LigHTDVAE",
     "ms_stcn": "models.ms_stcn:MSSTCN",

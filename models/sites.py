@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
+import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
 from models.effects import Given, conditional, draw, enclosing_shape, known
+from models.rows import Rows, Share
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
 
@@ -24,10 +26,17 @@ class Sites:
         lengths: frames per sequence, (N,), on the CPU.
         sizes: the dimension of every site, which says how large the zeros before the first frame are.
         like: a tensor whose type and device everything has.
+        rows: the sequences of a corpus that these are segments of. The plates are then ``segments`` (all of the corpus,
+            of which these are a subsample), ``time`` and, for what a sequence's segments share, ``sequences``.
     """
 
     def __init__(
-        self, data: Mapping[str, Tensor | None], lengths: Tensor, sizes: Mapping[str, int], like: Tensor
+        self,
+        data: Mapping[str, Tensor | None],
+        lengths: Tensor,
+        sizes: Mapping[str, int],
+        like: Tensor,
+        rows: Rows | None = None,
     ) -> None:
         self.lengths = lengths
         self.frames = int(lengths.max())
@@ -39,10 +48,17 @@ class Sites:
         self.mask = mask.to(like.device) if ragged else None
         self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
         self.leading = enclosing_shape(inner=2)
+        self.rows = rows
+        batch = ("sequences", self.sequences) if rows is None else ("segments", rows.segments)
+        subsample = None if rows is None else rows.numbers
         self.plates = (
-            pyro.plate("sequences", self.sequences, dim=-1),
+            pyro.plate(*batch, subsample=subsample, dim=-1),
             pyro.plate("time", self.frames, dim=-2),
         )
+        if rows is not None:
+            self.present, entry = rows.row.to(like.device).unique(return_inverse=True)
+            self.share = Share(entry, rows.counts.to(like))
+            self.corpus = pyro.plate("sequences", rows.sequences, subsample=self.present, dim=-1)
         self.registered: dict[str, Tensor] = {}
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
@@ -103,6 +119,29 @@ class Sites:
                 pyro.sample(name, distribution)
             self.registered[name] = value
         return self.registered[name]
+
+    def shared(self, name: str, distribution: dist.TorchDistribution, **infer: Any) -> Tensor:
+        r"""A site per sequence of the corpus, whose segments share it; each of them gets its value: (N, L).
+
+        The site holds the U sequences that have segments in the batch, (U, L), or (..., 1, U, L) with particles. With
+        N^{(i)} segments in the corpus, n_i of them in the batch, the log-density of sequence i has the weight of n_i of
+        its N^{(i)} segments: of Hsu et al. (2017), Eq. 2, the sum over the batch. `infer` is the site's.
+        """
+        if self.rows is None:
+            raise ValueError(f"'{name}' is shared by segments of sequences: this batch has no rows")
+        if name not in self.registered:
+            shape = (*self.leading, *([1] if self.leading else []), len(self.present))
+            distribution = distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
+            value = known(name)
+            if value is None:
+                value = draw(name, distribution, None)
+            ones = torch.ones_like(self.share.counts)
+            weight = self.like.new_zeros(len(self.present)).index_add_(0, self.share.entry, ones / self.share.counts)
+            of_plates = (self.rows.segments / self.sequences) / (self.rows.sequences / len(self.present))
+            with self.corpus, poutine.scale(scale=weight * of_plates), Given({name: value}):
+                pyro.sample(name, distribution, infer=cast(Any, {"share": self.share, **infer}))
+            self.registered[name] = value
+        return self.registered[name][..., self.share.entry, :]
 
     def expanded(self, distribution: dist.TorchDistribution, frames: int) -> dist.TorchDistribution:
         """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0."""

@@ -118,6 +118,10 @@ class TimeAxis:
         """A sequence-level site (v, w): one draw per sequence, outside time."""
         return self.sites.once(name, distribution)
 
+    def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        """A site of a whole sequence that its segments share (mu2): one draw, handed to each segment."""
+        return self.sites.shared(name, distribution)
+
     def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A latent site. Handlers may put another distribution in its place."""
         return self._site(name, conditional(name, distribution, self))

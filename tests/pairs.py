@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from pyro.poutine.util import site_is_subsample
@@ -17,10 +18,12 @@ from models.dvae import DVAE
 from models.registry import build_model, model_class, model_names
 
 TRANSFORMER = {"d_model": 8, "ff": 12, "layers": 2}
+SEGMENTS = {"likelihood": "power_spectrum", "normalise": False, "h_dim": 12}
 LADDER = {"likelihood": "power_spectrum", "widths": [4, 5, 6], "z_dims": [2, 3, 1], "top_dilations": [1, 2]}
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"x": [7], "w_dim": 4, **TRANSFORMER} for name in ("hit_dvae", "light_dvae")},
     "ms_stcn": LADDER,
+    **{name: SEGMENTS for name in ("fhvae", "beta_vae")},
 }
 """Settings of models that are large by default."""
 SMALL_GUIDES: dict[str, dict[str, Any]] = {
@@ -34,6 +37,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "ms_stcn",
         {**LADDER, "strides": [1, 3, 1], "dilations": [2, 1], "resampling": "fixed", "every_block": False},
     ),
+    "fhvae-fc": ("fhvae", {**SEGMENTS, "cell": "fc"}),
+    "fhvae-gru": ("fhvae", {**SEGMENTS, "cell": "gru"}),
 }
 """Every model, and those of its variants that differ in structure."""
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -65,15 +70,14 @@ class Pair(NamedTuple):
     guide_settings: Any
 
 
-def small_pair(variant: str, guide_name: str = "own", *, input: str = "log", **given: Any) -> Pair:
+def small_pair(variant: str, guide_name: str = "own", *, input: str | None = None, **given: Any) -> Pair:
     """A small model and guide with weights large enough that everything depends visibly on everything that
     it may.
     """
     torch.manual_seed(1)
     name, more = (VARIANTS | ABLATIONS).get(variant, (variant, {}))  # a model registered by a test is its own variant
-    settings = model_class(name).Settings(
-        **{"name": name, "bins": BINS, "z_dim": LATENT, "input": input, **more, **given}
-    )
+    chosen: dict[str, Any] = {} if input is None else {"input": input}
+    settings = model_class(name).Settings(**{"name": name, "bins": BINS, "z_dim": LATENT, **chosen, **more, **given})
     model = build_model(settings).double()
     resolved = compliant(settings) if guide_name == "compliant" else guide_name
     own = SMALL_GUIDES.get(name, {}) if guide_name == "own" else {}
@@ -124,12 +128,22 @@ def scored(program: DVAE | Guide, values: dict[str, Tensor], x: Tensor, lengths:
     return trace
 
 
+def is_point(site: Any) -> bool:
+    """Whether a site of a trace is a point, which has no density."""
+    return isinstance(site["fn"], dist.Delta)
+
+
+def measure(site: Any) -> Tensor:
+    """The log-density of a site, (..., T, N); of a point its place stands for it."""
+    return site["fn"].v.sum(-1) if is_point(site) else site["log_prob"]  # type: ignore[no-any-return]
+
+
 def per_sequence(trace: Any) -> dict[str, Tensor]:
     """Log-density of every site, summed over frames: (N,) by site name."""
     total: dict[str, Tensor] = {}
     for name, site in trace.nodes.items():
         if site["type"] == "sample" and "log_prob" in site and not site_is_subsample(site):
-            value = site["log_prob"]
+            value = measure(site)
             value = value.sum(0) if value.dim() > 1 else value
             base = base_name(name)
             total[base] = total[base] + value if base in total else value

@@ -1,0 +1,188 @@
+r"""FHVAE's guide (Hsu, Zhang & Glass, 2017), and that of the beta-VAE:
+
+.. math:: q(\mu_2, Z_1, Z_2 | X^{(i)}) = q(\mu_2)\, \prod_n q(z_2^{(n)} | x^{(n)})\,
+    q(z_1^{(n)} | x^{(n)}, z_2^{(n)}).
+
+q(mu_2) is a point, row i of a table that is trained with the rest. The paper has a Gaussian of fixed variance around
+the row: its entropy, and what it adds to the means of log p(mu_2) and of the KL of z_2, depend on no parameter and are
+the "const" of its Eq. 2. Sequences that the table does not have get the point that maximises their bound (Eq. 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from guides.guide import Guide, GuideSettings
+from inference.errors import UserError
+from models.dvae import DVAE, batch_sites
+from models.fhvae import FHVAE, BetaVAE
+from models.rows import Rows
+from models.segments import SegmentEncoder
+from models.sites import Sites
+from models.structure import Parents
+from models.time_axis import TimeAxis
+
+__all__ = ["BetaVAEGuide", "BetaVAEGuideSettings", "Candidates", "FHVAEGuide", "FHVAEGuideSettings", "s_vectors"]
+
+
+@dataclass
+class FHVAEGuideSettings(GuideSettings):
+    """Settings of FHVAE's guide; which network it is made of says `model.cell`.
+
+    Attributes:
+        h_dim: width H of the networks that z_2 and z_1 are inferred by.
+        sequences: rows of the table of mu_2; training counts them.
+    """
+
+    h_dim: int = 256
+    sequences: int | None = None
+
+
+@dataclass
+class BetaVAEGuideSettings(GuideSettings):
+    """Settings of the beta-VAE's guide.
+
+    Attributes:
+        h_dim: width H of the network.
+    """
+
+    h_dim: int = 512
+
+
+class Candidates(NamedTuple):
+    """The sequences among which that of a segment is to be told: their mu_2 (C, L), and the right one's place, (N,)."""
+
+    values: Tensor
+    right: Tensor
+
+
+def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float) -> Tensor:
+    r"""The mu_2 of each sequence that maximises its bound, Hsu et al. (2017), Eq. 5:
+
+    .. math:: \mu_2^{(i)} = \frac{\sum_n m^{(i, n)}}{N^{(i)} + \sigma_{z_2}^2 / \sigma_{\mu_2}^2}
+
+    Args:
+        means: m, the posterior mean of z_2 of every segment of the sequences, (N, L).
+        rows: the sequence of each, (N,).
+        sequences: how many sequences, M; one without segments gets 0, the prior's mean.
+        ratio: the variance of z_2 around mu_2 over that of mu_2.
+
+    Returns:
+        (M, L).
+    """
+    total = means.new_zeros(sequences, means.shape[-1]).index_add(0, rows, means)
+    count = torch.bincount(rows, minlength=sequences).to(means)
+    return total / (count + ratio)[:, None]
+
+
+class FHVAEGuide(Guide):
+    """q(mu2) q(z2 | x_{1:T}) q(z1 | x_{1:T}, z2)."""
+
+    Settings = FHVAEGuideSettings
+    files: Tensor
+    """A number for the name of each row's utterance, (M,), where there is a table."""
+
+    def __init__(self, model: DVAE, settings: FHVAEGuideSettings) -> None:
+        super().__init__(model)
+        of = cast(FHVAE, model)
+        self.z2_dim, self.ratio = of.z2_dim, of.z2_variance
+        width, frames = settings.h_dim, cast(int, of.segment)
+        self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, frames)
+        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, frames)
+        self.table: nn.Embedding | None = None
+        if settings.sequences is not None:
+            self.make_table(settings.sequences)
+
+    @classmethod
+    def parents(cls, settings: FHVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
+        return {"mu2": ("x[:]",), "z2": ("x[:]",), "z1": ("x[:]", "z2")}
+
+    def make_table(self, sequences: int) -> None:
+        """A row of mu_2 for each training sequence, from N(0, I); its gradient holds the rows of a batch alone."""
+        like = next(self.parameters())
+        table = nn.Embedding(sequences, self.z2_dim, sparse=True)
+        self.table = table.to(device=like.device, dtype=like.dtype)
+        self.register_buffer("files", torch.zeros(sequences, dtype=torch.int64, device=like.device))
+
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        x = self.input(sites.data["x"])
+        q2 = self.x_z2(x, lengths)
+        mu2, candidates = self._points(sites, q2.mean)
+        sites.shared("mu2", dist.Delta(mu2, event_dim=1), candidates=candidates)
+        z2 = sites.once("z2", q2)
+        return sites.once("z1", self.x_z1(x, lengths, z2))
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        """Nothing is left: no latent is in time."""
+
+    def z2_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The mean of q(z2 | x) of segments x (T, N, D): (N, L)."""
+        mean: Tensor = self.x_z2(self._data(x, lengths), lengths).mean
+        return mean
+
+    def z1_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The mean of q(z1 | x, z2) of segments x (T, N, D) at the mean of z2: (N, L)."""
+        data = self._data(x, lengths)
+        mean: Tensor = self.x_z1(data, lengths, self.x_z2(data, lengths).mean).mean
+        return mean
+
+    def _data(self, x: Tensor, lengths: Tensor) -> Tensor:
+        data: Tensor = self.input(batch_sites(self, x, lengths).data["x"])
+        return data
+
+    def _points(self, sites: Sites, means: Tensor) -> tuple[Tensor, Callable[[], Candidates]]:
+        """mu_2 of the sequences of a batch, (U, L), and, when asked, those that each is to be told from."""
+        rows = cast(Rows, sites.rows)
+        index, present = rows.row.to(means.device), sites.present
+        if rows.values is not None:
+            values = rows.values
+            return values[present], lambda: Candidates(values, index)
+        if not rows.trained:
+            values = s_vectors(means, sites.share.entry, len(present), self.ratio)
+            return values, lambda: Candidates(values, sites.share.entry)
+        table = self.table
+        if table is None or table.num_embeddings != rows.sequences:
+            have = "no table" if table is None else f"a table of {table.num_embeddings} sequences"
+            raise UserError(
+                f"the guide has {have} of mu2, and the training data are {rows.sequences} sequences. A run goes on "
+                "with the data that it was trained on; train another run on others."
+            )
+        return table(present), lambda: self._told_from(table, rows, index)
+
+    def _told_from(self, table: nn.Embedding, rows: Rows, index: Tensor) -> Candidates:
+        if rows.active is None:
+            return Candidates(table.weight, index)
+        active = rows.active.to(index.device)
+        return Candidates(table(active), torch.searchsorted(active, index))
+
+
+class BetaVAEGuide(Guide):
+    """q(z1 | x_{1:T})."""
+
+    Settings = BetaVAEGuideSettings
+
+    def __init__(self, model: DVAE, settings: BetaVAEGuideSettings) -> None:
+        super().__init__(model)
+        of = cast(BetaVAE, model)
+        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, 0, settings.h_dim, self.z_dim, cast(int, of.segment))
+
+    @classmethod
+    def parents(cls, settings: BetaVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
+        return {"z1": ("x[:]",)}
+
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        return sites.once("z1", self.x_z1(self.input(sites.data["x"]), lengths))
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        """Nothing is left: no latent is in time."""
+
+    def z1_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The mean of q(z1 | x) of segments x (T, N, D): (N, L)."""
+        mean: Tensor = self.x_z1(self.input(batch_sites(self, x, lengths).data["x"]), lengths).mean
+        return mean

@@ -1,0 +1,150 @@
+r"""Training a model with latents above its segments: which utterance a segment is of, s-vectors of utterances that
+the table does not have, and hierarchical sampling.
+
+Hierarchical sampling (Hsu & Glass, "Scalable factorized hierarchical variational autoencoder training", 2018): draw K
+of the M sequences, compute their rows of the table anew by the closed form with the encoder as it is, train on their
+segments, and draw the next K. A segment is told from K sequences then, not M.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from corpora.sequences import Batches, Prepared, collate
+from guides.fhvae import FHVAEGuide, s_vectors
+from inference.data import Data, Members
+from inference.errors import UserError
+from models.rows import Rows
+
+if TYPE_CHECKING:
+    from inference.settings import Settings
+    from inference.state import TrainState
+    from inference.training import Job
+
+__all__ = ["Blocks", "adopt_table", "training_rows", "validation_rows"]
+
+
+class Block(NamedTuple):
+    """The batches between two draws of sequences.
+
+    Attributes:
+        rows: the sequences, sorted.
+        batches: the segments of each batch.
+    """
+
+    rows: Tensor
+    batches: list[list[int]]
+
+
+class Blocks(Batches):
+    """Batches of hierarchical sampling: K sequences at a time; a pure function of seed and epoch.
+
+    Args:
+        sequences: the segments.
+        batch_size: segments per batch.
+        seed: decides the order.
+        members: which utterance each is of.
+        at_once: K.
+    """
+
+    def __init__(
+        self, sequences: Sequence[Prepared], batch_size: int, seed: int, members: Members, at_once: int
+    ) -> None:
+        super().__init__(sequences, batch_size, seed)
+        self.members = members
+        self.at_once = at_once
+        self.blocks = functools.lru_cache(maxsize=1)(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self.epoch(0))
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        return [batch for block in self.blocks(epoch) for batch in block.batches]
+
+    def first_of(self, epoch: int, batch: int) -> tuple[Block, bool]:
+        """The block that a batch of an epoch is in, and whether it is its first one."""
+        for block in self.blocks(epoch):
+            if batch < len(block.batches):
+                return block, batch == 0
+            batch -= len(block.batches)
+        raise IndexError(f"epoch {epoch} has no such batch")
+
+    def _blocks(self, epoch: int) -> list[Block]:
+        digest = hashlib.sha256(f"{self.seed}/{epoch}/blocks".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        by_row = torch.argsort(self.members.row, stable=True).split(self.members.counts.tolist())
+        order = torch.randperm(len(by_row), generator=generator)
+        found = []
+        for rows in order.split(self.at_once):
+            segments = torch.cat([by_row[row] for row in rows.tolist()])
+            shuffled = segments[torch.randperm(len(segments), generator=generator)]
+            found.append(Block(rows.sort().values, [b.tolist() for b in shuffled.split(self.batch_size)]))
+        return found
+
+
+def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None:
+    """Give the guide a row for every training utterance, or make sure that the rows it has are theirs.
+
+    Raises:
+        UserError: for a table of other utterances.
+    """
+    names = members.names()
+    if guide.table is None:
+        guide.make_table(len(members.files))
+        guide.files.copy_(names)
+        settings.guide.sequences = len(members.files)
+    elif not torch.equal(guide.files.cpu(), names):
+        raise UserError(
+            f"the run's table of mu2 has rows of {len(guide.files)} utterances, and these training data are not they: "
+            f"{len(names)} utterances. Go on with the data that the run was trained on, or train another run on these."
+        )
+    discriminative = settings.train.discriminative
+    cast(Any, guide.table).sparse = discriminative.alpha == 0.0 or discriminative.sequences is not None
+
+
+def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | None:
+    """What model and guide are told of the next batch; where a block of hierarchical sampling begins, its rows of the
+    table are computed anew.
+    """
+    if not job.model.hierarchical:
+        return None
+    batches, members, active = job.train.batches, job.train.members, None
+    if isinstance(batches, Blocks):
+        block, first = batches.first_of(state.epoch, state.batch)
+        active = block.rows
+        if first:
+            _refresh(job, block)
+    return members.rows(index, trained=True, active=active)
+
+
+def validation_rows(job: Job, data: Data) -> Tensor | None:
+    """The s-vectors of another split's utterances, by the closed form, (M, L)."""
+    if not job.model.hierarchical:
+        return None
+    return _closed_form(job, data, data.batches.epoch(0))
+
+
+def _refresh(job: Job, block: Block) -> None:
+    values = _closed_form(job, job.train, block.batches)
+    table: Any = cast(FHVAEGuide, job.guide).table
+    with torch.no_grad():
+        table.weight[block.rows.to(values.device)] = values[block.rows.to(values.device)]
+
+
+@torch.no_grad()
+def _closed_form(job: Job, data: Data, batches: Iterable[Sequence[int]]) -> Tensor:
+    """Hsu et al. (2017), Eq. 5, from the segments of these batches; other sequences get 0."""
+    guide = cast(FHVAEGuide, job.guide)
+    means, rows = [], []
+    for index in batches:
+        batch = collate([data.sequences[i] for i in index])
+        means.append(guide.z2_mean(batch.x.to(device=job.device, dtype=job.dtype), batch.lengths))
+        rows.append(data.members.row[torch.tensor(index)])
+    row = torch.cat(rows).to(job.device)
+    return s_vectors(torch.cat(means), row, len(data.members.files), guide.ratio)

@@ -1,0 +1,198 @@
+r"""FHVAE, factorised hierarchical VAE (Hsu, Zhang & Glass, "Unsupervised learning of disentangled and interpretable
+representations from sequential data", 2017), and the beta-VAE that it is compared with.
+
+Sequence i of a corpus is N^{(i)} segments of T frames:
+
+.. math:: p(X^{(i)}, Z_1, Z_2, \mu_2) = p(\mu_2) \prod_n p(z_2^{(n)} | \mu_2)\, p(z_1^{(n)})\,
+    p(x^{(n)} | z_1^{(n)}, z_2^{(n)}),
+
+    p(\mu_2) = N(0, I), \quad p(z_2 | \mu_2) = N(\mu_2, 0.25\, I), \quad p(z_1) = N(0, I)
+
+(its Eq. 1). What segments of a sequence have in common is cheap to say in z_2, the rest is for z_1. A batch holds
+segments of any sequences, and only the rows of these sequences are touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from inference.errors import UserError
+from models.dvae import DVAE, ModelSettings, standard_normal
+from models.likelihoods import head
+from models.networks import Recurrent, concatenate, normal
+from models.segments import FlatDecoder, check_cell, recurrent
+from models.sites import Sites
+from models.structure import Parents
+from models.time_axis import Parallel, TimeAxis
+
+__all__ = ["FHVAE", "BetaVAE", "BetaVAESettings", "FHVAESettings", "SegmentModel", "SegmentSettings"]
+
+
+@dataclass
+class SegmentSettings(ModelSettings):
+    """Settings of a model of segments.
+
+    Attributes:
+        cell: the decoder's network, and that of the guide: "lstm", "gru", "rnn", or "fc" for a fully connected one.
+        h_dim: its width H.
+        segment: T, frames of a segment.
+    """
+
+    bins: int = 80
+    input: str = "raw"
+    likelihood: str = "gaussian"
+    normalise: bool = True
+    cell: str = "lstm"
+    h_dim: int = 256
+    segment: int = 20
+
+
+@dataclass
+class FHVAESettings(SegmentSettings):
+    """Settings of the FHVAE; `z_dim` is the size of z_1.
+
+    Attributes:
+        z2_dim: size of z_2 and mu_2; null is that of z_1.
+        z2_variance: variance of z_2 around mu_2.
+    """
+
+    name: str = "fhvae"
+    z2_dim: int | None = None
+    z2_variance: float = 0.25
+
+
+@dataclass
+class BetaVAESettings(SegmentSettings):
+    """Settings of the beta-VAE; beta is `train.beta`."""
+
+    name: str = "beta_vae"
+    z_dim: int = 64
+
+
+class SegmentModel(DVAE):
+    """A model of segments whose latents are all outside time: x_t of a recurrent network that is fed them in every
+    frame, or of a fully connected one.
+
+    Class attributes that a subclass sets:
+        latents: as of `DVAE`.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "data.frontend": "fbank",
+        "data.trim_db": None,
+        "data.sequence_frames": 20,
+        "optim.lr": 1e-3,
+        "optim.betas": [0.95, 0.999],
+        "optim.clip": 5.0,
+        "train.batch_size": 256,
+    }
+
+    def __init__(self, settings: Any, in_dim: int) -> None:
+        super().__init__(settings)
+        check_cell(settings.cell)
+        self.cell = settings.cell
+        self.segment = settings.segment
+        self.stepwise = settings.cell != "fc"
+        self.h: Recurrent
+        if self.stepwise:
+            self.h = recurrent(in_dim, settings.h_dim, settings.cell)
+            self.likelihood = head(settings, settings.h_dim)
+        else:
+            self.likelihood = FlatDecoder(in_dim, settings.h_dim, settings.segment, settings)
+
+    def draw_latents(self, t: TimeAxis) -> Tensor:
+        """Draw the latents, and join what the decoder sees of them: (N, L), or (..., 1, N, L) with particles."""
+        raise NotImplementedError
+
+    def step(self, t: TimeAxis) -> None:
+        latents = self.draw_latents(t)
+        every = latents if latents.dim() > 2 else latents[None]
+        h = t.recur(self.h, every.expand(*every.shape[:-3], t.stop - t.start, -1, -1))
+        t.observe("x", self.decoder(h))
+
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        """The fully connected model, whose frames are decoded together."""
+        t = Parallel(sites)
+        latents = self.draw_latents(t)
+        flat: Any = self.likelihood
+        t.observe("x", flat(latents, sites.frames))
+
+    def decoder(self, h: Tensor) -> dist.TorchDistribution:
+        """p(x_t | latents), from h_t, which has been fed them t times."""
+        distribution: dist.TorchDistribution = self.likelihood(h)
+        return distribution
+
+
+class FHVAE(SegmentModel):
+    """p(mu2) p(z2 | mu2) p(z1) prod_t p(x_t | z1, z2)."""
+
+    Settings = FHVAESettings
+    own_guide = "guides.fhvae:FHVAEGuide"
+    latents = ("mu2", "z2", "z1")
+    hierarchical = True
+    defaults: ClassVar[Mapping[str, Any]] = {**SegmentModel.defaults, "train.discriminative.alpha": 10.0}
+
+    def __init__(self, settings: FHVAESettings) -> None:
+        if not settings.z2_variance > 0.0:
+            raise UserError(f"model.z2_variance={settings.z2_variance}: expected a variance above 0.")
+        self.z2_dim = settings.z_dim if settings.z2_dim is None else settings.z2_dim
+        super().__init__(settings, settings.z_dim + self.z2_dim)
+        self.z2_variance = settings.z2_variance
+
+    @classmethod
+    def parents(cls, settings: FHVAESettings) -> Parents:
+        return {"mu2": (), "z2": ("mu2",), "z1": (), "x": ("z1", "z2")}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"x": self.x_dim, "mu2": self.z2_dim, "z2": self.z2_dim, "z1": self.z_dim}
+
+    def draw_latents(self, t: TimeAxis) -> Tensor:
+        mu2 = t.shared("mu2", self.sequence_prior())
+        z2 = t.once("z2", self.sequence_latent(mu2))
+        z1 = t.once("z1", self.segment_prior())
+        return concatenate(z1, z2)
+
+    def sequence_prior(self) -> dist.TorchDistribution:
+        """p(mu2) = N(0, I)."""
+        return standard_normal(self, self.z2_dim)
+
+    def sequence_latent(self, mu2: Tensor) -> dist.TorchDistribution:
+        """p(z2 | mu2) = N(mu2, 0.25 I)."""
+        return normal(mu2, torch.full_like(mu2, self.z2_variance).log())
+
+    def segment_prior(self) -> dist.TorchDistribution:
+        """p(z1) = N(0, I)."""
+        return standard_normal(self, self.z_dim)
+
+
+class BetaVAE(SegmentModel):
+    """p(z1) prod_t p(x_t | z1): the FHVAE without latents of the sequence (Higgins et al., "beta-VAE", 2017)."""
+
+    Settings = BetaVAESettings
+    own_guide = "guides.fhvae:BetaVAEGuide"
+    latents = ("z1",)
+
+    def __init__(self, settings: BetaVAESettings) -> None:
+        super().__init__(settings, settings.z_dim)
+
+    @classmethod
+    def parents(cls, settings: BetaVAESettings) -> Parents:
+        return {"z1": (), "x": ("z1",)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"x": self.x_dim, "z1": self.z_dim}
+
+    def draw_latents(self, t: TimeAxis) -> Tensor:
+        return t.once("z1", self.segment_prior())
+
+    def segment_prior(self) -> dist.TorchDistribution:
+        """p(z1) = N(0, I)."""
+        return standard_normal(self, self.z_dim)

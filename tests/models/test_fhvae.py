@@ -1,0 +1,248 @@
+"""FHVAE: its bound against closed forms and against the sum over all batches, the table, Eq. 5, and Table 4's sizes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pyro.poutine as poutine
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from guides.fhvae import FHVAEGuide, FHVAEGuideSettings, s_vectors
+from guides.registry import build_guide, guide_class
+from inference.errors import UserError
+from inference.handlers import given_noise, mean_latents
+from inference.objectives import Bound, Objective
+from inference.reconstruction import reconstruct
+from inference.segments import cut
+from models.fhvae import FHVAE, BetaVAESettings, FHVAESettings
+from models.registry import build_model
+from models.rows import Rows
+
+ROW = torch.tensor([0, 0, 1, 0, 1])
+LENGTHS = torch.tensor([4, 4, 4, 4, 3])
+DIM, BINS = 2, 3
+
+
+def small(cell: str = "lstm", table: int | None = 2, **more: Any) -> tuple[FHVAE, FHVAEGuide]:
+    torch.manual_seed(3)
+    settings = FHVAESettings(bins=BINS, z_dim=DIM, cell=cell, h_dim=5, segment=4, **more)
+    model: Any = build_model(settings)
+    guide: Any = build_guide(model, settings, FHVAEGuideSettings(h_dim=4, sequences=table))
+    model.double(), guide.double()
+    model.fit_input([data().flatten(0, 1)])
+    return model, guide
+
+
+def data() -> Tensor:
+    x = torch.randn(4, 5, BINS, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 2.0 + 1.0
+    return x * (torch.arange(4)[:, None] < LENGTHS)[..., None]
+
+
+def rows_of(chosen: list[int], **more: Any) -> Rows:
+    numbers = torch.tensor(chosen)
+    row = ROW[numbers]
+    return Rows(row, torch.bincount(ROW)[row], numbers, 2, 5, trained=True, **more)
+
+
+def of_sequences(model: FHVAE, guide: FHVAEGuide, mu2: Tensor) -> tuple[Tensor, Tensor]:
+    """By hand, latents at their posterior means: the bound of each segment given mu2, (5,), and log p(mu2), (2,)."""
+    x = model.scaling(data()) * (torch.arange(4)[:, None] < LENGTHS)[..., None]
+    q2: Any = guide.x_z2(x, LENGTHS)
+    q1: Any = guide.x_z1(x, LENGTHS, q2.mean)
+    h = model.h(torch.cat([q1.mean, q2.mean], -1).expand(4, -1, -1))[0]
+    p: Any = model.decoder(h)
+    likelihood = Normal(p.mean, p.variance.sqrt()).log_prob(x).sum(-1)
+    likelihood = (likelihood * (torch.arange(4)[:, None] < LENGTHS)).sum(0)
+    kl_z2 = kl_divergence(Normal(q2.mean, q2.variance.sqrt()), Normal(mu2[ROW], 0.5)).sum(-1)
+    kl_z1 = kl_divergence(Normal(q1.mean, q1.variance.sqrt()), Normal(0.0, 1.0)).sum(-1)
+    return likelihood - kl_z1 - kl_z2, Normal(0.0, 1.0).log_prob(mu2).sum(-1)
+
+
+def test_segment_bound_is_that_of_the_paper() -> None:
+    """Eq. 2: the conditional segment bound, and 1 / N of log p(mu2)."""
+    model, guide = small()
+    table: Any = guide.table
+    with mean_latents():
+        found = Objective(model, guide)(data(), LENGTHS, rows=rows_of([0, 1, 2, 3, 4])).terms
+    of_segments, of_mu2 = of_sequences(model, guide, table.weight)
+    torch.testing.assert_close(found.elbo, of_segments + of_mu2[ROW] / torch.bincount(ROW)[ROW])
+    torch.testing.assert_close(found.kl["mu2"], -of_mu2[ROW] / torch.tensor([3.0, 3.0, 2.0, 3.0, 2.0]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_mean_over_batches_is_the_sequence_bound(size: int) -> None:
+    """Appendix A, without the constants of q(mu2), which is a point here: over all batches of a size the ELBO of the
+    program, plates and all, is on average the sum over sequences; an objective's loss is the batch's share of it.
+    """
+    model, guide = small()
+    table: Any = guide.table
+    of_segments, of_mu2 = of_sequences(model, guide, table.weight)
+    expected = of_segments.sum() + of_mu2.sum()
+    elbos, losses = [], []
+    for chosen in itertools.combinations(range(5), size):
+        batch = data()[:, list(chosen)], LENGTHS[list(chosen)]
+        frames = int(batch[1].max())
+        args = (batch[0][:frames], batch[1], "auto", rows_of(list(chosen)))
+        with given_noise(noise(list(chosen))):
+            elbos.append(-Trace_ELBO(max_plate_nesting=2).differentiable_loss(model, guide, *args))
+            losses.append(Objective(model, guide)(args[0], args[1], rows=args[3]).loss)
+    with given_noise(noise([0, 1, 2, 3, 4])):
+        whole = Objective(model, guide)(data(), LENGTHS, rows=rows_of([0, 1, 2, 3, 4]))
+    torch.testing.assert_close(torch.stack(elbos).mean(), -whole.loss)
+    torch.testing.assert_close(torch.stack(losses) * 5 / size, -torch.stack(elbos))
+    with mean_latents():  # and that is the one by hand
+        analytic = Objective(model, guide, "analytic")(data(), LENGTHS, rows=rows_of([0, 1, 2, 3, 4]))
+    torch.testing.assert_close(-analytic.loss, expected)
+
+
+def noise(chosen: list[int]) -> dict[str, Tensor]:
+    """Numbers of its own for each segment."""
+    drawn = torch.randn(2, 5, DIM, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    return {"z1": drawn[0, chosen], "z2": drawn[1, chosen]}
+
+
+def test_only_the_rows_of_a_batch_are_touched() -> None:
+    model, guide = small(table=100_000)
+    table: Any = guide.table
+    row = torch.tensor([7, 99_999, 7])
+    rows = Rows(row, torch.tensor([2, 1, 2]), torch.tensor([3, 4, 8]), 100_000, 10**6, trained=True)
+    state = torch.get_rng_state()
+    with mean_latents():
+        loss = Objective(model, guide)(data()[:, :3], LENGTHS[:3], rows=rows).loss
+    assert torch.equal(torch.get_rng_state(), state)  # no permutation of 10^6 was drawn
+    loss.backward()
+    gradient = table.weight.grad.coalesce()
+    assert gradient.indices().flatten().tolist() == [7, 99_999]
+    alone, _ = small(table=None)
+    assert sum(p.numel() for p in alone.parameters()) == sum(p.numel() for p in model.parameters())
+
+
+def test_gradient_of_the_table_is_that_of_finite_differences() -> None:
+    model, guide = small()
+    table: Any = guide.table
+
+    def loss() -> Tensor:
+        with mean_latents():
+            bound: Bound = Objective(model, guide, "analytic")(data()[:, :3], LENGTHS[:3], rows=rows_of([0, 1, 2]))
+        return bound.loss
+
+    loss().backward()
+    gradient = table.weight.grad.to_dense()
+    for place in itertools.product(range(2), range(DIM)):
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                table.weight[place] += step
+                values.append(loss().item())
+                table.weight[place] -= step
+        assert float(gradient[place]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "fc"])
+def test_equation_5_maximises_the_bound_of_a_sequence(cell: str) -> None:
+    model, guide = small(cell, table=None, z2_variance=0.4)
+
+    def bound(mu2: Tensor) -> Tensor:
+        rows = Rows.whole(ROW)._replace(values=mu2)
+        with mean_latents():
+            found: Bound = Objective(model, guide, "analytic")(data(), LENGTHS, rows=rows)
+        return -found.loss
+
+    best = s_vectors(guide.z2_mean(data(), LENGTHS), ROW, 2, 0.4).detach().requires_grad_()
+    at_best = bound(best)
+    (gradient,) = torch.autograd.grad(at_best, best)
+    assert float(gradient.abs().max()) < 1e-12
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        away = 0.1 * torch.randn(2, DIM, generator=generator, dtype=torch.float64)
+        assert bound(best.detach() + away).item() < at_best.item()
+    with mean_latents():  # which is what a guide without a table does by itself
+        by_itself = -Objective(model, guide, "analytic")(data(), LENGTHS, rows=Rows.whole(ROW)).loss
+    torch.testing.assert_close(by_itself, at_best)
+
+
+def test_what_is_generated_shares_its_sequence() -> None:
+    model, _ = small(table=None)
+    with torch.no_grad():
+        for layer in model.parameters():
+            layer.mul_(3.0)
+    trace: Any = poutine.trace(model).get_trace(None, LENGTHS, "auto", Rows.whole(ROW))
+    assert trace.nodes["mu2"]["value"].shape == (2, DIM)
+    torch.testing.assert_close(trace.nodes["z2"]["fn"].mean, trace.nodes["mu2"]["value"][ROW])
+    torch.testing.assert_close(trace.nodes["z2"]["fn"].variance, torch.full((5, DIM), 0.25, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("cell", "width", "published", "more"),
+    [
+        ("lstm", 256, 1_060_064, 4 * 256),
+        ("gru", 256, 809_440, 3 * 256),
+        ("rnn", 256, 308_192, 256),
+        ("fc", 512, 3_338_944, 0),
+    ],
+)
+def test_sizes_are_those_of_table_4(cell: str, width: int, published: int, more: int) -> None:
+    """Published with one bias vector in each of three cells; PyTorch's have two."""
+    settings = FHVAESettings(cell=cell, h_dim=width)
+    model = build_model(settings)
+    guide = build_guide(model, settings, FHVAEGuideSettings(h_dim=width))
+    assert sum(p.numel() for part in (model, guide) for p in part.parameters()) == published + 3 * more
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "fc"])
+def test_long_sequences_are_decoded_in_segments(cell: str) -> None:
+    model, guide = small(cell, table=None)
+    x = torch.cat([data()[:, :3], data()[:, 2:].flip(1)])  # three sequences: of 8, 7 and 5 frames
+    lengths = torch.tensor([8, 7, 5])
+    x = x * (torch.arange(8)[:, None] < lengths)[..., None]
+    made = reconstruct(model, guide, x, lengths)
+    for n, length in enumerate(lengths.tolist()):
+        first, second = x[:4, n : n + 1], x[4:length, n : n + 1]
+        segments = cut(x[:length, n : n + 1], lengths[n : n + 1], 4)
+        assert segments.lengths.tolist() == [4, length - 4]
+        both = torch.cat([first, torch.nn.functional.pad(second, (0, 0, 0, 0, 0, 4 - len(second)))], 1)
+        rows = Rows.whole(torch.tensor([0, 0]))
+        with mean_latents():
+            guide_trace = poutine.trace(guide).get_trace(both, segments.lengths, "auto", rows)
+        trace: Any = poutine.trace(poutine.replay(model, guide_trace)).get_trace(both, segments.lengths, "auto", rows)
+        expected = model.scaling.inverse(trace.nodes["x"]["fn"].mean)
+        torch.testing.assert_close(made.mean[:4, n], expected[:, 0])
+        torch.testing.assert_close(made.mean[4:length, n], expected[: length - 4, 1])
+        with mean_latents():
+            alone = Objective(model, guide)(both, segments.lengths, rows=rows).terms
+        torch.testing.assert_close(made.terms.elbo[n], alone.elbo.sum())
+
+
+def test_decoded_data_are_on_the_scale_they_came_on() -> None:
+    model, guide = small(table=None)
+    x = data()
+    shifted = small(table=None)
+    shifted[0].fit_input([(10.0 * x + 7.0).flatten(0, 1)])
+    mask = (torch.arange(4)[:, None] < LENGTHS)[..., None]
+    a = reconstruct(model, guide, x, LENGTHS).mean
+    b = reconstruct(*shifted, 10.0 * x + 7.0, LENGTHS).mean
+    torch.testing.assert_close((10.0 * a + 7.0) * mask, b * mask)
+    assert float(reconstruct(model, guide, x, LENGTHS).terms.elbo.sum()) == pytest.approx(
+        float(reconstruct(*shifted, 10.0 * x + 7.0, LENGTHS).terms.elbo.sum())
+    )
+
+
+def test_what_cannot_work_is_refused() -> None:
+    model, guide = small()
+    with pytest.raises(UserError, match=r"segments of up to 4 frames \(model\.segment\), got sequences of 6"):
+        model(torch.zeros(6, 1, BINS, dtype=torch.float64), torch.tensor([6]))
+    with pytest.raises(UserError, match="guide 'all-markov' cannot serve model 'fhvae'"):
+        guide_class("fhvae", "all-markov")
+    with pytest.raises(UserError, match="no guide has all parents"):
+        guide_class("fhvae", "compliant")
+    with pytest.raises(UserError, match=r"a table of 2 sequences of mu2, and the training data are 3"):
+        guide(data(), LENGTHS, "auto", rows_of([0, 1, 2, 3, 4])._replace(sequences=3))
+    with pytest.raises(UserError, match=r"unknown model\.cell 'lstn'. Did you mean 'lstm'"):
+        build_model(BetaVAESettings(cell="lstn"))
+    with pytest.raises(UserError, match=r"model\.z2_variance"):
+        build_model(FHVAESettings(z2_variance=0.0))
