@@ -9,30 +9,26 @@ and mu1, which should tell little), or of i-vectors (`evaluation.ivector`) on th
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
+from evaluation.command import Request, evaluation_parser, guarded, parse, say
+from evaluation.systems import SYSTEMS
 from inference.errors import UserError
 
 if TYPE_CHECKING:
     from corpora.corpus import Corpus
+    from evaluation.systems import Source
     from evaluation.trials import Embedded, Rates
     from inference.settings import Settings
 
-__all__ = ["LDA_DIMS", "SYSTEMS", "Found", "evaluate", "main", "merged", "table"]
+__all__ = ["LDA_DIMS", "Found", "evaluate", "main", "merged", "table"]
 
-SYSTEMS = ("fhvae", "ivector")
 LDA_DIMS = (12, 24)
 FEW = 10  # speakers below which a standard error is rough
 PARTS = 2  # of a training utterance, where its speaker has no other
-
-#: Embeddings of a split whose utterances are cut into so many parts.
-Source = Callable[[str, int], "Embedded"]
 
 
 class Found(NamedTuple):
@@ -68,14 +64,13 @@ def evaluate(source: Source, corpus: Corpus, split: str) -> Found:
     from evaluation.trials import all_pairs, bootstrap_error, cosine_scores, equal_error_rate, error_rates
 
     spoken = Counter(utterance.speaker for utterance in corpus.splits["train"])
-    parts = PARTS if min(spoken.values()) < 2 else 1
     test = source(split, 1)
     trials = all_pairs(test.speakers)
     speakers = len(set(test.speakers))
     counts = {"trials": len(trials.target), "targets": int(trials.target.sum())}
     counts |= {"utterances": len(test.files), "speakers": speakers}
-    found = Found({}, {}, {}, {}, {}, counts, _notes(spoken, parts, split, speakers))
-    train = source("train", parts)
+    found = Found({}, {}, {}, {}, {}, counts, _notes(spoken, split, speakers))
+    train = _training(source, spoken)
     for kind, vectors in test.vectors.items():
         found.dims[kind] = vectors.shape[1]
         for part in (found.eer, found.stderr, found.missing, found.rates):
@@ -95,6 +90,27 @@ def evaluate(source: Source, corpus: Corpus, split: str) -> Found:
     return found
 
 
+def _training(source: Source, spoken: Counter[str]) -> Embedded:
+    """What LDA is fitted on: the training utterances, that of a speaker who has no other cut in parts."""
+    import numpy as np
+
+    from evaluation.trials import Embedded
+
+    single = {speaker for speaker, count in spoken.items() if count < 2}
+    taken = []
+    for parts, speakers in ((1, set(spoken) - single), (PARTS, single)):
+        if speakers:
+            found = source("train", parts)
+            kept = [n for n, speaker in enumerate(found.speakers) if speaker in speakers]
+            vectors = {kind: values[kept] for kind, values in found.vectors.items()}
+            taken.append(Embedded(vectors, [found.files[n] for n in kept], [found.speakers[n] for n in kept]))
+    return Embedded(
+        {kind: np.concatenate([one.vectors[kind] for one in taken]) for kind in taken[0].vectors},
+        [file for one in taken for file in one.files],
+        [speaker for one in taken for speaker in one.speakers],
+    )
+
+
 def _projected(kind: str, train: Embedded, vectors: Any, dims: int | None) -> tuple[Any, str]:
     """The vectors of the test as they are scored, or None and why there are none."""
     from evaluation.lda import project, why_not
@@ -108,13 +124,13 @@ def _projected(kind: str, train: Embedded, vectors: Any, dims: int | None) -> tu
     return projected, f"LDA to {dims} dimensions: the training embeddings span fewer"
 
 
-def _notes(spoken: Counter[str], parts: int, split: str, speakers: int) -> list[str]:
+def _notes(spoken: Counter[str], split: str, speakers: int) -> list[str]:
     notes = []
-    if parts > 1:
-        single = sum(count < 2 for count in spoken.values())
+    single = sum(count < 2 for count in spoken.values())
+    if single:
         notes.append(
-            f"{single} of {len(spoken)} training speakers have one utterance, so LDA is fitted on training utterances "
-            f"cut in {parts} parts: it sees how parts of one utterance differ, not how utterances of one speaker do"
+            f"{single} of {len(spoken)} training speakers have one utterance, so LDA is fitted on "
+            f"{PARTS} parts of these: it sees how parts of one utterance differ, not how utterances of one speaker do"
         )
     if split == "train":
         notes.append("LDA is fitted on split train, of which the trials are made too: its rates flatter")
@@ -182,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--system",
-        choices=SYSTEMS,
+        choices=list(SYSTEMS),
         default="fhvae",
         help="s-vectors of the run's FHVAE, or i-vectors trained on the run's corpus (default: %(default)s)",
     )
@@ -215,7 +231,7 @@ def _command(request: Request, name: str, sizes: dict[str, Any]) -> None:
     from evaluation.pictures import save_picture
     from evaluation.reports import read_json, write_json
 
-    settings, corpus, source, system = (_ivector if name == "ivector" else _fhvae)(request, sizes)
+    settings, corpus, source, system = SYSTEMS[name](request, sizes)
     found = evaluate(source, corpus, request.split)
     for note in corpus.notes.get(request.split, []):
         say(note)
@@ -233,49 +249,6 @@ def _command(request: Request, name: str, sizes: dict[str, Any]) -> None:
     for note in report["notes"]:
         say(note)
     say(f"wrote {path} and {picture}")
-
-
-def _opened(settings: Settings, request: Request) -> Corpus:
-    from corpora.corpus import open_corpus
-
-    needed = dict.fromkeys(["train", request.split])
-    return open_corpus(settings.data, settings.data.seed, needed=list(needed))
-
-
-def _fhvae(request: Request, sizes: dict[str, Any]) -> tuple[Settings, Corpus, Source, dict[str, Any]]:
-    """The s-vectors of a run."""
-    from evaluation.trials import Embedded
-
-    run = open_run(request)
-    if run.settings.model.name != "fhvae":
-        raise UserError(
-            f"{request.run} is a run of model '{run.settings.model.name}', which has no s-vectors.\n"
-            "Give a run of fhvae, or --system ivector for the baseline on this run's corpus."
-        )
-    say(f"reading {run.checkpoint_path}, step {run.state['step']}")
-    embeddings = importlib.import_module("evaluation.embeddings").embeddings
-
-    def source(split: str, parts: int) -> Embedded:
-        vectors, files, speakers = embeddings(run, split, parts=parts)
-        return Embedded(vectors, files, speakers)
-
-    system = {"checkpoint": run.checkpoint_path.name, "step": run.state["step"]}
-    return run.settings, _opened(run.settings, request), source, system
-
-
-def _ivector(request: Request, sizes: dict[str, Any]) -> tuple[Settings, Corpus, Source, dict[str, Any]]:
-    """i-vectors of the corpus of a run; its checkpoint is not needed."""
-    from evaluation.ivector import IVectors, Options
-    from inference.settings import load_run_settings
-
-    settings = load_run_settings(Path(request.run), request.overrides)
-    options = Options(**sizes, seed=settings.seed)
-    corpus = _opened(settings, request)
-    source = IVectors(corpus, settings.data, options, report=say, progress=True)
-    for note in source.extractor.notes:
-        say(note)
-    system = {key: value for key, value in options._asdict().items() if key != "dim"}
-    return settings, corpus, source, system
 
 
 if __name__ == "__main__":

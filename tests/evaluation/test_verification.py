@@ -14,12 +14,13 @@ import torch
 from scipy.stats import norm
 
 from corpora.audio import Sound
-from corpora.corpus import Corpus, Utterance
+from corpora.corpus import Corpus, Utterance, open_corpus
 from evaluation.det import det_curves, deviates
 from evaluation.lda import project
+from evaluation.systems import s_vectors
 from evaluation.trials import Embedded, Rates, all_pairs, cosine_scores, equal_error_rate, error_rates
 from evaluation.verification import Found, evaluate, main, merged
-from inference.runs import create, write_run
+from inference.runs import create, load_run, write_run
 from inference.settings import resolve
 from tests.sounds import RATE, noise, voice
 
@@ -89,10 +90,24 @@ def test_speakers_with_one_utterance_are_cut_in_parts_and_it_is_said() -> None:
     source = Made(made, width=20)
     found = evaluate(source, made, "test")
     assert source.asked == [("test", 1), ("train", 2)]
-    assert any("40 of 40 training speakers have one utterance" in n and "cut in 2 parts" in n for n in found.notes)
+    assert any("40 of 40 training speakers have one utterance" in n and "on 2 parts of these" in n for n in found.notes)
     assert any("4 speakers in the trials" in note for note in found.notes)
     assert found.eer["mu2"]["lda24"] is None and found.eer["mu2"]["lda12"] is not None
     assert found.missing["mu2"] == {"lda24": "LDA to 24 dimensions of embeddings that have 20"}
+
+
+def test_utterances_of_speakers_who_have_others_stay_whole() -> None:
+    made = corpus([*[str(i // 2) for i in range(40)], "77", "78"], [str(100 + i // 5) for i in range(20)])
+    source = Made(made)
+    found = evaluate(source, made, "test")
+    whole, halves, test = source("train", 1), source("train", 2), source("test", 1)
+    train = np.concatenate([whole.vectors["mu2"][:40], halves.vectors["mu2"][80:]])
+    projected = project(train, [*whole.speakers[:40], "77", "77", "78", "78"], test.vectors["mu2"], 12)
+    assert projected is not None
+    trials = all_pairs(test.speakers)
+    expected = equal_error_rate(error_rates(cosine_scores(projected, trials), trials.target))
+    assert found.eer["mu2"]["lda12"] == pytest.approx(expected)
+    assert any("2 of 22 training speakers have one utterance" in note for note in found.notes)
 
 
 def test_too_few_training_speakers_leave_no_lda() -> None:
@@ -180,6 +195,31 @@ def test_ivectors_from_the_command_line(folder: Path, capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     assert "36 trials, 9 of them targets: all pairs of 9 utterances of 3 speakers" in out and "none" in out
     assert "ivector: none for LDA to 12 dimensions of embeddings that have 3" in err
+
+
+def test_s_vectors_from_the_command_line_beside_ivectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["data.corpus=folder", f"data.root={folder / 'data'}", "data.frontend=stft", "model.bins=65"]
+    overrides += ["data.hop=64", "model.z_dim=3", "model.h_dim=4"]
+    settings = resolve("fhvae", overrides=overrides)
+    model, guide = create(settings)
+    model.fit_input([torch.rand(20, 65)])
+    run = folder / "fhvae"
+    write_run(run, settings, model, guide)
+    assert main([str(run), "--system", "ivector", *SIZES]) == 0, capsys.readouterr().err
+    baseline = json.loads((run / "verification.json").read_text())["eer"]["ivector"]
+    assert main([str(run)]) == 0, capsys.readouterr().err
+    report = json.loads((run / "verification.json").read_text())
+    assert set(report["eer"]) == {"mu2", "mu1", "ivector"} and report["eer"]["ivector"] == baseline
+    assert report["systems"]["mu2"] == {"system": "fhvae", "checkpoint": "best.pt", "step": 0, "dim": 3}
+    assert (run / "verification.png").is_file() and report["trials"] == 36
+    loaded = load_run(run)
+    source = s_vectors(loaded, open_corpus(loaded.settings.data, 0, ["test"]))
+    whole, halves = source("test", 1), source("test", 2)
+    trials = all_pairs(whole.speakers)
+    raw = equal_error_rate(error_rates(cosine_scores(whole.vectors["mu2"], trials), trials.target))
+    assert report["eer"]["mu2"]["raw"] == pytest.approx(raw)
+    assert list(halves.files) == [file for file in whole.files for _ in range(2)]
+    assert halves.vectors["mu1"].shape == (18, 3)
 
 
 def test_runs_and_arguments_that_do_not_go_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
