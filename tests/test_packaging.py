@@ -66,6 +66,12 @@ def _rvae(bins: int, *g_z: int) -> int:
     return guide + _lstm(16, 128) + _mlp(128, bins)
 
 
+def _fhvae(z: int) -> int:
+    """Encoders of z2 and z1, and the decoder."""
+    encoders = sum(_lstm(80 + given, 256) + _mlp(256, 2 * z) for given in (0, z))
+    return encoders + _lstm(2 * z, 256) + _mlp(256, 160)
+
+
 _DSAE = (
     (_mlp(257, 256) + 2 * _lstm(256, 128) + _mlp(256, 64, 32, 32))  # features, v
     + (_mlp(272, 256) + 2 * _lstm(256, 128) + _mlp(256, 64) + 32 * (64 + 32 + 2) + _mlp(32, 32))  # z
@@ -82,6 +88,17 @@ COUNTED = {
     + (_mlp(216, 100) + _lstm(100, 128)),
     "polyphonic/jsb_storn": (_mlp(32, 100) + 2 * _mlp(88, 100) + _lstm(200, 128) + _mlp(128, 100, 88))
     + (_lstm(100, 128) + _mlp(128, 100, 64)),
+    # The paper's Table 4 has 1,060,064, 809,440 and 308,192, with one bias vector in each of three cells, not two.
+    "fhvae2017/cell_lstm": 1_060_064 + 3 * 4 * 256,
+    "fhvae2017/cell_gru": 809_440 + 3 * 3 * 256,
+    "fhvae2017/cell_rnn": 308_192 + 3 * 256,
+    "fhvae2017/cell_fc": 3_338_944,
+    **{f"fhvae2017/verification16_alpha{alpha}": _fhvae(16) for alpha in ("0", "01", "1", "10")},
+    **{f"fhvae2017/{row}": _fhvae(32) for row in ("verification32_alpha10", "aurora4_alpha10", "aurora4_alpha0")},
+    **{
+        f"fhvae2017/beta_vae{beta}": _lstm(80, 512) + _mlp(512, 128) + _lstm(64, 256) + _mlp(256, 160)
+        for beta in (1, 2, 4, 8)
+    },
     "benchmark2021/dsae": _DSAE,
     "benchmark2021/dsae_equal_kl": _DSAE,
     "benchmark2021/original_rvae": _rvae(257),
@@ -92,7 +109,12 @@ COUNTED = {
 }
 """Where no exact count is published: from the sizes of the networks."""
 PARAMETERS = PUBLISHED | COUNTED
-CORPORA = {"benchmark2021": ["wsj0"], "light2023": ["wsj0", "voicebank"], "polyphonic": ["polyphonic"]}
+CORPORA = {
+    "benchmark2021": ["wsj0"],
+    "light2023": ["wsj0", "voicebank"],
+    "polyphonic": ["polyphonic"],
+    "fhvae2017": ["timit", "aurora4"],
+}
 HISTORICAL: dict[str, tuple[float, dict[str, float]]] = {
     "dkf": (1 / 4800, {}),
     "vrnn": (1 / 4800, {}),
@@ -160,6 +182,9 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
         return
     assert (settings.data.corpus == "voicebank") == row.endswith("_vb")
     assert settings.train.kl_warmup_steps == 0 and settings.model.input == "raw", "as published"
+    if paper == "fhvae2017":
+        assert (settings.data.frontend, settings.data.window, settings.model.segment) == ("fbank", None, 20)
+        return
     assert settings.data.window == 2 * (settings.model.bins - 1)
 
 
