@@ -34,7 +34,12 @@ UNUSED_DB = 0.1
 
 
 def sequence_latents(model: type[DVAE], settings: ModelSettings) -> tuple[str, ...]:
-    """The latents that a model draws once per sequence: those that its conditionals name without a time."""
+    """The latents that a model draws once per sequence: those that its conditionals name without a time.
+
+    A model of segments has none that could be exchanged like this: all its latents are outside time.
+    """
+    if getattr(settings, "segment", None) is not None:
+        return ()
     named = {parent for parents in model.parents(settings).values() for parent in parents}
     return tuple(name for name in model.latents_of(settings) if name in named)
 
@@ -157,8 +162,8 @@ def _checked(run: Run, names: Sequence[str]) -> Stft:
         classes = {name: model_class(name) for name in model_names()}
         others = ", ".join(name for name, c in classes.items() if sequence_latents(c, c.Settings(name=name)))
         raise UserError(
-            f"model {run.settings.model.name} has no latent of the whole sequence to exchange, only one for each "
-            f"frame. Models that have one: {others}."
+            f"model {run.settings.model.name} has no latent of the whole sequence beside those of each frame, or "
+            f"segment: there is nothing to exchange. Models that have one: {others}."
         )
     frontend = sound_frontend(run)
     if frontend is None:

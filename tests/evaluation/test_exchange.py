@@ -86,7 +86,11 @@ def test_a_model_that_looks_back_sees_its_own_exchanged_past(tmp_path: Path) -> 
 def test_models_that_have_one() -> None:
     classes = {name: model_class(name) for name in model_names()}
     found = {name: sequence_latents(c, c.Settings(name=name)) for name, c in classes.items()}
-    assert found["dsae"] == ("v",) and found["light_dvae"] == ("w",) and found["srnn"] == found["ms_stcn"] == ()
+    assert (
+        found["dsae"] == ("v",)
+        and found["light_dvae"] == ("w",)
+        and found["srnn"] == found["ms_stcn"] == found["fhvae"] == ()
+    )
 
 
 def write_corpus(root: Path) -> Path:
