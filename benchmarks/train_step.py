@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = _run(args, sizes)
         text = _text(report)
         if args.json is not None:
-            _write(args.json, report)
+            write_report(args.json, report)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -122,11 +122,13 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
     }
 
 
-def interleaved(step: Callable[[str], None], steps: int, warmup: int = 2) -> dict[str, float]:
+def interleaved(
+    step: Callable[[str], None], steps: int, warmup: int = 2, forms: Mapping[str, str] = FORMS
+) -> dict[str, float]:
     """Median time of a step of each form, the forms taking turns; the first `warmup` turns do not count."""
-    times: dict[str, list[float]] = {form: [] for form in FORMS}
+    times: dict[str, list[float]] = {form: [] for form in forms}
     for turn in range(warmup + steps):
-        for form, how in FORMS.items():
+        for form, how in forms.items():
             started = time.perf_counter()
             step(how)
             if turn >= warmup:
@@ -149,7 +151,12 @@ def _text(report: Report) -> str:
     return "\n".join(part.format_map(report) for part in (sizes, times, "{frames_per_second:.0f} frames per second"))
 
 
-def _write(path: Path, report: Report) -> None:
+def write_report(path: Path, report: Mapping[str, object]) -> None:
+    """Write the figures as JSON.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
     try:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

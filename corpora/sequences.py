@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from corpora.corpus import Corpus
 from corpora.frontends import FrontEnd
 from inference.errors import UserError, nearest
 
-__all__ = ["Batch", "Batches", "Prepared", "collate", "load_sequences"]
+__all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences"]
 
 ON_ERROR = ("error", "skip")
 JITTER = 0.1
@@ -175,6 +175,32 @@ def collate(items: Sequence[Prepared]) -> Batch:
     """
     x = pad_sequence([item.x for item in items])
     return Batch(x, torch.tensor([len(item.x) for item in items]), tuple(items))
+
+
+class _Frames(Protocol):
+    @property
+    def x(self) -> Tensor: ...
+
+
+_Item = TypeVar("_Item", bound=_Frames)
+
+
+def by_length(items: Iterable[_Item], frames_at_once: int) -> Iterator[list[_Item]]:
+    """Cut items into batches of similar length, of at most so many padded frames; one item may have more.
+
+    Example:
+        >>> items = [Prepared(torch.ones(t, 2), str(t), "s", 0) for t in (3, 1, 2)]
+        >>> [[item.file for item in batch] for batch in by_length(items, 4)]
+        [['1', '2'], ['3']]
+    """
+    batch: list[_Item] = []
+    for item in sorted(items, key=lambda item: len(item.x)):
+        if batch and (len(batch) + 1) * len(item.x) > frames_at_once:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 class Batches:

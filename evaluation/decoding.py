@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from corpora.audio import AudioFault
 from corpora.corpus import Utterance, holds_frames
 from corpora.frontends import FrontEnd, open_frontend
-from corpora.sequences import Prepared, collate
+from corpora.sequences import Prepared, by_length, collate
 from evaluation.metrics import itakura_saito
 from inference.errors import UserError
 from inference.reconstruction import reconstruct
@@ -190,20 +190,9 @@ def _by_length(spoken: Iterator[Spoken], frames_at_once: int) -> Iterator[list[S
     for item in spoken:
         waiting.append(item)
         if sum(len(s.x) for s in waiting) >= READ_AHEAD * frames_at_once:
-            yield from _cut(waiting, frames_at_once)
+            yield from by_length(waiting, frames_at_once)
             waiting = []
-    yield from _cut(waiting, frames_at_once)
-
-
-def _cut(items: list[Spoken], frames_at_once: int) -> Iterator[list[Spoken]]:
-    batch: list[Spoken] = []
-    for item in sorted(items, key=lambda s: len(s.x)):
-        if batch and (len(batch) + 1) * len(item.x) > frames_at_once:
-            yield batch
-            batch = []
-        batch.append(item)
-    if batch:
-        yield batch
+    yield from by_length(waiting, frames_at_once)
 
 
 def _decode(run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, latents: str) -> list[Resynthesis]:

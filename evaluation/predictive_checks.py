@@ -205,9 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(request: Request, draws: int, most: int | None, picture: Path | None) -> None:
     run = open_run(request)
     from corpora.frontends import Stft, open_frontend
+    from evaluation.provenance import autoregressive
     from evaluation.replications import read_utterances
     from evaluation.reports import write_json
-    from evaluation.resynthesis import autoregressive
 
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     if not isinstance(frontend, Stft):

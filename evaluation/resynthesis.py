@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch stays out of the workers, which import this module to
     from evaluation.decoding import Resynthesis
     from inference.runs import Run
 
-__all__ = ["COLUMNS", "Outcome", "autoregressive", "evaluate", "main", "report_of", "table"]
+__all__ = ["COLUMNS", "Outcome", "evaluate", "main", "report_of", "table"]
 
 WHAT = ("file", "speaker", "frames")
 OF_WAVEFORM = ("si_sdr", "rmse_scaled", "rmse_plain", "pesq_wb", "pesq_nb", "stoi", "estoi")
@@ -107,34 +107,18 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
     """The report: what was evaluated, mean and standard error of each figure, and which figures are
     missing."""
     from evaluation.decoding import frontend_of
+    from evaluation.provenance import provenance
     from evaluation.reports import summarise
 
-    settings, frontend = run.settings, frontend_of(run)
+    frontend = frontend_of(run)
     described = {k: getattr(frontend, k, None) for k in ("dim", "rate", "window", "hop", "trim_db")}
-    inside = run.checkpoint_path.parent == run.path
     unscored = {f: [str(row["file"]) for row in rows if not math.isfinite(float(row[f]))] for f in FIGURES}
     without = {*unscored["pesq_wb"], *unscored["pesq_nb"]}
     no_speech = [str(row["file"]) for row in rows if row["file"] in without]
     return {
-        "evaluation": "resynthesis",
-        "run": str(run.path),
-        "corpus": corpus.name,
-        "root": corpus.root or None,
-        "split": request.split,
+        **provenance("resynthesis", run, corpus, request),
         "num_sequences": len(rows),
-        "mode": request.mode or settings.evaluation.mode,
-        "latents": request.latents or settings.evaluation.latents,
-        "checkpoint": run.checkpoint_path.name if inside else str(run.checkpoint_path),
-        "step": run.state["step"],
-        "seed": settings.seed,
-        "data_seed": settings.data.seed,
-        "dtype": settings.dtype,
-        "model": settings.model.name,
-        "guide": settings.guide.name,
-        "parameters": _parameters(run),
-        "autoregressive": autoregressive(run),
-        "frontend": {"name": settings.data.frontend, **described},
-        "overrides": list(request.overrides),
+        "frontend": {"name": run.settings.data.frontend, **described},
         "metrics": {f: summarise(float(row[f]) for row in rows)._asdict() for f in FIGURES},
         "pesq_unscored": {"count": len(no_speech), "files": no_speech},
         "unscored": {f: files for f, files in unscored.items() if files},
@@ -223,17 +207,6 @@ def _pesq_notes(rate: int) -> list[str]:
         for band, name in names.items()
         if pesq_rate(rate, band) != rate
     ]
-
-
-def _parameters(run: Run) -> int:
-    """Trained numbers of model and guide together; what they share counts once."""
-    return sum({id(p): p.numel() for part in (run.model, run.guide) for p in part.parameters()}.values())
-
-
-def autoregressive(run: Run) -> bool:
-    """Whether any conditional of the model sees past data: then modes gt and gen differ."""
-    parents = run.model.parents(run.settings.model)
-    return any(name.startswith("x") for conditional in parents.values() for name in conditional)
 
 
 if __name__ == "__main__":

@@ -118,10 +118,10 @@ def smc(
         UserError: for a model without a step.
         ValueError: unless K is at least 1, `threshold` between 0 and 1, and `scheme` known.
     """
-    if not model.stepwise:
+    if not (model.stepwise and guide.stepwise):
         raise UserError(
-            f"{type(model).__name__} has no step: x at a frame depends on later latents, so p(x, z) is no product over "
-            "time that a particle filter could follow. Estimate its likelihood with iwae."
+            f"{type(model).__name__} has no step: its frames see later latents, or its latents have time scales of "
+            "their own, so no particle filter can follow it frame by frame. Estimate its likelihood with iwae."
         )
     if particles < 1 or not 0.0 <= threshold <= 1.0 or scheme not in SCHEMES:
         raise ValueError(

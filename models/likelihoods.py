@@ -78,7 +78,8 @@ class PowerSpectrum(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return -self.log_variance - value * torch.exp(-self.log_variance)
+        log_precision = -self.log_variance  # in few passes: with particles this is as slow as the layer before it
+        return torch.addcmul(log_precision, value, log_precision.exp(), value=-1)
 
 
 def itakura_saito(x: Tensor, v: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from inference.particle_filter import SCHEMES, smc
 from models.dkf import DKF, DKFSettings
 from models.dvae import DVAE
 from models.registry import build_model, model_class
-from tests.pairs import VARIANTS
+from tests.pairs import SMALL_GUIDES, VARIANTS
 
 SIGMA = 5.0
 TRANSITION = torch.tensor([[0.6, -0.2], [0.1, 0.5]], dtype=torch.float64)
@@ -192,31 +192,28 @@ def test_smoothed_latents_are_those_of_the_kalman_smoother() -> None:
     )
 
 
-# FHVAE's guide has a point for mu2, and so estimates log p(x, mu2), not log p(x).
-@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if not variant.startswith("fhvae")])
+# FHVAE's guide has a point for mu2, and so estimates log p(x, mu2), not log p(x); layers of MS-STCN are wider than one.
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.startswith(("fhvae", "ms_stcn"))])
 def test_every_model_has_the_likelihood_that_a_grid_gives(variant: str) -> None:
     """One-dimensional latents over two frames, integrated by the trapezoidal rule; nothing is linear."""
     name, more = VARIANTS[variant]
-    small: dict[str, Any] = {"v_dim": 1} if name == "dsae" else {}
+    cls = model_class(name)
     torch.manual_seed(1)
-    settings = model_class(name).Settings(name=name, bins=3, z_dim=1, **more, **small)
+    one = {f"{latent}_dim": 1 for latent in ("z", *cls.latents) if hasattr(cls.Settings, f"{latent}_dim")}
+    settings: Any = cls.Settings(name=name, bins=3, **{**more, **one})
     model = build_model(settings).double()
-    guide = build_guide(model, settings, guide_class(settings, "own").Settings()).double()
+    guide = build_guide(model, settings, guide_class(settings, "own").Settings(**SMALL_GUIDES.get(name, {}))).double()
     x = torch.empty(2, 1, 3, dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(4))
     model.fit_input([x[:, 0]])
 
-    points = torch.linspace(-6.0, 6.0, 25, dtype=torch.float64)
-    grid = torch.cartesian_prod(*[points] * (3 if "v" in model.latents else 2))
-    values = {"z": grid[:, :2, None, None]}
-    if "v" in model.latents:
-        values["v"] = grid[:, 2:, None, None]
-    if model.latents == ("z1",):
-        grid = points[:, None]
-        values = {"z1": grid[:, :, None, None]}
+    sites = {latent: 2 if latent == "z" else 1 for latent in model.latents}  # and how many frames each has
+    points = torch.linspace(-6.0, 6.0, 21, dtype=torch.float64)
+    grid = torch.cartesian_prod(*[points] * sum(sites.values())).reshape(-1, sum(sites.values()), 1, 1)
+    values = dict(zip(sites, grid.split([*sites.values()], dim=1), strict=True))
     with torch.no_grad(), pyro.plate("particles", len(grid), dim=-3), poutine.condition(data=values):
         trace = poutine.trace(model).get_trace(x, torch.tensor([2]))
     trace.compute_log_prob()
-    truth = density(trace)[:, 0].logsumexp(0) + grid.shape[1] * (points[1] - points[0]).log()
+    truth = density(trace)[:, 0].logsumexp(0) + sum(sites.values()) * (points[1] - points[0]).log()
 
     for found in repeated(model, guide, x, particles=20, repeats=250):
-        assert_unbiased(found, truth, within=0.05)
+        assert_unbiased(found, truth, within=0.08)
