@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OverTime", "over_time", "picture_over_time"]
 
-MOST, SHORTEST, STEP = 8, 5, 2.0
+MOST, SHORTEST, STEP = 8, 5, 2
 """Sequences that are cut, frames of the shortest cut, and by what each cut is longer than the one before."""
 REPEATS = 10
 """Repeats for the spread, unless more are asked for."""
@@ -56,8 +56,10 @@ def over_time(run: Run, sequences: Sequence[Prepared], plan: Plan, *, progress: 
     longest = len(chosen[-1].x)
     if longest < 2 * SHORTEST:
         raise UserError(f"--picture needs sequences of at least {2 * SHORTEST} frames, and the longest have {longest}.")
-    steps = int(np.log(longest / SHORTEST) / np.log(STEP))
-    frames = [*(round(SHORTEST * STEP**j) for j in range(steps)), longest]
+    frames = [SHORTEST]
+    while frames[-1] * STEP <= longest / 1.5:  # the last cut is not much like the one before
+        frames.append(frames[-1] * STEP)
+    frames.append(longest)
     plan = replace(plan, repeats=max(plan.repeats, REPEATS))
     found = [
         estimate_all(run, [item._replace(x=item.x[:t]) for item in chosen], plan, progress=progress) for t in frames
@@ -70,6 +72,7 @@ def picture_over_time(found: OverTime, plan: Plan) -> Figure:
     repeats, root mean square over sequences.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained", dpi=150)
     level, spread = figure.subplots(1, 2)
@@ -83,10 +86,12 @@ def picture_over_time(found: OverTime, plan: Plan) -> Figure:
     level.set_title(f"log-likelihood estimate{above}, nats per frame", fontsize=9, loc="left")
     spread.set_title("standard deviation of one estimate, nats per sequence", fontsize=9, loc="left")
     spread.set_yscale("log")
+    for formatter in (spread.yaxis.set_major_formatter, spread.yaxis.set_minor_formatter):
+        formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     for axes in (level, spread):
         axes.set_xscale("log")
         axes.set_xticks(t, [str(v) for v in found.frames])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
         axes.set_xlabel("frames T")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e3e7ec", lw=0.6)
