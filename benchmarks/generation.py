@@ -10,13 +10,13 @@ ever adds time.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.train_step import write_report
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report = _run(args)
         if args.json is not None:
-            _write(args.json, report)
+            write_report(args.json, report)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -152,13 +152,6 @@ def _text(report: Report) -> str:
     sizes = "{model}: N={sequences}, F={bins}, {threads} threads, {parameters} parameters of the model"
     row = "T={frames}: {cached_s:.5f} s per frame cached, {recomputed_s:.5f} s recomputed, ratio {ratio:.2f}"
     return "\n".join([sizes.format_map(report), *(row.format_map(each) for each in report["rows"])])
-
-
-def _write(path: Path, report: Report) -> None:
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write --json {path}: {error.strerror}. Give a file that can be written.") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -82,7 +82,7 @@ def _parts(track: Array, lengths: Sequence[int]) -> list[Array]:
 
 def _band(axes: Axes, x: Array, values: Array, colour: str, label: str, step: str | None = None) -> None:
     low, high = np.quantile(values, [0.05, 0.95], axis=0)
-    axes.fill_between(x, low, high, color=colour, alpha=0.3, lw=0, label=label, step=step)  # type: ignore[arg-type]
+    axes.fill_between(x, low, high, color=colour, alpha=0.3, lw=0, label=label, step=step)  # type: ignore[arg-type]  # a stub without None
 
 
 def _one_utterance(axes: Axes, parts: dict[str, list[Array]], shown: int, frame_s: float) -> None:

@@ -108,7 +108,7 @@ def contact_sheet(
 
     rows = -(-len(sequences) // columns)
     figure = Figure(figsize=(0.6 + 1.7 * columns, 0.7 + 1.2 * rows), layout="constrained", dpi=110)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]  # the stub knows no layout engine's own arguments
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     values = sequences.astype(np.float64)
     if extent is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs, and OmegaConf brings the package
 
 from inference.errors import UserError, nearest
 

@@ -80,7 +80,7 @@ class DVAE(nn.Module):
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
         own_guide: where its paper's guide is, ``"module:Class"``; `guide_place` where that depends on settings.
-        latents: names of its latent sites; those but ``"z"`` are outside time, one draw per sequence;
+        latents: names of its latent sites; those that no conditional names with a frame are outside time;
             `latents_of` where they depend on settings.
         stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
         hierarchical: whether it has latents above the sequences of a batch, which are then segments, and so wants to

@@ -104,16 +104,17 @@ class Ladder(nn.Module):
 
     def context(self, i: int, g: Tensor | None, before: Tensor) -> Tensor:
         """h at layer index `i`, from g (None at the top) and the delayed d."""
-        return self.h[i](before if g is None else concatenate(g, before))[0]  # type: ignore[no-any-return]
+        h: Tensor = self.h[i](before if g is None else concatenate(g, before))[0]
+        return h
 
     def fall(self, i: int, h: Tensor, z: Tensor | None) -> Tensor:
         """g of the layer below index `i`, from h and its latent."""
-        if z is None:
-            return self.g[i](h)[0]  # type: ignore[no-any-return]
-        if not self.every_block:
-            return self.g[i](concatenate(h, z))[0]  # type: ignore[no-any-return]
-        expanded = concatenate(h, z)  # so that h has z's particles
-        return self.g[i](expanded[..., : h.shape[-1]], z)[0]  # type: ignore[no-any-return]
+        joined = h if z is None else concatenate(h, z)
+        if z is None or not self.every_block:
+            g: Tensor = self.g[i](joined)[0]
+        else:
+            g = self.g[i](joined[..., : h.shape[-1]], z)[0]  # of what is joined, so that h has z's particles
+        return g
 
     def descend(self, d: Sequence[Tensor], sites: Sites, draw: Callable[[int, Tensor], Tensor | None]) -> Tensor:
         """g_0 (..., T, N, C), every layer's latent drawn by `draw(i, h)` on the way down."""

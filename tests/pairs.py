@@ -135,7 +135,7 @@ def is_point(site: Any) -> bool:
 
 def measure(site: Any) -> Tensor:
     """The log-density of a site, (..., T, N); of a point its place stands for it."""
-    return site["fn"].v.sum(-1) if is_point(site) else site["log_prob"]  # type: ignore[no-any-return]
+    return site["fn"].v.sum(-1) if is_point(site) else site["log_prob"]  # type: ignore[no-any-return]  # of a Pyro site
 
 
 def per_sequence(trace: Any) -> dict[str, Tensor]:

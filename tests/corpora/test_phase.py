@@ -60,7 +60,7 @@ def test_it_is_librosas(momentum: float, monkeypatch: pytest.MonkeyPatch) -> Non
     turns = torch.rand(power.shape[2], power.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     class Fixed(np.random.RandomState):
-        def random(self, size: object = None) -> object:  # type: ignore[override]
+        def random(self, size: object = None) -> object:  # type: ignore[override]  # a stand-in for numpy's generator
             return turns[None].numpy()
 
     theirs = librosa.griffinlim(

@@ -147,7 +147,7 @@ def test_picture_has_a_column_per_figure_and_a_dot_per_run(tmp_path: Path) -> No
     assert titles == [METRICS[name].label for name in COLUMNS]
     for axes, name in zip(columns, COLUMNS, strict=True):
         dots = [line for line in axes.lines if line.get_marker() == "o"]
-        places = [float(line.get_xdata()[0]) for line in dots]  # type: ignore[index,arg-type]
+        places = [float(line.get_xdata()[0]) for line in dots]  # type: ignore[index,arg-type]  # of an untyped axis
         assert places == pytest.approx([0.1 * METRICS[name].scale, 0.2 * METRICS[name].scale])
         assert [text.get_text() for text in axes.texts][2] == "none"
 

@@ -65,8 +65,8 @@ def test_each_is_decoded_with_the_others_latent_and_its_own_z(run: Run) -> None:
     torch.testing.assert_close(found[0], x_a)
     torch.testing.assert_close(found[3, : len(b.x)], x_b)
     with torch.no_grad():
-        a_with_b = run.model.decoder(of_b["v"][None], of_a["z"]).mean[:, 0]  # type: ignore[operator]
-        b_with_a = run.model.decoder(of_a["v"][None], of_b["z"]).mean[:, 0]  # type: ignore[operator]
+        a_with_b = run.model.decoder(of_b["v"][None], of_a["z"]).mean[:, 0]  # type: ignore[operator]  # attributes of a Module
+        b_with_a = run.model.decoder(of_a["v"][None], of_b["z"]).mean[:, 0]  # type: ignore[operator]  # attributes of a Module
     torch.testing.assert_close(found[1], a_with_b)
     torch.testing.assert_close(found[2, : len(b.x)], b_with_a)
     assert bool((found[2:, len(b.x) :] == 0.0).all())

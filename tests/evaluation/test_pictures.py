@@ -27,6 +27,6 @@ def test_panels_share_the_scale_of_the_first_and_leave_no_empty_axes() -> None:
     figure = spectrogram_panels([Panel("a", loud, 16000), Panel("b", loud / 100, 16000), Panel("c", loud, 8000)], 2)
     *panels, _ = figure.axes
     assert len(panels) == 3
-    tops = [float(np.max(axes.images[0].get_array())) for axes in panels]  # type: ignore[arg-type]
+    tops = [float(np.max(axes.images[0].get_array())) for axes in panels]  # type: ignore[arg-type]  # an image always has an array
     assert tops[0] == pytest.approx(0.0) and tops[1] == pytest.approx(-40.0)
     assert list(panels[2].images[0].get_extent()) == [0.0, 2.0, 0.0, 4.0]

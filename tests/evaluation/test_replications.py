@@ -42,7 +42,7 @@ def test_replications_follow_the_decoder_and_end_with_their_sequence() -> None:
     (made,) = posterior_draws(pair.model, pair.guide, x, LENGTHS, 1000)
     beyond = torch.arange(FRAMES)[:, None] >= LENGTHS
     assert float(made.replicated[:, beyond].abs().max()) == 0.0
-    variance = pair.model.decoder(made.latents["z"]).mean.detach()  # type: ignore[operator]
+    variance = pair.model.decoder(made.latents["z"]).mean.detach()  # type: ignore[operator]  # attributes of a Module
     ratio = (made.replicated / variance)[:, ~beyond]  # exponential with mean 1, and so standard deviation 1
     assert float((ratio.mean(0) - 1.0).abs().max()) < 6.0 / 1000**0.5
     assert float((ratio.var(0) - 1.0).abs().max()) < 6.0 * (8.0 / 1000) ** 0.5

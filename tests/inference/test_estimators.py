@@ -76,4 +76,4 @@ def test_effective_sample_size_and_bounds_of_known_weights() -> None:
 def test_wrong_numbers_are_refused(wrong: dict[str, int]) -> None:
     pair = small_pair("vae")
     with pytest.raises(ValueError, match="expected"):
-        log_weights(pair.model, pair.guide, data(), LENGTHS, **wrong)  # type: ignore[arg-type]
+        log_weights(pair.model, pair.guide, data(), LENGTHS, **wrong)  # type: ignore[arg-type]  # wrong on purpose

@@ -43,7 +43,7 @@ def linear_dkf() -> DKF:
     """A DKF whose networks are linear: z_t = A z_{t-1} + noise, x_t = C z_t + c + noise."""
     settings = DKFSettings(z_dim=2, bins=3, z_x=[], likelihood="gaussian", input="raw", variance_floor=0.0)
     model = DKF(settings).double()
-    model.transition = LinearTransition()  # type: ignore[assignment]
+    model.transition = LinearTransition()  # type: ignore[assignment]  # attributes of a Module, settings by structure
     affine = model.likelihood.affine
     assert isinstance(affine, nn.Linear)
     with torch.no_grad():
@@ -55,11 +55,11 @@ def linear_dkf() -> DKF:
 def guide_of(model: DVAE, settings: object, name: str, **small: object) -> Guide:
     """A small guide, wider than the posterior and not far from it, so that its weights have a moderate variance."""
     torch.manual_seed(3)
-    cls = guide_class(settings, name)  # type: ignore[arg-type]
+    cls = guide_class(settings, name)  # type: ignore[arg-type]  # attributes of a Module, settings by structure
     widths = {"x_g": [6], "g_dim": 5, "z_k": [4], "k_dim": 4, "g_z": [5]} if cls.Settings is FamilySettings else small
-    guide = build_guide(model, settings, cls.Settings(name=name, **widths)).double()  # type: ignore[arg-type]
+    guide = build_guide(model, settings, cls.Settings(name=name, **widths)).double()  # type: ignore[arg-type]  # attributes of a Module, settings by structure
     with torch.no_grad():
-        guide.get_submodule("head.affine").weight.mul_(0.3)  # type: ignore[operator]
+        guide.get_submodule("head.affine").weight.mul_(0.3)  # type: ignore[operator]  # attributes of a Module, settings by structure
     return guide
 
 

@@ -126,4 +126,4 @@ def test_a_trajectory_whose_variance_vanishes_goes_on() -> None:
 @pytest.mark.parametrize("wrong", [{"x": "both"}, {"batch": 0}])
 def test_wrong_requests_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected mean or sample"):
-        generate(model_of("vae"), 2, 3, **wrong)  # type: ignore[arg-type]
+        generate(model_of("vae"), 2, 3, **wrong)  # type: ignore[arg-type]  # wrong on purpose

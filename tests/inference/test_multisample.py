@@ -232,7 +232,7 @@ def linear_pair() -> Pair:
     settings = DKFSettings(bins=2, z_dim=2, z_x=[], likelihood="gaussian", input="raw", variance_floor=0.0)
     guide_settings = DKFGuideSettings(**TINY["dkf"][1])
     model = DKF(settings).double()
-    model.transition = LinearTransition(2)  # type: ignore[assignment]
+    model.transition = LinearTransition(2)  # type: ignore[assignment]  # another module in its place
     head: Any = model.likelihood
     with torch.no_grad():
         head.affine.weight[2:] = 0.0  # the variance is the same for every z

@@ -30,7 +30,7 @@ class Linear(nn.Module):
 def chain() -> DKF:
     """A DKF that is z_t = 0.9 z_{t-1} + noise, x_t = c z_t + noise, one latent and two data dimensions."""
     model = DKF(DKFSettings(z_dim=1, bins=2, z_x=[], likelihood="gaussian", input="raw", variance_floor=0.0)).double()
-    model.transition = Linear()  # type: ignore[assignment]
+    model.transition = Linear()  # type: ignore[assignment]  # attributes of a Module
     affine = model.likelihood.affine
     assert isinstance(affine, nn.Linear)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_what_is_left_is_the_gap_of_the_family(name: str) -> None:
     model = chain()
     guide = guide_of(model, DKFSettings(), name)
     if name != "all-meanfield":  # what its networks make of z_{t-1} is not linear, and offsets cannot undo that
-        nn.init.zeros_(guide.get_submodule("z_k.0").weight)  # type: ignore[arg-type]
+        nn.init.zeros_(guide.get_submodule("z_k.0").weight)  # type: ignore[arg-type]  # attributes of a Module
     exact, of_mean_field = closed_forms()
     before = exact - bounds(model, guide)
     remembers = name != "all-meanfield"

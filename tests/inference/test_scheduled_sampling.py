@@ -210,11 +210,11 @@ def test_no_gradient_flows_back_through_the_output(name: str, mix: str) -> None:
 
 def test_generation_can_keep_its_gradient() -> None:
     pair, z = _setting("srnn")
-    bias = pair.model.likelihood.affine.bias  # type: ignore[union-attr]
+    bias = pair.model.likelihood.affine.bias  # type: ignore[union-attr]  # attributes of a Module
     grads = []
     for stop in (True, False):
         frames = _run(pair, z, free_running(stop_gradient=stop))
-        grads.append(torch.autograd.grad(frames[0][1].mean[-1].log().sum(), bias)[0])  # type: ignore[arg-type]
+        grads.append(torch.autograd.grad(frames[0][1].mean[-1].log().sum(), bias)[0])  # type: ignore[arg-type]  # attributes of a Module
     ones = torch.full_like(grads[0], float(N))
     torch.testing.assert_close(grads[0], ones)  # of the last frame's own output alone
     assert not torch.allclose(grads[1], ones)

@@ -95,7 +95,7 @@ def test_padding_has_no_effect_even_if_it_is_nan(model_name: str, guide_name: st
         objective.zero_grad()
         bound = objective(x, LENGTHS)
         bound.loss.backward()
-        found.append((bound.loss.detach(), {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]
+        found.append((bound.loss.detach(), {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]  # a gradient that another test asserts
     for loss, gradients in found[1:]:
         assert torch.equal(loss, found[0][0])
         assert all(torch.equal(gradients[name], g) for name, g in found[0][1].items())
@@ -124,7 +124,7 @@ def test_objective_is_the_same_drawn_by_any_interpreter(model_name: str, guide_n
         with given_noise(noise(pair)):
             bound = objective(data(), LENGTHS, how=how)
         bound.loss.backward()
-        results.append((bound, {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]
+        results.append((bound, {n: p.grad.clone() for n, p in parameters(pair).items()}))  # type: ignore[union-attr]  # a gradient that another test asserts
     for bound, gradients in results[1:]:
         torch.testing.assert_close(bound.loss, results[0][0].loss, rtol=1e-10, atol=0)
         torch.testing.assert_close(bound.terms.elbo, results[0][0].terms.elbo, rtol=1e-10, atol=0)

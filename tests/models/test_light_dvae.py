@@ -86,7 +86,7 @@ class Recomputed:
 
 
 def _recomputing(model: LigHTDVAE) -> None:
-    model.x_decoder, model.z_decoder = Recomputed(model.x_decoder), Recomputed(model.z_decoder)  # type: ignore[assignment]
+    model.x_decoder, model.z_decoder = Recomputed(model.x_decoder), Recomputed(model.z_decoder)  # type: ignore[assignment]  # stand-ins
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def test_parameters_of_the_public_configurations(
     """Of everything up to g_0, plus one map to as many numbers as the configuration's likelihood has."""
     settings = MSSTCNSettings(likelihood=likelihood, input="raw", resampling="fixed", **sizes)
     model, guide = _pair(settings)
-    own = _count(model.likelihood)  # type: ignore[arg-type]
+    own = _count(model.likelihood)  # type: ignore[arg-type]  # attributes of a Module
     assert _count(model, guide) - own + (settings.widths[0] + 1) * outputs == published
 
 
@@ -94,12 +94,12 @@ def test_a_block_by_its_equation(direction: str, learned: bool) -> None:
     rate = block.rate_residual.weight
     if direction == "down":
         weight = torch.full((10, 1, stride), stride**-0.5, dtype=torch.float64)
-        weight = rate[:, 0].T[:, None] if learned else weight  # type: ignore[index]
+        weight = rate[:, 0].T[:, None] if learned else weight  # type: ignore[index]  # attributes of a Module
         signal = conv1d(signal, weight, stride=stride, groups=10)
         average = torch.full((5, 1, stride), 1 / stride if learned else stride**-0.5, dtype=torch.float64)
         main = conv1d(main, average, stride=stride, groups=5)
     else:
-        weight = rate[:, 0].T[:, None] if learned else torch.ones(10, 1, stride, dtype=torch.float64)  # type: ignore[index]
+        weight = rate[:, 0].T[:, None] if learned else torch.ones(10, 1, stride, dtype=torch.float64)  # type: ignore[index]  # attributes of a Module
         signal = conv_transpose1d(signal, weight, stride=stride, groups=10)
         main = main.repeat_interleave(stride, -1)
     first, second = signal[0].T.chunk(2, -1)
@@ -129,7 +129,7 @@ def test_scored_step_by_step_is_scored_at_once() -> None:
     trace = traced(pair.guide, x, lengths)
     values = {name: trace.nodes[name]["value"].detach() for name in pair.model.latents}
     at_once = traced(poutine.condition(pair.model, values), x, lengths)
-    pair.model.all_frames = lambda sites, lengths: _FrameByFrame(pair.model, sites).run()  # type: ignore[method-assign, arg-type]
+    pair.model.all_frames = lambda sites, lengths: _FrameByFrame(pair.model, sites).run()  # type: ignore[method-assign, arg-type]  # attributes of a Module
     stepwise = traced(poutine.condition(pair.model, values), x, lengths)
     for trace in (at_once, stepwise):
         trace.compute_log_prob()

@@ -141,7 +141,7 @@ def _sums(r: dict[str, Array], x: Array) -> tuple[float, float]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Reference]:
     folder = tmp_path_factory.mktemp("made")
     arrays = _arrays()
-    np.savez(folder / "model.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(folder / "model.npz", **arrays)  # type: ignore[arg-type]  # savez's stub
     (folder / "config.ini").write_text(INI)
     convert(folder / "model.npz", folder / "config.ini", folder / "run")
     return load_run(folder / "run", overrides=["dtype=float64"]), Reference(arrays)
