@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def interleaved(
     step: Callable[[str], None], steps: int, warmup: int = 2, forms: Mapping[str, str] = FORMS
 ) -> dict[str, float]:
     """Median time of a step of each form, the forms taking turns; the first `warmup` turns do not count."""
+    keep_freed_memory()  # as the commands do
     times: dict[str, list[float]] = {form: [] for form in forms}
     for turn in range(warmup + steps):
         for form, how in forms.items():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def guarded(main: Callable[[], None]) -> int:
     Returns:
         The exit status: 0, 2 after a user's mistake, 130 after Ctrl-C.
     """
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± and arrows still gets its table

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
 __all__ = ["main"]
@@ -39,6 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     from inference.layers import quoted
     from inference.settings import load_run_settings, resolve, to_yaml
 
+    keep_freed_memory()
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items()}
     overrides = [*(f"{key}={quoted(value)}" for key, value in flags.items() if value is not None), *args.settings]
     if args.resume is None:
