@@ -198,7 +198,8 @@ def _by_length(spoken: Iterator[Spoken], frames_at_once: int) -> Iterator[list[S
 def _decode(run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, latents: str) -> list[Resynthesis]:
     batch = collate([Prepared(s.x, s.file, s.speaker, 0) for s in spoken])
     x = batch.x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
-    out = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode)
+    hop = run.settings.evaluation.segment_hop
+    out = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode, hop=hop)
     variances = out.mean.to(device="cpu", dtype=torch.float64).numpy()
     kl = torch.stack(list(out.terms.kl.values())).sum(0).tolist()
     made = []

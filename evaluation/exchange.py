@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,20 @@ if TYPE_CHECKING:
     from inference.runs import Run
     from models.dvae import DVAE, ModelSettings
 
-__all__ = ["exchanged", "main", "sequence_latents"]
+__all__ = [
+    "add_phase_argument",
+    "decibels",
+    "described",
+    "exchangeable",
+    "exchanged",
+    "main",
+    "read_pair",
+    "sequence_latents",
+    "sounds",
+]
+
+ITERATIONS = 100
+"""Of Griffin and Lim's algorithm."""
 
 UNUSED_DB = 0.1
 """Spectra that move less than this when the latent is exchanged say that the model does not use it."""
@@ -36,12 +49,13 @@ UNUSED_DB = 0.1
 def sequence_latents(model: type[DVAE], settings: ModelSettings) -> tuple[str, ...]:
     """The latents that a model draws once per sequence: those that its conditionals name without a time.
 
-    A model of segments has none that could be exchanged like this: all its latents are outside time.
+    In a model of segments all latents are outside time; there they are those that other latents depend on.
     """
-    if getattr(settings, "segment", None) is not None:
-        return ()
-    named = {parent for parents in model.parents(settings).values() for parent in parents}
-    return tuple(name for name in model.latents_of(settings) if name in named)
+    parents = model.parents(settings)
+    latents = model.latents_of(settings)
+    below = latents if getattr(settings, "segment", None) is not None else parents
+    named = {parent for site in below for parent in parents[site]}
+    return tuple(name for name in latents if name in named)
 
 
 def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> Tensor:
@@ -50,7 +64,10 @@ def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> T
     .. math:: w_i \sim q(w \mid x^i), \quad z^i \sim q(z \mid x^i, w_i), \quad
         \hat x^{ij}_t = E[x_t \mid z^i_{1:t}, w_j, \hat x^{ij}_{1:t-1}]
 
-    z is inferred given the own w, as on the poster.
+    z is inferred given the own w, as on the poster. In an FHVAE mu_2 reaches the data through the z_2 of the segments,
+    which keep their place around it (Hsu, Zhang & Glass, 2017, appendix E); mu_2 is that of Eq. 5:
+
+    .. math:: \hat x^{ij, (n)} = E[x \mid z_1^{i, (n)}, z_2^{i, (n)} - \mu_2^i + \mu_2^j]
 
     Args:
         run: a run whose model has such a latent.
@@ -69,18 +86,57 @@ def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> T
 
     batch = collate([Prepared(s.x, s.file, s.speaker, 0) for s in pair])
     x = batch.x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
+    hop = run.settings.evaluation.segment_hop
     with torch.random.fork_rng():
         torch.manual_seed(run.settings.seed)
-        inferred = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode).latents
+        made = reconstruct(run.model, run.guide, x, batch.lengths, latents=latents, mode=mode, hop=hop)
+    values = _with_each_others(run, made.latents, x, batch.lengths)
+    moved = decode(run.model, values, x, batch.lengths, mode=mode, hop=hop)
+    decoded = torch.stack([made.mean[:, 0], moved[:, 0], moved[:, 1], made.mean[:, 1]])
+    inside = torch.arange(len(x)) < batch.lengths[torch.tensor([0, 0, 1, 1])][:, None]
+    return decoded * inside.to(x.device)[..., None]
+
+
+def _with_each_others(run: Run, latents: Mapping[str, Tensor], x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """The latents of two sequences, each with the other's latent of the sequence."""
+    from inference.segments import cut
+
     theirs = sequence_latents(type(run.model), run.settings.model)
-    mine, whose = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
-    values = {
-        name: value.index_select(-2, (whose if name in theirs else mine).to(x.device))
-        for name, value in inferred.items()
-    }
-    decoded = decode(run.model, values, x.index_select(1, mine.to(x.device)), batch.lengths[mine], mode=mode)
-    inside = torch.arange(len(x))[:, None] < batch.lengths[mine]
-    return (decoded * inside.to(x.device)[..., None]).transpose(0, 1)
+    values = {name: value.flip(-2) if name in theirs else value for name, value in latents.items()}
+    if run.model.segment is not None:
+        row = cut(x, lengths, run.model.segment, hop=run.settings.evaluation.segment_hop).row
+        values["z2"] = latents["z2"] + (values["mu2"] - latents["mu2"])[row.to(x.device)]
+    return values
+
+
+def add_phase_argument(parser: argparse.ArgumentParser) -> None:
+    """Where the phase of sounds comes from."""
+    parser.add_argument(
+        "--phase",
+        choices=["griffin_lim", "input"],
+        default="griffin_lim",
+        help="of the sounds: from the spectra alone, or of the utterance whose z it is (default: %(default)s)",
+    )
+
+
+def sounds(
+    frontend: Stft, pair: Sequence[Spoken], data: Tensor, phase: str
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Power spectra (T, F), and samples, of what `exchanged` gave for a pair."""
+    import numpy as np
+    import torch
+
+    from corpora.phase import griffin_lim
+
+    power, samples = [], []
+    for i, frames in enumerate(data.double().cpu()):
+        spoken = pair[i // 2]
+        power.append(as_power(frontend, frames[None, : len(spoken.x)])[0].numpy())
+        if phase == "input":
+            samples.append(frontend.waveform(np.sqrt(power[-1]) * np.exp(1j * np.angle(spoken.spectrum))))
+        else:
+            samples.append(griffin_lim(torch.from_numpy(power[-1])[None], frontend, ITERATIONS)[0].numpy())
+    return power, samples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,12 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(
             f"--{side}", required=True, metavar=side.upper(), help="a sound file, or the name of one in the split"
         )
-    parser.add_argument(
-        "--phase",
-        choices=["griffin_lim", "input"],
-        default="griffin_lim",
-        help="of the sounds: from the spectra alone, or of the utterance whose z it is (default: %(default)s)",
-    )
+    add_phase_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/exchange")
 
     def command() -> None:
@@ -107,36 +158,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(request: Request, given: argparse.Namespace) -> None:
     run = open_run(request)
-    from evaluation.decoding import Faults, read_spoken
     from evaluation.reports import write_json
 
-    names = sequence_latents(type(run.model), run.settings.model)
-    frontend = _checked(run, names)
+    names, frontend = exchangeable(run)
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
-    faults = Faults()
-    wanted = [_utterance(run, request.split, which, f"--{side}") for side, which in (("a", given.a), ("b", given.b))]
-    pair = list(read_spoken(wanted, frontend, "error", faults))
+    pair = read_pair(run, request.split, {"--a": given.a, "--b": given.b}, frontend)
     mode, latents = request.mode or "gen", request.latents or run.settings.evaluation.latents
-    data = exchanged(run, pair, mode=mode, latents=latents).double().cpu()
-    power = [as_power(frontend, d[None, : len(pair[i // 2].x)])[0].numpy() for i, d in enumerate(data)]
-    moved = [_decibels(power[0], power[1]), _decibels(power[3], power[2])]
+    power, made = sounds(frontend, pair, exchanged(run, pair, mode=mode, latents=latents), given.phase)
+    moved = [decibels(power[0], power[1]), decibels(power[3], power[2])]
     out: Path = request.run / "exchange" if given.out is None else given.out
-    files = _write(out, frontend, pair, power, names, given.phase)
+    files = _write(out, frontend.rate, pair, made, names)
     report = {
-        "evaluation": "exchange",
-        "run": str(run.path),
-        "corpus": run.settings.data.corpus,
-        "split": request.split,
-        "num_sequences": 2,
+        **described("exchange", run, request, given.phase),
         "a": pair[0].file,
         "b": pair[1].file,
         "exchanged": list(names),
-        "mode": mode,
-        "latents": latents,
-        "checkpoint": run.checkpoint_path.name,
-        "step": run.state["step"],
-        "model": run.settings.model.name,
-        "phase": given.phase,
         "metrics": {f"{side}_moved_db": {"mean": m, "stderr": None} for side, m in zip("ab", moved, strict=True)},
         "files": files,
     }
@@ -150,14 +186,36 @@ def _command(request: Request, given: argparse.Namespace) -> None:
         say(f"that is nothing: this model does not use {what}")
     if mode == "gt" and any(name.startswith("x") for name in run.model.parents(run.settings.model)["x"]):
         say("with --mode gt the decoder sees the true past, which keeps A what it is: --mode gen shows the latents")
-    for line in faults.lines(frontend.rate):
-        say(line)
     say(f"wrote {', '.join(files)} to {out}")
 
 
-def _checked(run: Run, names: Sequence[str]) -> Stft:
+def described(evaluation: str, run: Run, request: Request, phase: str) -> dict[str, Any]:
+    """The first keys of a report of two utterances."""
+    return {
+        "evaluation": evaluation,
+        "run": str(run.path),
+        "corpus": run.settings.data.corpus,
+        "split": request.split,
+        "num_sequences": 2,
+        "mode": request.mode or "gen",
+        "latents": request.latents or run.settings.evaluation.latents,
+        "segment_hop": run.settings.evaluation.segment_hop,
+        "checkpoint": run.checkpoint_path.name,
+        "step": run.state["step"],
+        "model": run.settings.model.name,
+        "phase": phase,
+    }
+
+
+def exchangeable(run: Run) -> tuple[tuple[str, ...], Stft]:
+    """The latents of the sequence of a run, and the front end that its sounds come from.
+
+    Raises:
+        UserError: there is none of either.
+    """
     from models.registry import model_class, model_names
 
+    names = sequence_latents(type(run.model), run.settings.model)
     if not names:
         classes = {name: model_class(name) for name in model_names()}
         others = ", ".join(name for name, c in classes.items() if sequence_latents(c, c.Settings(name=name)))
@@ -168,7 +226,19 @@ def _checked(run: Run, names: Sequence[str]) -> Stft:
     frontend = sound_frontend(run)
     if frontend is None:
         raise UserError(f"data.frontend={run.settings.data.frontend} leads to no sounds: there is nothing to hear.")
-    return frontend
+    return names, frontend
+
+
+def read_pair(run: Run, split: str, wanted: Mapping[str, str], frontend: Stft) -> list[Spoken]:
+    """The utterances that options, by name, ask for: sound files, or utterances of the run's corpus."""
+    from evaluation.decoding import Faults, read_spoken
+
+    faults = Faults()
+    found = [_utterance(run, split, which, option) for option, which in wanted.items()]
+    spoken = list(read_spoken(found, frontend, "error", faults))
+    for line in faults.lines(frontend.rate):
+        say(line)
+    return spoken
 
 
 def _utterance(run: Run, split: str, wanted: str, option: str) -> Utterance:
@@ -183,8 +253,8 @@ def _utterance(run: Run, split: str, wanted: str, option: str) -> Utterance:
     return find_utterance(utterances, wanted, option, f"split '{split}' of {run.path}'s corpus")
 
 
-def _decibels(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Root mean square difference in dB over all frames and bins."""
+def decibels(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Root mean square difference of power spectra in dB over all frames and bins."""
     import numpy as np
 
     tiny = np.finfo(np.float64).tiny
@@ -192,33 +262,22 @@ def _decibels(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _write(
-    out: Path, frontend: Stft, pair: Sequence[Spoken], power: list[Any], names: Sequence[str], phase: str
+    out: Path, rate: int, pair: Sequence[Spoken], made: Sequence[NDArray[np.float64]], names: Sequence[str]
 ) -> list[str]:
     """The four sounds, all on the scale of the loudest, and the picture of them beside the two inputs."""
     import numpy as np
-    import torch
 
-    from corpora.phase import griffin_lim
     from evaluation.audio import write_wav
     from evaluation.pictures import Panel, save_picture, spectrogram_panels
 
     stems = [PurePosixPath(Path(spoken.file).as_posix()).stem for spoken in pair]
     what = "".join(names)
-    made = []
-    for i, spectrum in enumerate(power):
-        if phase == "input":
-            true = pair[i // 2].spectrum
-            made.append(frontend.waveform(np.sqrt(spectrum) * np.exp(1j * np.angle(true))))
-        else:
-            made.append(griffin_lim(torch.from_numpy(spectrum)[None], frontend, 100)[0].numpy())
     loudest = max(1.0, *(float(np.abs(samples).max()) for samples in made))
-    files, panels = [], [Panel(f"{'AB'[i]}: {stems[i]}", pair[i].samples, frontend.rate) for i in (0, 1)]
-    for whose in (0, 1):
-        for mine in (0, 1):
-            i = 2 * mine + whose
-            files.append(f"{'ab'[mine]}-{stems[mine]}-with-{what}-of-{'ab'[whose]}.wav")
-            write_wav(out / files[-1], made[i] / loudest, frontend.rate)
-            panels.append(Panel(f"{'AB'[mine]} with {what} of {'AB'[whose]}", made[i], frontend.rate))
+    files, panels = [], [Panel(f"{'AB'[i]}: {stems[i]}", pair[i].samples, rate) for i in (0, 1)]
+    for i, (mine, whose) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        files.append(f"{'ab'[mine]}-{stems[mine]}-with-{what}-of-{'ab'[whose]}.wav")
+        write_wav(out / files[-1], made[i] / loudest, rate)
+        panels.append(Panel(f"{'AB'[mine]} with {what} of {'AB'[whose]}", made[i], rate))
     save_picture(spectrogram_panels(panels, columns=2), out / "exchange.png")
     return [*files, "exchange.png"]
 

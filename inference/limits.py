@@ -158,6 +158,16 @@ def _check_segments(settings: Settings) -> None:
             f"data.sequence_frames={settings.data.sequence_frames}: model '{name}' takes segments of model.segment="
             f"{segment} frames. Set both to the same number."
         )
+    hop = settings.evaluation.segment_hop
+    if hop is not None and segment is None:
+        raise UserError(
+            f"evaluation.segment_hop={hop} says nothing to model '{name}', which takes utterances whole. Leave it out."
+        )
+    if hop is not None and segment is not None and not 1 <= hop <= segment:
+        raise UserError(
+            f"evaluation.segment_hop={hop}: expected 1 to {segment} frames, a segment (model.segment), or frames would "
+            "be left out; null is a segment."
+        )
 
 
 def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:

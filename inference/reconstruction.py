@@ -1,4 +1,9 @@
-"""Encode and decode: what a model makes of data through the latents that its guide infers."""
+"""Encode and decode: what a model makes of data through the latents that its guide infers.
+
+A model of segments gets longer sequences cut into segments, the last perhaps shorter, and what it makes of them is put
+together: one after the other, or overlapping, each frame the mean of what its segments make of it. Latents are then
+those of the segments, in the order of `inference.segments.cut`.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,11 @@ from torch import Tensor
 from guides.guide import Guide
 from inference.handlers import free_running, mean_latents
 from inference.objectives import Terms, terms
-from inference.segments import cut
+from inference.segments import Cut, cut
 from models.dvae import DVAE
 from models.rows import Rows
 
-__all__ = ["Reconstruction", "decode", "reconstruct"]
+__all__ = ["Reconstruction", "decode", "infer", "reconstruct"]
 
 
 class Reconstruction(NamedTuple):
@@ -26,7 +31,7 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         mean: the expected data (T, N, D) given the latents; of a power spectrum its variance sigma^2.
-        terms: reconstruction term and KL of each latent, unscaled, per sequence.
+        terms: reconstruction term and KL of each latent, unscaled, per sequence; of segments that follow one another.
         latents: the latents (T, N, L), or (N, L), by site name.
     """
 
@@ -37,13 +42,16 @@ class Reconstruction(NamedTuple):
 
 @torch.no_grad()
 def reconstruct(
-    model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, latents: str = "mean", mode: str = "gt"
+    model: DVAE,
+    guide: Guide,
+    x: Tensor,
+    lengths: Tensor,
+    *,
+    latents: str = "mean",
+    mode: str = "gt",
+    hop: int | None = None,
 ) -> Reconstruction:
     """Run the guide on data, and the model on the latents that it gives.
-
-    A model of segments gets longer sequences cut into consecutive ones, the last perhaps shorter, and what it makes of
-    them is put together; the s-vector of a sequence comes from all of its segments. Latents are then those of the
-    segments.
 
     Args:
         model: the generative model.
@@ -52,48 +60,92 @@ def reconstruct(
         lengths: frames of each sequence (N,), on the CPU.
         latents: ``"mean"`` of each conditional, or a ``"sample"``.
         mode: ``"gt"``, the model sees the true past of x, or ``"gen"``, its own output.
+        hop: of a model of segments, frames from one segment to the next; None: they follow one another.
 
     Raises:
         ValueError: for another `latents` or `mode`.
     """
     if latents not in ("mean", "sample") or mode not in ("gt", "gen"):
         raise ValueError(f"latents='{latents}', mode='{mode}': expected mean or sample, and gt or gen")
-    if model.segment is None or int(lengths.max()) <= model.segment:
-        return _decoded(model, guide, (x, lengths), latents, mode)
-    parts = cut(x, lengths, model.segment)
-    rows = (Rows.whole(parts.row),) if model.hierarchical else ()
-    made = _decoded(model, guide, (parts.x, parts.lengths, "auto", *rows), latents, mode)
-    kl = {name: parts.summed(of_segment) for name, of_segment in made.terms.kl.items()}
-    found = Terms(parts.summed(made.terms.reconstruction), kl)
-    return Reconstruction(parts.joined(made.mean, len(x)), found, made.latents)
-
-
-def _decoded(model: DVAE, guide: Guide, args: tuple[Any, ...], latents: str, mode: str) -> Reconstruction:
-    with mean_latents() if latents == "mean" else ExitStack():
-        guide_trace = poutine.trace(guide).get_trace(*args)
-    with free_running() if mode == "gen" else ExitStack():
-        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)
-    sites = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
-    values = {name: site["value"] for name, site in sites.items() if not site_is_subsample(site)}
-    latents_drawn = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    decoded: Any = model_trace.nodes["x"]["fn"]
-    mean = model.scaling.inverse(decoded.mean)
-    return Reconstruction(mean, terms(model_trace, guide_trace), latents_drawn)
+    parts, args = _batch(model, x, lengths, None)
+    guide_trace = _inferred(guide, args, latents)
+    model_trace = _run(poutine.replay(model, guide_trace), args, mode)
+    mean, found, drawn = _mean(model, model_trace), terms(model_trace, guide_trace), _values(guide_trace)
+    if parts is not None:
+        kl = {name: parts.summed(of_segment) for name, of_segment in found.kl.items()}
+        mean, found = parts.joined(mean, len(x)), Terms(parts.summed(found.reconstruction), kl)
+        if hop is not None and hop != model.segment:
+            drawn = infer(model, guide, x, lengths, latents=latents, hop=hop)
+            mean = decode(model, drawn, x, lengths, mode=mode, hop=hop)
+    return Reconstruction(mean, found, drawn)
 
 
 @torch.no_grad()
-def decode(model: DVAE, latents: Mapping[str, Tensor], x: Tensor, lengths: Tensor, *, mode: str = "gen") -> Tensor:
+def infer(
+    model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, latents: str = "mean", hop: int | None = None
+) -> dict[str, Tensor]:
+    """The latents of data, by site name; arguments as of `reconstruct`.
+
+    What the segments of a sequence share comes from segments that follow one another, each frame counted once,
+    whatever the hop.
+    """
+    _, args = _batch(model, x, lengths, hop)
+    if model.hierarchical and hop is not None and hop != model.segment:
+        shared = infer(model, guide, x, lengths, latents=latents)["mu2"]
+        args = (*args[:-1], args[-1]._replace(values=shared))
+    return _values(_inferred(guide, args, latents))
+
+
+@torch.no_grad()
+def decode(
+    model: DVAE,
+    latents: Mapping[str, Tensor],
+    x: Tensor,
+    lengths: Tensor,
+    *,
+    mode: str = "gen",
+    hop: int | None = None,
+) -> Tensor:
     """The expected data (T, N, D) given latents, whoever they are from.
 
     Args:
         model: the generative model.
-        latents: all of them, (T, N, L), or (N, L), by site name.
+        latents: all of them, (T, N, L), or (N, L), by site name; as `infer` gives them.
         x: data (T, N, D), the past that the model sees in mode ``"gt"``; in mode ``"gen"`` it sees its own output.
         lengths: frames of each sequence (N,), on the CPU.
         mode: ``"gt"`` or ``"gen"``.
+        hop: that of `infer`.
     """
+    parts, args = _batch(model, x, lengths, hop)
+    mean = _mean(model, _run(poutine.condition(model, dict(latents)), args, mode))
+    return mean if parts is None else parts.joined(mean, len(x))
+
+
+def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[Cut | None, tuple[Any, ...]]:
+    """What model and guide are called with, and how it was cut."""
+    if model.segment is None:
+        return None, (x, lengths)
+    parts = cut(x, lengths, model.segment, hop=hop)
+    rows = (Rows.whole(parts.row),) if model.hierarchical else ()
+    return parts, (parts.x, parts.lengths, "auto", *rows)
+
+
+def _inferred(guide: Guide, args: tuple[Any, ...], latents: str) -> Any:
+    with mean_latents() if latents == "mean" else ExitStack():
+        return poutine.trace(guide).get_trace(*args)
+
+
+def _run(program: Any, args: tuple[Any, ...], mode: str) -> Any:
     with free_running() if mode == "gen" else ExitStack():
-        trace = poutine.trace(poutine.condition(model, dict(latents))).get_trace(x, lengths)
-    decoded: Any = trace.nodes["x"]["fn"]
-    mean: Tensor = model.scaling.inverse(decoded.mean)
+        return poutine.trace(program).get_trace(*args)
+
+
+def _values(guide_trace: Any) -> dict[str, Tensor]:
+    sites = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
+    values = {name: site["value"] for name, site in sites.items() if not site_is_subsample(site)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _mean(model: DVAE, model_trace: Any) -> Tensor:
+    mean: Tensor = model.scaling.inverse(model_trace.nodes["x"]["fn"].mean)
     return mean

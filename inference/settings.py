@@ -135,11 +135,13 @@ class TrainSettings:
 class EvaluationSettings:
     """What evaluations assume when their command line says nothing.
 
-    `mode` is "gen" by default for a run with scheduled sampling.
+    `mode` is "gen" by default for a run with scheduled sampling. `segment_hop` is of a model of segments: frames from
+    one segment of a whole utterance to the next, which overlap where these are fewer than a segment has; null is all.
     """
 
     mode: Literal["gt", "gen"] = "gt"
     latents: Literal["mean", "sample"] = "mean"
+    segment_hop: int | None = None
 
 
 @dataclass

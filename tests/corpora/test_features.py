@@ -12,6 +12,7 @@ from corpora.features import LogMagnitude, LogMel, mel_filters
 from corpora.frontends import open_frontend
 from inference.errors import UserError
 from inference.settings import DataSettings as Data
+from tests.sounds import voice
 
 
 def _noise(count: int = 8000) -> np.ndarray:
@@ -83,10 +84,17 @@ def test_log_magnitude_is_all_of_the_spectrum_but_its_first_bin() -> None:
 
 
 def test_mel_energies_survive_the_way_to_power_spectra() -> None:
-    """Least squares through a matrix of full row rank gives the very energies back, where nothing is clipped."""
-    frontend = LogMel(16000, 400, 160, 40)
-    flat = np.ones((3, 257)) @ frontend.filters.T
-    np.testing.assert_allclose(frontend.power(np.log(flat)) @ frontend.filters.T, flat, rtol=1e-6)
+    """Of noise, and of harmonics beside silence; where nothing is heard there is next to nothing."""
+    frontend = LogMel(16000, 400, 160, 80)
+    for x, most in ((voice(0.5), 1.0), (_noise(), 0.1)):
+        spectrum = np.abs(frontend.spectrum(x)) ** 2
+        power = frontend.power(frontend.features(x))
+        energies, again = spectrum @ frontend.filters.T, power @ frontend.filters.T
+        heard = energies > 1e-6 * energies.max()
+        error = 10.0 * np.log10(again[heard] / energies[heard])
+        assert float(np.sqrt(np.square(error).mean())) < most and bool((power >= 1e-10).all())
+        assert power[:, 0].max() == pytest.approx(1e-10)  # 0 Hz is in no band
+    assert frontend.power(np.full((1, 80), np.log(1e-10))).max() < 1e-9
 
 
 def test_settings_choose_and_shape_them() -> None:

@@ -28,7 +28,7 @@ LIGHT = ["model.d_model=8", "model.ff=16", "model.layers=1", "model.x=[8]", "mod
 def made_run(path: Path, model_name: str, *overrides: str) -> Run:
     settings = resolve(model_name, overrides=[*SMALL, *overrides])
     model, guide = create(settings)
-    model.fit_input([torch.rand(20, 65, dtype=torch.float64)])
+    model.fit_input([torch.rand(20, settings.model.bins, dtype=torch.float64)])
     write_run(path, settings, model, guide)
     return load_run(path)
 
@@ -83,13 +83,36 @@ def test_a_model_that_looks_back_sees_its_own_exchanged_past(tmp_path: Path) -> 
     assert not torch.allclose(taught[1], other)
 
 
+FHVAE = ["data.frontend=log_magnitude", "model.bins=64", "model.h_dim=5", "guide.h_dim=4", "data.rate=16000"]
+
+
+def test_segments_keep_their_place_around_the_others_mu2(tmp_path: Path) -> None:
+    """z2 of each segment, moved by the difference of the s-vectors; the rest is as it was."""
+    run = made_run(tmp_path / "run", "fhvae", *FHVAE)
+    a, b = spoken(run, 0.3, 0.2)
+    found = exchanged(run, [a, b], mode="gen", latents="mean")
+    (x_a, of_a), (x_b, of_b) = alone(run, a), alone(run, b)
+    torch.testing.assert_close(found[0], x_a)
+    torch.testing.assert_close(found[3, : len(b.x)], x_b)
+    for decoded, length, of_one, of_other in ((found[1], len(a.x), of_a, of_b), (found[2], len(b.x), of_b, of_a)):
+        z2 = of_one["z2"] - of_one["mu2"] + of_other["mu2"]
+        with torch.no_grad():
+            h = run.model.h(torch.cat([of_one["z1"], z2], -1).expand(20, -1, -1))[0]  # type: ignore[operator]  # attributes of a Module
+            each = run.model.scaling.inverse(run.model.decoder(h).mean)  # type: ignore[operator]  # attributes of a Module
+        expected = each.transpose(0, 1).flatten(0, 1)
+        torch.testing.assert_close(decoded[:length], expected[:length])
+        assert bool((decoded[length:] == 0.0).all())
+    assert not torch.allclose(found[0], found[1], rtol=1e-3)
+
+
 def test_models_that_have_one() -> None:
     classes = {name: model_class(name) for name in model_names()}
     found = {name: sequence_latents(c, c.Settings(name=name)) for name, c in classes.items()}
     assert (
         found["dsae"] == ("v",)
         and found["light_dvae"] == ("w",)
-        and found["srnn"] == found["ms_stcn"] == found["fhvae"] == ()
+        and found["fhvae"] == ("mu2",)
+        and found["srnn"] == found["ms_stcn"] == found["beta_vae"] == ()
     )
 
 
