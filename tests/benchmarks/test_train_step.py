@@ -11,7 +11,8 @@ import pytest
 from benchmarks.train_step import interleaved, main
 
 SMALL = ["--frames", "4", "--sequences", "3", "--bins", "9", "--steps", "1", "--runs", "2"]
-KEYS = "model frames sequences bins threads parameters parallel_s stepwise_s ratio frames_per_second".split()
+AGREED = "model frames sequences bins threads parameters parallel_s stepwise_s ratio frames_per_second".split()
+KEYS = [*AGREED, "operations_per_second", "floor_s", "over_floor"]
 
 
 def test_report_has_the_agreed_keys_and_agrees_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,6 +22,9 @@ def test_report_has_the_agreed_keys_and_agrees_with_itself(tmp_path: Path, capsy
     assert list(report) == KEYS
     assert (report["model"], report["frames"], report["sequences"], report["bins"]) == ("dkf", 4, 3, 9)
     assert report["ratio"] == pytest.approx(report["parallel_s"] / report["stepwise_s"])
+    work = 6 * report["parameters"] * 4 * 3
+    assert report["floor_s"] == pytest.approx(work / report["operations_per_second"])
+    assert report["over_floor"] == pytest.approx(report["parallel_s"] / report["floor_s"])
     assert report["frames_per_second"] == pytest.approx(4 * 3 / report["parallel_s"])
     assert f"{report['parameters']} parameters" in capsys.readouterr().out
 
