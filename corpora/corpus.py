@@ -43,6 +43,7 @@ CORPORA: dict[str, str] = {
     "timit": "corpora.timit:open_timit",
     "aurora4": "corpora.aurora4:open_aurora4",
     "kaldi": "corpora.kaldi:open_kaldi",
+    "fsdd": "corpora.fsdd:open_fsdd",
     "polyphonic": "corpora.polyphonic:open_polyphonic",
 }
 
@@ -56,12 +57,14 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
         "model.input": "raw",
         "model.likelihood": "bernoulli",
     },
+    "fsdd": {"data.rate": 8000},
 }
 
 #: Corpora that come in several sets, of which ``data.set`` names one, with examples of their names.
 SETS: dict[str, Sequence[str]] = {
     "timit": ("with_sa",),
     "aurora4": ("multi", "clean", "dev"),
+    "fsdd": ("strings",),
     "polyphonic": ("JSB_Chorales", "Nottingham", "Piano_midi", "MuseData"),
 }
 

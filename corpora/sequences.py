@@ -20,6 +20,7 @@ from inference.errors import UserError, nearest
 __all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences"]
 
 ON_ERROR = ("error", "skip")
+SHORT = ("drop", "keep")
 JITTER = 0.1
 
 
@@ -53,6 +54,7 @@ def load_sequences(
     frontend: FrontEnd,
     *,
     sequence_frames: int | None,
+    short: str = "drop",
     on_error: str = "error",
     report: Callable[[str], None] = lambda line: None,
     progress: bool = False,
@@ -60,13 +62,15 @@ def load_sequences(
     """Read one split of a corpus.
 
     Features are those of the whole (trimmed) utterance, cut into consecutive blocks; the rest of an utterance
-    that fills no block is dropped.
+    that fills no block is dropped. An utterance shorter than a block is left out, or kept as the short sequence that it
+    is, which batches pad and models mask.
 
     Args:
         corpus: Where from.
         split: Which part.
         frontend: What makes the features.
         sequence_frames: Frames per sequence; None gives whole utterances.
+        short: ``"drop"`` or ``"keep"`` utterances shorter than that.
         on_error: ``"error"`` stops at the first broken file, ``"skip"`` leaves it out.
         report: Is told, a line at a time, what happened to the data.
         progress: Draw a progress bar on standard error.
@@ -78,6 +82,8 @@ def load_sequences(
 
     if on_error not in ON_ERROR:
         raise UserError(f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}")
+    if short not in SHORT:
+        raise UserError(f"data.short: got {short!r}, expected 'drop' or 'keep'.{nearest(short, SHORT)}")
     if sequence_frames is not None and sequence_frames < 1:
         raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
     utterances = corpus.splits.get(split, [])
@@ -101,13 +107,14 @@ def load_sequences(
         length = len(features) if sequence_frames is None else sequence_frames
         if len(features) < length:
             tally.short.append(f"{utterance.file} ({len(features)})")
+            length = len(features) if short == "keep" else length
         for start in range(0, len(features) - length + 1, length):
             # A copy, so that a sequence sent to another process does not take its whole utterance along.
             block = torch.from_numpy(features[start : start + length].copy())
             sequences.append(Prepared(block, utterance.file, utterance.speaker, start))
     for line in corpus.notes.get(split, []):
         report(f"{split}: {line}")
-    for line in tally.lines(sequence_frames):
+    for line in tally.lines(sequence_frames, short):
         report(line)
     if not sequences:
         raise UserError(tally.nothing_left(corpus, sequence_frames))
@@ -135,7 +142,7 @@ class _Tally:
             self.rates[sound.rate] += 1
         self.mixed += sound.samples.shape[1] > 1
 
-    def lines(self, sequence_frames: int | None) -> list[str]:
+    def lines(self, sequence_frames: int | None, short: str) -> list[str]:
         found = []
         of = f"of {self.total} files"
         if self.rates:
@@ -143,11 +150,15 @@ class _Tally:
             found.append(f"{self.split}: resampled {self.rates.total()} {of} to {self.rate} Hz ({counts})")
         if self.mixed:
             found.append(f"{self.split}: mixed {self.mixed} {of} from several channels to mono")
-        if self.short:
+        if self.short and short == "keep":
+            found.append(
+                f"{self.split}: {len(self.short)} {of} are shorter than a sequence of {sequence_frames} frames"
+            )
+        elif self.short:
             found.append(
                 f"{self.split}: left out {len(self.short)} {of}, shorter than one sequence of "
-                f"{sequence_frames} frames (set data.sequence_frames lower to use them; frames of each in "
-                f"parentheses): {', '.join(self.short)}"
+                f"{sequence_frames} frames (set data.sequence_frames lower, or data.short=keep, to use them; frames of "
+                f"each in parentheses): {', '.join(self.short)}"
             )
         if self.broken:
             found.append(f"{self.split}: skipped {len(self.broken)} broken {of}: {', '.join(self.broken)}")

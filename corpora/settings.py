@@ -20,6 +20,7 @@ class DataSettings(Protocol):
         hop: Samples from one frame to the next; None is 16 ms, or what the front end says.
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
+        short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
     """
 
@@ -49,6 +50,9 @@ class DataSettings(Protocol):
 
     @property
     def sequence_frames(self) -> int | None: ...
+
+    @property
+    def short(self) -> str: ...
 
     @property
     def on_error(self) -> str: ...

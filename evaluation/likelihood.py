@@ -104,7 +104,14 @@ def _command(request: Request, plan: Plan, *, cut: bool, picture: Path | None) -
     corpus = open_corpus(data, data.seed, needed=[request.split])
     frontend = open_frontend(data, run.settings.model.bins)
     sequences = load_sequences(
-        corpus, request.split, frontend, sequence_frames=frames, on_error=data.on_error, report=say, progress=True
+        corpus,
+        request.split,
+        frontend,
+        sequence_frames=frames,
+        short=data.short,
+        on_error=data.on_error,
+        report=say,
+        progress=True,
     )
     outcome, why = merged(evaluate(run, corpus, request, plan, sequences, cut=frames, progress=True), run.path)
     write_json(run.path / "likelihood.json", outcome.report)

@@ -105,6 +105,7 @@ def read_sequences(run: Run, frontend: FrontEnd, split: str, most: int) -> list[
         split,
         frontend,
         sequence_frames=data.sequence_frames,
+        short=data.short,
         on_error=data.on_error,
         report=say,
         progress=True,

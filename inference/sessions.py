@@ -143,6 +143,7 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool) -> tuple[Dat
             split,
             frontend,
             sequence_frames=data.sequence_frames,
+            short=data.short,
             on_error=data.on_error,
             report=say,
             progress=True,

@@ -47,7 +47,8 @@ _SHORT = {
 class DataSettings:
     """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
-    `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms).
+    `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms);
+    `short` drops or keeps utterances shorter than `sequence_frames`.
     """
 
     corpus: str = "synthetic"
@@ -60,6 +61,7 @@ class DataSettings:
     hop: int | None = None
     trim_db: float | None = 30.0
     sequence_frames: int | None = 150
+    short: Literal["drop", "keep"] = "drop"
     on_error: Literal["error", "skip"] = "error"
 
 

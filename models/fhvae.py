@@ -87,6 +87,7 @@ class SegmentModel(DVAE):
         "data.frontend": "fbank",
         "data.trim_db": None,
         "data.sequence_frames": 20,
+        "data.short": "keep",
         "optim.lr": 1e-3,
         "optim.betas": [0.95, 0.999],
         "optim.clip": 5.0,

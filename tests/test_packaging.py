@@ -66,10 +66,10 @@ def _rvae(bins: int, *g_z: int) -> int:
     return guide + _lstm(16, 128) + _mlp(128, bins)
 
 
-def _fhvae(z: int) -> int:
+def _fhvae(z: int, bins: int = 80, width: int = 256) -> int:
     """Encoders of z2 and z1, and the decoder."""
-    encoders = sum(_lstm(80 + given, 256) + _mlp(256, 2 * z) for given in (0, z))
-    return encoders + _lstm(2 * z, 256) + _mlp(256, 160)
+    encoders = sum(_lstm(bins + given, width) + _mlp(width, 2 * z) for given in (0, z))
+    return encoders + _lstm(2 * z, width) + _mlp(width, 2 * bins)
 
 
 _DSAE = (
@@ -99,6 +99,8 @@ COUNTED = {
         f"fhvae2017/beta_vae{beta}": _lstm(80, 512) + _mlp(512, 128) + _lstm(64, 256) + _mlp(256, 160)
         for beta in (1, 2, 4, 8)
     },
+    **{f"fhvae2017/fsdd_alpha{alpha}": _fhvae(16, 40, 128) for alpha in ("0", "10")},
+    "fhvae2017/fsdd_beta_vae": _lstm(40, 256) + _mlp(256, 64) + _lstm(32, 128) + _mlp(128, 80),
     "benchmark2021/dsae": _DSAE,
     "benchmark2021/dsae_equal_kl": _DSAE,
     "benchmark2021/original_rvae": _rvae(257),
@@ -113,7 +115,7 @@ CORPORA = {
     "benchmark2021": ["wsj0"],
     "light2023": ["wsj0", "voicebank"],
     "polyphonic": ["polyphonic"],
-    "fhvae2017": ["timit", "aurora4"],
+    "fhvae2017": ["timit", "aurora4", "fsdd"],
 }
 HISTORICAL: dict[str, tuple[float, dict[str, float]]] = {
     "dkf": (1 / 4800, {}),

@@ -123,6 +123,22 @@ def test_reports_rates_channels_and_short_utterances_once() -> None:
     assert lines[3].endswith("3 sequences, 120 frames, 3 speakers")
 
 
+def test_short_utterances_are_kept_where_asked_for() -> None:
+    sounds = {"a": _sound(60), "b": _sound(20), "c": _sound(9)}
+    lines: list[str] = []
+    found = load_sequences(_corpus(sounds), "train", FRONTEND, sequence_frames=20, short="keep", report=lines.append)
+    assert [(item.file, len(item.x), item.start) for item in found] == [
+        *(("a", 20, start) for start in (0, 20, 40)),
+        ("b", 20, 0),
+        ("c", 9, 0),
+    ]
+    assert lines[0] == "train: 1 of 3 files are shorter than a sequence of 20 frames"
+    whole = torch.from_numpy(FRONTEND.features(FRONTEND.prepare(sounds["c"])))
+    assert torch.equal(found[-1].x, whole)
+    with pytest.raises(UserError, match="data.short: got 'kepp'.*Did you mean 'keep'"):
+        load_sequences(_corpus(sounds), "train", FRONTEND, sequence_frames=20, short="kepp")
+
+
 def test_nothing_left_is_an_error_with_a_remedy() -> None:
     with pytest.raises(UserError, match=r"1 shorter than one sequence of 150 frames.\n.*data.sequence_frames"):
         load_sequences(_corpus({"a": _sound(60)}), "train", FRONTEND, sequence_frames=150)

@@ -14,6 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from guides.fhvae import FHVAEGuide, FHVAEGuideSettings, s_vectors
 from guides.registry import build_guide, guide_class
+from inference.discriminative import discriminative
 from inference.errors import UserError
 from inference.handlers import given_noise, mean_latents
 from inference.objectives import Bound, Objective
@@ -230,6 +231,37 @@ def test_decoded_data_are_on_the_scale_they_came_on() -> None:
     assert float(reconstruct(model, guide, x, LENGTHS).terms.elbo.sum()) == pytest.approx(
         float(reconstruct(*shifted, 10.0 * x + 7.0, LENGTHS).terms.elbo.sum())
     )
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "fc"])
+def test_padding_a_short_segment_changes_no_number(cell: str) -> None:
+    """Bound, the discriminative term, gradients and means of segments beside longer ones, and each by itself."""
+    model, guide = small(cell)
+    lengths = torch.tensor([4, 1, 3, 4, 2])
+    x = torch.where((torch.arange(4)[:, None] < lengths)[..., None], data(), torch.full((), 1e3, dtype=torch.float64))
+    x = x * (torch.arange(4)[:, None] < lengths)[..., None]
+
+    def measured(chosen: list[int]) -> tuple[Bound, list[Tensor]]:
+        for part in (model, guide):
+            part.zero_grad()
+        few = lengths[chosen]
+        with given_noise(noise(chosen)), discriminative(10.0):
+            bound = Objective(model, guide)(x[: int(few.max()), chosen], few, rows=rows_of(chosen))
+        bound.loss.backward()
+        gradients = [p.grad.to_dense() for part in (model, guide) for p in part.parameters() if p.grad is not None]
+        return bound, gradients
+
+    together, gradients = measured([0, 1, 2, 3, 4])
+    total = [torch.zeros_like(gradient) for gradient in gradients]
+    for n, length in enumerate(lengths.tolist()):
+        alone, own = measured([n])
+        torch.testing.assert_close(alone.terms.elbo[0], together.terms.elbo[n])
+        torch.testing.assert_close(alone.factors["discriminative"][0], together.factors["discriminative"][n])
+        total = [a + b for a, b in zip(total, own, strict=True)]
+        for mean in (guide.z2_mean, guide.z1_mean):
+            torch.testing.assert_close(mean(x[:length, n : n + 1], lengths[n : n + 1])[0], mean(x, lengths)[n])
+    for whole, parts in zip(gradients, total, strict=True):
+        torch.testing.assert_close(whole, parts)
 
 
 def test_what_cannot_work_is_refused() -> None:
