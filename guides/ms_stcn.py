@@ -2,51 +2,41 @@ r"""MS-STCN's guide, which has the parents of the true posterior (Andersson et a
 
 .. math:: q(z \mid x) = \prod_l \prod_\tau q(z^l_\tau \mid x_{< (\tau + 1) S_l}, z^{l+1:L}_\tau),
 
-a Gaussian of [h_l; d_l] by a map of its own: not a product with the prior, as in a ladder VAE.
+a Gaussian of [h_l; d_l] by a map of its own: not a product with the prior, as in a ladder VAE (`guides.ladder`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.guide import Guide, GuideSettings
+from guides.ladder import LadderGuide, LadderGuideSettings, precision_weighted
 from models.dvae import DVAE
 from models.ms_stcn import MSSTCN, LatentHead
 from models.networks import concatenate
 from models.sites import Sites
-from models.structure import Parents
 from models.time_axis import Parallel
 
-__all__ = ["MSSTCNGuide", "MSSTCNGuideSettings"]
+__all__ = ["MSSTCNGuide"]
 
 
-@dataclass
-class MSSTCNGuideSettings(GuideSettings):
-    """Settings of MS-STCN's guide: none, its networks are the model's."""
-
-
-class MSSTCNGuide(Guide):
+class MSSTCNGuide(LadderGuide):
     """q(z^l | x, z above) on the model's own features."""
 
-    Settings = MSSTCNGuideSettings
+    own = "independent"
     stepwise = False
 
-    def __init__(self, model: DVAE, settings: MSSTCNGuideSettings) -> None:
-        super().__init__(model)
+    def __init__(self, model: DVAE, settings: LadderGuideSettings) -> None:
+        super().__init__(model, settings)
         ours = cast(MSSTCN, model)
         self.ladder = ours.ladder
+        if self.weighted:
+            self.prior_heads = ours.prior_heads
         self.heads = nn.ModuleList(
             LatentHead(2 * width, n) for width, n in zip(ours.ladder.widths, ours.z_dims, strict=True) if n
         )
-
-    @classmethod
-    def parents(cls, settings: Any, latents: Sequence[str] = ("layer1",)) -> Parents:
-        return {site: ("x[:t+1]", *(f"{m}[t]" for m in latents[:i])) for i, site in enumerate(latents)}
 
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
         d = self.ladder.features(self.input(sites.data["x"]), sites)
@@ -61,5 +51,5 @@ class MSSTCNGuide(Guide):
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
         """q(z^l | x, z above), l = i + 1."""
-        distribution: dist.TorchDistribution = self.heads[i](concatenate(h, d))
-        return distribution
+        told: dist.TorchDistribution = self.heads[i](concatenate(h, d))
+        return precision_weighted(told, self.prior_heads[i](h)) if self.weighted else told

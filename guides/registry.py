@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["build_guide", "compare", "compliant", "guide_class", "guide_names"]
 
+_LADDER = ["independent", "precision"]
 _FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")]
 
 
 def guide_names() -> list[str]:
     """All names that ``--guide`` takes."""
-    return ["own", "compliant", *_FAMILY]
+    return ["own", "compliant", *_FAMILY, *_LADDER]
 
 
 def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
@@ -40,18 +41,20 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
         name = compliant(settings)
     if name == "own":
         return load_class(cls.guide_place(settings))
-    if name not in _FAMILY:
+    if name not in guide_names():
         raise UserError(
             f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."
         )
     latents = cls.latents_of(settings)
-    if "z" not in latents:
+    draws = "layer1" if name in _LADDER else "z"
+    if draws not in latents:
+        what = "layers of latents, 'layer1' nearest the data" if name in _LADDER else "one latent 'z' in each frame"
         raise UserError(
-            f"guide '{name}' cannot serve model '{settings.name}': it draws one latent 'z' in each frame, and the "
+            f"guide '{name}' cannot serve model '{settings.name}': it draws {what}, and the "
             f"model's latents are {', '.join(repr(latent) for latent in latents) or 'none'}. "
             "Take a guide that draws them, such as the model's own (--guide own)."
         )
-    return load_class("guides.family:FamilyGuide")
+    return load_class(cls.guide_place(settings) if name in _LADDER else "guides.family:FamilyGuide")
 
 
 def compliant(model: str | ModelSettings) -> str:

@@ -27,7 +27,7 @@ from models.structure import Parents
 from models.time_axis import Carry, Frame, Parallel
 from models.wavenet import State
 
-__all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings"]
+__all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings", "bounded_normal"]
 
 LEAST, MOST = 1e-3, 5.0
 """Bounds of the standard deviation of a latent, in prior and posterior."""
@@ -65,16 +65,20 @@ class MSSTCNSettings(ModelSettings):
     resampling: str = "learned"
 
 
+def bounded_normal(mean: Tensor, o: Tensor) -> dist.TorchDistribution:
+    """N(mean, s^2), s = softplus(o) between `LEAST` and `MOST`."""
+    return dist.Independent(dist.Normal(mean, softplus(o).clamp(LEAST, MOST)), 1)
+
+
 class LatentHead(nn.Module):
-    r"""N(m, s^2), m and o affine, s = softplus(o) between `LEAST` and `MOST`."""
+    """A `bounded_normal` of an affine map."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.affine = nn.Linear(in_dim, 2 * out_dim)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        mean, o = self.affine(h).chunk(2, dim=-1)
-        return dist.Independent(dist.Normal(mean, softplus(o).clamp(LEAST, MOST)), 1)
+        return bounded_normal(*self.affine(h).chunk(2, dim=-1))
 
 
 class MSSTCN(DVAE):

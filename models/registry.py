@@ -25,6 +25,7 @@ MODELS = {
     "hit_dvae": "models.hit_dvae:HiTDVAE",
     "light_dvae": "models.light_dvae:LigHTDVAE",
     "ms_stcn": "models.ms_stcn:MSSTCN",
+    "stcn": "models.stcn:STCN",
 }
 """Where each model is: a new model is one line here."""
 

@@ -18,7 +18,7 @@ from torch.nn.functional import linear, pad
 
 from models.networks import concatenate
 
-__all__ = ["CausalConv", "Downsample", "Upsample", "WaveNet", "WaveNetBlock", "to_multiple"]
+__all__ = ["CausalConv", "Downsample", "OverTime", "Upsample", "WaveNet", "WaveNetBlock", "to_multiple"]
 
 State = tuple[Tensor, ...]
 
@@ -198,3 +198,18 @@ class WaveNet(nn.Module):
             x, last = block(x, c, None if state is None else state[i])
             after.append(last)
         return x, tuple(after)
+
+
+class OverTime(nn.Module):
+    """A WaveNet that keeps its rate, as a `models.time_axis.Causal` network: its state has sequences before frames."""
+
+    def __init__(self, net: WaveNet) -> None:
+        super().__init__()
+        self.net = net
+        self.out_dim = net.out_dim
+
+    def forward(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """From u (..., T, N, in) to (..., T, N, out), and the last inputs of every block, (..., N, frames, in)."""
+        before = None if state is None else tuple(part.transpose(-3, -2) for part in state)
+        out, after = self.net(u, None, before)
+        return out, tuple(part.transpose(-3, -2) for part in after)

@@ -20,9 +20,19 @@ from models.registry import build_model, model_class, model_names
 TRANSFORMER = {"d_model": 8, "ff": 12, "layers": 2}
 SEGMENTS = {"likelihood": "power_spectrum", "normalise": False, "h_dim": 12}
 LADDER = {"likelihood": "power_spectrum", "widths": [4, 5, 6], "z_dims": [2, 3, 1], "top_dilations": [1, 2]}
+STACK = {
+    "likelihood": "power_spectrum",
+    "widths": [4, 5],
+    "z_dims": [2, 3],
+    "dilations": [1, 2, 4],
+    "hidden": [8],
+    "out_width": 5,
+    "out_dilations": [1, 2],
+}
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"x": [7], "w_dim": 4, **TRANSFORMER} for name in ("hit_dvae", "light_dvae")},
     "ms_stcn": LADDER,
+    "stcn": STACK,
     **{name: SEGMENTS for name in ("fhvae", "beta_vae")},
 }
 """Settings of models that are large by default."""
@@ -37,6 +47,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "ms_stcn",
         {**LADDER, "strides": [1, 3, 1], "dilations": [2, 1], "resampling": "fixed", "every_block": False},
     ),
+    "stcn-layer1": ("stcn", {**STACK, "dense": False}),
     "fhvae-fc": ("fhvae", {**SEGMENTS, "cell": "fc"}),
     "fhvae-gru": ("fhvae", {**SEGMENTS, "cell": "gru"}),
 }
@@ -54,10 +65,10 @@ LENGTHS = torch.tensor([7, 3, 1, 5])
 def _serves(variant: str, guide: str) -> bool:
     name, more = VARIANTS[variant]
     try:
-        guide_class(model_class(name).Settings(name=name, **more), guide)
+        cls = guide_class(model_class(name).Settings(name=name, **more), guide)
     except UserError:
         return False
-    return True
+    return getattr(cls, "own", None) != guide  # that is the own guide, by its other name
 
 
 PAIRS = [(variant, guide) for variant in VARIANTS for guide in guide_names() if _serves(variant, guide)]

@@ -13,11 +13,11 @@ from models.registry import MODELS, build_model, model_class, model_names
 
 def test_the_family_has_every_combination() -> None:
     assert guide_names()[:2] == ["own", "compliant"]
-    assert guide_names()[2:] == [f"{sees}-{remembers}" for sees in SEES for remembers in REMEMBERS]
+    assert guide_names()[2:-2] == [f"{sees}-{remembers}" for sees in SEES for remembers in REMEMBERS]
 
 
 def test_krishnans_guides_see_what_he_says() -> None:
-    parents = {name: set(FamilyGuide.parents(FamilyGuide.Settings(name=name))["z"]) for name in guide_names()[2:]}
+    parents = {name: set(FamilyGuide.parents(FamilyGuide.Settings(name=name))["z"]) for name in guide_names()[2:-2]}
     assert parents["future-markov"] == {"x[t:]", "z[t-1]"}  # DKS
     assert parents["past-markov"] == {"x[:t+1]", "z[t-1]"}  # ST-L
     assert parents["all-markov"] == {"x[:]", "z[t-1]"}  # ST-LR
@@ -48,6 +48,6 @@ def test_compliant_is_built() -> None:
     assert type(guide) is guide_class("dkf", "own")
 
 
-@pytest.mark.parametrize("name", [name for name in model_names() if name != "fhvae"])  # it has none
+@pytest.mark.parametrize("name", [name for name in model_names() if name not in ("fhvae", "stcn")])  # they have none
 def test_the_compliant_guide_is_never_poorer(name: str) -> None:
     assert all(one.word != "poorer" for one in compare(name, "compliant").values())

@@ -1,0 +1,151 @@
+r"""STCN, stochastic temporal convolutional network (Aksan & Hilliges, "STCN: Stochastic temporal convolutional
+networks", 2019).
+
+.. math:: p(x, z) = \prod_t p(x_t \mid z^{1:L}_{t-r:t}) \prod_l p(z^l_t \mid x_{1:t-1}, z^{l+1}_t),
+
+L layers of latents, layer 1 next to the data. The past goes through one stack of causal convolutions, which the priors
+read at different depths: layer l at d^l, after l of L equal parts of it. The data are decoded from the latents of the
+last r + 1 frames by convolutions of their own, and see the past through them alone. In the dense variant (STCN-dense,
+the one that the MS-STCN paper quotes) the decoder sees all layers, else layer 1.
+
+Sizes and what the paper leaves open are as in its authors' code, but for the map without bias after a gate, as in
+`models.wavenet`: what such a bias adds is in the biases of the layers after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from inference.errors import UserError
+from models.dvae import DVAE, ModelSettings
+from models.likelihoods import head
+from models.ms_stcn import bounded_normal
+from models.networks import MLP, concatenate
+from models.structure import Parents
+from models.time_axis import TimeAxis
+from models.wavenet import OverTime, WaveNet
+
+__all__ = ["STCN", "DeepLatentHead", "STCNSettings"]
+
+
+@dataclass
+class STCNSettings(ModelSettings):
+    """Settings of STCN; lists of layers have layer 1 (next to the data) first.
+
+    Attributes:
+        widths: channels of each layer's part of the convolutions over the past.
+        z_dims: size of each layer's latent; empty: `z_dim` in all of them.
+        dilations: of the blocks of each layer's part.
+        hidden: widths from d and the latent above to a latent, in prior and posterior, for mean and deviation each.
+        out_width: channels of the decoder.
+        out_dilations: of its blocks.
+        dense: the decoder sees the latents of all layers, else those of layer 1.
+    """
+
+    name: str = "stcn"
+    bins: int = 200
+    input: str = "standard"
+    likelihood: str = "gaussian"
+    variance_floor: float = 1e-6
+    widths: list[int] = field(default_factory=lambda: [128, 128, 128])
+    z_dims: list[int] = field(default_factory=lambda: [64, 32, 16])
+    dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
+    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    out_width: int = 128
+    out_dilations: list[int] = field(default_factory=lambda: [1, 1])
+    dense: bool = True
+
+
+class DeepLatentHead(nn.Module):
+    """A Gaussian whose mean and deviation have hidden layers (ReLU) of their own."""
+
+    def __init__(self, in_dim: int, out_dim: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.mean, self.deviation = (
+            nn.Sequential(net, nn.Linear(net.out_dim, out_dim))
+            for net in (MLP(in_dim, hidden, nn.ReLU), MLP(in_dim, hidden, nn.ReLU))
+        )
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        return bounded_normal(self.mean(h), self.deviation(h))
+
+
+class STCN(DVAE):
+    """p(z^l_t | x_{1:t-1}, z^{l+1}_t) from the top layer down, then p(x_t | z)."""
+
+    Settings = STCNSettings
+    own_guide = "guides.stcn:STCNGuide"
+
+    def __init__(self, settings: STCNSettings) -> None:
+        super().__init__(settings)
+        _check(settings)
+        self.latents = self.latents_of(settings)
+        self.z_dims = list(settings.z_dims) or [settings.z_dim] * len(settings.widths)
+        self.widths, self.hidden = list(settings.widths), settings.hidden
+        self.dense = settings.dense
+        below = [self.input.out_dim, *settings.widths]
+        self.up = nn.ModuleList(
+            OverTime(WaveNet(n, width, settings.dilations, kernel=2))
+            for n, width in zip(below, settings.widths, strict=False)
+        )
+        above = [*self.z_dims[1:], 0]
+        self.head_dims = [width + n for width, n in zip(settings.widths, above, strict=True)]
+        self.prior_heads = nn.ModuleList(
+            DeepLatentHead(n, m, settings.hidden) for n, m in zip(self.head_dims, self.z_dims, strict=True)
+        )
+        seen = sum(self.z_dims) if settings.dense else self.z_dims[0]
+        self.out = OverTime(WaveNet(seen, settings.out_width, settings.out_dilations, kernel=2))
+        self.likelihood = head(settings, settings.out_width)
+
+    @classmethod
+    def latents_of(cls, settings: STCNSettings) -> tuple[str, ...]:
+        """``layer<L>`` to ``layer1``, in the order they are drawn."""
+        return tuple(f"layer{i}" for i in range(len(settings.widths), 0, -1))
+
+    @classmethod
+    def parents(cls, settings: STCNSettings) -> Parents:
+        layers = cls.latents_of(settings)
+        found = {site: ("x[:t]", *(f"{m}[t]" for m in layers[:i][-1:])) for i, site in enumerate(layers)}
+        seen = layers if settings.dense else layers[-1:]
+        return found | {"x": tuple(f"{m}[t-{sum(settings.out_dilations)}:t+1]" for m in seen)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"x": self.x_dim, **{f"layer{i + 1}": n for i, n in enumerate(self.z_dims)}}
+
+    def step(self, t: TimeAxis) -> None:
+        d = self.input(t.prev("x"))
+        features = []
+        for net in self.up:
+            d = t.recur(cast(OverTime, net), d)
+            features.append(d)
+        z: list[Tensor] = []
+        for i in reversed(range(len(features))):
+            z.append(t.sample(f"layer{i + 1}", self.prior(i, features[i], *z[-1:])))
+        t.observe("x", self.decoder(t.recur(self.out, *(z if self.dense else z[-1:]))))
+
+    def prior(self, i: int, d: Tensor, *above: Tensor) -> dist.TorchDistribution:
+        """p(z^l_t | x_{1:t-1}, z^{l+1}_t), l = i + 1, from d^l of the past and, below the top, the latent above."""
+        distribution: dist.TorchDistribution = self.prior_heads[i](concatenate(d, *above))
+        return distribution
+
+    def decoder(self, g: Tensor) -> dist.TorchDistribution:
+        """p(x_t | z), from what the decoder's convolutions made of the latents."""
+        distribution: dist.TorchDistribution = self.likelihood(g)
+        return distribution
+
+
+def _check(settings: STCNSettings) -> None:
+    for key in ("widths", "dilations", "out_dilations"):
+        if not getattr(settings, key):
+            raise UserError(f"model.{key} is empty: expected at least one number.")
+    if settings.z_dims and len(settings.z_dims) != len(settings.widths):
+        raise UserError(
+            f"model.z_dims has {len(settings.z_dims)} entries and model.widths has {len(settings.widths)}: "
+            "expected one for each layer."
+        )
