@@ -45,6 +45,19 @@ CORPORA: dict[str, str] = {
     "kaldi": "corpora.kaldi:open_kaldi",
     "fsdd": "corpora.fsdd:open_fsdd",
     "polyphonic": "corpora.polyphonic:open_polyphonic",
+    "strokes": "corpora.strokes:open_strokes",
+}
+
+#: What corpora of pen strokes imply; their data are standardised by training statistics (`model.normalise`).
+_OF_PENS = {
+    "data.frontend": "frames",
+    "data.trim_db": None,
+    "data.sequence_frames": None,
+    "data.noise": "all",
+    "model.bins": 3,
+    "model.input": "raw",
+    "model.likelihood": "pen",
+    "model.normalise": True,
 }
 
 #: Settings that a corpus implies, by dotted key, over those of the model: what its frames are, and what suits them.
@@ -58,6 +71,7 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
         "model.likelihood": "bernoulli",
     },
     "fsdd": {"data.rate": 8000},
+    "strokes": _OF_PENS,
 }
 
 #: Corpora that come in several sets, of which ``data.set`` names one, with examples of their names.
@@ -164,6 +178,12 @@ def check_data(settings: DataSettings) -> None:
         raise UserError(
             f"data.set={settings.set}: corpus '{name}' does not come in sets; those that do: {known}.\n"
             "Leave data.set out (data.set=null), or name another --corpus."
+        )
+    if settings.noise is not None and "data.noise" not in CORPUS_DEFAULTS.get(name, {}):
+        known = ", ".join(corpus for corpus, implied in CORPUS_DEFAULTS.items() if "data.noise" in implied)
+        raise UserError(
+            f"data.noise={settings.noise} says nothing: corpus '{name}' lies on no grid; those that do: {known}.\n"
+            "Leave data.noise out (data.noise=null), or name another --corpus."
         )
     frames = holds_frames(settings)
     if frames != (settings.frontend == "frames"):

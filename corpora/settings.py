@@ -21,6 +21,7 @@ class DataSettings(Protocol):
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
         short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
+        noise: Which splits of data on a grid get noise of its width, ``"all"`` or ``"train"``; None gives none.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
     """
 
@@ -53,6 +54,9 @@ class DataSettings(Protocol):
 
     @property
     def short(self) -> str: ...
+
+    @property
+    def noise(self) -> str | None: ...
 
     @property
     def on_error(self) -> str: ...

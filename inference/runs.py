@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-FEATURES = ("frontend", "rate", "window", "hop", "trim_db")
+FEATURES = ("frontend", "rate", "window", "hop", "trim_db", "noise")
 """Settings of the data that a model is bound to."""
 
 

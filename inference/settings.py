@@ -62,6 +62,7 @@ class DataSettings:
     trim_db: float | None = 30.0
     sequence_frames: int | None = 150
     short: Literal["drop", "keep"] = "drop"
+    noise: Literal["all", "train"] | None = None
     on_error: Literal["error", "skip"] = "error"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from inference.errors import UserError
 from models.inputs import InputTransform
-from models.likelihoods import LIKELIHOODS, BernoulliHead, kind
+from models.likelihoods import LIKELIHOODS, StartsFromData, kind
 from models.networks import normal
 from models.rows import Rows
 from models.sites import Sites
@@ -57,8 +57,9 @@ class ModelSettings:
             Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
         components: number K of Gaussians, in those that are mixtures.
         variance_floor: least variance of the likelihood; 0 reproduces the papers.
-        normalise: whether the data themselves are standardised, bin by bin, by statistics of the training data that are
-            kept with the weights. All densities are then those of standardised data; what is decoded is scaled back.
+        normalise: whether the data themselves are standardised, bin by bin (all but whether a pen is lifted), by
+            statistics of the training data that are kept with the weights. All densities are then those of standardised
+            data; what is decoded is scaled back.
     """
 
     name: str = ""
@@ -112,7 +113,9 @@ class DVAE(nn.Module):
                 f"model.likelihood={settings.likelihood} lets fall below zero. Set model.input=standard or raw."
             )
         self.input = InputTransform(settings.input, settings.bins)
-        self.scaling = InputTransform("standard" if settings.normalise else "raw", settings.bins)
+        self.scaling = InputTransform(
+            "standard" if settings.normalise else "raw", settings.bins, kind(settings.likelihood).bits
+        )
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
@@ -184,7 +187,7 @@ class DVAE(nn.Module):
         scaled = [self.scaling(x.to(like)) for x in given] if self.scaling.standardises else given
         supported = [self._supported(x) for x in scaled]
         self.input.fit(supported)
-        if isinstance(self.likelihood, BernoulliHead):
+        if isinstance(self.likelihood, StartsFromData):
             self.likelihood.fit(supported)
 
     def _supported(self, x: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class InputTransform(nn.Module):
     Args:
         kind: ``"log"``, ``"unscaled_log"``, ``"standard"`` or ``"raw"``.
         dim: size D of the data.
+        bits: how many of its last values are 0 or 1 and are not standardised.
 
     Raises:
         UserError: for another kind.
@@ -41,13 +42,14 @@ class InputTransform(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, kind: str, dim: int) -> None:
+    def __init__(self, kind: str, dim: int, bits: int = 0) -> None:
         super().__init__()
         if kind not in KINDS:
             raise UserError(f"unknown model.input '{kind}'.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
         self.kind = kind
         self.takes_log, self.standardises = KINDS[kind]
         self.out_dim = dim
+        self.scaled = dim - bits
         if self.standardises:
             self.register_buffer("mean", torch.zeros(dim))
             self.register_buffer("scale", torch.ones(dim))
@@ -72,9 +74,9 @@ class InputTransform(nn.Module):
         if self.standardises:
             mean = total / max(count, 1)
             deviation = (squares / max(count, 1) - mean.square()).clamp_min(0.0).sqrt()
-            self.mean.copy_(mean)
             moves = deviation > LEAST_DEVIATION * (1.0 if self.takes_log else mean.abs())
-            self.scale.copy_(torch.where(moves, deviation, 1.0))
+            self.mean[: self.scaled] = mean[: self.scaled]
+            self.scale[: self.scaled] = torch.where(moves, deviation, 1.0)[: self.scaled]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._logarithm(x)

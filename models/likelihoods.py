@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import pyro.distributions as dist
 import torch
@@ -29,9 +29,11 @@ __all__ = [
     "GaussianOutput",
     "PowerSpectrum",
     "PowerSpectrumHead",
+    "StartsFromData",
     "head",
     "itakura_saito",
     "kind",
+    "log_odds",
 ]
 
 
@@ -117,6 +119,24 @@ class PowerSpectrumHead(nn.Module):
         return dist.Independent(PowerSpectrum(self.floor(self.affine(h))), 1)
 
 
+@runtime_checkable
+class StartsFromData(Protocol):
+    """The last layer of a decoder that can start from statistics of training data."""
+
+    def fit(self, sequences: Sequence[Tensor]) -> None:
+        """Start from data, each (T, D)."""
+        ...
+
+
+def log_odds(sequences: Sequence[Tensor]) -> Tensor:
+    """Log-odds of a one in each value of data, each (T, D): (n_1 + 1/2) to (n_0 + 1/2), to start from. Rare ones have
+    log-odds that training is long in reaching, and all else waits for them.
+    """
+    ones = torch.stack([x.double().cpu().sum(0) for x in sequences]).sum(0)
+    zeros = sum(len(x) for x in sequences) - ones
+    return torch.log(ones + 0.5) - torch.log(zeros + 0.5)
+
+
 class BernoulliHead(nn.Module):
     """Features (..., in) to a Bernoulli over each of the D values of a frame: an affine map gives the logits.
 
@@ -131,13 +151,9 @@ class BernoulliHead(nn.Module):
         self.affine = nn.Linear(in_dim, x_dim)
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
-        """Start from the share of ones of each value in data, each (T, D): the bias is its log-odds, (n_1 + 1/2) to
-        (n_0 + 1/2). Rare ones have log-odds that training is long in reaching, and all else waits for them.
-        """
-        ones = torch.stack([x.double().cpu().sum(0) for x in sequences]).sum(0)
-        zeros = sum(len(x) for x in sequences) - ones
+        """Start from the share of ones of each value in data, each (T, D)."""
         with torch.no_grad():
-            self.affine.bias.copy_(torch.log(ones + 0.5) - torch.log(zeros + 0.5))
+            self.affine.bias.copy_(log_odds(sequences))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         return dist.Independent(dist.Bernoulli(logits=self.affine(h)), 1)
@@ -171,12 +187,14 @@ class Likelihood(NamedTuple):
         support: the frames that have a density.
         words: the same in words.
         has_components: whether it is a mixture, and takes their number.
+        bits: how many of the last values of a frame are 0 or 1 beside others that are numbers.
     """
 
     place: str
     support: constraints.Constraint
     words: str
     has_components: bool = False
+    bits: int = 0
 
 
 _PEN = constraints.cat([constraints.real, constraints.boolean], dim=-1, lengths=[2, 1])
@@ -187,7 +205,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "gaussian": Likelihood("models.likelihoods:GaussianOutput", constraints.real, "numbers"),
     "mixture": Likelihood("models.mixtures:MixtureHead", constraints.real, "numbers", True),
     "channel_mixture": Likelihood("models.mixtures:ChannelMixtureHead", constraints.real, "numbers", True),
-    "pen": Likelihood("models.mixtures:PenStrokeHead", _PEN, "two numbers and a 0 or 1", True),
+    "pen": Likelihood("models.mixtures:PenStrokeHead", _PEN, "two numbers and a 0 or 1", True, 1),
 }
 
 

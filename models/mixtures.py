@@ -7,12 +7,15 @@ of any other distribution (`models.sites.rebuilt`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
+
+from models.likelihoods import log_odds
 
 __all__ = ["ChannelMixture", "ChannelMixtureHead", "FrameMixture", "MixtureHead", "PenStroke", "PenStrokeHead"]
 
@@ -232,6 +235,11 @@ class PenStrokeHead(nn.Module):
         self.sizes = [components, 2 * components, 2 * components, components, 1]
         self.least = math.sqrt(variance_floor)
         self.affine = nn.Linear(in_dim, sum(self.sizes))
+
+    def fit(self, sequences: Sequence[Tensor]) -> None:
+        """Start from the share of lifted pens in data, each (T, 3)."""
+        with torch.no_grad():
+            self.affine.bias[-1:] = log_odds([x[:, 2:] for x in sequences])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         logits, means, o, rho, pen = self.affine(h).split(self.sizes, dim=-1)
