@@ -12,9 +12,10 @@ bits, high byte first, without header, or NIST SPHERE or wav. The speaker is the
 ``data.set=dev`` trains on 90 % of the sentences of the development set, and validates on the other 10 %, as the public
 code of Hsu, Zhang & Glass (2017) does, whose Table 3 is the paper's figure.
 
-Labels of an utterance: ``microphone`` (1, the close one, or 2); of valid and test ``noise``, ``condition`` (A to D)
-and ``domain`` (clean, noisy, channel, noisy+channel), which follow from the number of the list: 01 is clean, 02 to 07
-are car, babble, restaurant, street, airport and train, 08 to 14 the same by the second microphone.
+Labels of an utterance: ``microphone`` (1, the close one, or 2); but for the multi-condition list also ``noise``,
+``condition`` (A to D) and ``domain`` (clean, noisy, channel, noisy+channel), which follow from the list, of valid and
+test from its number: 01 is clean, 02 to 07 are car, babble, restaurant, street, airport and train, 08 to 14 the same by
+the second microphone.
 """
 
 from __future__ import annotations
@@ -29,16 +30,15 @@ import numpy as np
 
 from corpora.audio import AudioFault, Sound, read_audio
 from corpora.corpus import SPLITS, Corpus, Utterance
+from corpora.domains import DOMAINS
 from corpora.folder import corpus_root, find_audio, seeded_split
 from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 
-__all__ = ["DOMAINS", "LISTS", "NOISES", "RATE", "condition_of", "open_aurora4", "read_raw"]
+__all__ = ["LISTS", "NOISES", "RATE", "condition_of", "open_aurora4", "read_raw"]
 
 RATE = 16000
 NOISES = ("clean", "car", "babble", "restaurant", "street", "airport", "train")
-#: Names of the four conditions.
-DOMAINS = {"A": "clean", "B": "noisy", "C": "channel", "D": "noisy+channel"}
 #: Lists that make each part, by name; ``{:02}`` is the number of the condition.
 LISTS = {
     "multi": ("training_multicondition_16k.list",),
@@ -155,7 +155,8 @@ def _listed(present: _Present, name: str) -> list[Utterance]:
             "Give the folder that Aurora-4's discs were copied to, with their lists, as --root."
         )
     path = present.lists[name]
-    number = re.match(r"(?:devtest|test)(\d\d)_", name)
+    match = re.match(r"(?:devtest|test)(\d\d)_", name)
+    number = int(match[1]) if match else 1 if name in LISTS["clean"] else None
     made: list[Utterance] = []
     lines = [line.split()[0] for line in path.read_text(errors="replace").splitlines() if line.split()]
     if not lines:
@@ -171,7 +172,7 @@ def _listed(present: _Present, name: str) -> list[Utterance]:
         if not found:
             missing.append(line)
             continue
-        labels = condition_of(int(number[1])) if number else {"microphone": 2 if ".wv2" in line.lower() else 1}
+        labels = condition_of(number) if number else {"microphone": 2 if ".wv2" in line.lower() else 1}
         file = found[0]
         made.append(Utterance(file, _sentence(file)[:3], functools.partial(read_raw, present.root / file), labels))
     if missing:

@@ -156,7 +156,11 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
             raise UserError(f"unknown split {split!r}, expected one of {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
     module, function = CORPORA[settings.corpus].split(":")
     corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
-    return corpus
+    if settings.domains is None:
+        return corpus
+    from corpora.domains import in_domains
+
+    return in_domains(corpus, settings.domains, seed)
 
 
 def holds_frames(settings: DataSettings) -> bool:
@@ -186,6 +190,15 @@ def check_data(settings: DataSettings) -> None:
             "Leave data.noise out (data.noise=null), or name another --corpus."
         )
     frames = holds_frames(settings)
+    if settings.domains is not None:
+        from corpora.domains import check_domains
+
+        check_domains(settings.domains)
+        if frames:
+            raise UserError(
+                f"data.domains={settings.domains}: corpus '{name}' holds frames, and domains are made from sound. "
+                "Leave it out."
+            )
     if frames != (settings.frontend == "frames"):
         holds, remedy = ("frames, no sound", "data.frontend=frames") if frames else ("sound", "data.frontend=stft")
         raise UserError(

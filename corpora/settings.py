@@ -14,6 +14,7 @@ class DataSettings(Protocol):
         corpus: Name of a loader in `corpora.corpus.CORPORA`.
         root: Folder the loader reads; None for a built-in corpus.
         set: Which part of a corpus that comes in several; not every corpus reads it.
+        domains: Letters of the conditions of `corpora.domains` that all utterances are heard in; None as recorded.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
         frontend: Name of a front end in `corpora.frontends.FRONT_ENDS`.
         window: Samples per analysis window; None follows the number of bins.
@@ -33,6 +34,9 @@ class DataSettings(Protocol):
 
     @property
     def set(self) -> str | None: ...
+
+    @property
+    def domains(self) -> str | None: ...
 
     @property
     def rate(self) -> int: ...

@@ -26,7 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["main", "report_of", "table"]
 
 #: What must be the same for all runs, or their figures are not of the same data.
-OF_DATA = ("corpus", "root", "set", "seed", "frontend", "rate", "window", "hop", "trim_db", "sequence_frames", "short")
+OF_DATA = (
+    "corpus",
+    "root",
+    "set",
+    "domains",
+    "seed",
+    "frontend",
+    "rate",
+    "window",
+    "hop",
+    "trim_db",
+    "sequence_frames",
+    "short",
+)
 
 
 def report_of(run: Run, request: Request, found: Gaps, effort: Effort, mode: str, one_model: bool) -> dict[str, Any]:

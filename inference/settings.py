@@ -48,12 +48,13 @@ class DataSettings:
     """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms);
-    `short` drops or keeps utterances shorter than `sequence_frames`.
+    `domains` is of `corpora.domains`, `short` drops or keeps utterances shorter than `sequence_frames`.
     """
 
     corpus: str = "synthetic"
     root: str | None = None
     set: str | None = None
+    domains: str | None = None
     seed: int = 0
     rate: int = 16000
     frontend: str = "stft"

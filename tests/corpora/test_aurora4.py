@@ -66,6 +66,8 @@ def test_splits_and_conditions(root: Path) -> None:
             number = int(u.file.split("_")[1][:2])
             assert u.labels == condition_of(number) and u.file.startswith("disc/") and u.speaker in ("440", "441")
     assert [u.file for u in _open(root, ["train"], "clean").splits["train"]][0].startswith("clean_16k/")
+    assert {u.labels["domain"] for u in _open(root, ["train"], "clean").splits["train"]} == {"clean"}
+    assert all("domain" not in u.labels for u in _open(root, ["train"], "multi").splits["train"])
 
 
 def test_the_development_set_can_train(root: Path) -> None:
