@@ -205,6 +205,15 @@ def check_data(settings: DataSettings) -> None:
             f"data.frontend={settings.frontend}: corpus '{name}' holds {holds}.\n"
             f"Set {remedy} (and data.trim_db and model.bins to match), or name another --corpus."
         )
+    waveform = settings.frontend == "waveform"
+    for key in ("window", "hop") if waveform else ("frame_width",):
+        if getattr(settings, key) is not None:
+            raise UserError(
+                f"data.{key}={getattr(settings, key)} says nothing with data.frontend={settings.frontend}: "
+                + ("frames of a waveform do not overlap. " if waveform else "its frames are none of a waveform. ")
+                + f"Leave it out (data.{key}=null)"
+                + (", or set data.frame_width." if waveform else ", or set data.frontend=waveform.")
+            )
     if frames:
         idle = [key for key, nothing in OF_SOUND.items() if getattr(settings, key) != nothing]
         if idle:

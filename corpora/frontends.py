@@ -1,7 +1,8 @@
 """Front ends: from a recording to the frames a model sees, and back where that is possible.
 
-Each front end is one class in one registry, `FRONT_ENDS`. A further one (frames of the raw waveform) is a further class
-with the members of `FrontEnd` and one line in the registry. Those of speech recognition are in `corpora.features`.
+Each front end is one class in one registry, `FRONT_ENDS`. A further one is a further class with the members of
+`FrontEnd` and one line in the registry. Those of speech recognition are in `corpora.features`, frames of samples in
+`corpora.waveforms`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from corpora.audio import AudioFault, Frames, Sound, mix_to_mono, resample
 from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 
-__all__ = ["FRONT_ENDS", "FrontEnd", "PassFrames", "Stft", "normalise", "open_frontend", "trim_bounds"]
+__all__ = ["FRONT_ENDS", "FrontEnd", "PassFrames", "Stft", "mono", "normalise", "open_frontend", "trim_bounds"]
 
 TRIM_WINDOW, TRIM_HOP = 2048, 512
 
@@ -67,8 +68,8 @@ def trim_bounds(samples: NDArray[np.float64], trim_db: float) -> tuple[int, int]
     return int(loud[0]) * TRIM_HOP, min(len(samples), (int(loud[-1]) + 1) * TRIM_HOP)
 
 
-def normalise(sound: Sound, rate: int, trim_db: float | None, shortest: int) -> NDArray[np.float64]:
-    """Mix to mono, resample, trim and scale to a largest absolute value of 1.
+def mono(sound: Sound, rate: int, trim_db: float | None, shortest: int) -> NDArray[np.float64]:
+    """Mix to mono, resample and trim.
 
     Args:
         sound: The recording.
@@ -82,19 +83,23 @@ def normalise(sound: Sound, rate: int, trim_db: float | None, shortest: int) -> 
     samples = resample(mix_to_mono(sound.samples), sound.rate, rate)
     if not np.isfinite(samples).all():
         raise AudioFault("holds NaN or infinite samples")
-    peak = np.abs(samples).max(initial=0.0)
-    if len(samples) and peak == 0.0:
+    if len(samples) and not samples.any():
         raise AudioFault("is silent: every sample is zero")
     if trim_db is not None and len(samples):
         start, end = trim_bounds(samples, trim_db)
         samples = samples[start:end]
-        peak = np.abs(samples).max(initial=0.0)
     if len(samples) < shortest:
         raise AudioFault(
             f"is too short: {len(samples)} samples at {rate} Hz where one window needs {shortest}"
             + ("" if trim_db is None else f" (counted after trimming at {trim_db:g} dB)")
         )
-    normalised: NDArray[np.float64] = samples / peak
+    return samples
+
+
+def normalise(sound: Sound, rate: int, trim_db: float | None, shortest: int) -> NDArray[np.float64]:
+    """The samples of `mono`, scaled to a largest absolute value of 1."""
+    samples = mono(sound, rate, trim_db, shortest)
+    normalised: NDArray[np.float64] = samples / np.abs(samples).max()
     return normalised
 
 
@@ -209,6 +214,12 @@ def _open_stft(settings: DataSettings, bins: int) -> Stft:
     return Stft(settings.rate, window, hop, settings.trim_db)
 
 
+def _open_waveform(settings: DataSettings, bins: int) -> FrontEnd:
+    from corpora.waveforms import open_waveform
+
+    return open_waveform(settings, bins)
+
+
 def _open_fbank(settings: DataSettings, bins: int) -> FrontEnd:
     from corpora.features import open_fbank
 
@@ -227,6 +238,7 @@ FRONT_ENDS: dict[str, Callable[[DataSettings, int], FrontEnd]] = {
     "fbank": _open_fbank,
     "log_magnitude": _open_log_magnitude,
     "frames": lambda settings, bins: PassFrames(bins),
+    "waveform": _open_waveform,
 }
 
 

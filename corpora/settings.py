@@ -19,6 +19,7 @@ class DataSettings(Protocol):
         frontend: Name of a front end in `corpora.frontends.FRONT_ENDS`.
         window: Samples per analysis window; None follows the number of bins.
         hop: Samples from one frame to the next; None is 16 ms, or what the front end says.
+        frame_width: Samples per frame of a waveform; None where frames are none of it.
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
         short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
@@ -49,6 +50,9 @@ class DataSettings(Protocol):
 
     @property
     def hop(self) -> int | None: ...
+
+    @property
+    def frame_width(self) -> int | None: ...
 
     @property
     def trim_db(self) -> float | None: ...

@@ -79,6 +79,7 @@ def _check_ranges(settings: Settings) -> None:
         "data.rate": (data.rate, 1),
         "data.window": (data.window, 2),
         "data.hop": (data.hop, 1),
+        "data.frame_width": (data.frame_width, 1),
         "data.sequence_frames": (data.sequence_frames, 1),
         "seed": (settings.seed, 0),
         "model.variance_floor": (settings.model.variance_floor, 0),

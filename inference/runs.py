@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-FEATURES = ("frontend", "rate", "window", "hop", "trim_db", "noise")
+FEATURES = ("frontend", "rate", "window", "hop", "frame_width", "trim_db", "noise")
 """Settings of the data that a model is bound to."""
 
 

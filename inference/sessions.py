@@ -172,5 +172,6 @@ def _report(job: Job, state: TrainState, say: Say) -> None:
     best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
     say(f"finished: {over(job.settings.train, state)}{best}")
     say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
-    evaluation = "likelihood" if holds_frames(job.settings.data) else "resynthesis"
+    spectra = not holds_frames(job.settings.data) and job.settings.data.frontend != "waveform"
+    evaluation = "resynthesis" if spectra else "likelihood"
     say(f"next: python -m evaluation.{evaluation} {job.run}")

@@ -1,8 +1,8 @@
 """The settings tree of a run, as typed dataclasses, and how it is filled.
 
-Model defaults < what the corpus implies < YAML config < key=value. The sections `model` and `guide` come from the
-classes that the names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor a
-model is imported before `resolve` is called.
+Model defaults < what front end and corpus imply < YAML config < key=value. The sections `model` and `guide` come from
+the classes that the names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor
+a model is imported before `resolve` is called.
 """
 
 from __future__ import annotations
@@ -48,7 +48,12 @@ class DataSettings:
     """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms);
+<<<<<<< HEAD
     `domains` is of `corpora.domains`, `short` drops or keeps utterances shorter than `sequence_frames`.
+=======
+    `frame_width` is for data.frontend=waveform alone, and `corpora.waveforms` says what goes with it; `short` drops or
+    keeps utterances shorter than `sequence_frames`.
+>>>>>>> 6af72d9 (Frames of a waveform: data.frontend=waveform, with one mean and deviation for all samples)
     """
 
     corpus: str = "synthetic"
@@ -60,6 +65,7 @@ class DataSettings:
     frontend: str = "stft"
     window: int | None = None
     hop: int | None = None
+    frame_width: int | None = None
     trim_db: float | None = 30.0
     sequence_frames: int | None = 150
     short: Literal["drop", "keep"] = "drop"
@@ -170,7 +176,7 @@ def resolve(
     config_path: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Settings:
-    """Fill the settings tree: model defaults < what the corpus implies < YAML config < key=value.
+    """Fill the settings tree: model defaults < what front end and corpus imply < YAML config < key=value.
 
     Args:
         model: name of the model; null takes `model.name` of the overrides or the config.
@@ -201,11 +207,16 @@ def resolve(
         implied["train.kl_warmup_steps"] = 0  # it keeps a model from neglecting its latents; this one is trained
     defaults = {**cls.defaults, **implied}
     from corpora.corpus import CORPUS_DEFAULTS
+    from corpora.waveforms import waveform_defaults
 
     corpus = str(given.get("data.corpus", config.get("data.corpus", tree.data.corpus)))
     of_corpus = CORPUS_DEFAULTS.get(corpus, {})
+    said = {**defaults, **of_corpus, **config, **given}
+    of_waveform = waveform_defaults(said)
     for layer, source in (
         (defaults, f"defaults of {model_name}"),
+        (of_waveform, "defaults of waveforms"),
+        (cls.waveform_defaults(of_waveform["model.bins"]) if of_waveform else {}, f"{model_name} of waveforms"),
         (of_corpus, f"defaults of {corpus}"),
         (config, where),
         (given, ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from models.structure import Parents
 from models.time_axis import TimeAxis, run
 
 __all__ = ["DVAE", "ModelSettings", "batch_sites", "standard_normal"]
+
+SCALINGS: dict[bool | str, str] = {False: "raw", True: "standard", "global": "global"}
+"""The transform of the data for each value of `ModelSettings.normalise`."""
 
 
 def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
@@ -51,15 +54,15 @@ class ModelSettings:
         name: the model's name on the command line.
         z_dim: size L of the latent of a frame.
         bins: size D of a frame of data; for power spectra the number of frequency bins F.
-        input: what networks see of the data: "log" (standardised log-power), "unscaled_log", "standard" or "raw" (as
-            published).
+        input: what networks see of the data: "log" (standardised log-power), "unscaled_log", "standard", "global"
+            or "raw" (as published), see `models.inputs`.
         likelihood: the distribution of a frame of data: "power_spectrum", "bernoulli", "gaussian", "mixture" (of
             Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
         components: number K of Gaussians, in those that are mixtures.
         variance_floor: least variance of the likelihood; 0 reproduces the papers.
-        normalise: whether the data themselves are standardised, bin by bin (all but whether a pen is lifted), by
-            statistics of the training data that are kept with the weights. All densities are then those of standardised
-            data; what is decoded is scaled back.
+        normalise: whether the data themselves are standardised (all but whether a pen is lifted) by statistics of the
+            training data that are kept with the weights: bin by bin, or, "global", all values alike, as samples of a
+            waveform. All densities are then those of standardised data; what is decoded is scaled back.
     """
 
     name: str = ""
@@ -69,7 +72,7 @@ class ModelSettings:
     likelihood: str = "power_spectrum"
     components: int = 10
     variance_floor: float = 1e-10
-    normalise: bool = False
+    normalise: bool | Literal["global"] = False
 
 
 class DVAE(nn.Module):
@@ -113,9 +116,7 @@ class DVAE(nn.Module):
                 f"model.likelihood={settings.likelihood} lets fall below zero. Set model.input=standard or raw."
             )
         self.input = InputTransform(settings.input, settings.bins)
-        self.scaling = InputTransform(
-            "standard" if settings.normalise else "raw", settings.bins, kind(settings.likelihood).bits
-        )
+        self.scaling = InputTransform(SCALINGS[settings.normalise], settings.bins, kind(settings.likelihood).bits)
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
@@ -133,6 +134,11 @@ class DVAE(nn.Module):
     def latents_of(cls, settings: Any) -> tuple[str, ...]:
         """Its latents in the order they are drawn, for a model where that depends on settings."""
         return cls.latents
+
+    @classmethod
+    def waveform_defaults(cls, frame_width: int) -> Mapping[str, Any]:
+        """Further defaults, by dotted key, on frames of a waveform of so many samples."""
+        return {}
 
     @property
     def strides(self) -> dict[str, int]:

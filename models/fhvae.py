@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyro.distributions as dist
 import torch
@@ -47,7 +47,7 @@ class SegmentSettings(ModelSettings):
     bins: int = 80
     input: str = "raw"
     likelihood: str = "gaussian"
-    normalise: bool = True
+    normalise: bool | Literal["global"] = True
     cell: str = "lstm"
     h_dim: int = 256
     segment: int = 20

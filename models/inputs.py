@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,22 @@ window.
 LEAST_DEVIATION = 1e-3
 """A bin that moves less than this (a logarithm: absolutely; else relative to its mean) is not blown up."""
 
-KINDS = {"log": (True, True), "unscaled_log": (True, False), "standard": (False, True), "raw": (False, False)}
-"""By name: whether the logarithm is taken, and whether the result is standardised."""
+
+class Kind(NamedTuple):
+    """Whether the logarithm is taken, whether the result is standardised, and by one mean and deviation for all."""
+
+    takes_log: bool = False
+    standardises: bool = False
+    pooled: bool = False
+
+
+KINDS = {
+    "log": Kind(takes_log=True, standardises=True),
+    "unscaled_log": Kind(takes_log=True),
+    "standard": Kind(standardises=True),
+    "global": Kind(standardises=True, pooled=True),
+    "raw": Kind(),
+}
 
 
 class InputTransform(nn.Module):
@@ -28,10 +43,11 @@ class InputTransform(nn.Module):
 
     ``"raw"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"unscaled_log"``
     takes log(x + floor). ``"standard"`` and ``"log"`` take of x and of log(x + floor) the mean away and divide by the
-    standard deviation in each bin, both measured once on the training data by `fit` and kept with the weights.
+    standard deviation in each bin, both measured once on the training data by `fit` and kept with the weights;
+    ``"global"`` does so with the mean and deviation of all values of x together, for frames of a waveform.
 
     Args:
-        kind: ``"log"``, ``"unscaled_log"``, ``"standard"`` or ``"raw"``.
+        kind: a name of `KINDS`.
         dim: size D of the data.
         bits: how many of its last values are 0 or 1 and are not standardised.
 
@@ -47,7 +63,7 @@ class InputTransform(nn.Module):
         if kind not in KINDS:
             raise UserError(f"unknown model.input '{kind}'.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
         self.kind = kind
-        self.takes_log, self.standardises = KINDS[kind]
+        self.takes_log, self.standardises, self.pooled = KINDS[kind]
         self.out_dim = dim
         self.scaled = dim - bits
         if self.standardises:
@@ -72,8 +88,10 @@ class InputTransform(nn.Module):
             y = self._logarithm(x.double().cpu())
             count, total, squares = count + len(y), total + y.sum(0), squares + y.square().sum(0)
         if self.standardises:
-            mean = total / max(count, 1)
-            deviation = (squares / max(count, 1) - mean.square()).clamp_min(0.0).sqrt()
+            mean, second = total / max(count, 1), squares / max(count, 1)
+            if self.pooled:
+                mean, second = (m[: self.scaled].mean().expand(self.out_dim) for m in (mean, second))
+            deviation = (second - mean.square()).clamp_min(0.0).sqrt()
             moves = deviation > LEAST_DEVIATION * (1.0 if self.takes_log else mean.abs())
             self.mean[: self.scaled] = mean[: self.scaled]
             self.scale[: self.scaled] = torch.where(moves, deviation, 1.0)[: self.scaled]

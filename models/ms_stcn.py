@@ -9,8 +9,9 @@ z^m_\tau above it is that of the step that holds frame \tau S_l. All else is det
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -32,6 +33,29 @@ __all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings", "bounded_normal"]
 LEAST, MOST = 1e-3, 5.0
 """Bounds of the standard deviation of a latent, in prior and posterior."""
 
+WAVEFORM: Mapping[str, Any] = {
+    "model.likelihood": "channel_mixture",
+    "model.components": 2,
+    "optim.lr": 5e-4,
+    "optim.schedule": "exponential",
+    "optim.gamma": 0.98,
+    "optim.decay_steps": 6000,
+    "optim.min_lr": 1e-7,
+    "train.batch_size": 128,
+    "train.kl_warmup_steps": 0,
+    "train.free_bits.threshold": 0.5,
+    "train.free_bits.halve_every": 300_000,
+}
+"""How the paper and its public code train on waveforms."""
+SMALLEST_FRAMES: Mapping[str, Any] = {
+    "model.widths": [26, 58, 128, 256, 256],
+    "model.strides": [1, 5, 5, 4, 1],
+    "model.z_dims": [1, 5, 25, 64, 64],
+    "model.dilations": [1, 1, 1, 1, 1],
+    "model.top_dilations": [1, 2, 4, 8, 16],
+}
+"""The public code's sizes for frames of two samples."""
+
 
 @dataclass
 class MSSTCNSettings(ModelSettings):
@@ -50,12 +74,8 @@ class MSSTCNSettings(ModelSettings):
     """
 
     name: str = "ms_stcn"
-    bins: int = 200
-    input: str = "standard"
-    likelihood: str = "gaussian"
-    variance_floor: float = 1e-6
-    widths: list[int] = field(default_factory=lambda: [128, 128, 128])
-    strides: list[int] = field(default_factory=lambda: [1, 2, 2])
+    widths: list[int] = field(default_factory=lambda: [128] * 5)
+    strides: list[int] = field(default_factory=lambda: [1, 2, 2, 2, 1])
     z_dims: list[int] = field(default_factory=list)
     latent: bool = True
     dilations: list[int] = field(default_factory=lambda: [1, 1, 1, 1])
@@ -87,6 +107,10 @@ class MSSTCN(DVAE):
     Settings = MSSTCNSettings
     own_guide = "guides.ms_stcn:MSSTCNGuide"
     stepwise = False
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **DVAE.defaults,
+        "data.frontend": "waveform",
+    }
 
     def __init__(self, settings: MSSTCNSettings) -> None:
         super().__init__(settings)
@@ -107,6 +131,11 @@ class MSSTCN(DVAE):
         used = settings.widths if settings.latent else []
         self.prior_heads = nn.ModuleList(LatentHead(w, n) for w, n in zip(used, self.z_dims, strict=False))
         self.likelihood = head(settings, self.ladder.out_dim)
+
+    @classmethod
+    def waveform_defaults(cls, frame_width: int) -> Mapping[str, Any]:
+        """The paper's training, and its sizes where they are known."""
+        return {**WAVEFORM, **SMALLEST_FRAMES} if frame_width == 2 else WAVEFORM
 
     @classmethod
     def latents_of(cls, settings: MSSTCNSettings) -> tuple[str, ...]:

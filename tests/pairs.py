@@ -19,7 +19,7 @@ from models.registry import build_model, model_class, model_names
 
 TRANSFORMER = {"d_model": 8, "ff": 12, "layers": 2}
 SEGMENTS = {"likelihood": "power_spectrum", "normalise": False, "h_dim": 12}
-LADDER = {"likelihood": "power_spectrum", "widths": [4, 5, 6], "z_dims": [2, 3, 1], "top_dilations": [1, 2]}
+LADDER = {"widths": [4, 5, 6], "strides": [1, 2, 2], "z_dims": [2, 3, 1], "top_dilations": [1, 2]}
 STACK = {
     "likelihood": "power_spectrum",
     "widths": [4, 5],
