@@ -50,6 +50,24 @@ def _lstm(given: int, width: int) -> int:
     return 4 * width * (given + width + 2)
 
 
+def _wavenet(given: int, width: int, blocks: int, taps: int, stride: int) -> int:
+    def block(given: int) -> int:
+        return _mlp(taps * given, 2 * width) + width**2 + (_mlp(given, width) if given != width else 0)
+
+    return block(given) + (blocks - 1) * block(width) + (stride * 2 * width if stride > 1 else 0)
+
+
+def _ladder(x: int, widths: list[int], strides: list[int], z: list[int], out: int) -> int:
+    """MS-STCN with 4 blocks upwards, 2 downwards, latents seen by the first of them, and its guide."""
+    total = _mlp(widths[0], out)
+    for i, (width, stride, n) in enumerate(zip(widths, strides, z, strict=True)):
+        below, top = widths[max(i - 1, 0)], i == len(widths) - 1
+        total += _wavenet(widths[i - 1] if i else x, width, 4, 2, stride)
+        total += _wavenet(width if top else 2 * width, width, 2, 1, 1) + _wavenet(width + n, below, 2, 1, stride)
+        total += _mlp(width, 2 * n) + _mlp(2 * width, 2 * n)
+    return total
+
+
 def _light(x: int, width: int, ff: int, layers: int, lstm: int, decoders: int) -> int:
     """LigHT-DVAE with one decoder, HiT-DVAE with two: z 16, w 32, 513 bins; features x of model and guide."""
     attention, feed, norm = 4 * _mlp(width, width), _mlp(width, ff, width), 2 * width
@@ -106,6 +124,7 @@ COUNTED = {
     "benchmark2021/original_rvae": _rvae(257),
     "light2023/rvae_wsj0": _rvae(513, 128),  # a run log of the authors has 0.58 million
     "light2023/rvae_vb": _rvae(513, 128),
+    "ms_stcn2021/strokes_small": _ladder(3, [64, 64, 64, 32, 16], [1, 2, 2, 2, 1], [8, 8, 8, 4, 2], 61),
     **{f"light2023/small_light{row}": _light(128, 128, 256, 2, 32, 1) for row in ("", "_inv_s", "_inv_s_nr")},
     **{f"light2023/small_hit{row}": _light(128, 128, 256, 2, 32, 2) for row in ("", "_inv_s", "_inv_s_nr")},
 }
@@ -115,6 +134,7 @@ CORPORA = {
     "benchmark2021": ["wsj0"],
     "light2023": ["wsj0", "voicebank"],
     "polyphonic": ["polyphonic"],
+    "ms_stcn2021": ["strokes"],
     "fhvae2017": ["timit", "aurora4", "fsdd"],
 }
 HISTORICAL: dict[str, tuple[float, dict[str, float]]] = {
@@ -179,6 +199,9 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
         assert settings.data.corpus == "folder" and settings.data.root is None, "the corpus is the user's own"
         return
     assert settings.data.corpus in CORPORA[paper] and settings.data.root is None, "the root is the user's to give"
+    if paper == "ms_stcn2021":
+        assert settings.model.likelihood == "pen" and settings.model.normalise
+        return
     if paper == "polyphonic":
         assert settings.data.set == "JSB_Chorales" and settings.model.bins == 88
         return
