@@ -23,7 +23,8 @@ class DataSettings(Protocol):
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
         short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
-        noise: Which splits of data on a grid get noise of its width, ``"all"`` or ``"train"``; None gives none.
+        noise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the moves
+            of training alone, None none; see `corpora.strokes.moving`.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
     """
 

@@ -79,11 +79,12 @@ def positions(frames: Points) -> NDArray[np.float32]:
 def moving(load: Callable[[], Points], settings: DataSettings, split: str, *key: object) -> Callable[[], Frames]:
     r"""What reads the frames of a drawing, with noise against discretisation where ``data.noise`` asks for it.
 
-    Positions lie on a grid of width 1, so offsets have a density without bound. With u uniform on
-    :math:`[-1/2, 1/2]^2` added to each, a density p of the noisy ones bounds the probability of the true ones,
-    :math:`E_u \log p(d + u) \le \log P(d)` (Theis, van den Oord & Bethge, "A note on the evaluation of generative
-    models", 2016), in training and in test alike; the public code of MS-STCN adds it in training alone, which
-    ``data.noise=train`` does too. It is drawn once for each drawing.
+    Positions lie on a grid of width 1, so moves have a density without bound. With ``data.noise=all`` every position
+    gets u uniform on :math:`[-1/2, 1/2]^2`, as the paper of MS-STCN has it: a density p of noisy drawings then bounds
+    the probability of the true ones, :math:`E_u \log p(x + u) \le \log P(x)` (Theis, van den Oord & Bethge, "A note on
+    the evaluation of generative models", 2016), in training and in test alike. ``data.noise=train`` is as the paper's
+    public code: the moves get it, so that positions drift, and those of the training split alone. It is drawn once for
+    each drawing.
 
     Args:
         load: Reads the points (T, 3).
@@ -91,16 +92,19 @@ def moving(load: Callable[[], Points], settings: DataSettings, split: str, *key:
         split: What the drawing is for.
         key: Decides the noise: the seed and the drawing's name.
     """
-    noisy = settings.noise == "all" or (settings.noise == "train" and split == "train")
-    return functools.partial(_frames, load, key if noisy else None)
+    on_moves = settings.noise == "train"
+    noisy = settings.noise is not None and (not on_moves or split == "train")
+    return functools.partial(_frames, load, key if noisy else None, on_moves)
 
 
-def _frames(load: Callable[[], Points], key: tuple[object, ...] | None) -> Frames:
-    frames = moves(load())
+def _frames(load: Callable[[], Points], key: tuple[object, ...] | None, on_moves: bool) -> Frames:
+    points = load()
+    frames = moves(points)
     if key is not None:
         digest = hashlib.sha256("/".join(map(str, key)).encode("utf-8", "surrogateescape")).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        frames[:, :2] += torch.rand(len(frames), 2, generator=generator).numpy() - 0.5
+        noise = torch.rand(len(points), 2, generator=generator, dtype=torch.float64).numpy() - 0.5
+        frames[:, :2] += noise[1:] if on_moves else np.diff(noise, axis=0)
     return Frames(frames)
 
 
