@@ -173,8 +173,8 @@ def _listed(present: _Present, name: str) -> list[Utterance]:
             missing.append(line)
             continue
         labels = condition_of(number) if number else {"microphone": 2 if ".wv2" in line.lower() else 1}
-        file = found[0]
-        made.append(Utterance(file, _sentence(file)[:3], functools.partial(read_raw, present.root / file), labels))
+        file, path_of = found[0], present.root / found[0]
+        made.append(Utterance(file, _sentence(file)[:3], functools.partial(read_raw, path_of), labels, (path_of,)))
     if missing:
         raise UserError(
             f"{path} names {len(missing)} of {len(lines)} files that are not below {present.root}, such as "

@@ -98,12 +98,15 @@ class Utterance:
         speaker: Who speaks; equal names are the same speaker. Empty where nobody does.
         load: Reads the samples, or, of a corpus that holds no sound, the frames.
         labels: What else is known about it; the loader says which keys.
+        source: What `load` depends on: the files it reads, as paths, and all that says what is made of them. Features
+            of utterances without it are never kept on the disk (`corpora.cache`).
     """
 
     file: str
     speaker: str
     load: Callable[[], Sound | Frames] = field(repr=False, compare=False)
     labels: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    source: tuple[object, ...] = field(default=(), repr=False, compare=False)
 
     def sound(self) -> Sound:
         """What `load` reads, where only sound will do.

@@ -166,7 +166,9 @@ def _in_domain(utterance: Utterance, letter: str, seed: int, others: _Others) ->
     labels = {**utterance.labels, "condition": letter, "domain": DOMAINS[letter]}
     labels |= {"noise": noise or "clean", "channel": channel or "clean"}
     load = functools.partial(_load, utterance, noise, snr_db, channel, number, others)
-    return Utterance(f"{letter}/{utterance.file}", utterance.speaker, load, labels)
+    # Babble is of other utterances of the split, and a split is kept as a whole, so their sources count as well.
+    source = (*utterance.source, letter, number) if utterance.source else ()
+    return Utterance(f"{letter}/{utterance.file}", utterance.speaker, load, labels, source)
 
 
 def _load(

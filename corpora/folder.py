@@ -160,7 +160,7 @@ def _split_by_seed(root: Path, seed: int, needed: Sequence[str]) -> Corpus:
 def _utterance(root: Path, file: str, depth: int) -> Utterance:
     parts = PurePosixPath(file).parts[depth:]
     speaker = parts[0] if len(parts) > 1 else PurePosixPath(file).stem
-    return Utterance(file, speaker, functools.partial(read_audio, root / file))
+    return Utterance(file, speaker, functools.partial(read_audio, root / file), source=(root / file,))
 
 
 def _flat_note(flat: int, total: int) -> str:

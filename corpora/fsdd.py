@@ -57,7 +57,8 @@ def open_fsdd(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
             continue
         split = next(split for split, (first, last) in TAKES.items() if first <= int(match[3]) <= last)
         labels = {"transcript": [match[1]]}
-        digits[split][match[2]].append(Utterance(file, match[2], functools.partial(read, root / file), labels))
+        load = functools.partial(read, root / file)
+        digits[split][match[2]].append(Utterance(file, match[2], load, labels, (root / file,)))
     corpus = Corpus("fsdd", str(root), {})
     for split in needed:
         of_speaker = digits[split]
@@ -101,5 +102,6 @@ def _strings(digits: Sequence[Utterance], split: str, seed: int) -> list[Utteran
     for number, parts in enumerate(strings):
         said = [digit for part in parts for digit in cast("list[str]", part.labels["transcript"])]
         file = f"{split}/{speaker}/{number:03d}_{''.join(said)}.wav"
-        made.append(Utterance(file, speaker, functools.partial(joined, parts), {"transcript": said}))
+        source = tuple(path for part in parts for path in part.source)
+        made.append(Utterance(file, speaker, functools.partial(joined, parts), {"transcript": said}, source))
     return made

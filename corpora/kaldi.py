@@ -46,7 +46,7 @@ OVERSHOOT = 0.5
 
 
 #: Gives for a data folder what reads each utterance, by name.
-Finder = Callable[[Path], Mapping[str, Callable[[], Sound | Frames]]]
+Finder = Callable[[Path], Mapping[str, functools.partial[Sound] | functools.partial[Frames]]]
 
 
 class _Recording(NamedTuple):
@@ -136,11 +136,13 @@ def _utterances(folder: Path, find: Finder, prefix: str) -> tuple[list[Utterance
             labels["sex"] = sexes[speakers[name]]
         if name in texts:
             labels["text"] = texts[name]
-        found.append(Utterance(prefix + name, speakers[name], loads[name], labels))
+        of_file = loads[name].args[1:]  # behind what reads it: the file, and what of it
+        source = (_resolved(folder, of_file[0].path), *of_file)
+        found.append(Utterance(prefix + name, speakers[name], loads[name], labels, source))
     return found, notes
 
 
-def _features(folder: Path) -> Mapping[str, Callable[[], Frames]]:
+def _features(folder: Path) -> Mapping[str, functools.partial[Frames]]:
     """What reads the features of each utterance."""
     places = {
         name: find_place(value, f"{folder / 'feats.scp'}, {name}")
@@ -149,7 +151,7 @@ def _features(folder: Path) -> Mapping[str, Callable[[], Frames]]:
     return {name: functools.partial(_read_frames, folder, place) for name, place in places.items()}
 
 
-def _sounds(folder: Path) -> Mapping[str, Callable[[], Sound]]:
+def _sounds(folder: Path) -> Mapping[str, functools.partial[Sound]]:
     """What reads the sound of each utterance."""
     if (folder / "feats.scp").is_file() and not (folder / "wav.scp").is_file():
         raise UserError(

@@ -51,7 +51,7 @@ def open_polyphonic(settings: DataSettings, seed: int, needed: Sequence[str] = S
         if not rolls[split]:
             raise UserError(f"{path}: '{KEYS[split]}' holds no sequence, so there is no split {split}.")
         corpus.splits[split] = [
-            Utterance(_name(path.stem, split, k), "", functools.partial(_load, roll))
+            Utterance(_name(path.stem, split, k), "", functools.partial(_load, roll), source=(path, split, k))
             for k, roll in enumerate(rolls[split])
         ]
         corpus.notes[split] = [

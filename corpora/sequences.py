@@ -6,14 +6,15 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from corpora.audio import AudioFault, Frames, Sound
-from corpora.corpus import Corpus
+from corpora.cache import Reading, kept, read
+from corpora.corpus import Corpus, Utterance
 from corpora.frontends import FrontEnd
 from inference.errors import UserError, nearest
 
@@ -58,6 +59,7 @@ def load_sequences(
     on_error: str = "error",
     report: Callable[[str], None] = lambda line: None,
     progress: bool = False,
+    cache: str | None = None,
 ) -> list[Prepared]:
     """Read one split of a corpus.
 
@@ -74,6 +76,8 @@ def load_sequences(
         on_error: ``"error"`` stops at the first broken file, ``"skip"`` leaves it out.
         report: Is told, a line at a time, what happened to the data.
         progress: Draw a progress bar on standard error.
+        cache: Folder that features are kept in (`corpora.cache`), from which they are then mapped into memory; None
+            computes them and holds them in memory.
 
     Raises:
         UserError: A file is broken (unless skipped), or nothing is left.
@@ -90,28 +94,37 @@ def load_sequences(
     tally = _Tally(split, len(utterances), frontend.rate)
     sequences: list[Prepared] = []
     seldom = 0.2 if sys.stderr.isatty() else 30.0
-    bar = tqdm(utterances, f"reading {split}", unit="file", disable=not progress, leave=False, mininterval=seldom)
-    for utterance in bar:
-        try:
-            recording = utterance.load()
-            features = frontend.features(frontend.prepare(recording))
-        except AudioFault as fault:
-            if on_error == "error":
-                raise UserError(
-                    f"cannot use {utterance.file} of corpus {corpus.name} {corpus.root}: it {fault.fault}.\n"
-                    "Mend or remove the file, or leave out all broken files with data.on_error=skip."
-                ) from None
-            tally.broken.append(f"{utterance.file} ({fault.fault})")
+
+    def checked(utterance: Utterance, reading: Reading) -> Reading:
+        if reading.fault and on_error == "error":
+            raise UserError(
+                f"cannot use {utterance.file} of corpus {corpus.name} {corpus.root}: it {reading.fault}.\n"
+                "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+            )
+        return reading
+
+    def computed() -> Iterator[Reading]:
+        what = f"reading {split}"
+        for utterance in tqdm(utterances, what, unit="file", disable=not progress, leave=False, mininterval=seldom):
+            yield checked(utterance, read(utterance, frontend))
+
+    readings: Iterable[Reading] = computed()
+    if cache is not None:
+        readings = kept(Path(cache).expanduser(), f"{corpus.name}-{split}", utterances, frontend, readings, report)
+    for utterance, reading in zip(utterances, readings, strict=True):
+        if checked(utterance, reading).fault:
+            tally.broken.append(f"{utterance.file} ({reading.fault})")
             continue
-        tally.count(recording)
+        tally.count(reading)
+        features = reading.features
         length = len(features) if sequence_frames is None else sequence_frames
         if len(features) < length:
             tally.short.append(f"{utterance.file} ({len(features)})")
             length = len(features) if short == "keep" else length
         for start in range(0, len(features) - length + 1, length):
             # A copy, so that a sequence sent to another process does not take its whole utterance along.
-            block = torch.from_numpy(features[start : start + length].copy())
-            sequences.append(Prepared(block, utterance.file, utterance.speaker, start))
+            block = features[start : start + length].copy() if cache is None else features[start : start + length]
+            sequences.append(Prepared(torch.from_numpy(block), utterance.file, utterance.speaker, start))
     for line in corpus.notes.get(split, []):
         report(f"{split}: {line}")
     for line in tally.lines(sequence_frames, short):
@@ -135,12 +148,10 @@ class _Tally:
         self.broken: list[str] = []
         self.short: list[str] = []
 
-    def count(self, sound: Sound | Frames) -> None:
-        if isinstance(sound, Frames):
-            return
-        if sound.rate != self.rate:
-            self.rates[sound.rate] += 1
-        self.mixed += sound.samples.shape[1] > 1
+    def count(self, reading: Reading) -> None:
+        if reading.rate not in (0, self.rate):
+            self.rates[reading.rate] += 1
+        self.mixed += reading.channels > 1
 
     def lines(self, sequence_frames: int | None, short: str) -> list[str]:
         found = []

@@ -135,9 +135,8 @@ def open_strokes(settings: DataSettings, seed: int, needed: Sequence[str] = SPLI
             load = functools.partial(_slice, held["points"], first, last)
             dots += bool(first < last and held["points"][first, 2] == 1)
             labels = {"alphabet": names[number], "character": int(held["character"][number])}
-            found.append(
-                Utterance(file, f"{names[number]}/{drawer}", moving(load, settings, split, seed, file), labels)
-            )
+            moved, source = moving(load, settings, split, seed, file), (path, settings.noise, split, seed, first, last)
+            found.append(Utterance(file, f"{names[number]}/{drawer}", moved, labels, source))
         corpus.splits[split] = sorted(found, key=lambda utterance: utterance.file)
         corpus.notes[split] = [f"{dots} drawings begin with a dot, which is lost"] if dots else []
     return corpus

@@ -133,7 +133,8 @@ def _labelled(file: str, speaker: Speaker, sentence: Sequence[Spoken], rate: int
         "breathiness": speaker.breathiness,
         "content": place(sentence, rate),
     }
-    return Utterance(file, speaker.name, functools.partial(_say, speaker, sentence, rate, seed, file), labels)
+    source = (speaker, tuple(sentence), rate, seed, file)
+    return Utterance(file, speaker.name, functools.partial(_say, *source), labels, source)
 
 
 def _say(speaker: Speaker, sentence: Sequence[Spoken], rate: int, seed: int, file: str) -> Sound:

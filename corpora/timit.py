@@ -145,7 +145,7 @@ def _utterances(
                 labels["content"] = read_phones(root / phones[sentence])
             else:
                 unmarked += 1
-            found.append(Utterance(file, speaker, functools.partial(read_audio, root / file), labels))
+            found.append(Utterance(file, speaker, functools.partial(read_audio, root / file), labels, (root / file,)))
     notes = []
     if left:
         notes.append(f"left out {left} sentences SA1 and SA2, which all speakers read (data.set=with_sa keeps them)")

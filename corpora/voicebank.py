@@ -73,7 +73,8 @@ def _utterances(root: Path, folder: Path) -> list[Utterance]:
                 f"{root / file} is not named as VoiceBank's files are, such as p226_001.wav: who speaks is not known.\n"
                 "Remove it, or take --corpus folder for audio laid out otherwise."
             )
-        found.append(Utterance(file, match[1].lower(), functools.partial(read_audio, root / file)))
+        load = functools.partial(read_audio, root / file)
+        found.append(Utterance(file, match[1].lower(), load, source=(root / file,)))
     return found
 
 

@@ -65,7 +65,7 @@ def _utterances(root: Path, folders: Sequence[Path]) -> tuple[list[Utterance], l
     taken = []
     for found in recordings.values():
         file, speaker = next(found[ending] for ending in ENDINGS if ending in found)
-        taken.append(Utterance(file, speaker, functools.partial(read_audio, root / file)))
+        taken.append(Utterance(file, speaker, functools.partial(read_audio, root / file), source=(root / file,)))
     left = sum(len(found) - 1 for found in recordings.values())
     notes = [f"left out {left} files that are other recordings (wv2) or forms of a sentence taken"] if left else []
     return sorted(taken, key=lambda utterance: utterance.file), notes

@@ -77,6 +77,7 @@ def embeddings(
         open_frontend(data, run.settings.model.bins),
         sequence_frames=None,
         on_error=data.on_error,
+        cache=data.cache,
         report=report,
         progress=progress,
     )

@@ -110,6 +110,7 @@ def _command(request: Request, plan: Plan, *, cut: bool, picture: Path | None) -
         sequence_frames=frames,
         short=data.short,
         on_error=data.on_error,
+        cache=data.cache,
         report=say,
         progress=True,
     )

@@ -107,6 +107,7 @@ def read_sequences(run: Run, frontend: FrontEnd, split: str, most: int) -> list[
         sequence_frames=data.sequence_frames,
         short=data.short,
         on_error=data.on_error,
+        cache=data.cache,
         report=say,
         progress=True,
     )

@@ -62,7 +62,14 @@ def s_vectors(run: Run, corpus: Corpus) -> Source:
 
     def source(split: str, parts: int) -> Embedded:
         whole = load_sequences(
-            corpus, split, frontend, sequence_frames=None, on_error=data.on_error, report=say, progress=True
+            corpus,
+            split,
+            frontend,
+            sequence_frames=None,
+            on_error=data.on_error,
+            cache=data.cache,
+            report=say,
+            progress=True,
         )
         return Embedded(*embed(run, [item._replace(x=x) for item in whole for x in item.x.tensor_split(parts)]))
 

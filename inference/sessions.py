@@ -147,6 +147,7 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool) -> tuple[Dat
             on_error=data.on_error,
             report=say,
             progress=True,
+            cache=data.cache,
         )
         shuffle = split == "train"
         members, at_once = Members.of(sequences), train.discriminative.sequences

@@ -48,12 +48,8 @@ class DataSettings:
     """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms);
-<<<<<<< HEAD
-    `domains` is of `corpora.domains`, `short` drops or keeps utterances shorter than `sequence_frames`.
-=======
-    `frame_width` is for data.frontend=waveform alone, and `corpora.waveforms` says what goes with it; `short` drops or
-    keeps utterances shorter than `sequence_frames`.
->>>>>>> 6af72d9 (Frames of a waveform: data.frontend=waveform, with one mean and deviation for all samples)
+    `domains` is of `corpora.domains`, `frame_width` is for data.frontend=waveform alone (`corpora.waveforms`); `short`
+    drops or keeps utterances shorter than `sequence_frames`; `cache` is a folder to keep features in (`corpora.cache`).
     """
 
     corpus: str = "synthetic"
@@ -71,6 +67,7 @@ class DataSettings:
     short: Literal["drop", "keep"] = "drop"
     noise: Literal["all", "train"] | None = None
     on_error: Literal["error", "skip"] = "error"
+    cache: str | None = None
 
 
 @dataclass

@@ -49,6 +49,7 @@ def _open(root: Path, needed: Sequence[str] = SPLITS, part: str | None = None) -
 
 def test_splits_and_conditions(root: Path) -> None:
     corpus = _open(root)
+    assert all(u.source == (root / u.file,) for found in corpus.splits.values() for u in found)
     assert [(u.file, u.speaker, u.labels) for u in corpus.splits["train"]] == [
         ("multi_16k/011/011c0200.wv1", "011", {"microphone": 1}),
         ("multi_16k/011/011c0201.wv2", "011", {"microphone": 2}),

@@ -63,6 +63,7 @@ def test_strings_join_digits_of_one_speaker_and_split_each_as_often(tree: Path) 
             digits = [parts[samples[start]] for start in starts]
             assert [said(d.labels)[0] for d in digits] == said(string.labels) and 3 <= len(digits) <= 9
             assert {d.speaker for d in digits} == {string.speaker}
+            assert string.source == tuple(path for d in digits for path in d.source)
             lengths = [len(d.sound().samples) for d in digits]
             assert np.diff([*starts, len(samples)]).tolist() == lengths and string.sound().rate == 8000
             seen.update(d.file for d in digits)

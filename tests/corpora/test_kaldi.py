@@ -85,6 +85,7 @@ def test_segments_are_cut_to_the_sample(tmp_path: Path) -> None:
     assert np.array_equal(u1.sound().samples[:, 0] * 32768, SAMPLES[1600:4800])
     assert np.array_equal(u2.sound().samples[:, 0] * 32768, SAMPLES[4000:])
     assert np.array_equal(u3.sound().samples[:, 0] * 32768, SAMPLES[4800:])
+    assert len({u.source for u in (u1, u2, u3, u4)}) == 4 and str(u1.source[0]).endswith("r.wav")
     with pytest.raises(AudioFault, match=r"part from 0.3 to 9 s of a recording of 0.50 s"):
         u4.load()
     for line in ("r 0.3 0.1", "r zero 1", "r 1", "r 0 nan"):

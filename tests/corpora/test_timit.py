@@ -60,6 +60,7 @@ def test_splits_speakers_and_phones(tmp_path: Path, upper: bool) -> None:
     ]
     root = _tree(tmp_path, files if upper else [file.lower() for file in files])
     corpus = _open(root)
+    assert all(u.source == (root / u.file,) for found in corpus.splits.values() for u in found)
     found = {split: [(u.file.lower(), u.speaker) for u in utterances] for split, utterances in corpus.splits.items()}
     assert found == {
         "train": [("timit/train/dr1/fcjf0/sx217.wav", "fcjf0")],

@@ -40,6 +40,7 @@ def test_two_of_28_speakers_validate(tmp_path: Path, train: str, test: str) -> N
     files = [f"{train}/{speaker}_{number:03d}.wav" for speaker in SPEAKERS for number in (1, 2)]
     root = _tree(tmp_path, [*files, f"{test}/p232_001.wav", f"{test}/p257_001.wav", "noisy_testset_wav/p232_001.wav"])
     corpus = _open(root)
+    assert all(u.source == (root / u.file,) for found in corpus.splits.values() for u in found)
     speakers = {split: sorted({u.speaker for u in found}) for split, found in corpus.splits.items()}
     assert speakers == {"train": SPEAKERS[2:], "valid": list(VALIDATION), "test": ["p232", "p257"]}
     assert {split: len(found) for split, found in corpus.splits.items()} == {"train": 52, "valid": 4, "test": 2}

@@ -64,6 +64,7 @@ def test_splits_and_speakers(tmp_path: Path) -> None:
         ],
     )
     corpus = _open(root)
+    assert all(u.source == (root / u.file,) for found in corpus.splits.values() for u in found)
     assert {split: [(u.file, u.speaker) for u in found] for split, found in corpus.splits.items()} == {
         "train": [("si_tr_s/01t/01to030c.wv1", "01t"), ("si_tr_s/01t/01to030d.wv1", "01t")],
         "valid": [("si_dt_05/050/050a0501.wav", "050")],

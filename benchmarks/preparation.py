@@ -1,0 +1,96 @@
+"""Time how long a corpus of recordings takes to be prepared, and to be taken out of a cache.
+
+python -m benchmarks.preparation --root data/librispeech-mini --hours 1 --json preparation.json
+
+The recordings below a folder are put into a temporary one again and again, under other names, until they last so many
+hours; what is timed reads and decodes each of them, as training does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.train_step import write_report
+from inference.errors import UserError
+
+__all__ = ["main", "measure"]
+
+Report = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.preparation", description="Time reading of recordings.")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="recordings, anywhere below")
+    parser.add_argument("--hours", type=float, default=1.0, metavar="H", help="how long they are to last (1)")
+    parser.add_argument("--bins", type=int, default=257, metavar="F", help="frequency bins (257)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    args = parser.parse_args(argv)
+    try:
+        report = measure(args.root, args.hours, args.bins)
+        if args.json is not None:
+            write_report(args.json, report)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{report['hours']:.2f} h in {report['files']} files: computed in {report['computed_s']:.1f} s "
+        f"({report['computed_cpu_s']:.1f} s of CPU), taken from {report['megabytes']:.0f} MB kept in "
+        f"{report['kept_s']:.2f} s ({report['kept_cpu_s']:.2f} s of CPU)"
+    )
+    return 0
+
+
+def measure(root: Path, hours: float, bins: int = 257) -> Report:
+    """Prepare so many hours twice: the features are computed and kept, then taken from where they are kept.
+
+    Returns:
+        What `--json` writes: hours, files, megabytes of features, and seconds and seconds of CPU of both.
+
+    Raises:
+        UserError: for less than no time, or a folder without recordings that can be read.
+    """
+    import soundfile
+
+    from corpora.corpus import open_corpus
+    from corpora.folder import find_audio
+    from corpora.frontends import open_frontend
+    from corpora.sequences import load_sequences
+    from inference.settings import DataSettings
+
+    if not hours > 0:
+        raise UserError(f"--hours {hours:g}: expected more than 0.")
+    found = find_audio(root, root) if root.is_dir() else []
+    if not found:
+        raise UserError(f"no recordings below {root}: give a folder with some as --root.")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, seconds, files = Path(scratch) / "corpus", 0.0, 0
+        for turn, file in ((turn, file) for turn in itertools.count() for file in found):
+            if seconds >= 3600 * hours:
+                break
+            link = folder / "train" / f"{turn}" / file
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((root / file).absolute())
+            info = soundfile.info(link)
+            seconds, files = seconds + info.frames / info.samplerate, files + 1
+        data = DataSettings(corpus="folder", root=str(folder), hop=bins - 1, trim_db=None)
+        corpus, frontend = open_corpus(data, 0, ["train"]), open_frontend(data, bins)
+        report: Report = {"hours": seconds / 3600, "files": files, "bins": bins}
+        for name in ("computed", "kept"):
+            wall, cpu = time.perf_counter(), time.process_time()
+            load_sequences(corpus, "train", frontend, sequence_frames=None, cache=str(Path(scratch) / "cache"))
+            report[f"{name}_s"], report[f"{name}_cpu_s"] = time.perf_counter() - wall, time.process_time() - cpu
+        (kept,) = (Path(scratch) / "cache").iterdir()
+        report["megabytes"] = kept.stat().st_size / 1e6
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())
