@@ -41,6 +41,7 @@ class Guide(nn.Module):
     Class attributes that a subclass sets:
         Settings: its settings, derived from `GuideSettings`.
         stepwise: whether it has a `step`. One that does not fit a step does without, and has `all_frames`.
+        auxiliary: weight in training of what it asks a latent for (`models.effects.auxiliary`); 0 is nothing.
 
     Args:
         model: the model whose posterior this is; a guide may share its networks.
@@ -48,6 +49,7 @@ class Guide(nn.Module):
 
     Settings: ClassVar[type[GuideSettings]] = GuideSettings
     stepwise: bool = True
+    auxiliary: float = 0.0
 
     def __init__(self, model: DVAE) -> None:
         super().__init__()

@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pyro
 import pyro.distributions as dist
+import pyro.poutine as poutine
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -19,7 +21,15 @@ from models.networks import shift
 from models.sites import Sites, rebuilt
 from models.teacher import teach
 
-__all__ = ["base_name", "free_running", "given_noise", "kl_scale", "mean_latents", "scheduled_sampling"]
+__all__ = [
+    "auxiliary_cost",
+    "base_name",
+    "free_running",
+    "given_noise",
+    "kl_scale",
+    "mean_latents",
+    "scheduled_sampling",
+]
 
 
 def base_name(site: str) -> str:
@@ -63,6 +73,50 @@ class kl_scale(Messenger):
         name = base_name(msg["name"])
         if not msg["is_observed"] and (self.sites is None or name in self.sites):
             msg["scale"] = msg["scale"] * self.own.get(name, self.beta)
+
+
+class auxiliary_cost(Messenger):
+    r"""Add what a guide asks a latent for to the objective, times `weight`: a factor after the model's site.
+
+    The guide says what by `models.effects.auxiliary`; of Z-Forcing it is :math:`\sum_t \log p(b_t | z_t)`. The bound
+    that is reported beside the objective does not hold the factor.
+
+    Args:
+        weight: alpha; 0 adds nothing.
+
+    Raises:
+        ValueError: for a negative weight; and where the model has no site of all frames that could be asked.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        if not weight >= 0.0:
+            raise ValueError(f"weight = {weight}: expected at least 0")
+        self.weight = weight
+        self._asked: dict[str, Any] = {}
+        self._drawn: set[str] = set()
+
+    def __exit__(self, *args: Any) -> None:
+        left, self._asked, self._drawn = [*self._asked], {}, set()
+        super().__exit__(*args)
+        if left and args[0] is None:
+            raise ValueError(
+                f"the model had no site of all frames of {left} to ask: run it with how='auto' or 'looped'"
+            )
+
+    def _pyro_auxiliary(self, msg: Any) -> None:
+        name, density = msg["args"]
+        if self.weight > 0.0:
+            self._asked[name] = density
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self._asked and name not in self._drawn:  # the guide's own
+            self._drawn.add(name)
+        elif name in self._asked:
+            density = self._asked.pop(name)
+            with poutine.scale(scale=self.weight):
+                pyro.factor("auxiliary", density(msg["value"]))
 
 
 class mean_latents(Messenger):

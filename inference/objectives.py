@@ -146,6 +146,16 @@ class Objective(nn.Module):
                 f"train.objective=fivo filters particles from frame to frame, and {type(model).__name__} as it is set "
                 "has no step from one to the next. Take train.objective=iwae or dreg."
             )
+        if name not in ELBOS and not getattr(model, "latents", True):
+            raise UserError(
+                f"train.objective={name} draws latents, and {type(model).__name__} as it is set has none: its ELBO is "
+                "the log-likelihood. Take train.objective=elbo."
+            )
+        if name not in ELBOS and getattr(guide, "auxiliary", 0.0) > 0.0:
+            raise UserError(
+                f"train.objective={name} weighs draws by their densities, in which the cost of guide.auxiliary has no "
+                "part. Take train.objective=elbo or analytic, or guide.auxiliary=0."
+            )
         self.model = model
         self.guide = guide
         self.name = name

@@ -26,6 +26,7 @@ from inference.data import Data
 from inference.discriminative import telling_apart
 from inference.errors import UserError
 from inference.free_bits import free_bits
+from inference.handlers import auxiliary_cost
 from inference.hierarchy import training_rows, validation_rows
 from inference.logs import MetricsLog, ProgressBar, Speed
 from inference.objectives import BOUNDS, Bound, Objective
@@ -137,7 +138,7 @@ def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line,
     rows, train = training_rows(job, state, index), job.settings.train
     spared = free_bits_threshold(train.free_bits, step)
     scheduled, told = training_handler(train.scheduled_sampling, state.epoch), telling_apart(train.discriminative)
-    with scheduled, told, _free_bits(job, spared):
+    with scheduled, told, _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
         bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
     (bound.loss / frames).backward()
     parameters = [p for p in job.objective.parameters() if p.grad is not None]

@@ -1,6 +1,6 @@
 """What handlers can see of the time axis, besides Pyro's own sample statements.
 
-Three effects are sent down Pyro's handler stack:
+Four effects are sent down Pyro's handler stack:
 
 - ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
   (`inference.handlers.free_running` hands back the model's own output).
@@ -8,12 +8,15 @@ Three effects are sent down Pyro's handler stack:
   (`inference.handlers.scheduled_sampling` that of the true past, `inference.refinement.Refined` a nearby one).
 - ``draw``: the value a latent takes when nobody has set it. A handler may choose it
   (`inference.handlers.mean_latents`, `given_noise`).
+- ``auxiliary``: what a guide could ask a latent for in training, beside the bound. A handler may have it asked
+  (`inference.handlers.auxiliary_cost`).
 
 and one question is asked of the stack: `known`, the value that an outer handler is going to give a site.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pyro.distributions as dist
@@ -28,7 +31,7 @@ from torch import Size, Tensor
 if TYPE_CHECKING:
     from models.time_axis import TimeAxis
 
-__all__ = ["Given", "Sequential", "conditional", "draw", "enclosing_shape", "known", "previous"]
+__all__ = ["Given", "Sequential", "auxiliary", "conditional", "draw", "enclosing_shape", "known", "previous"]
 
 
 class Sequential(Exception):
@@ -103,6 +106,13 @@ def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None)
     """
     value: Tensor = distribution.rsample() if distribution.has_rsample else distribution.sample()
     return value
+
+
+@effectful(type="auxiliary")
+def auxiliary(name: str, density: Callable[[Tensor], Tensor]) -> None:
+    """Effect: given all frames of latent `name`, (..., T, N, L), something that a guide knows has the log-density
+    `density`, (..., T, N). By default it is not asked for.
+    """
 
 
 def enclosing_shape(inner: int) -> Size:

@@ -26,6 +26,8 @@ MODELS = {
     "light_dvae": "models.light_dvae:LigHTDVAE",
     "ms_stcn": "models.ms_stcn:MSSTCN",
     "stcn": "models.stcn:STCN",
+    "rnn": "models.rnn:RNN",
+    "z_forcing": "models.z_forcing:ZForcing",
 }
 """Where each model is: a new model is one line here."""
 

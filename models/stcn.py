@@ -14,9 +14,9 @@ Sizes and what the paper leaves open are as in its authors' code, but for the ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -31,6 +31,19 @@ from models.time_axis import TimeAxis
 from models.wavenet import OverTime, WaveNet
 
 __all__ = ["STCN", "DeepLatentHead", "STCNSettings"]
+
+WAVEFORM: Mapping[str, Any] = {
+    "model.likelihood": "mixture",
+    "model.components": 20,
+    "optim.lr": 1e-3,
+    "optim.schedule": "exponential",
+    "optim.gamma": 0.98,
+    "optim.decay_steps": 1000,
+    "optim.clip": 0.025,  # of a gradient per frame; the code's is 1, per sequence of 40
+    "train.batch_size": 128,
+    "train.kl_warmup_steps": 10_000,
+}
+"""How the public code trains on waveforms."""
 
 
 @dataclass
@@ -48,10 +61,6 @@ class STCNSettings(ModelSettings):
     """
 
     name: str = "stcn"
-    bins: int = 200
-    input: str = "standard"
-    likelihood: str = "gaussian"
-    variance_floor: float = 1e-6
     widths: list[int] = field(default_factory=lambda: [128, 128, 128])
     z_dims: list[int] = field(default_factory=lambda: [64, 32, 16])
     dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
@@ -80,6 +89,7 @@ class STCN(DVAE):
 
     Settings = STCNSettings
     own_guide = "guides.stcn:STCNGuide"
+    defaults: ClassVar[Mapping[str, Any]] = {**DVAE.defaults, "data.frontend": "waveform"}
 
     def __init__(self, settings: STCNSettings) -> None:
         super().__init__(settings)
@@ -101,6 +111,11 @@ class STCN(DVAE):
         seen = sum(self.z_dims) if settings.dense else self.z_dims[0]
         self.out = OverTime(WaveNet(seen, settings.out_width, settings.out_dilations, kernel=2))
         self.likelihood = head(settings, settings.out_width)
+
+    @classmethod
+    def waveform_defaults(cls, frame_width: int) -> Mapping[str, Any]:
+        """The public code's training; a run of a few steps wants another `train.kl_warmup_steps`."""
+        return WAVEFORM
 
     @classmethod
     def latents_of(cls, settings: STCNSettings) -> tuple[str, ...]:

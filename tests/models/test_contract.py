@@ -48,7 +48,7 @@ def test_interpreters_agree_on_densities_and_gradients(model_name: str, guide_na
     x = data()
     values = latents(pair, x, LENGTHS)
     weights = torch.linspace(0.5, 2.0, len(LENGTHS), dtype=torch.float64)  # so that sequences cannot trade places
-    for program in (pair.model, pair.guide):
+    for program in (pair.model, pair.guide) if values else (pair.model,):
         stepwise = program.stepwise
         named = [(name, p) for name, p in program.named_parameters()]
         expected: dict[str, Tensor] = {}

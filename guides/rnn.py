@@ -1,0 +1,35 @@
+"""The guide of a model without latents: it draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import Tensor
+
+from guides.guide import Guide, GuideSettings
+from models.dvae import DVAE
+from models.rnn import RNN
+from models.sites import Sites
+from models.structure import Parents
+from models.time_axis import TimeAxis
+
+__all__ = ["RNNGuide"]
+
+
+class RNNGuide(Guide):
+    """No q."""
+
+    def __init__(self, model: DVAE, settings: GuideSettings) -> None:
+        super().__init__(model)
+        self.h = cast(RNN, model).h  # what says of which type and on which device a batch is
+
+    @classmethod
+    def parents(cls, settings: Any, latents: Sequence[str] = ()) -> Parents:
+        return {}
+
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        return sites.data["x"]
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        pass

@@ -1,0 +1,125 @@
+r"""Z-Forcing's guide, and the cost that the paper is named for (Goyal et al., 2017).
+
+.. math:: q(z \mid x) = \prod_t q(z_t \mid h_{t-1}, b_t), \qquad b_t = \mathrm{LSTM}(x_t, b_{t+1}),
+
+h the model's own state and b one that comes from the end of the sequence. Training can ask z for what b knows of the
+future, by
+
+.. math:: \alpha \sum_t \log p(\mathrm{sg}(b_t) \mid z_t), \qquad
+    p(b_t \mid z_t) = N(\tanh m(z_t), e^{\ell(z_t)}),
+
+beside the bound (sg: no gradient, so that b is not made easy to tell; through z_t it has one). `inference.handlers.
+auxiliary_cost` adds it. As in the authors' code (github.com/sordonia/zforcing), \ell is kept within 8 of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from guides.chain import MemoryChain, lstm_parts
+from guides.guide import Guide, GuideSettings
+from inference.errors import UserError
+from models.dvae import DVAE
+from models.effects import auxiliary
+from models.networks import MLP, Context, GaussianHead, concatenate, normal, shift
+from models.sites import Sites
+from models.structure import Parents
+from models.time_axis import TimeAxis
+from models.z_forcing import ZForcing
+
+__all__ = ["ZForcingGuide", "ZForcingGuideSettings"]
+
+MOST = 8.0
+"""Bound of the log-variances of what b_t is told by."""
+
+
+@dataclass
+class ZForcingGuideSettings(GuideSettings):
+    """Settings of Z-Forcing's guide.
+
+    Attributes:
+        b_dim: width of the LSTM that runs backward.
+        b_layers: its layers.
+        hb_z: widths from h_{t-1} and b_t to z_t.
+        auxiliary: weight alpha of log p(b_t | z_t) in training; 0 is without it, and without its network.
+        z_b: widths from z_t to b_t.
+    """
+
+    b_dim: int = 128
+    b_layers: int = 1
+    hb_z: list[int] = field(default_factory=lambda: [64])
+    auxiliary: float = 0.0
+    z_b: list[int] = field(default_factory=lambda: [64])
+
+
+class ZForcingGuide(Guide):
+    """q(z_t | z_{1:t-1}, x_{1:t-2}, x_{t:T})."""
+
+    Settings = ZForcingGuideSettings
+
+    def __init__(self, model: DVAE, settings: ZForcingGuideSettings) -> None:
+        super().__init__(model)
+        if not settings.auxiliary >= 0.0:
+            raise UserError(f"guide.auxiliary={settings.auxiliary}: expected a weight of at least 0.")
+        ours = cast(ZForcing, model)
+        self.x_h, self.z_h, self.h = ours.x_h, ours.z_h, ours.h
+        self.b = Context(self.x_h.out_dim, settings.b_dim, settings.b_layers, "future")
+        self.hb_z = MLP(self.h.out_dim + settings.b_dim, settings.hb_z)
+        self.head = GaussianHead(self.hb_z.out_dim, self.z_dim)
+        self.auxiliary = settings.auxiliary
+        if settings.auxiliary > 0.0:
+            self.z_b = MLP(self.z_dim, settings.z_b)
+            self.b_told = nn.Linear(self.z_b.out_dim, 2 * settings.b_dim)
+
+    @classmethod
+    def parents(cls, settings: ZForcingGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
+        return {"z": ("z[:t]", "x[:t-1]", "x[t:]")}
+
+    def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
+        """[b_t; features of x_{t-2}]."""
+        x = sites.data["x"]
+        b: Tensor = self.b(self.x_h(self.input(x)), lengths)
+        if self.auxiliary > 0.0:
+            auxiliary("z", lambda z: sites.zeroed(self.told(z).log_prob(b.detach())[..., None])[..., 0])
+        return concatenate(b, shift(self.x_h(self.input(shift(x)))))
+
+    def step(self, t: TimeAxis, encoded: Tensor) -> None:
+        b, x = t.feature(encoded).split([self.b.out_dim, self.x_h.out_dim], dim=-1)
+        before = t.recur(self.h, x, self.z_h(t.prev("z")), lag=True)
+        t.sample("z", self.posterior(before, b))
+
+    def chain(self, encoded: Tensor) -> MemoryChain | None:
+        lstm = lstm_parts(self.h)
+        if lstm is None:
+            return None
+        weight_in, weight_h, bias = lstm
+        b, x = encoded.split([self.b.out_dim, self.x_h.out_dim], dim=-1)
+        of_x, of_z = weight_in.tensor_split([self.x_h.out_dim], dim=1)
+        first, *after = [*self.hb_z.affine, self.head.affine]
+        from_h, from_b = first.weight.tensor_split([self.h.out_dim], dim=1)
+        return MemoryChain(
+            gates=linear(x, of_x, bias),
+            before=self.z_h.affine,
+            weight_in=of_z,
+            weight_h=weight_h,
+            injected=linear(b, from_b, first.bias),
+            weight=from_h,
+            after=after,
+            lag=True,
+        )
+
+    def posterior(self, before: Tensor, b: Tensor) -> dist.TorchDistribution:
+        """q(z_t | h_{t-1}, b_t)."""
+        distribution: dist.TorchDistribution = self.head(self.hb_z(concatenate(before, b)))
+        return distribution
+
+    def told(self, z: Tensor) -> dist.TorchDistribution:
+        """p(b_t | z_t)."""
+        mean, log_variance = self.b_told(self.z_b(z)).chunk(2, dim=-1)
+        return normal(mean.tanh(), log_variance.clamp(-MOST, MOST))

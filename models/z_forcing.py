@@ -1,0 +1,98 @@
+r"""The model of Z-Forcing (Goyal et al., "Z-Forcing: Training stochastic recurrent networks", 2017, arXiv 1711.05411).
+
+.. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid h_{t-1})\, p(x_t \mid h_t), \qquad
+    h_t = \mathrm{LSTM}([x_{t-1}; z_t], h_{t-1}), \quad h_0 = 0:
+
+a latent drives the recurrent network, and is decoded through it alone. What the paper is named for, a further cost
+in training, is `guides.z_forcing`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from models.dvae import DVAE, ModelSettings
+from models.likelihoods import head
+from models.networks import MLP, GaussianHead, Recurrent
+from models.structure import Parents
+from models.time_axis import TimeAxis
+
+__all__ = ["Delay", "ZForcing", "ZForcingSettings"]
+
+
+@dataclass
+class ZForcingSettings(ModelSettings):
+    """Settings of Z-Forcing's model.
+
+    Attributes:
+        x_h: widths from x_{t-1} to the LSTM.
+        z_h: widths from z_t to the LSTM.
+        h_dim: width H of the LSTM.
+        h_layers: its layers.
+        h_z: widths of the prior from h_{t-1} to z_t.
+        h_x: widths of the decoder from h_t to x_t.
+    """
+
+    name: str = "z_forcing"
+    x_h: list[int] = field(default_factory=lambda: [256])
+    z_h: list[int] = field(default_factory=lambda: [64])
+    h_dim: int = 128
+    h_layers: int = 1
+    h_z: list[int] = field(default_factory=lambda: [64])
+    h_x: list[int] = field(default_factory=list)
+
+
+class Delay(nn.Module):
+    """The input of the frame before, zero at first, as a `models.time_axis.Causal` network."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.out_dim = dim
+
+    def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """From u (..., T, N, D) to the same one frame later, and the last frame (..., N, D)."""
+        before = torch.zeros_like(u[..., 0, :, :]) if state is None else state[0]
+        before = before.expand(u.shape[:-3] + u.shape[-2:])[..., None, :, :]
+        return torch.cat([before, u[..., :-1, :, :]], dim=-3), (u[..., -1, :, :],)
+
+
+class ZForcing(DVAE):
+    """p(z_t | x_{1:t-2}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t})."""
+
+    Settings = ZForcingSettings
+    own_guide = "guides.z_forcing:ZForcingGuide"
+
+    def __init__(self, settings: ZForcingSettings) -> None:
+        super().__init__(settings)
+        self.x_h = MLP(self.x_dim, settings.x_h)
+        self.z_h = MLP(self.z_dim, settings.z_h)
+        self.delay = Delay(self.x_h.out_dim)
+        self.h = Recurrent(self.x_h.out_dim + self.z_h.out_dim, settings.h_dim, settings.h_layers)
+        self.h_z = MLP(settings.h_dim, settings.h_z)
+        self.prior_head = GaussianHead(self.h_z.out_dim, self.z_dim)
+        self.h_x = MLP(settings.h_dim, settings.h_x)
+        self.likelihood = head(settings, self.h_x.out_dim)
+
+    @classmethod
+    def parents(cls, settings: ZForcingSettings) -> Parents:
+        return {"z": ("x[:t-1]", "z[:t]"), "x": ("x[:t]", "z[:t+1]")}
+
+    def step(self, t: TimeAxis) -> None:
+        x = self.x_h(self.input(t.prev("x")))
+        before = t.recur(self.h, t.recur(self.delay, x), self.z_h(t.prev("z")), lag=True)
+        z = t.sample("z", self.prior(before))
+        t.observe("x", self.decoder(t.recur(self.h, x, self.z_h(z))))
+
+    def prior(self, before: Tensor) -> dist.TorchDistribution:
+        """p(z_t | h_{t-1})."""
+        distribution: dist.TorchDistribution = self.prior_head(self.h_z(before))
+        return distribution
+
+    def decoder(self, h: Tensor) -> dist.TorchDistribution:
+        """p(x_t | h_t)."""
+        distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
+        return distribution
