@@ -70,6 +70,7 @@ def report_of(run: Run, request: Request, found: Gaps, effort: Effort, mode: str
         "verdict": {latent: verdict.word for latent, verdict in verdicts.items()},
         "same_model": one_model,
         "log_evidence_from": found.best,
+        "note": POINT if run.model.hierarchical else None,
         **effort._asdict(),
         "overrides": list(request.overrides),
         "metrics": {name: summarise(value.tolist())._asdict() for name, value in figures.items()},
@@ -102,6 +103,7 @@ def table(reports: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         + "\n\n"
         + text_table(["run", "guide", "it is", *columns.values()], rows)
         + "\n\nnats per frame, mean ± standard error over sequences"
+        + "".join(f"\n{note}" for note in dict.fromkeys(report["note"] for report in reports) if note)
     )
 
 
@@ -109,6 +111,12 @@ DESIGN = {
     True: "one model, the same weights in all: guides are compared, and log p(x) is the best bound of any of them",
     False: "models differ, at least in their weights: each guide's gaps are to the log p(x) of its own model",
 }
+
+#: Of guides that have a point for what the segments of a sequence share.
+POINT = (
+    "its guide has a point for mu2, which has no density: what stands under log p(x) estimates log p(x, mu2) there, "
+    "every segment a sequence of its own, and is no bound on log p(x)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

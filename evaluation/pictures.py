@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "contact_sheet", "dot_table", "save_picture", "spectrogram_db", "spectrogram_panels"]
+__all__ = [
+    "Panel",
+    "contact_sheet",
+    "dot_table",
+    "save_picture",
+    "segment_grid",
+    "spectrogram_db",
+    "spectrogram_panels",
+]
 
 INK, FAINT, STRIPE, DOT, BEST = "#1b1f24", "#6a737d", "#f3f5f8", "#8aa4c8", "#c2410c"
 RANGE_DB = 80.0
@@ -235,3 +243,39 @@ def save_picture(figure: Figure, path: Path) -> None:
         raise UserError(f"{path}: cannot tell the picture's format from '{path.suffix}'. Use one of {known}.")
     figure.savefig(stream, format=kind)
     write_atomically(path, stream.getbuffer())
+
+
+def segment_grid(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], heading: str = "") -> Figure:
+    """Short pieces of frames in a grid, on one colour scale: time to the right, frequency up.
+
+    Args:
+        cells: frames (R, C, T, D); cells that are not numbers stay empty.
+        rows: what each row is.
+        columns: what each column is.
+        heading: printed above all.
+    """
+    from matplotlib.figure import Figure
+
+    (down, across, frames, bins), gap = cells.shape[:2] + cells.shape[2:], 2
+    step_x, step_y = frames + gap, bins + max(gap, bins // 12)
+    whole = np.full((down * step_y, across * step_x), np.nan)
+    for r in range(down):
+        for c in range(across):
+            whole[r * step_y : r * step_y + bins, c * step_x : c * step_x + frames] = cells[r, c].T[::-1]
+    figure = Figure(figsize=(1.8 + 0.72 * across, 0.8 + 0.95 * down), layout="constrained", dpi=130)
+    axes = figure.subplots()
+    shown = whole[np.isfinite(whole)]
+    low, high = np.percentile(shown, [1.0, 99.8])
+    image = axes.imshow(whole, aspect="auto", cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+    axes.set_xticks([c * step_x + frames / 2 for c in range(across)], columns, fontsize=8, color=INK)
+    axes.set_yticks([r * step_y + bins / 2 for r in range(down)], rows, fontsize=8, color=INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3.0 / down), pad=0.01, aspect=25)
+    bar.set_label("feature", fontsize=8, color=FAINT)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, colors=FAINT)
+    if heading:
+        figure.suptitle(heading, fontsize=9, color=INK, ha="left", x=0.01)
+    return figure

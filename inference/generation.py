@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inference.handlers import given_noise, mean_latents
 from models.dvae import DVAE
+from models.rows import Rows
 
 __all__ = ["FEEDS", "Generated", "generate", "generated_batches", "own_noise"]
 
@@ -26,7 +27,8 @@ class Generated(NamedTuple):
 
     Attributes:
         x: data (T, N, D): the mean of each conditional, or a sample of it.
-        latents: by site name (T, N, L), or (N, L) for a latent of the sequence.
+        latents: by site name (T, N, L), or (N, L) for a latent of the sequence. Those of segments are (N * K, L), the K
+            segments of a sequence one after the other.
     """
 
     x: Tensor
@@ -43,15 +45,19 @@ class own_noise(given_noise):
     Args:
         seed: of all sequences.
         first: number of the batch's first sequence.
+        sequences: how many are in the batch; a site of more is one of their segments.
     """
 
-    def __init__(self, seed: int, first: int) -> None:
+    def __init__(self, seed: int, first: int, sequences: int) -> None:
         super().__init__({})
         self.noise: dict[str, Tensor] = {}
         self.seed = seed
         self.first = first
+        self.sequences = sequences
 
     def _pyro_draw(self, msg: Any) -> None:
+        if msg["done"]:  # somebody has chosen its value: the mean of a Gaussian x
+            return
         name, distribution, axis = msg["args"]
         if name not in self.noise and _is_gaussian(distribution):
             *leading, sequences = distribution.batch_shape
@@ -63,7 +69,8 @@ class own_noise(given_noise):
     def _of(self, name: str, shape: tuple[int, ...], sequences: int) -> Tensor:
         """Standard normal numbers (..., N, L) from shape (..., L), in float64 on the CPU."""
         each = []
-        for number in range(self.first, self.first + sequences):
+        first = self.first * sequences // self.sequences
+        for number in range(first, first + sequences):
             digest = hashlib.sha256(f"{self.seed}/{name}/{number}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
             each.append(torch.randn(shape, generator=generator, dtype=torch.float64))
@@ -90,6 +97,9 @@ def generated_batches(
     gives: what the DVAE papers take for the generated spectrum and feed back. A sample of it is exponential around
     that, the spectrum of noise.
 
+    A model of segments makes as many as T frames take, one after the other; what the segments of a sequence share, its
+    mu2, is drawn once.
+
     Args:
         model: the model, on the device where it is to run.
         num: how many sequences.
@@ -108,19 +118,24 @@ def generated_batches(
     """
     if x not in FEEDS or min(num, frames, batch) < 1:
         raise ValueError(f"x='{x}', num={num}, frames={frames}, batch={batch}: expected mean or sample, and 1 or more")
+    segment = frames if model.segment is None else min(frames, model.segment)
+    count = -(-frames // segment)
     device = next(model.parameters()).device
     devices = [device] if device.type == "cuda" else []
     for first in range(0, num, batch):
-        lengths = torch.full((min(batch, num - first),), frames)
+        here = min(batch, num - first)
+        lengths = torch.full((here * count,), segment)
+        rows = (Rows.whole(torch.arange(here).repeat_interleave(count)),) if model.hierarchical else ()
         # Far from all that a model has seen, a variance can be exactly 0 in float32: no reason to stop.
         with torch.random.fork_rng(devices=devices), pyro.validation_enabled(False), ExitStack() as handlers:
             torch.manual_seed(seed + 1_000_003 * first)
-            handlers.enter_context(own_noise(seed, first))
+            handlers.enter_context(own_noise(seed, first, here))
             if x == "mean":
                 handlers.enter_context(mean_latents(["x"]))
-            trace = poutine.trace(model).get_trace(None, lengths)
+            trace = poutine.trace(model).get_trace(None, lengths, "auto", *rows)
         values: dict[str, Any] = {name: trace.nodes[name]["value"] for name in ("x", *model.latents)}
-        yield Generated(model.scaling.inverse(values.pop("x")), values)
+        x_of_segments = model.scaling.inverse(values.pop("x")).unflatten(1, (here, count))
+        yield Generated(x_of_segments.permute(2, 0, 1, 3).flatten(0, 1)[:frames], values)
 
 
 def generate(

@@ -3,7 +3,7 @@ the table does not have, and hierarchical sampling.
 
 Hierarchical sampling (Hsu & Glass, "Scalable factorized hierarchical variational autoencoder training", 2018): draw K
 of the M sequences, compute their rows of the table anew by the closed form with the encoder as it is, train on their
-segments, and draw the next K. A segment is told from K sequences then, not M.
+segments, and draw the next K. A segment is told from K sequences then, not M. The optimiser starts anew with the rows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from corpora.sequences import Batches, Prepared, collate
 from guides.fhvae import FHVAEGuide, s_vectors
 from inference.data import Data, Members
 from inference.errors import UserError
+from inference.optimisers import forget_rows
 from models.rows import Rows
 
 if TYPE_CHECKING:
@@ -133,8 +134,10 @@ def validation_rows(job: Job, data: Data) -> Tensor | None:
 def _refresh(job: Job, block: Block) -> None:
     values = _closed_form(job, job.train, block.batches)
     table: Any = cast(FHVAEGuide, job.guide).table
+    rows = block.rows.to(values.device)
     with torch.no_grad():
-        table.weight[block.rows.to(values.device)] = values[block.rows.to(values.device)]
+        table.weight[rows] = values[rows]
+    forget_rows(job.optimizer, table, rows)
 
 
 @torch.no_grad()

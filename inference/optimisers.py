@@ -11,7 +11,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from inference.settings import OptimSettings
 
-__all__ = ["Optimiser", "Together", "build_optimiser", "gradients"]
+__all__ = ["Optimiser", "Together", "build_optimiser", "forget_rows", "gradients"]
 
 
 class Together:
@@ -66,6 +66,21 @@ def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
     first = adam(groups, weight_decay=settings.weight_decay, **shared)
     sparse = [table.weight for table in tables if table.sparse]
     return Together([first, torch.optim.SparseAdam(sparse, **shared)]) if sparse else first
+
+
+def forget_rows(optimiser: Optimiser, table: nn.Embedding, rows: Tensor) -> None:
+    """Forget what an optimiser remembers of rows of a sparse table that were set to something else.
+
+    Their running moments are of what they were before. The count of steps, by which Adam makes up for moments that
+    start at zero, starts anew: right where until the next time no other rows have gradients, as in hierarchical
+    sampling.
+    """
+    for part in optimiser.parts if isinstance(optimiser, Together) else [optimiser]:
+        of_table = part.state.get(table.weight)
+        if of_table:
+            of_table["step"] = 0
+            for moment in ("exp_avg", "exp_avg_sq"):
+                of_table[moment][rows] = 0.0
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:

@@ -48,7 +48,7 @@ class Refined(Guide):
         remembers: whether z_{t-1} is among the parents of z_t, in the guide.
 
     Raises:
-        UserError: for a latent that is not Gaussian.
+        UserError: for a latent that is neither Gaussian nor a point, which stays where it is.
     """
 
     def __init__(self, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, remembers: bool) -> None:
@@ -59,6 +59,8 @@ class Refined(Guide):
         with torch.no_grad():
             drawn = samples(poutine.trace(guide).get_trace(x, lengths))
         for name, site in drawn.items():
+            if isinstance(_unmasked(site["fn"]), dist.Delta):
+                continue
             if not isinstance(_unmasked(site["fn"]), dist.Normal):
                 raise UserError(f"latent '{name}' is not Gaussian: only Gaussian latents can be refined.")
             zero = torch.zeros_like(site["value"])  # (T, N, L), or (N, L) outside time

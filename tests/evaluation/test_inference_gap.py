@@ -85,6 +85,22 @@ def test_models_with_other_weights_are_told_apart(runs: list[Path], capsys: pyte
     assert "models differ" in capsys.readouterr().out
 
 
+def test_a_guide_with_a_point_for_mu2_is_said_to_have_one(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["model.bins=16", "data.frontend=log_magnitude", "model.h_dim=3", "guide.h_dim=3"]
+    of_data = ["data.hop=16", "data.trim_db=null", "data.corpus=folder", f"data.root={tmp_path}"]
+    settings = resolve("fhvae", overrides=[*sizes, *of_data])
+    model, guide = create(settings)
+    model.fit_input([torch.rand(20, 16)])
+    write_run(tmp_path / "fhvae", settings, model, guide)
+    assert main([str(tmp_path / "fhvae"), "--sequences", "1", "--steps", "1", "--particles", "2"]) == 0
+    assert "estimates log p(x, mu2) there" in capsys.readouterr().out
+    assert "no bound on log p(x)" in json.loads((tmp_path / "fhvae" / "inference_gap.json").read_text())["note"]
+    assert main([str(runs[0]), "--sequences", "1", "--steps", "1", "--particles", "2"]) == 0
+    assert "mu2" not in capsys.readouterr().out
+
+
 def test_other_data_and_idle_flags_are_refused(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

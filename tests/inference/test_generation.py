@@ -127,3 +127,30 @@ def test_a_trajectory_whose_variance_vanishes_goes_on() -> None:
 def test_wrong_requests_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected mean or sample"):
         generate(model_of("vae"), 2, 3, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("likelihood", ["power_spectrum", "gaussian"])
+@pytest.mark.parametrize("variant", ["fhvae", "fhvae-fc", "beta_vae"])
+def test_sequences_longer_than_a_segment_are_segments_of_one_mu2(variant: str, likelihood: str) -> None:
+    """Three segments each, the last cut short; each frame is that of its segment's latents, decoded alone."""
+    model: Any = small_pair(variant, segment=3, likelihood=likelihood, input="raw").model.eval()
+    x, latents = generate(model, NUM, 8)
+    assert x.shape == (8, NUM, data().shape[-1]) and latents["z1"].shape == (3 * NUM, model.z_dim)
+    for i in range(NUM):
+        of_i = slice(3 * i, 3 * i + 3)
+        alone = {name: value[of_i] for name, value in latents.items() if name != "mu2"}
+        if "mu2" in latents:
+            alone["mu2"] = latents["mu2"][i].expand(3, -1)
+        with torch.no_grad():
+            segments = given_latents(model, x.new_ones(3, 3, x.shape[-1]), alone)
+        torch.testing.assert_close(x[:, i], segments.transpose(0, 1).flatten(0, 1)[:8])
+    torch.testing.assert_close(torch.cat([made.x for made in generated_batches(model, NUM, 8, batch=2)], 1), x)
+
+
+def test_segments_of_a_generated_sequence_vary_around_its_mu2_as_the_model_says() -> None:
+    """mu2 ~ N(0, I) and z2 ~ N(mu2, 0.25 I), drawn anew for each segment."""
+    latents = generate(small_pair("fhvae", segment=3).model.eval(), 600, 6)[1]
+    around = (latents["z2"].unflatten(0, (600, 2)) - latents["mu2"][:, None]) / 0.5
+    for values in (latents["mu2"], around[:, 0], around[:, 1], (around[:, 0] + around[:, 1]) / 2**0.5):
+        n = values.numel()  # standard normal: once in 10^6 by chance
+        assert abs(float(values.mean())) < 5.0 / n**0.5 and abs(float(values.var()) - 1.0) < 5.0 * (2.0 / n) ** 0.5

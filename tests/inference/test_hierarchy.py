@@ -15,7 +15,7 @@ from inference.checkpoints import load_checkpoint
 from inference.data import Members
 from inference.errors import UserError
 from inference.hierarchy import Blocks
-from inference.optimisers import build_optimiser
+from inference.optimisers import build_optimiser, forget_rows
 from inference.runs import load_run
 from inference.sessions import resume, start
 from inference.settings import OptimSettings, resolve
@@ -132,6 +132,8 @@ def test_rows_drawn_are_the_closed_form_of_the_encoder_as_it_is(tiny_corpus: Pat
     model, guide = create(settings)
     job: Any = _prepare(settings, tmp_path / "run", model, guide, quiet)
     before = job.guide.table.weight.detach().clone()
+    moments = {name: torch.ones_like(before) for name in ("exp_avg", "exp_avg_sq")}
+    job.optimizer.parts[1].state[job.guide.table.weight] = {"step": 9, **moments}
     order = job.train.batches.epoch(0)
     rows = training_rows(job, TrainState(), order[0])
     assert rows is not None and rows.active is not None and len(rows.active) == 2
@@ -141,6 +143,7 @@ def test_rows_drawn_are_the_closed_form_of_the_encoder_as_it_is(tiny_corpus: Pat
     torch.testing.assert_close(job.guide.table.weight[rows.active], expected[rows.active])
     others = [row for row in range(5) if row not in rows.active.tolist()]
     assert torch.equal(job.guide.table.weight[others], before[others])
+    assert all((m[rows.active] == 0.0).all() and (m[others] == 1.0).all() for m in moments.values())
 
 
 def test_sparse_updates_are_adams_where_every_row_is_in_every_step() -> None:
@@ -156,6 +159,29 @@ def test_sparse_updates_are_adams_where_every_row_is_in_every_step() -> None:
             (table(torch.arange(3)) - target).pow(2).sum().backward()
             optimiser.step()
     torch.testing.assert_close(tables[0].weight, tables[1].weight)
+
+
+def test_rows_that_were_set_anew_are_updated_as_by_a_new_optimiser() -> None:
+    def step(optimiser: Any, table: torch.nn.Embedding, rows: list[int]) -> None:
+        optimiser.zero_grad()
+        (table(torch.tensor(rows)) - 1.0).pow(2).sum().backward()
+        optimiser.step()
+
+    table = torch.nn.Embedding(4, 2, sparse=True).double()
+    rest = torch.nn.Linear(1, 1)
+    optimiser: Any = build_optimiser(OptimSettings(lr=0.1), torch.nn.Sequential(table, rest))
+    for rows in ([0, 1, 2], [1, 2], [0, 2]):
+        step(optimiser, table, rows)
+    again = torch.nn.Embedding(4, 2, sparse=True).double()
+    with torch.no_grad():
+        table.weight[[1, 3]] = torch.randn(2, 2).double()
+        again.weight.copy_(table.weight)
+    forget_rows(optimiser, table, torch.tensor([1, 3]))
+    fresh: Any = build_optimiser(OptimSettings(lr=0.1), torch.nn.Sequential(again, rest))
+    for rows in ([1, 3], [1]):
+        step(optimiser, table, rows)
+        step(fresh, again, rows)
+    torch.testing.assert_close(table.weight, again.weight)
 
 
 @pytest.mark.parametrize(
