@@ -1,7 +1,8 @@
 """Unconditional generation: ``python -m evaluation.generate RUN --num N --seconds S --out DIR``.
 
 Sample latents from the prior and spectra from them, give the spectra a phase by Griffin and Lim's algorithm, and write
-sounds, a contact sheet (``generated.png``) and a list of what was made (``generate.json``) into a new folder.
+sounds, a contact sheet (``generated.png``) and a list of what was made (``generate.json``) into a new folder. Strokes
+of a pen are drawn, beside those of the training split (`evaluation.drawings`).
 """
 
 from __future__ import annotations
@@ -110,18 +111,52 @@ def _command(request: Request, given: argparse.Namespace) -> None:
 
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
     with _folder(out) as folder:
-        report = _generate(run, given, folder)
+        report = _about(run, given) | (_draw if run.settings.model.likelihood == "pen" else _generate)(
+            run, given, folder
+        )
+        if len(report["not_finite"]) == given.num:
+            raise UserError(
+                f"all {given.num} sequences ran away to values that are not finite: this model generates nothing."
+            )
         write_json(folder / "generate.json", report)
     if request.json is not None:
         write_json(request.json, report)
-    kind = "frames.npy" if report["files"] is None else f"{len(report['files'])} sounds"
+    kind = report["array"] or f"{len(report['files'])} sounds"
     length = f"{report['frames']} frames" + (f" ({report['seconds']:g} s)" if report["seconds"] else "")
+    if report["shortest"] is not None:
+        length = f"{report['shortest']} to {length}, the lengths of training drawings"
     print(f"{report['model']}: {report['num']} sequences of {length}, x {report['x']}, in {out}: {kind}, generated.png")
     if report["not_finite"]:
         say(
             f"{len(report['not_finite'])} of {report['num']} sequences ran away to values that are not finite, and are "
             "left out; generate.json names them"
         )
+
+
+def _about(run: Run, given: argparse.Namespace) -> dict[str, Any]:
+    """What is generated from what, and nothing yet of what came of it."""
+    nothing = dict.fromkeys(("frames", "shortest", "seconds", "rate", "x", "phase", "not_finite", "files", "array"))
+    return {
+        "evaluation": "generate",
+        "run": str(run.path),
+        "checkpoint": run.checkpoint_path.name,
+        "step": run.state["step"],
+        "model": run.settings.model.name,
+        "seed": run.settings.seed,
+        "num": given.num,
+        "batch": given.batch,
+        **nothing,
+    }
+
+
+def _draw(run: Run, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The same for pen strokes, whose lengths are those of training drawings where none is given."""
+    from evaluation.drawings import draw
+
+    if given.x == "mean":
+        raise UserError("--x mean: a pen is lifted or it is not, and the mean of that is neither. Leave --x out.")
+    frames = None if given.frames is None and given.seconds is None else _length(run, None, given)
+    return draw(run, folder, given.num, frames, given.batch)
 
 
 def _generate(run: Run, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -159,33 +194,23 @@ def _generate(run: Run, given: argparse.Namespace, folder: Path) -> dict[str, An
                     files.append(_write(folder, f"{n:0{digits}d}.wav", samples, frontend.rate))
             number += len(data)
             bar.update(len(data))
-    if not shown:
-        raise UserError(
-            f"all {given.num} sequences ran away to values that are not finite: this model generates nothing."
-        )
     step = None if frontend is None else frontend.hop / frontend.rate
     extent = None if frontend is None or step is None else (frames * step, frontend.rate / 2000.0)
     heading = f"{run.settings.model.name}, step {run.state['step']}: generated, x {x}"
-    drawn = torch.from_numpy(np.stack(shown))
-    if frontend is not None:
-        drawn = as_power(frontend, drawn)
-    save_picture(contact_sheet(drawn.numpy(), extent, COLUMNS, heading), folder / "generated.png")
+    if shown:
+        drawn = torch.from_numpy(np.stack(shown))
+        if frontend is not None:
+            drawn = as_power(frontend, drawn)
+        save_picture(contact_sheet(drawn.numpy(), extent, COLUMNS, heading), folder / "generated.png")
     return {
-        "evaluation": "generate",
-        "run": str(run.path),
-        "checkpoint": run.checkpoint_path.name,
-        "step": run.state["step"],
-        "model": run.settings.model.name,
-        "seed": run.settings.seed,
-        "num": given.num,
         "frames": frames,
         "seconds": None if step is None else (frames - 1) * step,
         "rate": None if frontend is None else frontend.rate,
         "x": x,
-        "batch": given.batch,
         "phase": {"algorithm": "Griffin-Lim", "iterations": given.iterations} if audio else None,
         "not_finite": odd,
         "files": files if audio else None,
+        "array": None if audio else "frames.npy",
     }
 
 

@@ -48,8 +48,9 @@ class DataSettings:
     """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms);
-    `domains` is of `corpora.domains`, `frame_width` is for data.frontend=waveform alone (`corpora.waveforms`); `short`
-    drops or keeps utterances shorter than `sequence_frames`; `cache` is a folder to keep features in (`corpora.cache`).
+    `domains` is of `corpora.domains`, `noise` of `corpora.strokes`, `frame_width` is for data.frontend=waveform alone
+    (`corpora.waveforms`); `short` drops or keeps utterances shorter than `sequence_frames`; `cache` is a folder to keep
+    features in (`corpora.cache`).
     """
 
     corpus: str = "synthetic"

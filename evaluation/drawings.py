@@ -1,0 +1,92 @@
+"""What a model of pen strokes draws: `evaluation.generate` of a run whose likelihood is that of a pen.
+
+How a drawing ends is no part of the model, which is given its length; so each has the length of a drawing of the
+training split, chosen by the run's seed, and is shown beside that one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from corpora.corpus import open_corpus
+from corpora.frontends import open_frontend
+from corpora.sequences import load_sequences
+from corpora.strokes import positions
+from evaluation.command import say
+from evaluation.pictures import drawing_sheet, save_picture
+from inference.files import disk_errors
+from inference.generation import generated_batches
+
+if TYPE_CHECKING:
+    from inference.runs import Run
+
+__all__ = ["FILE", "draw"]
+
+FILE = "drawings.npz"
+ON_THE_SHEET = 36
+
+Drawing = NDArray[np.float32]
+
+
+def draw(run: Run, folder: Path, num: int, frames: int | None, batch: int) -> dict[str, Any]:
+    """Fill a folder with drawings, as points (`FILE`) and as a picture (``generated.png``), and say with what.
+
+    Args:
+        run: the run.
+        folder: where to.
+        num: how many drawings.
+        frames: T of all of them; None gives each the length of a training drawing, which then stands beside it.
+        batch: drawings that go through the model together.
+    """
+    real = [] if frames is not None else _chosen(run, num)
+    lengths = [len(x) for x in real] if frames is None else [frames] * num
+    drawn: list[Drawing | None] = []
+    bar = tqdm(desc="generating", total=num, unit="seq", mininterval=0.2 if sys.stderr.isatty() else 30.0)
+    with bar:
+        for made in generated_batches(run.model, num, max(lengths), x="sample", batch=batch, seed=run.settings.seed):
+            for x in made.x.transpose(0, 1).cpu().numpy():
+                x = x[: lengths[len(drawn)]]
+                drawn.append(positions(x) if np.isfinite(x).all() else None)
+            bar.update(made.x.shape[1])
+    kept = [points for points in drawn if points is not None]
+    if kept:
+        _write(folder / FILE, kept)
+        groups = {"generated": kept[:ON_THE_SHEET]}
+        if real:
+            beside = [positions(x) for x, points in zip(real, drawn, strict=True) if points is not None]
+            groups = {"training data": beside[:ON_THE_SHEET], **groups}
+        heading = f"{run.settings.model.name}, step {run.state['step']}"
+        save_picture(drawing_sheet(groups, heading), folder / "generated.png")
+    return {
+        "frames": max(lengths),
+        "shortest": min(lengths) if real else None,
+        "x": "sample",
+        "not_finite": [number for number, points in enumerate(drawn) if points is None],
+        "array": FILE,
+    }
+
+
+def _chosen(run: Run, num: int) -> list[Drawing]:
+    """Frames (T, 3) of so many training drawings, drawn with the run's seed; none twice where there are enough."""
+    data = run.settings.data
+    frontend = open_frontend(data, run.settings.model.bins)
+    corpus = open_corpus(data, data.seed, needed=["train"])
+    given: dict[str, Any] = {"sequence_frames": data.sequence_frames, "on_error": data.on_error}
+    sequences = load_sequences(corpus, "train", frontend, **given, report=say, progress=True)
+    order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(run.settings.seed)).tolist()
+    return [sequences[order[i % len(order)]].x.numpy() for i in range(num)]
+
+
+def _write(path: Path, drawings: Sequence[Drawing]) -> None:
+    """Points one after the other, as an archive that corpus 'strokes' lies in has them."""
+    ends = np.cumsum([0, *(len(points) for points in drawings)])
+    with disk_errors(path):
+        np.savez(path, points=np.concatenate(drawings), offsets=ends)
