@@ -90,6 +90,29 @@ def _fhvae(z: int, bins: int = 80, width: int = 256) -> int:
     return encoders + _lstm(2 * z, width) + _mlp(width, 2 * bins)
 
 
+def _block(given: int, width: int, condition: int = 0, taps: int = 1, stride: int = 1) -> int:
+    """A gated block of a WaveNet: its convolution, its maps, and learned weights of a change of rate."""
+    identity = _mlp(given, width) if given != width else 0
+    return _mlp(taps * (given + condition), 2 * width) + width**2 + identity + (2 * stride * width if stride > 1 else 0)
+
+
+def _ms_stcn(frame: int, widths: list[int], strides: list[int], z: list[int], top: int = 4, blocks: int = 4) -> int:
+    """MS-STCN with two Gaussians for each sample; without latents where z are zero."""
+    total = _mlp(widths[0], 2 + 4 * frame)
+    below = [frame, *widths]
+    for i, (width, stride, n) in enumerate(zip(widths, strides, z, strict=True)):
+        last = i == len(widths) - 1
+        total += _block(below[i], width, taps=2, stride=stride)
+        total += ((top if last else blocks) - 1) * _block(width, width, taps=2)
+        total += _block(width if last else 2 * width, width) + _block(width, width)
+        fallen = widths[max(i - 1, 0)]
+        total += _block(width, fallen, n) + _block(fallen, fallen, n, stride=stride)
+        total += _mlp(width, 2 * n) + _mlp(2 * width, 2 * n)
+    return total
+
+
+_STEPS, _ALIKE = [1, 2, 2, 2, 1], [1] * 5
+_SMALL_LADDERS = {200: ([32] * 5, [8] * 5), 25: ([16, 24, 32, 48, 48], [2, 4, 8, 12, 12])}
 _DSAE = (
     (_mlp(257, 256) + 2 * _lstm(256, 128) + _mlp(256, 64, 32, 32))  # features, v
     + (_mlp(272, 256) + 2 * _lstm(256, 128) + _mlp(256, 64) + 32 * (64 + 32 + 2) + _mlp(32, 32))  # z
@@ -119,6 +142,9 @@ COUNTED = {
     },
     **{f"fhvae2017/fsdd_alpha{alpha}": _fhvae(16, 40, 128) for alpha in ("0", "10")},
     "fhvae2017/fsdd_beta_vae": _lstm(40, 256) + _mlp(256, 64) + _lstm(32, 128) + _mlp(128, 80),
+    **{f"ms_stcn2021/small_fw{w}": _ms_stcn(w, c, _STEPS, z) for w, (c, z) in _SMALL_LADDERS.items()},
+    **{f"ms_stcn2021/small_fw{w}_no_multiscale": _ms_stcn(w, c, _ALIKE, z) for w, (c, z) in _SMALL_LADDERS.items()},
+    **{f"ms_stcn2021/small_fw{w}_no_latents": _ms_stcn(w, c, _STEPS, [0] * 5) for w, (c, _) in _SMALL_LADDERS.items()},
     "benchmark2021/dsae": _DSAE,
     "benchmark2021/dsae_equal_kl": _DSAE,
     "benchmark2021/original_rvae": _rvae(257),
@@ -271,6 +297,18 @@ def test_reduced_settings_differ_in_model_and_variant_alone() -> None:
     assert len({(s.model.name, s.model.variant) for s in reduced}) == 6
     for settings in reduced:
         settings.model = {k: v for k, v in vars(settings.model).items() if k not in ("name", "variant")}
+    assert all(settings == reduced[0] for settings in reduced)
+
+
+def test_reduced_ladders_differ_in_frames_widths_strides_and_latents_alone() -> None:
+    reduced = [resolve(config_path=name) for name in config_names() if name.startswith("ms_stcn2021/small_fw")]
+    assert len({(s.data.frame_width, tuple(s.model.strides), s.model.latent) for s in reduced}) == 6
+    varied = ("bins", "strides", "latent", "widths", "z_dims")
+    for settings in reduced:
+        assert settings.data.sequence_frames == 8000 // (settings.data.frame_width or 1)
+        settings.data.sequence_frames = settings.data.frame_width = None
+        settings.train.free_bits.threshold = settings.train.free_bits.halve_every = None
+        settings.model = {k: v for k, v in vars(settings.model).items() if k not in varied}
     assert all(settings == reduced[0] for settings in reduced)
 
 
