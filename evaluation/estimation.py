@@ -86,8 +86,9 @@ def estimate_all(run: Run, sequences: Sequence[Prepared], plan: Plan, *, progres
 
     Returns:
         For each repeat and sequence, (R, N), nats under "elbo" (from samples), "elbo_analytic" (the same draws,
-        closed-form KLs), "iwae" and "smc", and diagnostics: "iwae_ess", effective sample size of the K weights;
-        "pareto_k", their k-hat (`pareto_k`); "smc_ess", the filter's least effective sample size over the frames.
+        closed-form KLs), "iwae" and "smc", the KL of each latent under "kl_" and its name, and diagnostics: "iwae_ess",
+        effective sample size of the K weights; "pareto_k", their k-hat (`pareto_k`); "smc_ess", the filter's least
+        effective sample size over the frames.
 
     Raises:
         UserError: for a particle filter on a model that has no step.
@@ -126,6 +127,7 @@ class _Weighing:
         model, guide, x, lengths = self.run.model, self.run.guide, batch.x, batch.lengths
         found = estimate(model, guide, x, lengths, self.plan.particles, chunk=at_once, seeds=batch.seeds)
         bounds = {"elbo": found.elbo, "elbo_analytic": found.analytic, "iwae": found.iwae, "iwae_ess": found.ess}
+        bounds |= {f"kl_{name}": kl for name, kl in found.kl.items()}
         return bounds | {"pareto_k": torch.from_numpy(pareto_k(found.log_weights.double().cpu().numpy()))}
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Figures = Mapping[str, NDArray[np.float64]]
 
-__all__ = ["COLUMNS", "LABELS", "Outcome", "evaluate", "merged", "metric", "table"]
+__all__ = ["COLUMNS", "LABELS", "Outcome", "evaluate", "merged", "metric", "of_waveform", "table"]
 
 WHAT = ("file", "speaker", "start", "frames")
 OF = {
@@ -40,6 +40,8 @@ LABELS = {
     "iwae": "importance-weighted",
     "smc": "particle filter",
 }
+FULL_SCALE = 2.0**15
+"""Steps of 16-bit sound up to full scale."""
 OF_DATA = ("corpus", "root", "split", "num_sequences", "num_frames", "sequences", "data_seed")
 SAME = (*OF_DATA, "mode", "checkpoint", "step", "dtype", "overrides")
 """What must be the same for estimators of several commands to stand in one file."""
@@ -93,7 +95,8 @@ def evaluate(
             unscored = [item.file for item, fine in zip(sequences, finite, strict=True) if not fine]
             settings = {**how, **(of_filter if name == "smc" else {})}
             more = {"warnings": doubts.get(name, []), "unscored": unscored}
-            metrics[name] = {**metric(figures[name], frames), **settings, **more}
+            found = metric(figures[name], frames)
+            metrics[name] = {**found, **of_waveform(run, found["per_frame"]), **settings, **more}
     report = {
         **about,
         "num_sequences": len(sequences),
@@ -101,6 +104,12 @@ def evaluate(
         "sequences": "whole utterances" if cut is None else f"sequences of {cut} frames",
         "metrics": metrics,
     }
+    if "elbo" in plan.estimators:
+        of_latents = {name: metric(figures[name], frames) for name in sorted(figures) if name.startswith("kl_")}
+        report["kl"] = {
+            name[3:]: {**found, **of_waveform(run, found["per_frame"], density=False)}
+            for name, found in of_latents.items()
+        }
     if "iwae" in plan.estimators:
         k = figures["pareto_k"].mean(axis=0)
         known = k[np.isfinite(k)]
@@ -161,6 +170,34 @@ def metric(values: NDArray[np.float64], frames: NDArray[np.float64]) -> dict[str
     return found
 
 
+def of_waveform(run: Run, per_frame: Mapping[str, Any], *, density: bool = True) -> dict[str, Any]:
+    r"""Nats per 8,000 samples, as papers on Blizzard 2013 count, and bits per sample, of frames of a waveform.
+
+    Nats are of standardised samples y = (x - m) / s, without the change of variables. Bits are
+    :math:`-\log_2 p(x) = -\log_2 p(y) + \log_2 s` with s in steps of 16-bit sound: a density of real numbers, and no
+    length of a code, as no noise was added to the steps.
+
+    Args:
+        run: the run; of other frames than a waveform's nothing is returned.
+        per_frame: nats per frame, as `metric` gives them.
+        density: whether these are a log-density: a KL has no bits per sample here.
+    """
+    from corpora.waveforms import SAMPLES
+
+    width = run.settings.data.frame_width
+    if width is None or per_frame["mean"] is None:
+        return {}
+    mean, stderr = per_frame["mean"], per_frame["stderr"]
+    in_nats, in_bits = SAMPLES / width, 1.0 / (width * math.log(2.0))
+    found: dict[str, Any] = {
+        "per_8000_samples": {"mean": in_nats * mean, "stderr": None if stderr is None else in_nats * stderr}
+    }
+    if density:
+        own = (run.model.scaling.log_scale() + width * math.log(FULL_SCALE) - mean) * in_bits
+        found["bits_per_sample"] = {"mean": own, "stderr": None if stderr is None else in_bits * stderr}
+    return found
+
+
 def merged(outcome: Outcome, folder: Path) -> tuple[Outcome, str | None]:
     """With what an earlier command left in the folder, where that is of the same data and weights.
 
@@ -181,7 +218,7 @@ def merged(outcome: Outcome, folder: Path) -> tuple[Outcome, str | None]:
         return outcome, f"{path} held estimates of other {', '.join(differ)}; it is written anew"
     metrics = {**old["metrics"], **outcome.report["metrics"]}
     in_order = {name: metrics[name] for name in LABELS if name in metrics}
-    report = {**{k: v for k, v in old.items() if k == "pareto_k"}, **outcome.report, "metrics": in_order}
+    report = {**{k: v for k, v in old.items() if k in ("pareto_k", "kl")}, **outcome.report, "metrics": in_order}
     with rows_path.open(encoding="utf-8", newline="") as lines:
         earlier = {(row["file"], row["start"]): row for row in csv.DictReader(lines)}
     rows: list[Row] = [{**earlier.get((str(row["file"]), str(row["start"])), {}), **row} for row in outcome.rows]
@@ -198,12 +235,46 @@ def table(report: Mapping[str, Any]) -> str:
         texts = [Summary(c["mean"], c["stderr"], c["n"]).text(d) for c, d in zip(columns, (2, 3, 3), strict=True)]
         spread = found.get("monte_carlo_stderr")
         particles = f"{found['particles']}" + (f" x {found['repeats']}" if found["repeats"] > 1 else "")
-        lines.append([LABELS[name], *texts, "" if spread is None else f"{spread:.3f}", particles])
-    header = ["log-likelihood, nats", "per sequence", "per frame, pooled", "by sequence", "MC error", "particles"]
+        lines.append(
+            [LABELS[name], *texts, *_waveform_texts(found), "" if spread is None else f"{spread:.3f}", particles]
+        )
+    more = ["per 8000 samples", "bits per sample"] if "bits_per_sample" in found else []
+    header = [
+        "log-likelihood, nats",
+        "per sequence",
+        "per frame, pooled",
+        "by sequence",
+        *more,
+        "MC error",
+        "particles",
+    ]
     where = " ".join(str(report[k]) for k in ("corpus", "root") if report[k])
     return (
         f"{report['model']} (guide {report['guide']}, {report['parameters']:,} parameters), "
         f"{report['checkpoint']} at step {report['step']}\n"
         f"{report['num_sequences']} {report['sequences']} of {where}, split {report['split']}, "
-        f"{report['num_frames']} frames; mode {report['mode']}\n\n" + text_table(header, lines)
+        f"{report['num_frames']} frames; mode {report['mode']}\n\n" + text_table(header, lines) + _of_latents(report)
     )
+
+
+def _waveform_texts(found: Mapping[str, Any]) -> list[str]:
+    """Of frames of a waveform, the further columns of an estimate or of a KL."""
+    from evaluation.reports import Summary
+
+    further = (("per_8000_samples", 1), ("bits_per_sample", 3))
+    return [Summary(**found[name], n=0).text(decimals) for name, decimals in further if name in found]
+
+
+def _of_latents(report: Mapping[str, Any]) -> str:
+    """The KL of each latent, for the terminal."""
+    from evaluation.reports import Summary, text_table
+
+    if not report.get("kl"):
+        return ""
+    lines = []
+    for name, found in report["kl"].items():
+        columns = [found, found["per_frame"], found["per_frame_by_sequence"]]
+        texts = [Summary(c["mean"], c["stderr"], c["n"]).text(d) for c, d in zip(columns, (2, 3, 3), strict=True)]
+        lines.append([name, *texts, *_waveform_texts(found)])
+    more = ["per 8000 samples"] if "per_8000_samples" in found else []
+    return "\n\n" + text_table(["KL, nats", "per sequence", "per frame, pooled", "by sequence", *more], lines)

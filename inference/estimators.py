@@ -14,7 +14,8 @@ Over long sequences the weights degenerate, and K must grow exponentially with T
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyro
@@ -46,10 +47,12 @@ class Estimate(NamedTuple):
     Attributes:
         log_weights: log w_k, (K, N).
         analytic: the bound with closed-form KLs, where there are any, (N,): the mean over the same particles.
+        kl: these KLs, by latent, each (N,).
     """
 
     log_weights: Tensor
     analytic: Tensor
+    kl: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
     def elbo(self) -> Tensor:
@@ -125,12 +128,13 @@ def estimate(
     chunk: int | None = None,
     seeds: Sequence[Seed] | None = None,
 ) -> Estimate:
-    """Log-weights and the bound with analytic KLs, from the same draws; arguments as of `log_weights`."""
-    weights, bounds = [], []
+    """Log-weights, and the bound with analytic KLs and these, from the same draws; arguments as of `log_weights`."""
+    weights, found = [], []
     for pair in _chunks(model, guide, x, lengths, particles, chunk, seeds):
         weights.append(trace_weights(*pair))
-        bounds.append(terms(*pair).elbo)
-    return Estimate(torch.cat(weights), torch.cat(bounds).mean(0))
+        found.append(terms(*pair))
+    kl = {name: torch.cat([one.kl[name] for one in found]).mean(0) for name in found[0].kl}
+    return Estimate(torch.cat(weights), torch.cat([one.elbo for one in found]).mean(0), kl)
 
 
 def _chunks(

@@ -104,5 +104,9 @@ class InputTransform(nn.Module):
         """Data (..., D) from network input, where no logarithm is taken."""
         return y * self.scale + self.mean if self.standardises else y
 
+    def log_scale(self) -> float:
+        """log |dx / dy|: what a log-density of network input y is above that of the data, of a frame; no logarithm."""
+        return float(self.scale.double().log().sum()) if self.standardises else 0.0
+
     def _logarithm(self, x: Tensor) -> Tensor:
         return torch.log(x + LOG_FLOOR) if self.takes_log else x

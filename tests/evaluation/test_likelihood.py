@@ -7,21 +7,26 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributions import kl_divergence
 
+from corpora.corpus import Corpus
 from corpora.sequences import Prepared
 from evaluation import likelihood
+from evaluation.command import Request
 from evaluation.estimation import Plan, estimate_all, pareto_k
 from evaluation.likelihood import main
-from evaluation.likelihood_report import metric
+from evaluation.likelihood_report import evaluate, metric, table
 from evaluation.over_time import over_time, picture_over_time
 from evaluation.trust import warnings_of
 from inference.errors import UserError
-from inference.estimators import log_mean_exp, log_weights
+from inference.estimators import log_mean_exp, log_weights, traces
 from inference.handlers import free_running
+from inference.noise import sequence_noise
 from inference.runs import Run, create, load_run, write_run
 from inference.settings import resolve
 
@@ -211,3 +216,41 @@ def test_over_time_cuts_the_longest_sequences(tmp_path: Path) -> None:
     assert level.get_title(loc="left").startswith("log-likelihood estimate above the ELBO")
     with pytest.raises(UserError, match="at least 10 frames"):
         over_time(run, spectra((9, 4)), plan)
+
+
+def test_kl_of_each_layer_and_units_of_waveforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A waveform's nats per 8,000 samples are of standardised samples; its bits do not depend on the units of sound."""
+    small = ["model.widths=[3,4]", "model.strides=[1,2]", "model.z_dims=[1,2]", "dtype=float64", "data.frame_width=5"]
+    settings = resolve("ms_stcn", overrides=[*small, "data.sequence_frames=8"])
+    torch.manual_seed(1)
+    model, guide = create(settings)
+    samples = [0.01 * torch.randn(16, 5, dtype=torch.float64) + 0.02 for _ in range(3)]
+    model.fit_input(samples)
+    write_run(tmp_path / "run", settings, model, guide)
+    run = load_run(tmp_path / "run")
+    items = [Prepared(x, f"s/{i}", "s", 0) for i, x in enumerate(samples)]
+    corpus, plan = Corpus("folder", "", {}), Plan(("elbo",), particles=3)
+    report = evaluate(run, corpus, Request(tmp_path / "run"), plan, items).report
+    bound, kl = report["metrics"]["elbo_analytic"], report["kl"]
+    assert list(kl) == ["layer1", "layer2"] and all(found["mean"] > 0 for found in kl.values())
+    assert bound["per_8000_samples"]["mean"] == pytest.approx(bound["mean"] / (16 * 5) * 8000)
+    assert kl["layer1"]["per_8000_samples"]["stderr"] == pytest.approx(kl["layer1"]["stderr"] * 100)
+    deviation = float(torch.cat(samples).std(correction=0))
+    nats = bound["mean"] / (16 * 5) - math.log(deviation * 2**15)
+    assert bound["bits_per_sample"]["mean"] == pytest.approx(-nats / math.log(2))
+    shown = table(report)
+    assert "bits per sample" in shown and "layer2" in shown and "KL, nats" in shown
+
+
+def test_kls_are_what_the_bound_lost(tmp_path: Path) -> None:
+    run, sequences = made(tmp_path / "run", "dsae"), spectra()
+    found = estimate_all(run, sequences, Plan(("elbo",), particles=2, seed=3))
+    x, lengths = sequences[0].x[:, None].double(), torch.tensor([len(sequences[0].x)])
+    with torch.no_grad(), sequence_noise(lengths, ["3/0/s/0/0"]):
+        pair: Any = traces(run.model, run.guide, x, lengths, 2)
+    divergence = {
+        name: kl_divergence(pair[1].nodes[name]["fn"].base_dist, pair[0].nodes[name]["fn"].base_dist)
+        for name in ("v", "z")
+    }
+    for name, each in divergence.items():
+        assert found[f"kl_{name}"][0, 0] == pytest.approx(float(each.reshape(2, -1).sum(1).mean()))
