@@ -46,6 +46,7 @@ CORPORA: dict[str, str] = {
     "fsdd": "corpora.fsdd:open_fsdd",
     "polyphonic": "corpora.polyphonic:open_polyphonic",
     "strokes": "corpora.strokes:open_strokes",
+    "iam_ondb": "corpora.iam_ondb:open_iam_ondb",
 }
 
 #: What corpora of pen strokes imply; their data are standardised by training statistics (`model.normalise`).
@@ -72,6 +73,7 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
     },
     "fsdd": {"data.rate": 8000},
     "strokes": _OF_PENS,
+    "iam_ondb": _OF_PENS,
 }
 
 #: Corpora that come in several sets, of which ``data.set`` names one, with examples of their names.

@@ -7,7 +7,7 @@ training split, chosen by the run's seed, and is shown beside that one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,21 @@ from corpora.frontends import open_frontend
 from corpora.sequences import load_sequences
 from corpora.strokes import positions
 from evaluation.command import say
-from evaluation.pictures import drawing_sheet, save_picture
+from evaluation.pictures import FAINT, INK, save_picture
 from inference.files import disk_errors
 from inference.generation import generated_batches
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from inference.runs import Run
 
-__all__ = ["FILE", "draw"]
+__all__ = ["FILE", "draw", "drawing_sheet"]
 
 FILE = "drawings.npz"
 ON_THE_SHEET = 36
 
-Drawing = NDArray[np.float32]
+Drawing = NDArray[np.floating[Any]]
 
 
 def draw(run: Run, folder: Path, num: int, frames: int | None, batch: int) -> dict[str, Any]:
@@ -90,3 +92,38 @@ def _write(path: Path, drawings: Sequence[Drawing]) -> None:
     ends = np.cumsum([0, *(len(points) for points in drawings)])
     with disk_errors(path):
         np.savez(path, points=np.concatenate(drawings), offsets=ends)
+
+
+def drawing_sheet(groups: Mapping[str, Sequence[Drawing]], heading: str = "") -> Figure:
+    """Pen strokes as ink, groups of drawings side by side.
+
+    Args:
+        groups: drawings by the name of their group, each the points (T, 3) of a pen: x, y upwards, and 1 where it is
+            lifted. Each is drawn to fill its cell, x and y on one scale.
+        heading: printed above all.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    every = [points for drawings in groups.values() for points in drawings]
+    spans = np.array([np.ptp(points[:, :2], axis=0) for points in every])
+    ratio = float(np.clip(np.median((spans[:, 0] + 1e-9) / (spans[:, 1] + 1e-9)), 0.5, 12.0))
+    columns = max(1, round(6.0 / max(1.0, ratio)))
+    rows = -(-max(len(drawings) for drawings in groups.values()) // columns)
+    size = (len(groups) * columns * 0.9 * max(1.0, ratio), 0.6 + rows * 0.9 / min(1.0, ratio))
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    for part, (name, drawings) in zip(figure.subfigures(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+        part.suptitle(name, fontsize=9, color=INK)
+        for i, axes in enumerate(part.subplots(rows, columns, squeeze=False).flat):
+            axes.set_axis_off()
+            if i < len(drawings):
+                points = drawings[i].astype(np.float64)
+                strokes = np.split(points[:, :2], np.flatnonzero(points[:-1, 2] > 0) + 1)
+                axes.add_collection(LineCollection([s for s in strokes if len(s) > 1], colors=INK, linewidths=0.9))
+                dots = np.array([s[0] for s in strokes if len(s) == 1]).reshape(-1, 2)
+                axes.plot(dots[:, 0], dots[:, 1], ".", ms=2, color=INK)
+                axes.autoscale()
+                axes.set_aspect("equal", adjustable="datalim")
+    if heading:
+        figure.suptitle(heading, fontsize=9, color=FAINT, ha="left", x=0.01)
+    return figure

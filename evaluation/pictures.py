@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +24,6 @@ __all__ = [
     "Panel",
     "contact_sheet",
     "dot_table",
-    "drawing_sheet",
     "save_picture",
     "segment_grid",
     "spectrogram_db",
@@ -142,41 +141,6 @@ def contact_sheet(
     bar.ax.tick_params(labelsize=7, colors=FAINT)
     if heading:
         figure.suptitle(heading, fontsize=9, color=INK, ha="left", x=0.01)
-    return figure
-
-
-def drawing_sheet(groups: Mapping[str, Sequence[NDArray[np.floating]]], heading: str = "") -> Figure:
-    """Pen strokes as ink, groups of drawings side by side.
-
-    Args:
-        groups: drawings by the name of their group, each the points (T, 3) of a pen: x, y upwards, and 1 where it is
-            lifted. Each is drawn to fill its cell, x and y on one scale.
-        heading: printed above all.
-    """
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-
-    every = [points for drawings in groups.values() for points in drawings]
-    spans = np.array([np.ptp(points[:, :2], axis=0) for points in every])
-    ratio = float(np.clip(np.median((spans[:, 0] + 1e-9) / (spans[:, 1] + 1e-9)), 0.5, 12.0))
-    columns = max(1, round(6.0 / max(1.0, ratio)))
-    rows = -(-max(len(drawings) for drawings in groups.values()) // columns)
-    size = (len(groups) * columns * 0.9 * max(1.0, ratio), 0.6 + rows * 0.9 / min(1.0, ratio))
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
-    for part, (name, drawings) in zip(figure.subfigures(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
-        part.suptitle(name, fontsize=9, color=INK)
-        for i, axes in enumerate(part.subplots(rows, columns, squeeze=False).flat):
-            axes.set_axis_off()
-            if i < len(drawings):
-                points = drawings[i].astype(np.float64)
-                strokes = np.split(points[:, :2], np.flatnonzero(points[:-1, 2] > 0) + 1)
-                axes.add_collection(LineCollection([s for s in strokes if len(s) > 1], colors=INK, linewidths=0.9))
-                dots = np.array([s[0] for s in strokes if len(s) == 1]).reshape(-1, 2)
-                axes.plot(dots[:, 0], dots[:, 1], ".", ms=2, color=INK)
-                axes.autoscale()
-                axes.set_aspect("equal", adjustable="datalim")
-    if heading:
-        figure.suptitle(heading, fontsize=9, color=FAINT, ha="left", x=0.01)
     return figure
 
 

@@ -150,6 +150,7 @@ COUNTED = {
     "benchmark2021/original_rvae": _rvae(257),
     "light2023/rvae_wsj0": _rvae(513, 128),  # a run log of the authors has 0.58 million
     "light2023/rvae_vb": _rvae(513, 128),
+    "ms_stcn2021/iamondb_ms_stcn": _ladder(3, [64, 64, 64, 32, 16], [1, 2, 2, 2, 1], [8, 8, 8, 4, 2], 7),
     "ms_stcn2021/strokes_small": _ladder(3, [64, 64, 64, 32, 16], [1, 2, 2, 2, 1], [8, 8, 8, 4, 2], 61),
     **{f"light2023/small_light{row}": _light(128, 128, 256, 2, 32, 1) for row in ("", "_inv_s", "_inv_s_nr")},
     **{f"light2023/small_hit{row}": _light(128, 128, 256, 2, 32, 2) for row in ("", "_inv_s", "_inv_s_nr")},
@@ -160,7 +161,7 @@ CORPORA = {
     "benchmark2021": ["wsj0"],
     "light2023": ["wsj0", "voicebank"],
     "polyphonic": ["polyphonic"],
-    "ms_stcn2021": ["strokes"],
+    "ms_stcn2021": ["strokes", "iam_ondb"],
     "fhvae2017": ["timit", "aurora4", "fsdd"],
 }
 HISTORICAL: dict[str, tuple[float, dict[str, float]]] = {

@@ -14,8 +14,8 @@ from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
 from corpora.strokes import positions
+from evaluation.drawings import drawing_sheet
 from evaluation.generate import main
-from evaluation.pictures import drawing_sheet
 from inference.generation import generate
 from inference.runs import Run, create, load_run, write_run
 from inference.settings import resolve
