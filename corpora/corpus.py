@@ -45,6 +45,7 @@ CORPORA: dict[str, str] = {
     "kaldi": "corpora.kaldi:open_kaldi",
     "fsdd": "corpora.fsdd:open_fsdd",
     "polyphonic": "corpora.polyphonic:open_polyphonic",
+    "blizzard2013": "corpora.blizzard2013:open_blizzard2013",
     "strokes": "corpora.strokes:open_strokes",
     "iam_ondb": "corpora.iam_ondb:open_iam_ondb",
 }
@@ -74,6 +75,7 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
     "fsdd": {"data.rate": 8000},
     "strokes": _OF_PENS,
     "iam_ondb": _OF_PENS,
+    "blizzard2013": {"data.frontend": "waveform"},
 }
 
 #: Corpora that come in several sets, of which ``data.set`` names one, with examples of their names.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from corpora.audio import EXTENSIONS, read_audio
@@ -94,8 +94,10 @@ def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
     return found
 
 
-def seeded_split(names: Sequence[str], seed: int) -> dict[str, list[str]]:
+def seeded_split(names: Sequence[str], seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, list[str]]:
     """Deal names to train, valid and test: at least one each where there are three.
+
+    In the order of `shares`, each split gets its share of what is left.
 
     The order of dealing is that of a hash of seed and name, so it depends neither on the order of `names` nor
     on any library's random numbers.
@@ -106,7 +108,7 @@ def seeded_split(names: Sequence[str], seed: int) -> dict[str, list[str]]:
 
     dealt = sorted(sorted(set(names)), key=order)
     parts: dict[str, list[str]] = {}
-    for split, share in SHARES.items():
+    for split, share in shares.items():
         count = max(1, round(share * len(dealt)))
         parts[split], dealt = sorted(dealt[:count]), dealt[count:]
     return {"train": sorted(dealt), **parts}

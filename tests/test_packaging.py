@@ -147,6 +147,11 @@ def _ms_stcn(
 
 
 _STEPS, _ALIKE = [1, 2, 2, 2, 1], [1] * 5
+_LADDERS = {
+    200: ([256] * 5, [64] * 5, _STEPS),
+    25: ([128, 192, 256, 384, 384], [8, 16, 32, 64, 64], _STEPS),
+    2: ([26, 58, 128, 256, 256], [1, 5, 25, 64, 64], [1, 5, 5, 4, 1]),
+}
 _SMALL_LADDERS = {200: ([32] * 5, [8] * 5), 25: ([16, 24, 32, 48, 48], [2, 4, 8, 12, 12])}
 _DSAE = (
     (_mlp(257, 256) + 2 * _lstm(256, 128) + _mlp(256, 64, 32, 32))  # features, v
@@ -177,6 +182,9 @@ COUNTED = {
     },
     **{f"fhvae2017/fsdd_alpha{alpha}": _fhvae(16, 40, 128) for alpha in ("0", "10")},
     "fhvae2017/fsdd_beta_vae": _lstm(40, 256) + _mlp(256, 64) + _lstm(32, 128) + _mlp(128, 80),
+    **{f"ms_stcn2021/fw{w}": _ms_stcn(w, c, s, z, 5, 5) for w, (c, z, s) in _LADDERS.items()},
+    **{f"ms_stcn2021/fw{w}_no_multiscale": _ms_stcn(w, c, _ALIKE, z, 5, 5) for w, (c, z, _) in _LADDERS.items()},
+    "ms_stcn2021/fw2_no_latents": _ms_stcn(2, _LADDERS[2][0], _LADDERS[2][2], [0] * 5, 5, 5),
     **{f"ms_stcn2021/small_fw{w}": _ms_stcn(w, c, _STEPS, z) for w, (c, z) in _SMALL_LADDERS.items()},
     **{f"ms_stcn2021/small_fw{w}_no_multiscale": _ms_stcn(w, c, _ALIKE, z) for w, (c, z) in _SMALL_LADDERS.items()},
     **{f"ms_stcn2021/small_fw{w}_no_latents": _ms_stcn(w, c, _STEPS, [0] * 5) for w, (c, _) in _SMALL_LADDERS.items()},
@@ -209,7 +217,7 @@ CORPORA = {
     "benchmark2021": ["wsj0"],
     "light2023": ["wsj0", "voicebank"],
     "polyphonic": ["polyphonic"],
-    "ms_stcn2021": ["strokes", "iam_ondb", "folder"],
+    "ms_stcn2021": ["strokes", "iam_ondb", "folder", "blizzard2013"],
     "fhvae2017": ["timit", "aurora4", "fsdd"],
 }
 HISTORICAL: dict[str, tuple[float, dict[str, float]]] = {
@@ -275,8 +283,8 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
         return
     assert settings.data.corpus in CORPORA[paper] and settings.data.root is None, "the root is the user's to give"
     if paper == "ms_stcn2021":
-        assert (settings.model.likelihood == "pen") == (settings.data.corpus != "folder")
         assert settings.model.normalise
+        assert (settings.model.likelihood == "pen") == (settings.data.frame_width is None)
         return
     if paper == "polyphonic":
         assert settings.data.set == "JSB_Chorales" and settings.model.bins == 88
