@@ -99,7 +99,7 @@ def embed(run: Run, utterances: Sequence[Prepared]) -> Embeddings:
         )
     kinds: dict[str, tuple[Any, float]] = {"mu1": (guide.z1_mean, 1.0)}
     if isinstance(guide, FHVAEGuide):
-        kinds = {"mu2": (guide.z2_mean, guide.ratio), **kinds}
+        kinds = {"mu2": (guide.z2_mean, guide.ratio_alone), **kinds}
     parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for few in _grouped(utterances, SEGMENTS_AT_ONCE * run.model.segment):
         batch = collate(few)

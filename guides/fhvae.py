@@ -28,7 +28,15 @@ from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import TimeAxis
 
-__all__ = ["BetaVAEGuide", "BetaVAEGuideSettings", "Candidates", "FHVAEGuide", "FHVAEGuideSettings", "s_vectors"]
+__all__ = [
+    "BetaVAEGuide",
+    "BetaVAEGuideSettings",
+    "Candidates",
+    "FHVAEGuide",
+    "FHVAEGuideSettings",
+    "s_vectors",
+    "session_vectors",
+]
 
 
 @dataclass
@@ -38,10 +46,12 @@ class FHVAEGuideSettings(GuideSettings):
     Attributes:
         h_dim: width H of the networks that z_2 and z_1 are inferred by.
         sequences: rows of the table of mu_2; training counts them.
+        sessions: rows of the table of mu_3, where the model has one; training counts them.
     """
 
     h_dim: int = 256
     sequences: int | None = None
+    sessions: int | None = None
 
 
 @dataclass
@@ -62,7 +72,7 @@ class Candidates(NamedTuple):
     right: Tensor
 
 
-def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float) -> Tensor:
+def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around: Tensor | None = None) -> Tensor:
     r"""The mu_2 of each sequence that maximises its bound, Hsu et al. (2017), Eq. 5:
 
     .. math:: \mu_2^{(i)} = \frac{\sum_n m^{(i, n)}}{N^{(i)} + \sigma_{z_2}^2 / \sigma_{\mu_2}^2}
@@ -72,13 +82,45 @@ def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float) -> Tens
         rows: the sequence of each, (N,).
         sequences: how many sequences, M; one without segments gets 0, the prior's mean.
         ratio: the variance of z_2 around mu_2 over that of mu_2.
+        around: the mean of each sequence's prior, mu_3 of its session, (M, L), of which `ratio` is added to the sum;
+            None is 0.
 
     Returns:
         (M, L).
     """
     total = means.new_zeros(sequences, means.shape[-1]).index_add(0, rows, means)
     count = torch.bincount(rows, minlength=sequences).to(means)
+    total = total if around is None else total + ratio * around
     return total / (count + ratio)[:, None]
+
+
+def session_vectors(
+    means: Tensor, rows: Tensor, session: Tensor, sessions: int, ratio: float, mu2_variance: float
+) -> Tensor:
+    r"""The mu_3 of each session that, with the mu_2 of its sequences, maximises their bound: Eq. 5 one level up.
+
+    .. math:: \mu_3^{(s)} = \frac{\sum_{i \in s} \frac{1}{N^{(i)} + r} \sum_n m^{(i, n)}}
+        {\sigma_{\mu_2}^2 + \sum_{i \in s} \frac{N^{(i)}}{N^{(i)} + r}}, \qquad
+        r = \sigma_{z_2}^2 / \sigma_{\mu_2}^2
+
+    and mu_2 is then `s_vectors` around it.
+
+    Args:
+        means: m, the posterior mean of z_2 of every segment, (N, L).
+        rows: the sequence of each segment, (N,).
+        session: that of each of the M sequences, (M,).
+        sessions: how many sessions.
+        ratio: r.
+        mu2_variance: the variance of mu_2 around mu_3; that of mu_3 is 1.
+
+    Returns:
+        (sessions, L).
+    """
+    count = torch.bincount(rows, minlength=len(session)).to(means)
+    total = means.new_zeros(sessions, means.shape[-1]).index_add(
+        0, session, s_vectors(means, rows, len(session), ratio)
+    )
+    return total / (mu2_variance + means.new_zeros(sessions).index_add(0, session, count / (count + ratio)))[:, None]
 
 
 class FHVAEGuide(Guide):
@@ -91,29 +133,41 @@ class FHVAEGuide(Guide):
     def __init__(self, model: DVAE, settings: FHVAEGuideSettings) -> None:
         super().__init__(model)
         of = cast(FHVAE, model)
-        self.z2_dim, self.ratio = of.z2_dim, of.z2_variance
+        self.z2_dim, self.levels = of.z2_dim, of.levels
+        self.mu2_variance, self.ratio = of.mu2_variance, of.z2_variance / of.mu2_variance
+        self.ratio_alone = of.z2_variance / (of.mu2_variance + (1.0 if of.levels == 3 else 0.0))
+        """That of a sequence which is a session of its own, mu_3 left out: its mu_2 has both variances around 0."""
         width, frames = settings.h_dim, cast(int, of.segment)
         self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, frames)
         self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, frames)
         self.table: nn.Embedding | None = None
+        self.session_table: nn.Embedding | None = None
         if settings.sequences is not None:
-            self.make_table(settings.sequences)
+            self.make_table(settings.sequences, settings.sessions)
 
     @classmethod
     def parents(cls, settings: FHVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"mu2": ("x[:]",), "z2": ("x[:]",), "z1": ("x[:]", "z2")}
+        above: Parents = {name: ("x[:]",) for name in latents if name.startswith("mu")}
+        return {**above, "z2": ("x[:]",), "z1": ("x[:]", "z2")}
 
-    def make_table(self, sequences: int) -> None:
-        """A row of mu_2 for each training sequence, from N(0, I); its gradient holds the rows of a batch alone."""
+    def make_table(self, sequences: int, sessions: int | None = None) -> None:
+        """A row of mu_2 for each training sequence, from N(0, I), and of mu_3 for each session; the gradient holds the
+        rows of a batch alone.
+        """
         like = next(self.parameters())
         table = nn.Embedding(sequences, self.z2_dim, sparse=True)
         self.table = table.to(device=like.device, dtype=like.dtype)
+        if sessions is not None:
+            of_sessions = nn.Embedding(sessions, self.z2_dim, sparse=True)
+            self.session_table = of_sessions.to(device=like.device, dtype=like.dtype)
         self.register_buffer("files", torch.zeros(sequences, dtype=torch.int64, device=like.device))
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.input(sites.data["x"])
         q2 = self.x_z2(x, lengths)
         mu2, candidates = self._points(sites, q2.mean)
+        if self.levels == 3:
+            sites.shared("mu3", dist.Delta(self._sessions(sites, mu2), event_dim=1), "sessions")
         sites.shared("mu2", dist.Delta(mu2, event_dim=1), candidates=candidates)
         z2 = sites.once("z2", q2)
         return sites.once("z1", self.x_z1(x, lengths, z2))
@@ -139,13 +193,14 @@ class FHVAEGuide(Guide):
     def _points(self, sites: Sites, means: Tensor) -> tuple[Tensor, Callable[[], Candidates]]:
         """mu_2 of the sequences of a batch, (U, L), and, when asked, those that each is to be told from."""
         rows = cast(Rows, sites.rows)
-        index, present = rows.row.to(means.device), sites.present
+        level = sites.level()
+        index, present = rows.row.to(means.device), level.present
         if rows.values is not None:
             values = rows.values
             return values[present], lambda: Candidates(values, index)
         if not rows.trained:
-            values = s_vectors(means, sites.share.entry, len(present), self.ratio)
-            return values, lambda: Candidates(values, sites.share.entry)
+            values = s_vectors(means, level.share.entry, len(present), self.ratio_alone)
+            return values, lambda: Candidates(values, level.share.entry)
         table = self.table
         if table is None or table.num_embeddings != rows.sequences:
             have = "no table" if table is None else f"a table of {table.num_embeddings} sequences"
@@ -154,6 +209,19 @@ class FHVAEGuide(Guide):
                 "with the data that it was trained on; train another run on others."
             )
         return table(present), lambda: self._told_from(table, rows, index)
+
+    def _sessions(self, sites: Sites, mu2: Tensor) -> Tensor:
+        """mu_3 of the sessions of a batch, (V, L); of a sequence alone that which goes with its mu_2."""
+        above = cast(Rows, sites.rows).above
+        if above is None:
+            return mu2 / (1.0 + self.mu2_variance)
+        present = sites.level("sessions").present
+        if above.values is not None:
+            return above.values[present]
+        if self.session_table is None or self.session_table.num_embeddings != above.sequences:
+            raise UserError(f"the guide has no table of mu3 of {above.sequences} sessions: those of its training data.")
+        values: Tensor = self.session_table(present)
+        return values
 
     def _told_from(self, table: nn.Embedding, rows: Rows, index: Tensor) -> Candidates:
         if rows.active is None:

@@ -23,23 +23,44 @@ class Members(NamedTuple):
         files: the utterances' names, M of them, in the order in which they come.
         row: the utterance of each segment.
         counts: segments of each utterance, (M,).
+        above: the same of their speakers.
     """
 
     files: list[str]
     row: Tensor
     counts: Tensor
+    above: Members | None = None
 
     @classmethod
     def of(cls, sequences: Sequence[Prepared]) -> Members:
-        """Those of all segments of a split."""
+        """Those of all segments of a split; where nobody is known to speak every utterance has a speaker of its own."""
+        speakers = cls._named([item.speaker or item.file for item in sequences])
+        return cls._named([item.file for item in sequences])._replace(above=speakers)
+
+    @classmethod
+    def _named(cls, names: Sequence[str]) -> Members:
         rows: dict[str, int] = {}
-        row = torch.tensor([rows.setdefault(item.file, len(rows)) for item in sequences])
+        row = torch.tensor([rows.setdefault(name, len(rows)) for name in names])
         return cls(list(rows), row, torch.bincount(row, minlength=len(rows)))
 
-    def rows(self, numbers: Sequence[int], **more: Any) -> Rows:
-        """What a model is told of the segments of these numbers; `more` are fields of `Rows`."""
+    @property
+    def speakers(self) -> Members:
+        """Which speaker each segment is of."""
+        return self if self.above is None else self.above
+
+    @property
+    def speaker(self) -> Tensor:
+        """The speaker of each utterance, (M,)."""
+        return torch.zeros_like(self.counts).scatter(0, self.row, self.speakers.row)
+
+    def rows(self, numbers: Sequence[int], of_speakers: Tensor | None = None, **more: Any) -> Rows:
+        """What a model is told of the segments of these numbers; `more` are fields of `Rows`, `of_speakers` the values
+        of latents of the speakers.
+        """
         chosen = torch.tensor(numbers)
         row = self.row[chosen]
+        if self.above is not None:
+            more["above"] = self.above.rows(numbers, trained=more.get("trained", False), values=of_speakers)
         return Rows(row, self.counts[row], chosen, len(self.files), len(self.row), **more)
 
     def names(self) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from corpora.sequences import Batches, Prepared, collate
-from guides.fhvae import FHVAEGuide, s_vectors
+from guides.fhvae import FHVAEGuide, s_vectors, session_vectors
 from inference.data import Data, Members
 from inference.errors import UserError
 from inference.optimisers import forget_rows
@@ -95,11 +95,14 @@ def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None
     Raises:
         UserError: for a table of other utterances.
     """
-    names = members.names()
+    names, speakers = members.names(), members.speakers
+    if guide.levels == 3:
+        names = names ^ speakers.names()[members.speaker]
     if guide.table is None:
-        guide.make_table(len(members.files))
-        guide.files.copy_(names)
         settings.guide.sequences = len(members.files)
+        settings.guide.sessions = len(speakers.files) if guide.levels == 3 else None
+        guide.make_table(settings.guide.sequences, settings.guide.sessions)
+        guide.files.copy_(names)
     elif not torch.equal(guide.files.cpu(), names):
         raise UserError(
             f"the run's table of mu2 has rows of {len(guide.files)} utterances, and these training data are not they: "
@@ -124,16 +127,27 @@ def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | N
     return members.rows(index, trained=True, active=active)
 
 
-def validation_rows(job: Job, data: Data) -> Tensor | None:
-    """The s-vectors of another split's utterances, by the closed form, (M, L)."""
+def validation_rows(job: Job, data: Data) -> dict[str, Tensor] | None:
+    """The s-vectors of another split's utterances, by the closed form, (M, L), and mu3 of its speakers, by the names of
+    `Members.rows`.
+    """
     if not job.model.hierarchical:
         return None
-    return _closed_form(job, data, data.batches.epoch(0))
+    guide, members = cast(FHVAEGuide, job.guide), data.members
+    means, row = _means(job, data, data.batches.epoch(0))
+    if guide.levels == 2:
+        return {"values": s_vectors(means, row, len(members.files), guide.ratio)}
+    speaker, speakers = members.speaker.to(row.device), len(members.speakers.files)
+    mu3 = session_vectors(means, row, speaker, speakers, guide.ratio, guide.mu2_variance)
+    return {"values": s_vectors(means, row, len(members.files), guide.ratio, mu3[speaker]), "of_speakers": mu3}
 
 
 def _refresh(job: Job, block: Block) -> None:
-    values = _closed_form(job, job.train, block.batches)
-    table: Any = cast(FHVAEGuide, job.guide).table
+    guide, members = cast(FHVAEGuide, job.guide), job.train.members
+    means, row = _means(job, job.train, block.batches)
+    mu3 = None if guide.session_table is None else guide.session_table.weight[members.speaker.to(row.device)]
+    values = s_vectors(means, row, len(members.files), guide.ratio, mu3)
+    table: Any = guide.table
     rows = block.rows.to(values.device)
     with torch.no_grad():
         table.weight[rows] = values[rows]
@@ -141,13 +155,12 @@ def _refresh(job: Job, block: Block) -> None:
 
 
 @torch.no_grad()
-def _closed_form(job: Job, data: Data, batches: Iterable[Sequence[int]]) -> Tensor:
-    """Hsu et al. (2017), Eq. 5, from the segments of these batches; other sequences get 0."""
+def _means(job: Job, data: Data, batches: Iterable[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """What the closed form of Eq. 5 takes: the mean of z2 of each segment of these batches (K, L), and its row (K,)."""
     guide = cast(FHVAEGuide, job.guide)
     means, rows = [], []
     for index in batches:
         batch = collate([data.sequences[i] for i in index])
         means.append(guide.z2_mean(batch.x.to(device=job.device, dtype=job.dtype), batch.lengths))
         rows.append(data.members.row[torch.tensor(index)])
-    row = torch.cat(rows).to(job.device)
-    return s_vectors(torch.cat(means), row, len(data.members.files), guide.ratio)
+    return torch.cat(means), torch.cat(rows).to(job.device)

@@ -27,6 +27,7 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from guides.guide import Guide
@@ -240,8 +241,8 @@ class _Particles(Markov):
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         return chosen(super().once(name, distribution), self.carry.roots)
 
-    def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        return chosen(super().shared(name, distribution), self.carry.roots)
+    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
+        return chosen(super().shared(name, distribution, plate), self.carry.roots)
 
     def expected(self, name: str) -> Tensor:
         return chosen(super().expected(name), self.carry.ancestors)
@@ -288,6 +289,6 @@ class _Steps:
 
 
 def _values(trace: Trace) -> dict[str, Tensor]:
-    """What was drawn at the sample sites of a trace."""
+    """What was drawn at the sample sites of a trace, of which a plate is none."""
     nodes: Mapping[str, Any] = trace.nodes
-    return {name: nodes[name]["value"] for name in trace.stochastic_nodes}
+    return {name: nodes[name]["value"] for name in trace.stochastic_nodes if not site_is_subsample(nodes[name])}

@@ -120,6 +120,10 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
     if isinstance(guide, FHVAEGuide):
         adopt_table(guide, settings, train.members)
         say(f"a table of {len(train.members.files)} utterances' mu2, not counted above")
+        if guide.session_table is not None:
+            said = len(train.members.speakers.files)
+            alone = ": each has one utterance, so it adds nothing" if said == len(train.members.files) else ""
+            say(f"and one of {said} speakers' mu3{alone}")
     optimizer = build_optimiser(settings.optim, objective)
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")

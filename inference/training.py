@@ -167,7 +167,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
             if stop is not None:
                 stop.check()
             batch = job.valid.batch(index)
-            rows = None if values is None else job.valid.members.rows(index, values=values)
+            rows = None if values is None else job.valid.members.rows(index, **values)
             bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
             sums = _per_frame(job, bound, 1)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}

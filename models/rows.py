@@ -22,6 +22,8 @@ class Rows(NamedTuple):
         trained: whether the rows are those of the guide's table.
         values: values of the sequence latents, (M, L), for sequences that the table does not have, if they are known.
         active: the rows, sorted, among which a sequence is to be told from the others, (K,); None is all M.
+        above: the same of the sessions that the sequences are of, for a model with latents of these; None: every
+            sequence is a session of its own.
     """
 
     row: Tensor
@@ -32,6 +34,7 @@ class Rows(NamedTuple):
     trained: bool = False
     values: Tensor | None = None
     active: Tensor | None = None
+    above: Rows | None = None
 
     @classmethod
     def alone(cls, segments: int) -> Rows:
@@ -49,6 +52,11 @@ class Rows(NamedTuple):
         """A batch that holds all segments of its sequences: the row of each, (N,), rows 0 .. M-1 all present."""
         per_row = torch.bincount(row)
         return cls(row, per_row[row], torch.arange(len(row)), len(per_row), len(row))
+
+    @property
+    def sessions(self) -> Rows:
+        """The sessions that the segments are of."""
+        return self if self.above is None else self.above
 
     @property
     def share(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pyro
 import pyro.distributions as dist
@@ -56,9 +56,7 @@ class Sites:
             pyro.plate("time", self.frames, dim=-2),
         )
         if rows is not None:
-            self.present, entry = rows.row.to(like.device).unique(return_inverse=True)
-            self.share = Share(entry, rows.counts.to(like))
-            self.corpus = pyro.plate("sequences", rows.sequences, subsample=self.present, dim=-1)
+            self.levels = {"sequences": _Level.of("sequences", rows, like)}
         self.registered: dict[str, Tensor] = {}
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
@@ -120,33 +118,68 @@ class Sites:
             self.registered[name] = value
         return self.registered[name]
 
-    def shared(self, name: str, distribution: dist.TorchDistribution, **infer: Any) -> Tensor:
+    def level(self, plate: str = "sequences") -> _Level:
+        """Which sequences, or sessions of them, are in the batch."""
+        if self.rows is None:
+            raise ValueError(f"what segments of {plate} share: this batch has no rows")
+        if plate not in self.levels:
+            self.levels[plate] = _Level.of(plate, self.rows.sessions, self.like)
+        return self.levels[plate]
+
+    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences", **infer: Any) -> Tensor:
         r"""A site per sequence of the corpus, whose segments share it; each of them gets its value: (N, L).
 
         The site holds the U sequences that have segments in the batch, (U, L), or (..., 1, U, L) with particles. With
         N^{(i)} segments in the corpus, n_i of them in the batch, the log-density of sequence i has the weight of n_i of
-        its N^{(i)} segments: of Hsu et al. (2017), Eq. 2, the sum over the batch. `infer` is the site's.
+        its N^{(i)} segments: of Hsu et al. (2017), Eq. 2, the sum over the batch. `infer` is the site's. With the plate
+        ``"sessions"`` it is one of each session of sequences.
         """
-        if self.rows is None:
-            raise ValueError(f"'{name}' is shared by segments of sequences: this batch has no rows")
+        level = self.level(plate)
         if name not in self.registered:
-            shape = (*self.leading, *([1] if self.leading else []), len(self.present))
+            shape = (*self.leading, *([1] if self.leading else []), len(level.present))
             distribution = distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
             value = known(name)
             if value is None:
                 value = draw(name, distribution, None)
-            ones = torch.ones_like(self.share.counts)
-            weight = self.like.new_zeros(len(self.present)).index_add_(0, self.share.entry, ones / self.share.counts)
-            of_plates = (self.rows.segments / self.sequences) / (self.rows.sequences / len(self.present))
-            with self.corpus, poutine.scale(scale=weight * of_plates), Given({name: value}):
-                pyro.sample(name, distribution, infer=cast(Any, {"share": self.share, **infer}))
+            with level.plate, poutine.scale(scale=level.weight), Given({name: value}):
+                pyro.sample(name, distribution, infer=cast(Any, {"share": level.share, **infer}))
             self.registered[name] = value
-        return self.registered[name][..., self.share.entry, :]
+        return self.registered[name][..., level.share.entry, :]
 
     def expanded(self, distribution: dist.TorchDistribution, frames: int) -> dist.TorchDistribution:
         """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0."""
         shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
         return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
+
+
+class _Level(NamedTuple):
+    """The sequences that the segments of a batch are of, or their sessions.
+
+    Attributes:
+        present: the U of them that there are, by their rows, sorted.
+        first: a segment of each, (U,).
+        share: what each segment has of them.
+        plate: of all of the corpus, of which these are a subsample.
+        weight: of each one's log-density, (U,): n_i of N_i segments, apart from the scales of the plates.
+    """
+
+    present: Tensor
+    first: Tensor
+    share: Share
+    plate: Any
+    weight: Tensor
+
+    @classmethod
+    def of(cls, plate: str, rows: Rows, like: Tensor) -> _Level:
+        present, entry = rows.row.to(like.device).unique(return_inverse=True)
+        share = Share(entry, rows.counts.to(like))
+        first = torch.full_like(present, len(entry)).scatter_reduce(
+            0, entry, torch.arange(len(entry)).to(entry), "amin"
+        )
+        weight = like.new_zeros(len(present)).index_add_(0, entry, torch.ones_like(share.counts) / share.counts)
+        of_plates = (rows.segments / len(entry)) / (rows.sequences / len(present))
+        whole = pyro.plate(plate, rows.sequences, subsample=present, dim=-1)
+        return cls(present, first, share, whole, weight * of_plates)
 
 
 def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:

@@ -118,9 +118,13 @@ class TimeAxis:
         """A sequence-level site (v, w): one draw per sequence, outside time."""
         return self.sites.once(name, distribution)
 
-    def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
         """A site of a whole sequence that its segments share (mu2): one draw, handed to each segment."""
-        return self.sites.shared(name, distribution)
+        return self.sites.shared(name, distribution, plate)
+
+    def of_sequences(self, of_segments: Tensor) -> Tensor:
+        """What all segments of a sequence have alike, (..., N, L), once for each sequence in the batch, (..., U, L)."""
+        return of_segments[..., self.sites.level().first, :]
 
     def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A latent site. Handlers may put another distribution in its place."""

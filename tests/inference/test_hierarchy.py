@@ -54,7 +54,10 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "frames_per_second"} for line in found]
 
 
-@pytest.mark.parametrize("more", [(), ("train.discriminative.sequences=2",), ("train.discriminative=0",)])
+LEVELS = ("model.levels=3", "model.mu2_variance=0.5", "train.discriminative.sequences=2")
+
+
+@pytest.mark.parametrize("more", [(), ("train.discriminative.sequences=2",), ("train.discriminative=0",), LEVELS])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny_corpus: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
