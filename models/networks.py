@@ -121,6 +121,10 @@ def shift(u: Tensor) -> Tensor:
     return pad(u[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
 
 
+LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""What `nn.LSTM` calls the parameters of a layer, in the order its function takes them."""
+
+
 class Context(nn.Module):
     """A summary of x around each frame by an LSTM: of its past x_{1:t}, its future x_{t:T}, or all of it.
 
@@ -142,29 +146,40 @@ class Context(nn.Module):
 
     def forward(self, u: Tensor, lengths: Tensor) -> Tensor:
         """From u (..., T, N, in) to (..., T, N, out), each sequence within its own length."""
-        return self._run(u, lengths)[0]
+        *leading, frames, sequences, _ = u.shape
+        folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
+        every = lengths.cpu().expand(*leading, sequences).reshape(-1)
+        given = reverse(folded, every) if self.reversed else folded
+        out = self._both_ways(given, every) if self.net.bidirectional else self.net(given)[0]
+        out = reverse(out, every) if self.reversed else out
+        return out.reshape(frames, *leading, sequences, -1).movedim(0, -3)
 
     def ends(self, u: Tensor, lengths: Tensor) -> Tensor:
-        """The last state of either direction, which has seen all of a sequence: [forward; backward], (..., N, 2H).
+        """The last state of either direction, which has seen all of a sequence, ordered as the output: (..., N, 2H).
 
         Raises:
             ValueError: unless the network sees all.
         """
         if not self.net.bidirectional:
             raise ValueError("only a network that sees all has two ends: build it with sees='all'")
-        return self._run(u, lengths)[1]
+        out = self(u, lengths)
+        last = (lengths.to(u.device) - 1)[:, None].expand(*out.shape[:-3], 1, -1, out.shape[-1])
+        first, last = out[..., 0, :, :], out.gather(-3, last)[..., 0, :, :]
+        ends = (first, last) if self.reversed else (last, first)
+        width = self.net.hidden_size
+        return torch.cat([ends[0][..., :width], ends[1][..., width:]], dim=-1)
 
-    def _run(self, u: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        *leading, frames, sequences, _ = u.shape
-        folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
-        every = lengths.cpu().expand(*leading, sequences).reshape(-1)
-        given: Any = reverse(folded, every) if self.reversed else folded
-        ragged = self.net.bidirectional and bool((every != frames).any())
-        if ragged:
-            given = nn.utils.rnn.pack_padded_sequence(given, every, enforce_sorted=False)
-        out, (h, _) = self.net(given)
-        if ragged:
-            out = nn.utils.rnn.pad_packed_sequence(out, total_length=frames)[0]
-        out = reverse(out, every) if self.reversed else out
-        ends = torch.cat([*h[-2:]], dim=-1).reshape(*leading, -1, 2 * self.net.hidden_size) if len(h) > 1 else h
-        return out.reshape(frames, *leading, sequences, -1).movedim(0, -3), ends
+    def _both_ways(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """The bidirectional LSTM on u (T, B, in), each direction over padded sequences, one of them reversed.
+
+        Packed sequences, which the fused call asks for, make its backward pass on a CPU quadratic in T.
+        """
+        start = u.new_zeros(1, u.shape[1], self.net.hidden_size)
+        for layer in range(self.net.num_layers):
+            outs = []
+            for way in ("", "_reverse"):
+                weights = [getattr(self.net, f"{name}_l{layer}{way}") for name in LSTM_WEIGHTS]
+                given = reverse(u, lengths) if way else u
+                outs.append(torch.lstm(given, (start, start), weights, True, 1, 0.0, self.training, False, False)[0])
+            u = torch.cat([outs[0], reverse(outs[1], lengths)], dim=-1)
+        return u
