@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from guides.family import FamilySettings
 from guides.guide import Guide
-from guides.registry import build_guide, guide_class, guide_names
+from guides.registry import build_guide, guide_class
 from inference.estimators import density, log_mean_exp, log_weights
 from inference.particle_filter import SCHEMES, smc
 from models.dkf import DKF, DKFSettings
 from models.dvae import DVAE
 from models.registry import build_model, model_class
-from tests.pairs import SMALL_GUIDES, VARIANTS
+from tests.pairs import PAIRS, SMALL_GUIDES, VARIANTS
 
 SIGMA = 5.0
 TRANSITION = torch.tensor([[0.6, -0.2], [0.1, 0.5]], dtype=torch.float64)
@@ -111,7 +111,7 @@ def assert_unbiased(estimates: Tensor, truth: Tensor, within: float) -> None:
     assert abs(float(ratios.mean()) - 1.0) < SIGMA * error
 
 
-@pytest.mark.parametrize("guide_name", guide_names())
+@pytest.mark.parametrize("guide_name", [guide for variant, guide in PAIRS if variant == "dkf"])
 def test_every_guide_converges_to_the_kalman_filter(guide_name: str) -> None:
     model = linear_dkf()
     guide = guide_of(model, DKFSettings(), guide_name, x_g=[6], g_dim=5, z_g=[4], g_z=[5])
