@@ -10,8 +10,9 @@ read (SA1, SA2) are left out, as is usual; ``data.set=with_sa`` keeps them.
 Who tests is the core test set that comes with the corpus: two men and a woman of each of the eight dialects, eight
 sentences each. Who validates are the 50 speakers of Halberstadt (1998), as in Kaldi's recipe.
 
-Labels of an utterance: ``sex`` ("f" or "m"), ``dialect`` ("dr1" to "dr8") and ``content``, the list of its phones as
-(name, start, end) in samples of the file, end exclusive, from ``.PHN``. Trimming moves the sound, not these: set
+Labels of an utterance: ``sex`` ("f" or "m"), ``dialect`` ("dr1" to "dr8"), ``content``, the list of its phones as
+(name, start, end) in samples of the file, end exclusive, from ``.PHN``, and ``transcript``, these as the 39 kinds that
+error rates are counted in. Trimming moves the sound, not these: set
 ``data.trim_db=null`` where frames and phones are to be put side by side.
 """
 
@@ -29,7 +30,7 @@ from corpora.folder import corpus_root, find_audio, find_folders
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
-__all__ = ["CORE_TEST", "DEVELOPMENT", "SIZES", "Phone", "open_timit", "read_phones"]
+__all__ = ["CORE_TEST", "DEVELOPMENT", "SIZES", "Phone", "folded", "open_timit", "read_phones"]
 
 #: The 24 speakers of the core test set, three of each dialect.
 CORE_TEST = (
@@ -46,6 +47,14 @@ DEVELOPMENT = (
 )
 #: Speakers of each split of the whole corpus.
 SIZES = {"train": 462, "valid": len(DEVELOPMENT), "test": len(CORE_TEST)}
+
+#: The 61 phones that are not counted as they are but as another, after Lee & Hon (1989): 39 kinds are left.
+FOLDED = {
+    **{"ao": "aa", "ax": "ah", "ax-h": "ah", "axr": "er", "hv": "hh", "ix": "ih", "el": "l", "em": "m", "en": "n"},
+    **{"nx": "n", "eng": "ng", "zh": "sh", "ux": "uw"},
+    **dict.fromkeys(("pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi"), "sil"),
+}
+NOT_COUNTED = "q"
 
 #: The folder that each split lies in.
 FOLDERS = {"train": "train", "valid": "test", "test": "test"}
@@ -91,6 +100,16 @@ def open_timit(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS
             notes.append(f"{speakers} speakers, where TIMIT has {SIZES[split]}")
         corpus.notes[split] = notes
     return corpus
+
+
+def folded(phones: Sequence[Phone]) -> list[str]:
+    """Names of phones as the 39 kinds of Lee & Hon (1989), glottal stops left out.
+
+    Example:
+        >>> folded([Phone(name, 0, 1) for name in ("h#", "q", "ix", "tcl", "t")])
+        ['sil', 'ih', 'sil', 't']
+    """
+    return [FOLDED.get(phone.name, phone.name) for phone in phones if phone.name != NOT_COUNTED]
 
 
 def read_phones(path: Path) -> list[Phone]:
@@ -142,7 +161,8 @@ def _utterances(
             if re.fullmatch(r"dr\d", dialect):
                 labels["dialect"] = dialect
             if sentence in phones:
-                labels["content"] = read_phones(root / phones[sentence])
+                found_phones = read_phones(root / phones[sentence])
+                labels |= {"content": found_phones, "transcript": folded(found_phones)}
             else:
                 unmarked += 1
             found.append(Utterance(file, speaker, functools.partial(read_audio, root / file), labels, (root / file,)))

@@ -1,4 +1,5 @@
-r"""Vectors of whole utterances from a run of a model of segments: s-vectors mu2, and the mean mu1 of what z1 holds.
+r"""Vectors of whole utterances from a run of a model of segments, and of the segments themselves. Of utterances:
+s-vectors mu2, and the mean mu1 of what z1 holds.
 
 .. math:: \mu_2 = \frac{\sum_n m_{z_2}^{(n)}}{N + \sigma_{z_2}^2}, \qquad
     \mu_1 = \frac{\sum_n m_{z_1}^{(n)}}{N + \sigma_{z_1}^2}, \qquad \sigma_{z_1}^2 = 1
@@ -10,7 +11,7 @@ paper's mu1 tells how much of the speaker is left where it should not be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from corpora.sequences import Prepared, collate, load_sequences
 from guides.fhvae import BetaVAEGuide, FHVAEGuide, s_vectors
 from inference.errors import UserError
 from inference.runs import pick_dtype
-from inference.segments import cut
+from inference.segments import Cut, cut
 
 if TYPE_CHECKING:
+    from pyro.distributions import TorchDistribution
+
     from inference.runs import Run
 
-__all__ = ["Embeddings", "embed", "embeddings"]
+__all__ = ["Embeddings", "embed", "embeddings", "segment_latents"]
 
 SEGMENTS_AT_ONCE = 2048
 
@@ -91,25 +94,62 @@ def embed(run: Run, utterances: Sequence[Prepared]) -> Embeddings:
     Raises:
         UserError: for a run of another model.
     """
-    guide: Any = run.guide
-    if not isinstance(guide, FHVAEGuide | BetaVAEGuide) or run.model.segment is None:
+    guide = _guide(run)
+    kinds = {"mu2": ("z2", guide.ratio_alone)} if isinstance(guide, FHVAEGuide) else {}
+    kinds |= {"mu1": ("z1", 1.0)}
+    parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
+    for few, segments, posteriors in _segments(run, utterances, None):
+        for kind, (latent, ratio) in kinds.items():
+            mean = posteriors[latent].mean
+            vectors = s_vectors(mean, segments.row.to(mean.device), len(few), ratio)
+            parts[kind].append(vectors.double().cpu())
+    found = {kind: torch.cat(of_kind).numpy() for kind, of_kind in parts.items()}
+    return Embeddings(found, [u.file for u in utterances], [u.speaker for u in utterances])
+
+
+@torch.no_grad()
+def segment_latents(run: Run, utterances: Sequence[Prepared], hop: int | None = None) -> dict[str, list[Tensor]]:
+    """Mean and log-variance of the latents of all full segments, one of which begins every `hop` frames.
+
+    Args:
+        run: a run of fhvae or beta_vae.
+        utterances: whole utterances; one shorter than a segment is one segment.
+        hop: null is the length of a segment.
+
+    Returns:
+        For "z1" (and "z2") [mean; log-variance] of each utterance's segments, (K, 2L), float32 on the CPU.
+
+    Raises:
+        UserError: for a run of another model.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for few, segments, posteriors in _segments(run, utterances, hop):
+        for kind, q in posteriors.items():
+            both = torch.cat([q.mean, q.variance.log()], -1).float().cpu()
+            found.setdefault(kind, []).extend(both[segments.row == n] for n in range(len(few)))
+    return found
+
+
+def _guide(run: Run) -> FHVAEGuide | BetaVAEGuide:
+    guide: object = run.guide
+    if not isinstance(guide, FHVAEGuide | BetaVAEGuide):
         raise UserError(
             f"{run.path} is a run of model '{run.settings.model.name}', which has no latents of segments. Train one: "
             "python -m inference.svi --model fhvae"
         )
-    kinds: dict[str, tuple[Any, float]] = {"mu1": (guide.z1_mean, 1.0)}
-    if isinstance(guide, FHVAEGuide):
-        kinds = {"mu2": (guide.z2_mean, guide.ratio_alone), **kinds}
-    parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
-    for few in _grouped(utterances, SEGMENTS_AT_ONCE * run.model.segment):
+    return guide
+
+
+def _segments(
+    run: Run, utterances: Sequence[Prepared], hop: int | None
+) -> Iterator[tuple[list[Prepared], Cut, dict[str, TorchDistribution]]]:
+    """A few utterances at a time, their segments, and the posteriors of these."""
+    guide, size = _guide(run), cast(int, run.model.segment)
+    for few in _grouped(utterances, SEGMENTS_AT_ONCE * (hop or size)):
         batch = collate(few)
-        segments = cut(batch.x, batch.lengths, run.model.segment, full=True)
+        segments = cut(batch.x, batch.lengths, size, hop=hop, full=True)
         x = segments.x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
-        row = segments.row.to(x.device)
-        for kind, (mean, ratio) in kinds.items():
-            parts[kind].append(s_vectors(mean(x, segments.lengths), row, len(few), ratio).double().cpu())
-    vectors = {kind: torch.cat(of_kind).numpy() for kind, of_kind in parts.items()}
-    return Embeddings(vectors, [u.file for u in utterances], [u.speaker for u in utterances])
+        yield few, segments, guide.posteriors(x, segments.lengths)
 
 
 def _parts(utterance: Prepared, parts: int) -> list[Prepared]:

@@ -180,11 +180,11 @@ class FHVAEGuide(Guide):
         mean: Tensor = self.x_z2(self._data(x, lengths), lengths).mean
         return mean
 
-    def z1_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The mean of q(z1 | x, z2) of segments x (T, N, D) at the mean of z2: (N, L)."""
+    def posteriors(self, x: Tensor, lengths: Tensor) -> dict[str, dist.TorchDistribution]:
+        """q(z2 | x), and q(z1 | x, z2) at the mean of z2, of segments x (T, N, D)."""
         data = self._data(x, lengths)
-        mean: Tensor = self.x_z1(data, lengths, self.x_z2(data, lengths).mean).mean
-        return mean
+        q2 = self.x_z2(data, lengths)
+        return {"z2": q2, "z1": self.x_z1(data, lengths, q2.mean)}
 
     def _data(self, x: Tensor, lengths: Tensor) -> Tensor:
         data: Tensor = self.input(batch_sites(self, x, lengths).data["x"])
@@ -250,7 +250,6 @@ class BetaVAEGuide(Guide):
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
         """Nothing is left: no latent is in time."""
 
-    def z1_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The mean of q(z1 | x) of segments x (T, N, D): (N, L)."""
-        mean: Tensor = self.x_z1(self.input(batch_sites(self, x, lengths).data["x"]), lengths).mean
-        return mean
+    def posteriors(self, x: Tensor, lengths: Tensor) -> dict[str, dist.TorchDistribution]:
+        """q(z1 | x) of segments x (T, N, D)."""
+        return {"z1": self.x_z1(self.input(batch_sites(self, x, lengths).data["x"]), lengths)}

@@ -12,7 +12,7 @@ import soundfile
 from corpora.corpus import SPLITS, Corpus, open_corpus
 from corpora.frontends import open_frontend
 from corpora.sequences import load_sequences
-from corpora.timit import CORE_TEST, DEVELOPMENT
+from corpora.timit import CORE_TEST, DEVELOPMENT, Phone, folded
 from inference.errors import UserError
 from inference.settings import DataSettings as Data
 from tests.corpora.test_wsj0 import SAMPLES, sphere
@@ -76,6 +76,7 @@ def test_splits_speakers_and_phones(tmp_path: Path, upper: bool) -> None:
         "sex": "m",
         "dialect": "dr2",
         "content": [("h#", 0, 3050), ("sh", 3050, 4559), ("ix", 4559, 5723)],
+        "transcript": ["sil", "sh", "ih"],
     }
     assert "content" not in corpus.splits["valid"][0].labels
     assert "left out 1 sentences SA1 and SA2" in corpus.notes["train"][0]
@@ -112,3 +113,12 @@ def test_what_is_no_timit(tmp_path: Path) -> None:
     _tree(tmp_path, ["TRAIN/clips/one.wav"])
     with pytest.raises(UserError, match=r"clips/one.wav lies in no speaker's folder such as FCJF0: got 'clips'"):
         _open(tmp_path, ["train"])
+
+
+def test_61_phones_are_counted_as_39() -> None:
+    vowels = "iy ih eh ey ae aa aw ay ah ao oy ow uh uw ux er ax ix axr ax-h".split()
+    stops = "b d g p t k dx q bcl dcl gcl pcl tcl kcl".split()
+    others = "jh ch s sh z zh f th v dh m n ng em en eng nx l r w y hh hv el pau epi h#".split()
+    assert len({*vowels, *stops, *others}) == 61
+    phones = [Phone(name, 0, 1) for name in (*vowels, *stops, *others)]
+    assert len(set(folded(phones))) == 39 and len(folded(phones)) == 60

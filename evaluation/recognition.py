@@ -1,0 +1,357 @@
+"""Recognition across domains: ``python -m evaluation.recognition RUN [RUN ...] [--by LABEL] [--from VALUE]``.
+
+Hsu, Zhang & Glass (2017), section 4.3: the same recogniser (`evaluation.recogniser`) is trained on features of one
+domain, and tested on all. Features are FBank, or what a model of segments infers of the segments: mean and log-variance
+of z1 and of z2 of an FHVAE, of z1 of a beta-VAE. A recogniser of FBank that is trained on all domains shows what can be
+had. Domains are conditions made from clean speech (`corpora.domains`), or any label of the corpus, such as ``sex``.
+Leaves ``recognition.json`` and a picture in the folder of the first run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
+from inference.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from corpora.corpus import Corpus, Utterance
+    from corpora.sequences import Prepared
+    from evaluation.recogniser import Options
+    from inference.runs import Run
+
+__all__ = ["Spoken", "Row", "evaluate", "main", "read_split", "stacked", "table", "transcript"]
+
+DOMAIN, CLEAN = "domain", "clean"
+ALL = "all"
+#: Settings of the data that all runs must share, or their features are not of the same sound.
+SHARED = ("corpus", "root", "set", "seed", "frontend", "rate", "window", "hop", "trim_db")
+
+
+class Spoken(NamedTuple):
+    """Utterances of a split that can be recognised.
+
+    Attributes:
+        items: their frames (T, D).
+        said: their transcripts.
+        domains: the domain of each.
+    """
+
+    items: list[Prepared]
+    said: list[list[str]]
+    domains: list[str]
+
+    def of(self, domain: str) -> list[int]:
+        """Which ones are of a domain; `ALL` is every one."""
+        return [n for n, found in enumerate(self.domains) if domain in (found, ALL)]
+
+
+class Row(NamedTuple):
+    """One recogniser of the table: the domain it is trained in, whose features it hears, and which."""
+
+    trained: str
+    run: Run | None
+    features: str
+
+
+def transcript(utterance: Utterance) -> list[str]:
+    """What is said: the label ``transcript``, else the phones of ``content``, else the words of ``text``."""
+    labels: Mapping[str, Any] = utterance.labels
+    if "transcript" in labels:
+        return [str(token) for token in labels["transcript"]]
+    if "content" in labels:
+        return [str(phone.name) for phone in labels["content"]]
+    return str(labels.get("text", "")).split()
+
+
+def stacked(x: Tensor, hop: int) -> Tensor:
+    """Frames (T, D) side by side, `hop` at a time, (T // hop, hop D): as many features as segments give, nothing lost.
+
+    Example:
+        >>> import torch
+        >>> stacked(torch.arange(10.0).reshape(5, 2), 2).tolist()
+        [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]
+    """
+    count = max(1, len(x) // hop)
+    if len(x) < hop:
+        x = x[[*range(len(x)), *[len(x) - 1] * (hop - len(x))]]
+    return x[: count * hop].reshape(count, -1)
+
+
+def read_split(run: Run, corpus: Corpus, split: str, by: str) -> Spoken:
+    """The utterances of a split that have a transcript and a domain.
+
+    Raises:
+        UserError: no utterance has.
+    """
+    from corpora.frontends import open_frontend
+    from corpora.sequences import load_sequences
+
+    data = run.settings.data
+    frontend = open_frontend(data, run.settings.model.bins)
+    items = load_sequences(
+        corpus, split, frontend, sequence_frames=None, on_error=data.on_error, report=say, progress=True
+    )
+    utterances = {utterance.file: utterance for utterance in corpus.splits[split]}
+    found = Spoken([], [], [])
+    for item in items:
+        utterance = utterances[item.file]
+        said = transcript(utterance)
+        domain = utterance.speaker if by == "speaker" else utterance.labels.get(by)
+        if said and domain is not None:
+            found.items.append(item)
+            found.said.append(said)
+            found.domains.append(str(domain))
+    if not found.items:
+        labels = sorted({label for utterance in utterances.values() for label in utterance.labels})
+        raise UserError(
+            f"no utterance of split {split} of corpus '{corpus.name}' has both a transcript (label transcript, content "
+            f"or text) and the label --by {by}: their labels are {', '.join(labels) or 'none'}. Corpora with "
+            "transcripts: fsdd, timit, synthetic, kaldi."
+        )
+    if len(found.items) < len(items):
+        say(f"{split}: left out {len(items) - len(found.items)} of {len(items)} utterances, without transcript or {by}")
+    return found
+
+
+def features_of(row: Row, spoken: Spoken, chosen: Sequence[int], hop: int) -> list[Prepared]:
+    """What the recogniser of a row hears of some utterances."""
+    from evaluation.embeddings import segment_latents
+
+    items = [spoken.items[n] for n in chosen]
+    if row.run is None:
+        return [item._replace(x=stacked(item.x, hop)) for item in items]
+    latents = segment_latents(row.run, items, hop)[row.features]
+    return [item._replace(x=x) for item, x in zip(items, latents, strict=True)]
+
+
+def evaluate(
+    rows: Sequence[Row], splits: Mapping[str, Spoken], options: Options, *, hop: int, seeds: Sequence[int], device: str
+) -> list[dict[str, Any]]:
+    """Train and test the recognisers of a table.
+
+    Args:
+        rows: the recognisers.
+        splits: "train", "valid" and "test".
+        options: of the recognisers.
+        hop: frames from one feature to the next.
+        seeds: of the recognisers; one is trained with each.
+        device: where to compute.
+
+    Returns:
+        For each row what the report says of it.
+    """
+    from evaluation.recogniser import count_errors, error_rate, needed, recognise, train
+
+    found = []
+    test = splits["test"]
+    domains = sorted(set(test.domains), key=test.domains.index)
+    for place, row in enumerate(rows, start=1):
+        data: dict[str, list[Prepared]] = {}
+        said: dict[str, list[list[str]]] = {}
+        for split in ("train", "valid"):
+            chosen = splits[split].of(row.trained)
+            every = list(zip(features_of(row, splits[split], chosen, hop), chosen, strict=True))
+            if split == "train":  # CTC has no way to say more tokens than there are frames
+                every = [(item, n) for item, n in every if len(item.x) >= needed(splits[split].said[n])]
+                if len(every) < len(chosen):
+                    say(
+                        f"{len(chosen) - len(every)} of {len(chosen)} training utterances are too short for --hop {hop}"
+                    )
+            data[split], said[split] = [item for item, _ in every], [splits[split].said[n] for _, n in every]
+            if not every:
+                raise UserError(f"nothing of domain {row.trained} is left of split {split} to recognise.")
+        heard_in_test = features_of(row, test, range(len(test.items)), hop)
+        counts, steps = [], []
+        for seed in seeds:
+            label = f"recogniser {place}/{len(rows)} ({row.trained}, {row.features}), seed {seed}"
+            both = (data["train"], said["train"], data["valid"], said["valid"])
+            recogniser, step = train(*both, options, seed=seed, device=device, label=label, progress=True)
+            heard = recognise(recogniser, heard_in_test)
+            counts.append([count_errors(*pair) for pair in zip(test.said, heard, strict=True)])
+            steps.append(step)
+        error: dict[str, Any] = {}
+        for domain in (*domains, ALL):
+            chosen = test.of(domain)
+            several = [error_rate([one[n] for n in chosen]) for one in counts]
+            mean = sum(rate.mean for rate in several) / len(several)
+            # Over utterances, whose errors are those of all seeds: a seed more does not make utterances more.
+            pooled = error_rate([counts[0][n]._replace(errors=sum(one[n].errors for one in counts)) for n in chosen])
+            stderr = None if pooled.stderr is None else pooled.stderr / len(seeds)
+            error[domain] = {"mean": mean, "stderr": stderr, "by_seed": [rate.mean for rate in several]}
+        found.append({**described(row), "dim": heard_in_test[0].x.shape[1], "best_steps": steps, "error": error})
+    return found
+
+
+def described(row: Row) -> dict[str, Any]:
+    """What a row is, for the report."""
+    if row.run is None:
+        return {"trained": row.trained, "run": None, "features": row.features}
+    settings = row.run.settings
+    name = settings.model.name
+    weight = settings.train.beta if name == "beta_vae" else settings.train.discriminative.alpha
+    return {
+        "trained": row.trained,
+        "run": str(row.run.path),
+        "model": name,
+        "beta" if name == "beta_vae" else "alpha": weight,
+        "model_domains": settings.data.domains,
+        "step": row.run.state["step"],
+        "features": row.features,
+    }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The report as text, a row for each recogniser, as the paper's Tables 2 and 3."""
+    from evaluation.reports import text_table
+
+    domains = [*report["domains"], ALL]
+    lines = []
+    for row in report["rows"]:
+        figures = [row["error"][domain] for domain in domains]
+        cells = [
+            f"{100 * f['mean']:.1f}" + ("" if f["stderr"] is None else f" ±{100 * f['stderr']:.1f}") for f in figures
+        ]
+        lines.append([row["trained"], name_of(row), row["features"], *cells])
+    counted = f"{report['num_sequences']} utterances, {report['num_tokens']} tokens of {report['tokens']} kinds"
+    heading = f"token error rate, %, split {report['split']} of {report['corpus']}: {counted}\n\n"
+    return heading + text_table(["trained on", "(FH-, beta-)VAE", "features", *domains], lines)
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """The model of a row: its weight of the paper, and the domains that it was trained in."""
+    if row["run"] is None:
+        return "-"
+    weight = f"beta={row['beta']:g}" if "beta" in row else f"alpha={row['alpha']:g}"
+    return f"{row['model_domains'] or ALL}, {weight}, {row['run']}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = _parser()
+
+    def command() -> None:
+        from evaluation.recogniser import Options
+
+        request, given = parse(parser, argv, several=True)
+        options = Options(width=given.width, steps=given.steps, batch=given.batch)
+        options.check()
+        for name in ("hop", "seeds"):
+            if getattr(given, name) < 1:
+                raise UserError(f"--{name}: got {getattr(given, name)}, expected 1 or more.")
+        _command(request, given, options)
+
+    return guarded(command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = evaluation_parser(
+        "recognition", "Train recognisers on features of one domain, test them on all.", without=("mode", "latents")
+    )
+    parser.add_argument("--by", default=DOMAIN, metavar="LABEL", help="what is a domain (default: %(default)s)")
+    parser.add_argument("--from", dest="source", metavar="VALUE", help="the domain to train on (default: clean)")
+    parser.add_argument("--hop", type=int, default=2, metavar="N", help="frames from feature to feature (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="recognisers for each row (%(default)s)")
+    parser.add_argument("--steps", type=int, default=600, metavar="N", help="updates of a recogniser (%(default)s)")
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="utterances in each (%(default)s)")
+    parser.add_argument("--width", type=int, default=128, metavar="H", help="of its LSTM (%(default)s)")
+    return parser
+
+
+def _command(request: Request, given: argparse.Namespace, options: Options) -> None:
+    from corpora.corpus import open_corpus
+    from evaluation.bars import grouped_bars
+    from evaluation.pictures import save_picture
+    from evaluation.provenance import provenance
+    from evaluation.reports import write_json
+
+    runs = _open_runs(request, given)
+    data = runs[0].settings.data
+    made = given.by == DOMAIN and not any(item.startswith("data.domains=") for item in request.overrides)
+    trained_in = data.domains
+    data.domains = "ABCD" if made else trained_in
+    corpus = open_corpus(data, data.seed, needed=list(dict.fromkeys(["train", "valid", request.split])))
+    read = {split: read_split(runs[0], corpus, split, given.by) for split in corpus.splits}
+    data.domains = trained_in
+    splits = {"train": read["train"], "valid": read["valid"], "test": read[request.split]}
+    source = _source(given, splits["train"])
+    rows = [Row(ALL, None, data.frontend), Row(source, None, data.frontend)]
+    for run in runs:
+        kinds = ("z1",) if run.settings.model.name == "beta_vae" else ("z1", "z2")
+        rows += [Row(source, run, kind) for kind in kinds]
+    seeds = [runs[0].settings.seed + n for n in range(given.seeds)]
+    found = evaluate(rows, splits, options, hop=given.hop, seeds=seeds, device=request.device)
+    test = splits["test"]
+    report = {
+        **provenance("recognition", runs[0], corpus, request),
+        "runs": [str(run.path) for run in runs],
+        "num_sequences": len(test.items),
+        "num_tokens": sum(len(said) for said in test.said),
+        "tokens": len({token for said in splits["train"].said for token in said}),
+        "by": given.by,
+        "from": source,
+        "domains": sorted(set(test.domains), key=test.domains.index),
+        "hop": given.hop,
+        "recogniser": {**options._asdict(), "seeds": seeds},
+        "rows": found,
+    }
+    path, picture = request.run / "recognition.json", request.run / "recognition.png"
+    figure = grouped_bars(
+        [*report["domains"], ALL],
+        {f"{r['trained']}, {r['features']} {name_of(r)}".removesuffix(" -"): list(r["error"].values()) for r in found},
+        "token error rate, %",
+        f"trained on {source} (first: on all), tested on split {request.split} of {corpus.name}",
+        scale=100.0,
+    )
+    save_picture(figure, picture)
+    write_json(path, report)
+    if request.json is not None:
+        write_json(request.json, report)
+    print(table(report))
+    say(f"wrote {path} and {picture}")
+
+
+def _open_runs(request: Request, given: argparse.Namespace) -> list[Run]:
+    """The runs, which must be of models of segments, and of the same sound."""
+    runs: list[Run] = []
+    for path in given.runs:
+        run = open_run(request._replace(run=path))
+        if run.model.segment is None:
+            raise UserError(
+                f"{path} is a run of model '{run.settings.model.name}', which has no latents of segments. Give runs of "
+                "fhvae and beta_vae."
+            )
+        say(f"reading {run.checkpoint_path}, step {run.state['step']}")
+        first, this = (runs[0] if runs else run).settings, run.settings
+        differ = [f"data.{key}" for key in SHARED if getattr(first.data, key) != getattr(this.data, key)]
+        differ += ["model.bins"] if first.model.bins != this.model.bins else []
+        if differ:
+            raise UserError(
+                f"{path} and {given.runs[0]} differ in {', '.join(differ)}: their features are not of the same sound. "
+                "Give runs that were trained with the same, or evaluate them one by one."
+            )
+        if not 1 <= given.hop <= run.model.segment:
+            raise UserError(f"--hop {given.hop}: expected 1 to {run.model.segment} frames, the segment of {path}.")
+        runs.append(run)
+    return runs
+
+
+def _source(given: argparse.Namespace, train: Spoken) -> str:
+    """The domain to train on."""
+    known = sorted(set(train.domains))
+    source = given.source or (CLEAN if given.by == DOMAIN else "")
+    if source not in known:
+        raise UserError(
+            f"--from {source or '(none)'}: split train has the values {', '.join(known)} of {given.by}. Give one."
+            f"{nearest(source, known)}"
+        )
+    return source
+
+
+if __name__ == "__main__":
+    sys.exit(main())
