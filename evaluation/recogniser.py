@@ -22,12 +22,11 @@ __all__ = [
     "Errors",
     "Options",
     "Recogniser",
-    "Rate",
     "count_errors",
-    "error_rate",
     "greedy",
     "needed",
     "recognise",
+    "share",
     "train",
 ]
 
@@ -120,13 +119,6 @@ class Errors(NamedTuple):
     tokens: int
 
 
-class Rate(NamedTuple):
-    """Errors per token said, and its standard error over utterances; None of fewer than two."""
-
-    mean: float
-    stderr: float | None
-
-
 def count_errors(said: Transcript, heard: Transcript) -> Errors:
     """Errors of the alignment with the fewest (jiwer's).
 
@@ -140,20 +132,9 @@ def count_errors(said: Transcript, heard: Transcript) -> Errors:
     return Errors(found.substitutions + found.deletions + found.insertions, len(said))
 
 
-def error_rate(counts: Sequence[Errors]) -> Rate:
-    r"""Errors over tokens, :math:`r = \sum_u e_u / \sum_u n_u`, with the standard error of a ratio,
-    :math:`\sqrt{U / (U - 1) \sum_u (e_u - r n_u)^2} / \sum_u n_u`, of utterances as independent draws.
-
-    Example:
-        >>> error_rate([Errors(0, 2), Errors(1, 2)])
-        Rate(mean=0.25, stderr=0.25)
-    """
-    total = sum(count.tokens for count in counts)
-    rate = sum(count.errors for count in counts) / total
-    if len(counts) < 2:
-        return Rate(rate, None)
-    spread = sum((count.errors - rate * count.tokens) ** 2 for count in counts)
-    return Rate(rate, math.sqrt(spread * len(counts) / (len(counts) - 1)) / total)
+def share(counts: Sequence[Errors]) -> float:
+    """Errors per token said."""
+    return sum(count.errors for count in counts) / sum(count.tokens for count in counts)
 
 
 def recognise(recogniser: Recogniser, features: Sequence[Prepared], batch: int = 64) -> list[list[str]]:
@@ -236,7 +217,7 @@ def train(
                 bar.update()
                 if step % options.every == 0 or step == options.steps:
                     heard = recognise(recogniser, valid)
-                    wrong = error_rate([count_errors(*pair) for pair in zip(valid_said, heard, strict=True)]).mean
+                    wrong = share([count_errors(*pair) for pair in zip(valid_said, heard, strict=True)])
                     bar.set_postfix_str(f"loss {loss.item():.3g}, valid {100 * wrong:.1f} %")
                     if wrong <= best:
                         best, best_step, best_weights = wrong, step, copy.deepcopy(recogniser.state_dict())

@@ -12,122 +12,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
+from evaluation.heard import ALL, Row, Spoken, features_of, read_split
 from inference.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from corpora.corpus import Corpus, Utterance
     from corpora.sequences import Prepared
     from evaluation.recogniser import Options
     from inference.runs import Run
 
-__all__ = ["Spoken", "Row", "evaluate", "main", "read_split", "stacked", "table", "transcript"]
+__all__ = ["evaluate", "main", "table"]
 
 DOMAIN, CLEAN = "domain", "clean"
-ALL = "all"
 #: Settings of the data that all runs must share, or their features are not of the same sound.
 SHARED = ("corpus", "root", "set", "seed", "frontend", "rate", "window", "hop", "trim_db")
-
-
-class Spoken(NamedTuple):
-    """Utterances of a split that can be recognised.
-
-    Attributes:
-        items: their frames (T, D).
-        said: their transcripts.
-        domains: the domain of each.
-    """
-
-    items: list[Prepared]
-    said: list[list[str]]
-    domains: list[str]
-
-    def of(self, domain: str) -> list[int]:
-        """Which ones are of a domain; `ALL` is every one."""
-        return [n for n, found in enumerate(self.domains) if domain in (found, ALL)]
-
-
-class Row(NamedTuple):
-    """One recogniser of the table: the domain it is trained in, whose features it hears, and which."""
-
-    trained: str
-    run: Run | None
-    features: str
-
-
-def transcript(utterance: Utterance) -> list[str]:
-    """What is said: the label ``transcript``, else the phones of ``content``, else the words of ``text``."""
-    labels: Mapping[str, Any] = utterance.labels
-    if "transcript" in labels:
-        return [str(token) for token in labels["transcript"]]
-    if "content" in labels:
-        return [str(phone.name) for phone in labels["content"]]
-    return str(labels.get("text", "")).split()
-
-
-def stacked(x: Tensor, hop: int) -> Tensor:
-    """Frames (T, D) side by side, `hop` at a time, (T // hop, hop D): as many features as segments give, nothing lost.
-
-    Example:
-        >>> import torch
-        >>> stacked(torch.arange(10.0).reshape(5, 2), 2).tolist()
-        [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]
-    """
-    count = max(1, len(x) // hop)
-    if len(x) < hop:
-        x = x[[*range(len(x)), *[len(x) - 1] * (hop - len(x))]]
-    return x[: count * hop].reshape(count, -1)
-
-
-def read_split(run: Run, corpus: Corpus, split: str, by: str) -> Spoken:
-    """The utterances of a split that have a transcript and a domain.
-
-    Raises:
-        UserError: no utterance has.
-    """
-    from corpora.frontends import open_frontend
-    from corpora.sequences import load_sequences
-
-    data = run.settings.data
-    frontend = open_frontend(data, run.settings.model.bins)
-    items = load_sequences(
-        corpus, split, frontend, sequence_frames=None, on_error=data.on_error, report=say, progress=True
-    )
-    utterances = {utterance.file: utterance for utterance in corpus.splits[split]}
-    found = Spoken([], [], [])
-    for item in items:
-        utterance = utterances[item.file]
-        said = transcript(utterance)
-        domain = utterance.speaker if by == "speaker" else utterance.labels.get(by)
-        if said and domain is not None:
-            found.items.append(item)
-            found.said.append(said)
-            found.domains.append(str(domain))
-    if not found.items:
-        labels = sorted({label for utterance in utterances.values() for label in utterance.labels})
-        raise UserError(
-            f"no utterance of split {split} of corpus '{corpus.name}' has both a transcript (label transcript, content "
-            f"or text) and the label --by {by}: their labels are {', '.join(labels) or 'none'}. Corpora with "
-            "transcripts: fsdd, timit, synthetic, kaldi."
-        )
-    if len(found.items) < len(items):
-        say(f"{split}: left out {len(items) - len(found.items)} of {len(items)} utterances, without transcript or {by}")
-    return found
-
-
-def features_of(row: Row, spoken: Spoken, chosen: Sequence[int], hop: int) -> list[Prepared]:
-    """What the recogniser of a row hears of some utterances."""
-    from evaluation.embeddings import segment_latents
-
-    items = [spoken.items[n] for n in chosen]
-    if row.run is None:
-        return [item._replace(x=stacked(item.x, hop)) for item in items]
-    latents = segment_latents(row.run, items, hop)[row.features]
-    return [item._replace(x=x) for item, x in zip(items, latents, strict=True)]
 
 
 def evaluate(
@@ -146,7 +46,8 @@ def evaluate(
     Returns:
         For each row what the report says of it.
     """
-    from evaluation.recogniser import count_errors, error_rate, needed, recognise, train
+    from evaluation.recogniser import count_errors, needed, recognise, share, train
+    from evaluation.reports import ratio
 
     found = []
     test = splits["test"]
@@ -178,12 +79,10 @@ def evaluate(
         error: dict[str, Any] = {}
         for domain in (*domains, ALL):
             chosen = test.of(domain)
-            several = [error_rate([one[n] for n in chosen]) for one in counts]
-            mean = sum(rate.mean for rate in several) / len(several)
-            # Over utterances, whose errors are those of all seeds: a seed more does not make utterances more.
-            pooled = error_rate([counts[0][n]._replace(errors=sum(one[n].errors for one in counts)) for n in chosen])
-            stderr = None if pooled.stderr is None else pooled.stderr / len(seeds)
-            error[domain] = {"mean": mean, "stderr": stderr, "by_seed": [rate.mean for rate in several]}
+            by_seed = [share([one[n] for n in chosen]) for one in counts]
+            # Over utterances, each with the errors of all seeds: a seed more does not make more utterances.
+            pooled = ratio([(sum(one[n].errors for one in counts), len(seeds) * len(test.said[n])) for n in chosen])
+            error[domain] = {"mean": pooled.mean, "stderr": pooled.stderr, "by_seed": by_seed}
         found.append({**described(row), "dim": heard_in_test[0].x.shape[1], "best_steps": steps, "error": error})
     return found
 

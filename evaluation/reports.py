@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from inference.errors import UserError
 from inference.files import write_atomically
 
-__all__ = ["Summary", "read_json", "summarise", "text_table", "write_csv", "write_json"]
+__all__ = ["Summary", "ratio", "read_json", "summarise", "text_table", "write_csv", "write_json"]
 
 Row = Mapping[str, str | int | float]
 
@@ -60,6 +60,22 @@ def summarise(values: Iterable[float]) -> Summary:
     if n == 1:
         return Summary(mean, None, 1)
     return Summary(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (n - 1) / n), n)
+
+
+def ratio(parts: Sequence[tuple[float, float]]) -> Summary:
+    r"""What is counted in each part over what there is in it, :math:`r = \sum_u e_u / \sum_u n_u`, with the standard
+    error of a ratio, :math:`\sqrt{U / (U - 1) \sum_u (e_u - r n_u)^2} / \sum_u n_u`, of U parts drawn independently.
+
+    Example:
+        >>> ratio([(0, 2), (1, 2)])
+        Summary(mean=0.25, stderr=0.25, n=2)
+    """
+    total = math.fsum(size for _, size in parts)
+    mean = math.fsum(count for count, _ in parts) / total
+    if len(parts) < 2:
+        return Summary(mean, None, len(parts))
+    spread = math.fsum((count - mean * size) ** 2 for count, size in parts)
+    return Summary(mean, math.sqrt(spread * len(parts) / (len(parts) - 1)) / total, len(parts))
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

@@ -16,12 +16,13 @@ from evaluation.recogniser import (
     Options,
     Recogniser,
     count_errors,
-    error_rate,
     greedy,
     needed,
     recognise,
+    share,
     train,
 )
+from evaluation.reports import ratio
 from inference.errors import UserError
 
 SMALL = Options(width=10, steps=100, batch=8, lr=3e-2, every=25)
@@ -69,13 +70,21 @@ def test_errors_are_the_fewest_edits_and_rates_their_ratio() -> None:
     ]
     counts = [count_errors(list(said), list(heard)) for said, heard in pairs]
     assert counts == [Errors(distance(said, heard), len(said)) for said, heard in pairs]
-    rate = error_rate(counts)
-    assert rate.mean == sum(c.errors for c in counts) / sum(c.tokens for c in counts)
-    assert error_rate(counts[:1]).stderr is None
-    # With as many tokens in each, it is the standard error of the mean.
-    same = [Errors(e, 4) for e in (0, 1, 3, 2, 2)]
-    expected = statistics.stdev(c.errors / 4 for c in same) / math.sqrt(5)
-    assert error_rate(same).stderr == pytest.approx(expected)
+    found = share(counts)
+    assert found == sum(map(distance, *zip(*pairs, strict=True))) / sum(len(said) for said, _ in pairs)
+
+
+def test_ratios_have_the_error_of_a_mean_where_parts_are_alike() -> None:
+    assert ratio([(1, 4)]) == (0.25, None, 1)
+    same = [(e, 4) for e in (0, 1, 3, 2, 2)]
+    expected = statistics.stdev(e / 4 for e, _ in same) / math.sqrt(5)
+    assert ratio(same).stderr == pytest.approx(expected)
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(1, 9, (400, 60), generator=generator)
+    errors = torch.binomial(sizes.double(), torch.full(sizes.shape, 0.3, dtype=torch.float64), generator=generator)
+    rates = [ratio(list(zip(e.tolist(), n.tolist(), strict=True))) for e, n in zip(errors, sizes, strict=True)]
+    spread = statistics.stdev(float(r.mean or 0.0) for r in rates)  # known to 1 / sqrt(800), 4 %
+    assert statistics.mean(float(r.stderr or 0.0) for r in rates) == pytest.approx(spread, rel=0.15)
 
 
 def utterances(count: int, seed: int) -> tuple[list[Prepared], list[list[str]]]:
@@ -98,7 +107,7 @@ def utterances(count: int, seed: int) -> tuple[list[Prepared], list[list[str]]]:
 
 def wrong(recogniser: Recogniser, items: list[Prepared], truth: list[list[str]]) -> float:
     heard = recognise(recogniser, items)
-    return error_rate([count_errors(*pair) for pair in zip(truth, heard, strict=True)]).mean
+    return share([count_errors(*pair) for pair in zip(truth, heard, strict=True)])
 
 
 def test_a_recogniser_learns_tokens_and_nothing_from_noise() -> None:

@@ -16,8 +16,9 @@ from corpora.audio import Sound
 from corpora.corpus import Corpus, Utterance
 from corpora.phones import Spoken as Phone
 from corpora.sequences import Prepared
+from evaluation.heard import ALL, Row, Spoken, read_split, stacked, transcript
 from evaluation.recogniser import Options
-from evaluation.recognition import ALL, Row, Spoken, evaluate, main, read_split, stacked, transcript
+from evaluation.recognition import evaluate, main
 from inference.errors import UserError
 from inference.runs import create, write_run
 from inference.settings import resolve
