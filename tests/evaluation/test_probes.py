@@ -31,7 +31,7 @@ def drawn(count: int, classes: int, seed: int = 0) -> NDArray[np.int64]:
 
 def test_a_factor_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
     y = drawn(600, 4)
-    utterances = list(np.arange(600) // 10)
+    utterances = (np.arange(600) // 10).tolist()
     labels = [f"speaker{n}" for n in y]
     held = probe(np.eye(4)[y] @ random(4, 8) + 0.05 * random(600, 8, seed=2), labels, utterances)
     assert held.accuracy.mean == 1.0 and held.classes == 4 and held.segments == 600
@@ -49,7 +49,7 @@ def test_information_is_that_of_two_gaussians() -> None:
     d = 0.8
     y = drawn(20_000, 2, seed=5)
     z = (2 * y - 1)[:, None] * d + random(20_000, 1, seed=6)
-    found = probe(z, [str(n) for n in y], list(np.arange(20_000) // 20))
+    found = probe(z, [str(n) for n in y], (np.arange(20_000) // 20).tolist())
     grid = np.linspace(-8, 8, 4001)
     densities = [np.exp(-((grid - s * d) ** 2) / 2) / np.sqrt(2 * np.pi) for s in (-1, 1)]
     mixed = sum(densities) / 2
@@ -64,7 +64,7 @@ def test_no_utterance_helps_to_predict_itself() -> None:
     count = 120
     y = drawn(count, 2, seed=9)
     utterances = np.arange(count).repeat(5)
-    found = probe(np.eye(count)[utterances], [str(n) for n in y[utterances]], list(utterances))
+    found = probe(np.eye(count)[utterances], [str(n) for n in y[utterances]], utterances.tolist())
     assert float(found.accuracy.mean or 0.0) < 0.65 and float(found.information_bits.mean or 0.0) < 0.05
 
 
