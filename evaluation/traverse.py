@@ -98,7 +98,7 @@ def _command(request: Request, given: argparse.Namespace) -> None:
             moved = np.sqrt(np.square(cells[:, -1] - cells[:, 0]).mean((1, 2)))
             metrics[f"{latent}_{dim}"] = summarise(moved.tolist())._asdict()
             heading = f"{run.settings.model.name}, step {run.state['step']}: dimension {dim} of {latent}"
-            columns = ["original", "decoded", *(f"{value:.2g}" for value in values)]
+            columns = ["original", "decoded", *(f"{value:.3g}" for value in values)]
             picture = segment_grid(np.concatenate([beside, cells], 1), names, columns, heading)
             save_picture(picture, run.path / "traverse" / f"{latent}-{dim:02d}.png")
     report = {

@@ -164,11 +164,11 @@ COUNTED = {
     "polyphonic/jsb_dkf": _DKF + _mlp(200, 100),
     "polyphonic/jsb_guides": _DKF + _mlp(400, 100),
     "polyphonic/jsb_vrnn": _mlp(88, 100)
-    + (_mlp(32, 100) + _lstm(200, 128) + _mlp(128, 100, 64) + _mlp(228, 100, 88) + _mlp(228, 100, 64)),
-    "polyphonic/jsb_srnn": (_mlp(88, 100) + _lstm(100, 128) + 2 * _mlp(160, 100, 64) + _mlp(160, 100, 88))
-    + (_mlp(216, 100) + _lstm(100, 128)),
-    "polyphonic/jsb_storn": (_mlp(32, 100) + 2 * _mlp(88, 100) + _lstm(200, 128) + _mlp(128, 100, 88))
-    + (_lstm(100, 128) + _mlp(128, 100, 64)),
+    + (_mlp(32, 100) + _lstm(200, 32) + _mlp(32, 100, 64) + _mlp(132, 100, 88) + _mlp(132, 100, 64)),
+    "polyphonic/jsb_srnn": (_mlp(88, 100) + _lstm(100, 32) + _mlp(64, 100, 64) + _mlp(64, 100, 88))
+    + (_mlp(120, 100) + _lstm(100, 64) + _mlp(96, 100, 64)),
+    "polyphonic/jsb_storn": (_mlp(32, 100) + 2 * _mlp(88, 100) + _lstm(200, 32) + _mlp(32, 100, 88))
+    + (_lstm(100, 64) + _mlp(64, 100, 64)),
     # The paper's Table 4 has 1,060,064, 809,440 and 308,192, with one bias vector in each of three cells, not two.
     "fhvae2017/cell_lstm": 1_060_064 + 3 * 4 * 256,
     "fhvae2017/cell_gru": 809_440 + 3 * 3 * 256,
@@ -371,9 +371,13 @@ def test_reduced_ladders_differ_in_frames_widths_strides_and_latents_alone() -> 
 
 
 def test_the_rows_on_polyphonic_music_differ_in_model_and_guide_alone() -> None:
+    """But for those that are fed the past of x: they learn it by heart, and are held back, all three alike."""
     rows = {name: resolve(config_path=name) for name in config_names() if name.startswith("polyphonic/")}
     dkf = rows["polyphonic/jsb_dkf"]
-    assert all((row.data, row.optim, row.train) == (dkf.data, dkf.optim, dkf.train) for row in rows.values())
+    vrnn = rows["polyphonic/jsb_vrnn"]
+    for name, row in rows.items():
+        alike = dkf if row.model.name == "dkf" else vrnn
+        assert (row.data, row.optim, row.train) == (dkf.data, alike.optim, alike.train), name
     assert rows["polyphonic/jsb_guides"].model == dkf.model
     for guide in ("past-markov", "all-markov", "all-meanfield"):
         other = resolve(guide=guide, config_path="polyphonic/jsb_guides")
