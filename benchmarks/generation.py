@@ -2,20 +2,19 @@
 
 python -m benchmarks.generation --model light_dvae --frames 50 100 200 --bins 513 --json generation.json
 
-A recurrent network keeps its state, a transformer keys and values of all frames (`models.attention.Decoder`). Both
-forms draw the same frames from the same noise. They take turns, and the least of several runs counts, as noise only
-ever adds time.
+A recurrent network keeps its state, a transformer keys and values of all frames (`models.attention.Decoder`), a ladder
+(`ms_stcn`) the last inputs of its convolutions. Both forms draw the same frames from the same noise. They take turns,
+and the least of several runs counts, as noise only ever adds time.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.arguments import add_common
 from benchmarks.train_step import write_report
 from inference.errors import UserError
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from inference.settings import Settings
     from models.dvae import DVAE
+    from models.ms_stcn import MSSTCN
 
 __all__ = ["generated", "main", "measure"]
 
@@ -49,6 +49,7 @@ def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:
     """Frames x (T, N, D) drawn from the model, ``"cached"`` or ``"recomputed"``."""
     import torch
 
+    from models.ms_stcn import MSSTCN
     from models.networks import concatenate
     from models.sites import Sites
     from models.time_axis import Causal, Looped
@@ -70,8 +71,38 @@ def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:
     lengths = torch.full((sequences,), frames)
     sites = Sites({"x": None}, lengths, model.sizes, next(model.parameters()))
     with torch.no_grad():
-        (Looped if form == "cached" else Recomputing).run(model.step, sites)
+        if not isinstance(model, MSSTCN):
+            (Looped if form == "cached" else Recomputing).run(model.step, sites)
+        elif form == "cached":
+            model.all_frames(sites, lengths)
+        else:
+            return _recomputed(model, frames, sequences)
     return sites.registered["x"]
+
+
+def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
+    """Frames of a ladder, all of its networks run on all frames before each; what was drawn is kept."""
+    import torch
+
+    from models.sites import Sites
+
+    like = next(model.parameters())
+    x = like.new_zeros(0, sequences, model.x_dim)
+    kept = [like.new_zeros(0, sequences, size) for size in model.z_dims]
+
+    def latent(i: int, h: Tensor) -> Tensor | None:
+        if not model.latents:
+            return None
+        if len(h) > len(kept[i]):
+            kept[i] = torch.cat([kept[i], model.prior(i, h[-1:]).sample()])
+        return kept[i]
+
+    for t in range(frames):
+        sites = Sites({"x": None}, torch.full((sequences,), t + 1), model.sizes, like)
+        told = model.input(torch.cat([x, x.new_zeros(1, *x.shape[1:])]))  # of frame t nothing is known, nor seen
+        g = model.ladder.descend(model.ladder.features(told, sites), sites, latent)
+        x = torch.cat([x, model.decoder(g[-1:]).sample()])
+    return x
 
 
 def measure(settings: Settings, frames: Sequence[int], sequences: int, *, runs: int = 3) -> Report:
@@ -88,20 +119,21 @@ def measure(settings: Settings, frames: Sequence[int], sequences: int, *, runs: 
         recomputed to cached.
 
     Raises:
-        UserError: for a model that has no step.
+        UserError: for a model that draws all frames at once.
     """
     import pyro
     import torch
 
-    from benchmarks.train_step import power_spectra
+    from benchmarks.train_step import clock, power_spectra
     from inference.runs import create, pick_device
+    from models.ms_stcn import MSSTCN
 
     model, _ = create(settings)
-    if not model.stepwise:
+    if not (model.stepwise or isinstance(model, MSSTCN)):
         raise UserError(f"model '{settings.model.name}' draws all frames at once: there is no past to keep.")
     model.fit_input(power_spectra(10, 4, settings.model.bins).unbind(1))
     model.eval()
-    device = pick_device(settings.device)
+    now = clock(pick_device(settings.device))
     rows = []
     with pyro.validation_enabled(False):
         generated(model, min(frames), sequences, "cached")  # warm up
@@ -110,11 +142,9 @@ def measure(settings: Settings, frames: Sequence[int], sequences: int, *, runs: 
             for _ in range(runs):
                 for form in FORMS:
                     torch.manual_seed(0)
-                    started = time.perf_counter()
+                    started = now()
                     generated(model, number, sequences, form)
-                    if device.type == "cuda":
-                        torch.cuda.synchronize(device)
-                    times[form].append(time.perf_counter() - started)
+                    times[form].append(now() - started)
             cached, recomputed = (min(times[form]) / number for form in FORMS)
             rows.append(
                 {"frames": number, "cached_s": cached, "recomputed_s": recomputed, "ratio": recomputed / cached}
@@ -162,12 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, metavar="M", help="the generative model")
     parser.add_argument("--frames", type=int, nargs="+", default=[50, 100, 200], metavar="T", help="(%(default)s)")
     parser.add_argument("--sequences", type=int, default=1, metavar="N", help="generated together (%(default)s)")
-    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="interleaved runs, the best counts (%(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+    add_common(parser)
     return parser
 
 

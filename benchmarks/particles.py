@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.arguments import add_common
 from benchmarks.train_step import interleaved, power_spectra, write_report
 from inference.errors import UserError
 
@@ -135,13 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
     parser.add_argument("--particles", type=int, default=100, metavar="K", help="draws of the guide (%(default)s)")
     parser.add_argument("--frames", type=int, default=150, metavar="T", help="of the sequence (%(default)s)")
-    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="times of each form in a run (%(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="interleaved runs, the best counts (%(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+    add_common(parser)
     return parser
 
 

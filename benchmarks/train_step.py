@@ -21,10 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.arguments import add_common
 from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from inference.settings import Settings
@@ -155,6 +157,22 @@ def interleaved(
     return {form: statistics.median(values) for form, values in times.items()}
 
 
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds: of this process, where it computes in one thread of a CPU and nothing else on the machine should count;
+    else on the wall, when the device has done what it was asked.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
 def power_spectra(frames: int, sequences: int, bins: int) -> Tensor:
     """Noise (T, N, F) under a spectral envelope that falls with frequency, as that of speech does."""
     import torch
@@ -192,13 +210,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
     parser.add_argument("--frames", type=int, default=150, metavar="T", help="per sequence (%(default)s)")
     parser.add_argument("--sequences", type=int, default=32, metavar="N", help="per batch (%(default)s)")
-    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="of each form in a run (%(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="interleaved runs, the best counts (%(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+    add_common(parser)
     return parser
 
 

@@ -15,7 +15,7 @@ SIZES = ["--frames", "3", "6", "--sequences", "2", "--bins", "9", "--runs", "1"]
 SMALL = ["model.x=[7]", "model.d_model=8", "model.ff=12", "model.layers=1"]
 
 
-@pytest.mark.parametrize("name", ["light_dvae", "hit_dvae", "vrnn", "srnn", "dsae"])
+@pytest.mark.parametrize("name", ["light_dvae", "hit_dvae", "vrnn", "srnn", "dsae", "stcn", "ms_stcn", "ms_stcn-fixed"])
 def test_both_forms_draw_the_same_frames(name: str) -> None:
     model = small_pair(name).model
     drawn = []

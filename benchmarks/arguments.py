@@ -1,0 +1,24 @@
+"""The arguments that benchmarks of a model share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["add_common"]
+
+
+def add_common(parser: argparse.ArgumentParser, runs: str | None = "interleaved runs, the best counts") -> None:
+    """Size of a frame, repetitions, machine, where the figures go, and settings.
+
+    Args:
+        parser: gets them.
+        runs: what ``--runs`` counts; None for a benchmark without.
+    """
+    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
+    if runs is not None:
+        parser.add_argument("--runs", type=int, default=3, help=f"{runs} (%(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")

@@ -1,0 +1,196 @@
+"""How a training step grows: seconds and memory against frames T, sequences N and particles K.
+
+python -m benchmarks.growth --model dkf --json growth.json --picture growth.png
+
+One size grows at a time, the others stay at `--base`. Each point is measured in a process of its own, so that its peak
+of memory is its own: the most that was ever resident, with all libraries (on a GPU: allocated there). The slope is that
+of log seconds over log size by least squares: 1 is linear, below it costs fixed per step show. Seconds are as in
+`benchmarks.train_step.clock`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.arguments import add_common
+from benchmarks.train_step import clock, power_spectra, write_report
+from inference.allocator import keep_freed_memory
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["AXES", "main", "measure", "picture", "slope"]
+
+AXES = {
+    "frames": ("frames T", [50, 150, 500, 1500, 4000]),
+    "sequences": ("sequences N", [2, 8, 32, 128]),
+    "particles": ("particles K", [1, 4, 16, 64]),
+}
+"""What grows, in words, and the sizes by default."""
+
+Point = dict[str, float | int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    args = _parser().parse_args(argv)
+    try:
+        report = _run(args)
+        if args.json is not None:
+            write_report(args.json, report)
+        if args.picture is not None:
+            from evaluation.pictures import save_picture
+
+            save_picture(picture(report), args.picture)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    sizes = {name: getattr(args, name) for name in AXES}
+    for name, values in {**sizes, "base": args.base, "steps": [args.steps], "bins": [args.bins]}.items():
+        if min(values, default=1) < 1:
+            raise UserError(f"--{name} {min(values)}: expected at least 1.")
+    base = dict(zip(AXES, args.base, strict=True))
+    overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
+    axes: dict[str, Any] = {}
+    for name, values in sizes.items():
+        points = []
+        for value in values:
+            points.append({"size": value, **_apart(args.model, overrides, base | {name: value}, args)})
+            text = "{seconds:.4g} s per step, {peak_mib:.0f} MiB".format_map(points[-1])
+            print(f"{AXES[name][0]} {value}: {text}", flush=True)
+        if points:
+            axes[name] = {"points": points, "slope": slope(points)}
+    return {"model": args.model, "base": base, "bins": args.bins, "axes": axes}
+
+
+def _apart(model: str, overrides: Sequence[str], sizes: dict[str, int], args: argparse.Namespace) -> Point:
+    """`measure` in a fresh process."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure, model, overrides, sizes, args.steps, args.threads).result()
+        except BrokenProcessPool:
+            raise UserError(f"{sizes}: the process died, most likely for want of memory. Give smaller sizes.") from None
+
+
+def measure(
+    model: str, overrides: Sequence[str], sizes: dict[str, int], steps: int = 3, threads: int | None = None
+) -> Point:
+    """The median time of a training step, and the most memory; to be called in a process that has done nothing yet.
+
+    Args:
+        model: its name on the command line.
+        overrides: settings.
+        sizes: "frames", "sequences" and "particles".
+        steps: that are timed; one more warms up.
+        threads: CPU threads; None: what torch takes.
+    """
+    import pyro
+    import torch
+
+    from inference.objectives import Objective
+    from inference.runs import create, pick_device, pick_dtype
+    from inference.settings import resolve
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    settings = resolve(model, overrides=[*overrides, f"train.particles={sizes['particles']}"])
+    net, guide = create(settings)
+    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
+    data = power_spectra(sizes["frames"], sizes["sequences"], settings.model.bins)
+    net.fit_input(data.unbind(1))
+    x, lengths = data.to(device=device, dtype=dtype), torch.full((sizes["sequences"],), sizes["frames"])
+    objective = Objective(net, guide, settings.train.objective, settings.train.particles)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=settings.optim.lr)
+    now, times = clock(device), []
+    with pyro.validation_enabled(False):
+        for _ in range(1 + steps):
+            started = now()
+            optimizer.zero_grad(set_to_none=True)
+            (objective(x, lengths).loss / x.shape[:2].numel()).backward()
+            optimizer.step()
+            times.append(now() - started)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
+    return {"seconds": statistics.median(times[1:]), "peak_mib": peak / 2**20}
+
+
+def _resident() -> int:
+    """The most memory that was ever resident in this process, in bytes."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def slope(points: Sequence[Point]) -> float | None:
+    """By which power of the size the seconds grow; None for fewer than two points.
+
+    Example:
+        >>> slope([{"size": n, "seconds": 3.0 * n**2} for n in (1, 10, 100)]).__round__(6)
+        2.0
+    """
+    import numpy as np
+
+    if len(points) < 2:
+        return None
+    found = np.polyfit(np.log([p["size"] for p in points]), np.log([p["seconds"] for p in points]), 1)
+    return float(found[0])
+
+
+def picture(report: dict[str, Any]) -> Figure:
+    """Seconds and memory against each size, both logarithmic, with what linear growth from the last point would be."""
+    from matplotlib.figure import Figure
+
+    axes = report["axes"]
+    if not axes:
+        raise UserError("nothing was measured: give --frames, --sequences or --particles some sizes.")
+    figure = Figure(figsize=(3.2 * len(axes), 5.2), layout="constrained", dpi=120)
+    grid = figure.subplots(2, len(axes), sharex="col", squeeze=False)
+    for column, (name, found) in enumerate(axes.items()):
+        sizes = [point["size"] for point in found["points"]]
+        for row, (key, label) in enumerate((("seconds", "seconds per step"), ("peak_mib", "MiB"))):
+            values, panel = [point[key] for point in found["points"]], grid[row][column]
+            panel.plot(sizes, [values[-1] * size / sizes[-1] for size in sizes], ":", color="#6a737d", label="linear")
+            panel.plot(sizes, values, "o-", color="#c2410c", label=report["model"])
+            panel.set(xscale="log", yscale="log")
+            panel.set_ylabel(label if column == 0 else "")
+            panel.tick_params(labelsize=8)
+        grid[0][column].legend(fontsize=8, frameon=False)
+        told = "" if found["slope"] is None else f"\nseconds grow as size^{found['slope']:.2f}"
+        grid[0][column].set_title(AXES[name][0] + told, fontsize=9)
+    return figure
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.growth", description="Time and memory of a training step against its sizes."
+    )
+    parser.add_argument("--model", required=True, metavar="M", help="the generative model")
+    for name, (words, sizes) in AXES.items():
+        told = "%(default)s; none: skip"
+        parser.add_argument(f"--{name}", type=int, nargs="*", default=sizes, metavar="n", help=f"{words} ({told})")
+    parser.add_argument(
+        "--base", type=int, nargs=3, default=[150, 8, 1], metavar="n", help="T, N, K of what stays (%(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="that are timed at each size (%(default)s)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw them")
+    add_common(parser, runs=None)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
