@@ -15,10 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
-from evaluation.linear_probe import FOLDS, probe
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,9 +61,12 @@ def probe_run(run: Run, corpus: Corpus, split: str, factors: Sequence[str]) -> d
     Raises:
         UserError: nothing is known of a factor.
     """
+    import numpy as np
+
     from corpora.frontends import open_frontend
     from corpora.sequences import load_sequences
     from evaluation.embeddings import embed, segment_latents
+    from evaluation.linear_probe import FOLDS, probe
 
     data = run.settings.data
     frontend: Any = open_frontend(data, run.settings.model.bins)
@@ -176,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(request: Request, given: argparse.Namespace) -> None:
     from corpora.corpus import open_corpus
     from evaluation.bars import grouped_bars
+    from evaluation.linear_probe import FOLDS
     from evaluation.pictures import save_picture
     from evaluation.provenance import provenance
     from evaluation.reports import write_json

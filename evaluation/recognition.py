@@ -135,9 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
 
     def command() -> None:
-        from evaluation.recogniser import Options
-
         request, given = parse(parser, argv, several=True)
+        from evaluation.recogniser import Options  # brings torch, which the help does not need
+
         options = Options(width=given.width, steps=given.steps, batch=given.batch)
         options.check()
         for name in ("hop", "seeds"):
