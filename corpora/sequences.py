@@ -16,9 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 from corpora.cache import Reading, kept, read
 from corpora.corpus import Corpus, Utterance
 from corpora.frontends import FrontEnd
+from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 
-__all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences"]
+__all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences", "load_split"]
 
 ON_ERROR = ("error", "skip")
 SHORT = ("drop", "keep")
@@ -47,6 +48,31 @@ class Batch(NamedTuple):
     x: Tensor
     lengths: Tensor
     items: tuple[Prepared, ...]
+
+
+def load_split(
+    corpus: Corpus,
+    split: str,
+    frontend: FrontEnd,
+    settings: DataSettings,
+    report: Callable[[str], None],
+    *,
+    cut: bool = False,
+) -> list[Prepared]:
+    """`load_sequences` as the settings of a run have it, with a progress bar: whole utterances, or `cut` as training
+    has them.
+    """
+    return load_sequences(
+        corpus,
+        split,
+        frontend,
+        sequence_frames=settings.sequence_frames if cut else None,
+        short=settings.short,
+        on_error=settings.on_error,
+        report=report,
+        progress=True,
+        cache=settings.cache,
+    )
 
 
 def load_sequences(

@@ -26,6 +26,7 @@ class DataSettings(Protocol):
         noise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the moves
             of training alone, None none; see `corpora.strokes.moving`.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
+        cache: Folder that features are kept in; None computes them each time.
     """
 
     @property
@@ -69,3 +70,6 @@ class DataSettings(Protocol):
 
     @property
     def on_error(self) -> str: ...
+
+    @property
+    def cache(self) -> str | None: ...

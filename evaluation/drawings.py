@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from corpora.corpus import open_corpus
 from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
+from corpora.sequences import load_split
 from corpora.strokes import positions
 from evaluation.command import say
 from evaluation.pictures import FAINT, INK, save_picture
@@ -81,8 +81,7 @@ def _chosen(run: Run, num: int) -> list[Drawing]:
     data = run.settings.data
     frontend = open_frontend(data, run.settings.model.bins)
     corpus = open_corpus(data, data.seed, needed=["train"])
-    given: dict[str, Any] = {"sequence_frames": data.sequence_frames, "on_error": data.on_error}
-    sequences = load_sequences(corpus, "train", frontend, **given, report=say, progress=True)
+    sequences = load_split(corpus, "train", frontend, data, say, cut=True)
     order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(run.settings.seed)).tolist()
     return [sequences[order[i % len(order)]].x.numpy() for i in range(num)]
 

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from corpora.corpus import Corpus, open_corpus
+from corpora.corpus import open_corpus
 from corpora.frontends import open_frontend
-from corpora.sequences import Prepared, collate, load_sequences
+from corpora.sequences import Prepared, collate, load_split
 from guides.fhvae import BetaVAEGuide, FHVAEGuide, s_vectors
 from inference.errors import UserError
 from inference.runs import pick_dtype
@@ -50,41 +50,20 @@ class Embeddings(NamedTuple):
     speakers: list[str]
 
 
-def embeddings(
-    run: Run,
-    split: str,
-    *,
-    parts: int = 1,
-    corpus: Corpus | None = None,
-    report: Callable[[str], None] = lambda line: None,
-    progress: bool = False,
-) -> Embeddings:
-    """The vectors of all utterances of a split.
+def embeddings(run: Run, split: str, report: Callable[[str], None] = lambda line: None) -> Embeddings:
+    """The vectors of all utterances of a split of a run's corpus.
 
     Args:
         run: a run of fhvae or beta_vae.
         split: which part of its corpus.
-        parts: cut each utterance into so many equal parts, each with vectors of its own.
-        corpus: another corpus, open already.
         report: is told, a line at a time, what happened to the data.
-        progress: draw a progress bar on standard error.
 
     Raises:
         UserError: for a run of another model.
     """
     data = run.settings.data
-    found = open_corpus(data, data.seed, [split]) if corpus is None else corpus
-    utterances = load_sequences(
-        found,
-        split,
-        open_frontend(data, run.settings.model.bins),
-        sequence_frames=None,
-        on_error=data.on_error,
-        cache=data.cache,
-        report=report,
-        progress=progress,
-    )
-    return embed(run, [part for utterance in utterances for part in _parts(utterance, parts)])
+    frontend = open_frontend(data, run.settings.model.bins)
+    return embed(run, load_split(open_corpus(data, data.seed, [split]), split, frontend, data, report))
 
 
 @torch.no_grad()
@@ -150,11 +129,6 @@ def _segments(
         segments = cut(batch.x, batch.lengths, size, hop=hop, full=True)
         x = segments.x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
         yield few, segments, guide.posteriors(x, segments.lengths)
-
-
-def _parts(utterance: Prepared, parts: int) -> list[Prepared]:
-    pieces = utterance.x.tensor_split(min(parts, len(utterance.x)))
-    return [utterance._replace(x=piece) for piece in pieces]
 
 
 def _grouped(utterances: Sequence[Prepared], frames: int) -> Iterator[list[Prepared]]:

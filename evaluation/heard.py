@@ -79,20 +79,11 @@ def read_split(run: Run, corpus: Corpus, split: str, by: str) -> Spoken:
         UserError: no utterance has.
     """
     from corpora.frontends import open_frontend
-    from corpora.sequences import load_sequences
+    from corpora.sequences import load_split
 
     data = run.settings.data
     frontend = open_frontend(data, run.settings.model.bins)
-    items = load_sequences(
-        corpus,
-        split,
-        frontend,
-        sequence_frames=None,
-        on_error=data.on_error,
-        report=say,
-        progress=True,
-        cache=data.cache,
-    )
+    items = load_split(corpus, split, frontend, data, say)
     utterances = {utterance.file: utterance for utterance in corpus.splits[split]}
     found = Spoken([], [], [])
     for item in items:

@@ -94,7 +94,7 @@ def _command(request: Request, plan: Plan, *, cut: bool, picture: Path | None) -
         say("segments are taken as sequences of their own, and its guide has a point for what they share: see the docs")
     from corpora.corpus import open_corpus
     from corpora.frontends import open_frontend
-    from corpora.sequences import load_sequences
+    from corpora.sequences import load_split
     from evaluation.likelihood_report import COLUMNS, LABELS, evaluate, merged, table
     from evaluation.reports import write_csv, write_json
 
@@ -103,17 +103,7 @@ def _command(request: Request, plan: Plan, *, cut: bool, picture: Path | None) -
     frames = data.sequence_frames if cut else None
     corpus = open_corpus(data, data.seed, needed=[request.split])
     frontend = open_frontend(data, run.settings.model.bins)
-    sequences = load_sequences(
-        corpus,
-        request.split,
-        frontend,
-        sequence_frames=frames,
-        short=data.short,
-        on_error=data.on_error,
-        cache=data.cache,
-        report=say,
-        progress=True,
-    )
+    sequences = load_split(corpus, request.split, frontend, data, say, cut=cut)
     outcome, why = merged(evaluate(run, corpus, request, plan, sequences, cut=frames, progress=True), run.path)
     write_json(run.path / "likelihood.json", outcome.report)
     write_csv(run.path / "likelihood.csv", COLUMNS, ({c: math.nan for c in COLUMNS} | {**row} for row in outcome.rows))

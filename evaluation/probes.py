@@ -64,22 +64,13 @@ def probe_run(run: Run, corpus: Corpus, split: str, factors: Sequence[str]) -> d
     import numpy as np
 
     from corpora.frontends import open_frontend
-    from corpora.sequences import load_sequences
+    from corpora.sequences import load_split
     from evaluation.embeddings import embed, segment_latents
     from evaluation.linear_probe import FOLDS, probe
 
     data = run.settings.data
     frontend: Any = open_frontend(data, run.settings.model.bins)
-    items = load_sequences(
-        corpus,
-        split,
-        frontend,
-        sequence_frames=None,
-        on_error=data.on_error,
-        report=say,
-        progress=True,
-        cache=data.cache,
-    )
+    items = load_split(corpus, split, frontend, data, say)
     latents = segment_latents(run, items)
     counts = [len(x) for x in latents["z1"]]
     known = {}

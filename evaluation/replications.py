@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from corpora.corpus import open_corpus
 from corpora.frontends import FrontEnd
-from corpora.sequences import Batch, Batches, Prepared, collate, load_sequences
+from corpora.sequences import Batch, Batches, Prepared, collate, load_split
 from evaluation.command import say
 from inference.estimators import trace_weights, traces
 from inference.handlers import free_running
@@ -100,17 +100,7 @@ def read_sequences(run: Run, frontend: FrontEnd, split: str, most: int) -> list[
         most: how many.
     """
     data = run.settings.data
-    found = load_sequences(
-        open_corpus(data, data.seed, needed=[split]),
-        split,
-        frontend,
-        sequence_frames=data.sequence_frames,
-        short=data.short,
-        on_error=data.on_error,
-        cache=data.cache,
-        report=say,
-        progress=True,
-    )
+    found = load_split(open_corpus(data, data.seed, needed=[split]), split, frontend, data, say, cut=True)
     count = min(most, len(found))
     return [found[i * len(found) // count] for i in range(count)]
 
@@ -129,15 +119,7 @@ def read_utterances(run: Run, frontend: FrontEnd, split: str, most: int | None) 
     utterances = corpus.splits[split]
     count = len(utterances) if most is None else min(most, len(utterances))
     chosen = {split: [utterances[i * len(utterances) // count] for i in range(count)]}
-    return load_sequences(
-        replace(corpus, splits=chosen),
-        split,
-        frontend,
-        sequence_frames=None,
-        on_error=data.on_error,
-        report=say,
-        progress=True,
-    )
+    return load_split(replace(corpus, splits=chosen), split, frontend, data, say)
 
 
 def batches(sequences: Sequence[Prepared]) -> Iterator[tuple[list[int], Batch]]:

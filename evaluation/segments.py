@@ -13,7 +13,7 @@ from torch import Tensor
 
 from corpora.corpus import Corpus, Utterance, open_corpus
 from corpora.frontends import FrontEnd, Stft, open_frontend
-from corpora.sequences import load_sequences
+from corpora.sequences import load_split
 from evaluation.command import say
 from evaluation.panels import find_utterance
 from inference.errors import UserError
@@ -100,7 +100,7 @@ def chosen(
     frontend = open_frontend(data, run.settings.model.bins)
     needed = {utterance.file: utterance for of_option in files.values() for utterance in of_option}
     few = Corpus(corpus.name, corpus.root, {split: list(needed.values())})
-    whole = {item.file: item for item in load_sequences(few, split, frontend, sequence_frames=None, report=say)}
+    whole = {item.file: item for item in load_split(few, split, frontend, data, say)}
     found = {file: _segment(item.x, size, at, frontend, item.file) for file, item in whole.items()}
     return {
         option: [Segment(u.file, u.speaker, start, x) for u in of_option for start, x in [found[u.file]]]

@@ -53,7 +53,7 @@ def open_fhvae(request: Request, sizes: Mapping[str, Any]) -> Opened:
 def s_vectors(run: Run, corpus: Corpus) -> Source:
     """The s-vectors of the splits of a corpus, of each utterance cut into so many parts of one length."""
     from corpora.frontends import open_frontend
-    from corpora.sequences import load_sequences
+    from corpora.sequences import load_split
     from evaluation.embeddings import embed
     from evaluation.trials import Embedded
 
@@ -61,16 +61,7 @@ def s_vectors(run: Run, corpus: Corpus) -> Source:
     frontend = open_frontend(data, run.settings.model.bins)
 
     def source(split: str, parts: int) -> Embedded:
-        whole = load_sequences(
-            corpus,
-            split,
-            frontend,
-            sequence_frames=None,
-            on_error=data.on_error,
-            cache=data.cache,
-            report=say,
-            progress=True,
-        )
+        whole = load_split(corpus, split, frontend, data, say)
         return Embedded(*embed(run, [item._replace(x=x) for item in whole for x in item.x.tensor_split(parts)]))
 
     return source
