@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from corpora.sequences import Batch, Batches, Prepared, collate
+from inference.processes import ALONE, World
 from models.rows import Rows
 
-__all__ = ["Data", "Members"]
+__all__ = ["Data", "Members", "Part"]
 
 
 class Members(NamedTuple):
@@ -69,6 +72,26 @@ class Members(NamedTuple):
         return torch.tensor([int.from_bytes(digest[:7], "big") for digest in digests])
 
 
+class Part(NamedTuple):
+    """What of a batch a process computes.
+
+    Attributes:
+        batch: its sequences, with the frames of the longest one of the whole batch.
+        chosen: their numbers in the split.
+        places: their places in the whole batch.
+        sequences: how many the whole batch has.
+        frames: the real frames of the whole batch.
+        weight: 1, or 0 where the part counts for nothing.
+    """
+
+    batch: Batch
+    chosen: list[int]
+    places: list[int]
+    sequences: int
+    frames: int
+    weight: float
+
+
 @dataclass(frozen=True)
 class Data:
     """Sequences of one split, how they come in batches, a name for both that changes with them, and whose they are."""
@@ -81,3 +104,28 @@ class Data:
     def batch(self, index: Sequence[int]) -> Batch:
         """The sequences of these numbers as one padded batch."""
         return collate([self.sequences[i] for i in index])
+
+    def part(self, index: Sequence[int], world: World = ALONE) -> Part:
+        """What of a batch is this process's: as many frames as the whole batch has, and some of its sequences.
+
+        A process without any gets the first one, which then counts for nothing.
+        """
+        mine = world.mine(len(index))
+        lengths = [len(self.sequences[i].x) for i in index]
+        places = mine or [0]
+        chosen = [index[place] for place in places]
+        batch = self.batch(chosen)
+        short = max(lengths) - len(batch.x)
+        batch = batch if short == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, short)))
+        return Part(batch, chosen, places, len(index), sum(lengths), float(bool(mine)))
+
+    def ahead(self, order: Sequence[Sequence[int]], world: World = ALONE) -> Generator[Part, None, None]:
+        """This process's parts of batches, the next one put together while one is trained on."""
+        with ThreadPoolExecutor(1) as pool:
+            coming: Future[Part] | None = None
+            for index in order:
+                current, coming = coming, pool.submit(self.part, index, world)
+                if current is not None:
+                    yield current.result()
+            if coming is not None:
+                yield coming.result()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["ProcessLost", "UserError", "nearest"]
 
 
 class UserError(ValueError):
     """A mistake in the input: the message says what was got, what was expected and what to do."""
+
+
+class ProcessLost(UserError):
+    """Another process of the training has ended; what it had to say, it has said."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

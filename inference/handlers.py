@@ -17,6 +17,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from models.effects import uniform
 from models.networks import shift
 from models.sites import Sites, rebuilt
 from models.teacher import teach
@@ -267,11 +268,13 @@ class scheduled_sampling(Messenger):
             msg["done"] = True
 
     def _begin(self, batch: Sites) -> _Pass:
-        shape = (batch.frames, batch.sequences if self.coin == "sequence" else 1, 1)
-        if 0.0 < self.p < 1.0:
-            coins = torch.rand(shape, device=batch.like.device) < self.p
+        device, shape = batch.like.device, (batch.frames, batch.sequences if self.coin == "sequence" else 1, 1)
+        if not 0.0 < self.p < 1.0:
+            coins = torch.full(shape, self.p == 1.0, device=device)
+        elif self.coin == "sequence":
+            coins = uniform(batch.frames, batch.sequences, device) < self.p
         else:
-            coins = torch.full(shape, self.p == 1.0, device=batch.like.device)
+            coins = torch.rand(shape, device=device) < self.p
         taught: Mapping[str, dist.TorchDistribution] = {}
         if self.mix == "h":
             taught = teach(batch)

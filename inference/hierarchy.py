@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from corpora.sequences import Batches, Prepared, collate
+from corpora.sequences import Batches, Prepared
 from guides.fhvae import FHVAEGuide, s_vectors, session_vectors
 from inference.data import Data, Members
 from inference.errors import UserError
@@ -159,8 +159,11 @@ def _means(job: Job, data: Data, batches: Iterable[Sequence[int]]) -> tuple[Tens
     """What the closed form of Eq. 5 takes: the mean of z2 of each segment of these batches (K, L), and its row (K,)."""
     guide = cast(FHVAEGuide, job.guide)
     means, rows = [], []
-    for index in batches:
-        batch = collate([data.sequences[i] for i in index])
-        means.append(guide.z2_mean(batch.x.to(device=job.device, dtype=job.dtype), batch.lengths))
+    for number, index in enumerate(batches):
+        if number % job.world.size == job.world.rank:
+            batch = data.batch(index)
+            means.append(guide.z2_mean(batch.x.to(device=job.device, dtype=job.dtype), batch.lengths))
+        else:
+            means.append(torch.zeros(len(index), guide.z2_dim, device=job.device, dtype=job.dtype))
         rows.append(data.members.row[torch.tensor(index)])
-    return torch.cat(means), torch.cat(rows).to(job.device)
+    return job.world.total(torch.cat(means)), torch.cat(rows).to(job.device)

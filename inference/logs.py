@@ -7,7 +7,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -104,12 +105,14 @@ def _event_writer(run: Path, step: int) -> _Writer:
 class ProgressBar:
     """Steps done, time left, loss and throughput, on stderr; seldom where nobody watches."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, *, shown: bool = True) -> None:
+        self._shown = shown
         self._bar = tqdm(
             total=total,
             initial=done,
             unit="step",
             file=sys.stderr,
+            disable=not shown,
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
             dynamic_ncols=True,
             bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
@@ -122,7 +125,8 @@ class ProgressBar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.write(text, file=sys.stderr)
+        if self._shown:
+            self._bar.write(text, file=sys.stderr)
 
     def __enter__(self) -> Self:
         return self
@@ -134,21 +138,31 @@ class ProgressBar:
 
 
 class Speed:
-    """Frames per second since the last lap."""
+    """Frames per second since the last lap, and the share of that time in which a step waited for its data."""
 
     def __init__(self) -> None:
         self.rate = 0.0
-        self._frames, self._since = 0, time.perf_counter()
+        self._frames, self._waited, self._since = 0, 0.0, time.perf_counter()
 
     def add(self, frames: int) -> None:
         self._frames += frames
         if self.rate == 0.0:
             self.rate = self._frames / (time.perf_counter() - self._since)
 
-    def lap(self) -> float:
-        self.rate = self._frames / (time.perf_counter() - self._since)
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around whatever waits for data."""
+        started = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - started
+
+    def lap(self) -> dict[str, float]:
+        """Both, as metrics.jsonl names them."""
+        seconds = time.perf_counter() - self._since
+        self.rate = self._frames / seconds
+        waited = self._waited / seconds
         self.restart()
-        return self.rate
+        return {"frames_per_second": self.rate, "data_wait": waited}
 
     def restart(self) -> None:
-        self._frames, self._since = 0, time.perf_counter()
+        self._frames, self._waited, self._since = 0, 0.0, time.perf_counter()

@@ -1,4 +1,4 @@
-"""Noise that belongs to a sequence: what is drawn for it does not depend on how the work is divided."""
+"""Noise that does not depend on how the work is divided: that of a sequence, and that of a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-__all__ = ["Seed", "sequence_noise"]
+from inference.errors import UserError
+
+__all__ = ["Seed", "sequence_noise", "whole_batch"]
 
 Seed = int | str
 
@@ -78,3 +80,48 @@ class sequence_noise(Messenger):
                 drawn = torch.randn(frames, shape[-1], generator=generator, dtype=noise.dtype, device=noise.device)
                 particle[:frames, n] = drawn
         return noise
+
+
+class whole_batch(Messenger):
+    """Draw random numbers for a whole batch, and use those of the sequences that are here.
+
+    Processes whose generators stand alike, and that share a batch, so draw what one that has all of it would draw.
+    Chance inside of networks, such as dropout, is drawn as ever.
+
+    Args:
+        places: the places of these sequences in the whole batch.
+        sequences: how many that has.
+        frames: how many frames its longest one has, which those here are padded to.
+
+    Raises:
+        UserError: where a latent is not Gaussian.
+    """
+
+    def __init__(self, places: Sequence[int], sequences: int, frames: int) -> None:
+        super().__init__()
+        self.places, self.sequences, self.frames = list(places), sequences, frames
+
+    def _pyro_longest(self, msg: Any) -> None:
+        msg["value"], msg["done"] = self.frames, True
+
+    def _pyro_draw(self, msg: Any) -> None:
+        name, distribution, _ = msg["args"]
+        of = getattr(distribution, "base_dist", distribution)
+        if isinstance(of, dist.Delta):
+            return
+        if not isinstance(of, dist.Normal):
+            raise UserError(
+                f"'{name}' is drawn from a {type(of).__name__}, which several processes cannot do as one would: they "
+                "share the draws of Gaussian latents. Train in one process."
+            )
+        mean = distribution.mean
+        shape = list(distribution.batch_shape + distribution.event_shape)
+        shape[-2] = self.sequences
+        noise = mean.new_empty(shape).normal_()
+        msg["value"] = mean + distribution.stddev * noise[..., self.places, :]
+        msg["done"] = True
+
+    def _pyro_uniform(self, msg: Any) -> None:
+        frames, _, device = msg["args"]
+        msg["value"] = torch.rand(frames, self.sequences, 1, device=device)[:, self.places]
+        msg["done"] = True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from inference.hierarchy import Blocks, adopt_table
 from inference.logs import MetricsLog, bytes_until
 from inference.objectives import Objective
 from inference.optimisers import build_optimiser
+from inference.processes import ALONE, World, joined
 from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
 from inference.scheduled_sampling import plan
 from inference.schedules import total_steps
@@ -46,29 +48,52 @@ def start(settings: Settings, say: Say = print) -> Path:
         settings: all of it; `settings.run` null picks a folder of its own under `runs/`.
         say: is told, a line at a time, what happens.
     """
+    with joined(settings.device) as world:
+        return _start(settings, say if world.main else _silent, world)
+
+
+def _start(settings: Settings, say: Say, world: World) -> Path:
     run = Path(settings.run) if settings.run else default_folder(settings)
-    refuse_existing(run)
+    if world.main:
+        refuse_existing(run)
+    run = Path(world.told(str(run)))
     settings.run = str(run)
     model, guide = create(settings)
     if settings.train.model_from is not None:
         say(f"the model of {take_model(model, settings)} stays as it is")
-    job = _prepare(settings, run, model, guide, say)
+    job = _prepare(settings, run, model, guide, say, world)
     if settings.train.model_from is None:
         model.fit_input(item.x for item in job.train.sequences)
-    with disk_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    save_settings(settings, run / "config.yaml")
+    world.alike(job.objective)
+    if world.main:
+        with disk_errors(run):
+            run.mkdir(parents=True, exist_ok=True)
+        save_settings(settings, run / "config.yaml")
     torch.manual_seed(settings.seed)
     state = TrainState()
-    with MetricsLog(run, tensorboard=settings.train.tensorboard) as log:
+    with _log(world, run, tensorboard=settings.train.tensorboard) as log:
         save(job, state, log)
         _report(job, fit(job, state, log), say)
     return run
 
 
+def _silent(line: str) -> None:
+    """What processes say that are not the first."""
+
+
+def _log(world: World, run: Path, **more: Any) -> AbstractContextManager[MetricsLog | None]:
+    """The log of a run, for the process that writes it."""
+    return MetricsLog(run, **more) if world.main else nullcontext()
+
+
 def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     """Go on with a run from its `last.pt` as if it had never stopped; `overrides` change its settings."""
     settings = load_run_settings(run, overrides)
+    with joined(settings.device) as world:
+        return _resume(run, settings, say if world.main else _silent, world)
+
+
+def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
     if settings.train.model_from != load_run_settings(run).train.model_from:
         raise UserError("train.model_from cannot change while a run goes on. Train another run with it.")
     pick_device(settings.device)
@@ -79,7 +104,7 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     state = read(saved)
     _refuse_finished(run, settings.train, state)
     model, guide = recreate(settings, saved, last)
-    job = _prepare(settings, run, model, guide, say)
+    job = _prepare(settings, run, model, guide, say, world)
     if state.best is not None and state.best_of not in ("", criterion(settings)):
         say(f"note: the best weights were told by {state.best_of}, from now on by {criterion(settings)}")
         state = replace(state, best=None, stale_epochs=0)
@@ -87,13 +112,15 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     if saved.get("data") not in (None, job.train.fingerprint):
         say("note: not the data or batches that the run was trained on so far; its epoch begins anew")
         state = replace(state, batch=0)
-    save_settings(settings, run / "config.yaml")
+    if world.main:
+        save_settings(settings, run / "config.yaml")
     say(f"going on from step {state.step}")
     keep = saved.get("metrics_bytes")
     keep = bytes_until(run / "metrics.jsonl", state.step) if keep is None else int(keep)
-    with MetricsLog(run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
+    with _log(world, run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
         if state.best_weights is not None:
-            save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
+            if world.main:
+                save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
         elif saved.get("data") is None:  # weights that were not trained here
             state = measure_start(job, state, log)
         _report(job, fit(job, state, log), say)
@@ -110,13 +137,17 @@ def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None
         )
 
 
-def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say) -> Job:
+def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say, world: World = ALONE) -> Job:
     """Read the corpus and put everything together that the loop works with."""
     model.requires_grad_(settings.train.model_from is None)  # with it, what a guide shares with its model
     objective = Objective(model, guide, settings.train.objective, settings.train.particles)
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
-    train, valid = _read_data(settings, say, by_utterance=model.hierarchical)
+    if world.size > 1:
+        say(f"{world.size} processes, each with its part of every batch")
+        _refuse_chance_apart(settings, objective)
+    with world.first_of_machine() if settings.data.cache else nullcontext():
+        train, valid = _read_data(settings, say, by_utterance=model.hierarchical, progress=world.main)
     if isinstance(guide, FHVAEGuide):
         adopt_table(guide, settings, train.members)
         say(f"a table of {len(train.members.files)} utterances' mu2, not counted above")
@@ -132,10 +163,18 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say)
     for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
         say(line)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
-    return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype)
+    return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world)
 
 
-def _read_data(settings: Settings, say: Say, *, by_utterance: bool) -> tuple[Data, Data]:
+def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
+    """Several processes draw the noise of latents as one would, but no other chance."""
+    if settings.train.objective == "fivo":
+        raise UserError("train.objective=fivo resamples in each process apart: take iwae or dreg, or one process.")
+    if any(isinstance(part, nn.Dropout) and part.p > 0 for part in objective.modules()):
+        raise UserError("dropout is drawn in each process apart: set it to 0, or train in one process.")
+
+
+def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bool) -> tuple[Data, Data]:
     data, train = settings.data, settings.train
     frontend = open_frontend(data, settings.model.bins)
     corpus = open_corpus(data, data.seed, ("train", "valid"))
@@ -150,7 +189,7 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool) -> tuple[Dat
             short=data.short,
             on_error=data.on_error,
             report=say,
-            progress=True,
+            progress=progress,
             cache=data.cache,
         )
         shuffle = split == "train"

@@ -23,11 +23,6 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
 
-    def check(self) -> None:
-        """Raise `Stopped` if a signal has come."""
-        if self.asked:
-            raise Stopped
-
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:

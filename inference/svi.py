@@ -3,20 +3,27 @@
 python -m inference.svi --model dkf
 python -m inference.svi --model dkf --corpus folder --root data/librispeech-mini --run runs/dkf
 python -m inference.svi --resume runs/dkf train.steps=1200
+torchrun --nproc-per-node 2 -m inference.svi --model dkf
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from inference.allocator import keep_freed_memory
-from inference.errors import UserError
+from inference.errors import ProcessLost, UserError
 
 __all__ = ["main"]
 
+PAUSE = 5.0
+"""Seconds that a process of torchrun keeps back what the first one has to say too, or another one has said: by then
+torchrun, which ends all processes after one has failed, has ended it, and it is said once.
+"""
 FLAGS = {"corpus": "data.corpus", "root": "data.root", "device": "device", "run": "run"}
 
 
@@ -28,10 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if rank != "0" or isinstance(error, ProcessLost):
+            time.sleep(PAUSE)
+        print(f"{'' if rank == '0' else f'process {rank}: '}error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(str(stopped) or "Stopped before the first step; nothing was saved.", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(str(stopped) or "Stopped before the first step; nothing was saved.", file=sys.stderr)
         return 130
 
 

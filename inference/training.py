@@ -2,13 +2,12 @@
 
 A run is a sequence of `TrainState`s. Each step is a function of the state before it, the weights and torch's
 generators, all of which a checkpoint holds: so a run that was stopped or killed goes on exactly as it would
-have. `inference.objectives.Objective` is the module to wrap for data-parallel training; only `Job.run` is
-written to, by `MetricsLog` and `save`.
+have. Several processes (`inference.processes`) take each step together, every one with its part of the batch; only
+`Job.run` is written to, by `MetricsLog` and `save`, and by one of them.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,17 +19,18 @@ import pyro
 import torch
 from torch import Tensor
 
-from corpora.sequences import Batch
 from inference.checkpoints import save_checkpoint, snapshot
-from inference.data import Data
+from inference.data import Data, Part
 from inference.discriminative import telling_apart
-from inference.errors import UserError
 from inference.free_bits import free_bits
 from inference.handlers import auxiliary_cost
 from inference.hierarchy import training_rows, validation_rows
 from inference.logs import MetricsLog, ProgressBar, Speed
-from inference.objectives import BOUNDS, Bound, Objective
+from inference.measures import Line, per_frame, refuse_non_finite
+from inference.noise import whole_batch
+from inference.objectives import BOUNDS, Objective
 from inference.optimisers import Optimiser, gradients
+from inference.processes import ALONE, World
 from inference.scheduled_sampling import figures, settled, training_handler, validation_handler
 from inference.schedules import free_bits_threshold, kl_weight, learning_rate
 from inference.settings import Settings, TrainSettings
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from models.dvae import DVAE
 
 __all__ = ["Job", "fit", "measure_start", "over", "save", "train_step", "validate"]
-
-Line = dict[str, float | int | str]
 
 
 @dataclass(frozen=True)
@@ -61,31 +59,36 @@ class Job:
     total_steps: int
     device: torch.device
     dtype: torch.dtype
+    world: World = ALONE
 
 
-def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
-    """Train until it is `over`; on a signal save and raise `Stopped`."""
+def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
+    """Train until it is `over`; on a signal save and raise `Stopped`. Without a log this process writes nothing."""
     every = job.settings.train.checkpoint_every
     order = job.train.batches.epoch(state.epoch)
+    parts = job.train.ahead(order[state.batch :], job.world)
     speed = Speed()
-    bar = ProgressBar(job.total_steps, state.step)
+    bar = ProgressBar(job.total_steps, state.step, shown=job.world.main)
     with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
         try:
             while not over(job.settings.train, state) or _validation_due(job, state, order):
-                stop.check()
+                _stop_together(job, stop)
                 if _validation_due(job, state, order):
                     line = validate(job, state, stop)
-                    log.write(line)
+                    _write(log, line)
                     state = _after_validation(job, state, _trained_bound(job, line), len(order))
                     bar.say(_summary(state, line, _trained_bound(job, line)))
                     order = job.train.batches.epoch(state.epoch)
+                    parts = job.train.ahead(order[state.batch :], job.world)
                     speed.restart()
                 else:
-                    line, frames = train_step(job, state, order[state.batch])
+                    with speed.waiting():
+                        part = next(parts)
+                    line, frames = train_step(job, state, part)
                     state = replace(state, step=state.step + 1, batch=state.batch + 1)
                     speed.add(frames)
                     if state.step % job.settings.train.log_every == 0:
-                        log.write({**line, "frames_per_second": speed.lap()})
+                        _write(log, {**line, **speed.lap()})
                     bar.advance(f"loss {line['loss']:.4g}, {speed.rate:,.0f} frames/s")
                 if state.step % every == 0 and not _validation_due(job, state, order):
                     save(job, state, log)
@@ -96,14 +99,27 @@ def fit(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
                 f"Stopped at step {state.step} and saved {job.run / 'last.pt'}.\n"
                 f"Go on with: python -m inference.svi --resume {job.run}"
             ) from None
+        finally:
+            parts.close()
     return state
 
 
-def measure_start(job: Job, state: TrainState, log: MetricsLog) -> TrainState:
+def _write(log: MetricsLog | None, line: Line) -> None:
+    if log is not None:
+        log.write(line)
+
+
+def _stop_together(job: Job, stop: StopRequest) -> None:
+    """Raise `Stopped` in all processes, between the same two steps, if a signal has come to any."""
+    if job.world.any(stop.asked):
+        raise Stopped
+
+
+def measure_start(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
     """Validate weights made elsewhere, so that they stay the best ones until training beats them."""
     with pyro.validation_enabled(False):
         line = validate(job, state)
-    log.write(line)
+    _write(log, line)
     return _after_validation(job, state, _trained_bound(job, line), len(job.train.batches))
 
 
@@ -125,30 +141,30 @@ def _validation_due(job: Job, state: TrainState, order: Sequence[Sequence[int]])
     return pause and state.validated != state.step
 
 
-def train_step(job: Job, state: TrainState, index: Sequence[int]) -> tuple[Line, int]:
+def train_step(job: Job, state: TrainState, part: Part) -> tuple[Line, int]:
     """One update of the weights on one batch; what it measured, and the number of real frames."""
     step = state.step + 1
-    batch = job.train.batch(index)
-    frames = int(batch.lengths.sum())
+    batch, frames = part.batch, part.frames
     rate = learning_rate(job.settings.optim, step, job.total_steps)
     beta, own = _kl_weights(job, step)
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
-    rows, train = training_rows(job, state, index), job.settings.train
+    rows, train = training_rows(job, state, part.chosen), job.settings.train
     spared = free_bits_threshold(train.free_bits, step)
     scheduled, told = training_handler(train.scheduled_sampling, state.epoch), telling_apart(train.discriminative)
-    with scheduled, told, _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
+    with scheduled, told, _noise(job, part), _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
         bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
-    (bound.loss / frames).backward()
+    (part.weight * bound.loss / frames).backward()
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
+    job.world.sum_gradients(parameters)
     norm = torch.nn.utils.get_total_norm(gradients(parameters))
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
-    line |= _per_frame(job, bound, frames, grad_norm=norm)
+    line |= per_frame(job, bound, frames, part.weight, grad_norm=norm)
     norm_value = line.pop("grad_norm")
     line |= {"lr": rate, "beta": beta, **_named(own), **({} if spared is None else {"free_bits": spared})}
     line |= {**figures(job.settings.train.scheduled_sampling, state.epoch), "grad_norm": norm_value}
-    _refuse_non_finite(job, line, batch, bound)
+    refuse_non_finite(job, line, batch, bound)
     if job.settings.optim.clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.settings.optim.clip, norm)
     job.optimizer.step()
@@ -165,15 +181,17 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
         values = validation_rows(job, job.valid)
         for index in job.valid.batches.epoch(0):
             if stop is not None:
-                stop.check()
-            batch = job.valid.batch(index)
-            rows = None if values is None else job.valid.members.rows(index, **values)
-            bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
-            sums = _per_frame(job, bound, 1)
+                _stop_together(job, stop)
+            part = job.valid.part(index, job.world)
+            batch = part.batch
+            rows = None if values is None else job.valid.members.rows(part.chosen, **values)
+            with _noise(job, part):
+                bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
+            sums = per_frame(job, bound, 1, part.weight)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
-            _refuse_non_finite(job, {**place, **sums}, batch, bound)
+            refuse_non_finite(job, {**place, **sums}, batch, bound)
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
-            frames += int(batch.lengths.sum())
+            frames += part.frames
     line = {**place, **{name: value / frames for name, value in totals.items()}}
     line |= {"lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps), "beta": beta, **_named(own)}
     line |= figures(sampling, state.epoch, mode=mode)
@@ -190,6 +208,11 @@ def _free_bits(job: Job, threshold: float | None) -> AbstractContextManager[obje
     """What the objective is computed under in training; validation is without."""
     settings = job.settings.train.free_bits
     return nullcontext() if threshold is None else free_bits(threshold, settings.mode, settings.grouping)
+
+
+def _noise(job: Job, part: Part) -> AbstractContextManager[object]:
+    """Random numbers as one process alone would draw them for the whole batch."""
+    return nullcontext() if job.world.size == 1 else whole_batch(part.places, part.sequences, len(part.batch.x))
 
 
 def _named(own: dict[str, float]) -> Line:
@@ -216,8 +239,10 @@ def _after_validation(job: Job, state: TrainState, bound: float, batches: int) -
     return replace(state, stale_epochs=state.stale_epochs + int(stale))
 
 
-def save(job: Job, state: TrainState, log: MetricsLog) -> None:
+def save(job: Job, state: TrainState, log: MetricsLog | None) -> None:
     """Write `last.pt`, which is enough to go on, then `best.pt`, which is a part of it."""
+    if log is None:
+        return
     size = log.sync()
     contents = pack(
         state,
@@ -237,40 +262,6 @@ def _to_device(x: Tensor, job: Job) -> Tensor:
     if job.device.type == "cuda":
         x = x.pin_memory()
     return x.to(device=job.device, dtype=job.dtype, non_blocking=True)
-
-
-def _per_frame(job: Job, bound: Bound, frames: int, **more: Tensor) -> dict[str, float]:
-    """Loss, bound and its terms in nats per frame; one transfer from the device for all."""
-    values = {
-        "loss": bound.loss.detach() / frames,
-        **({} if bound.tight is None else {BOUNDS[job.settings.train.objective]: bound.tight.sum() / frames}),
-        "elbo": bound.terms.elbo.sum() / frames,
-        "reconstruction": bound.terms.reconstruction.sum() / frames,
-        **{f"kl_{name}": kl.sum() / frames for name, kl in bound.terms.kl.items()},
-        **{name: factor.sum() / frames for name, factor in bound.factors.items()},
-        **more,
-    }
-    return dict(zip(values, torch.stack([value.double() for value in values.values()]).tolist(), strict=True))
-
-
-def _refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None:
-    """Stop the run, before the weights are touched, where a number is not one."""
-    bad = [name for name, value in line.items() if not isinstance(value, str) and not math.isfinite(value)]
-    if not bad:
-        return
-    what = "gradient" if bad == ["grad_norm"] else "loss"
-    finite = torch.isfinite(bound.terms.elbo if bound.tight is None else bound.tight).tolist()
-    suspects = sorted({item.file for item, fine in zip(batch.items, finite, strict=True) if not fine})
-    files = sorted({item.file for item in batch.items})
-    last = job.run / "last.pt"
-    raise UserError(
-        f"The {what} of step {line['step']} ({line['split']}) is not finite ({', '.join(bad)}); "
-        "nothing was trained on it.\n"
-        f"Files of the batch: {', '.join(files)}."
-        + (f" Not finite on: {', '.join(suspects)}." if suspects else "")
-        + f"\nLast good checkpoint: {last}. Go on from there more carefully: "
-        f"python -m inference.svi --resume {job.run} optim.lr={job.settings.optim.lr / 10:g} optim.clip=1"
-    )
 
 
 @contextmanager

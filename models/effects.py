@@ -1,6 +1,6 @@
 """What handlers can see of the time axis, besides Pyro's own sample statements.
 
-Four effects are sent down Pyro's handler stack:
+Six effects are sent down Pyro's handler stack:
 
 - ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
   (`inference.handlers.free_running` hands back the model's own output).
@@ -10,6 +10,8 @@ Four effects are sent down Pyro's handler stack:
   (`inference.handlers.mean_latents`, `given_noise`).
 - ``auxiliary``: what a guide could ask a latent for in training, beside the bound. A handler may have it asked
   (`inference.handlers.auxiliary_cost`).
+- ``uniform``: numbers that other chances are decided by (`inference.noise.whole_batch`).
+- ``longest``: how many frames a batch has: those of its longest sequence, which may be elsewhere (the same handler).
 
 and one question is asked of the stack: `known`, the value that an outer handler is going to give a site.
 """
@@ -26,12 +28,23 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import effectful, get_plates
-from torch import Size, Tensor
+from torch import Size, Tensor, device, rand
 
 if TYPE_CHECKING:
     from models.time_axis import TimeAxis
 
-__all__ = ["Given", "Sequential", "auxiliary", "conditional", "draw", "enclosing_shape", "known", "previous"]
+__all__ = [
+    "Given",
+    "Sequential",
+    "auxiliary",
+    "conditional",
+    "draw",
+    "enclosing_shape",
+    "known",
+    "longest",
+    "previous",
+    "uniform",
+]
 
 
 class Sequential(Exception):
@@ -113,6 +126,18 @@ def auxiliary(name: str, density: Callable[[Tensor], Tensor]) -> None:
     """Effect: given all frames of latent `name`, (..., T, N, L), something that a guide knows has the log-density
     `density`, (..., T, N). By default it is not asked for.
     """
+
+
+@effectful(type="uniform")
+def uniform(frames: int, sequences: int, device: device) -> Tensor:
+    """Effect: numbers from 0 to 1 for each frame of each sequence, (T, N, 1). The default draws them."""
+    return rand(frames, sequences, 1, device=device)
+
+
+@effectful(type="longest")
+def longest(frames: int) -> int:
+    """Effect: how many frames a batch has whose longest sequence here has so many. The default: these."""
+    return frames
 
 
 def enclosing_shape(inner: int) -> Size:

@@ -12,7 +12,7 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
-from models.effects import Given, conditional, draw, enclosing_shape, known
+from models.effects import Given, conditional, draw, enclosing_shape, known, longest
 from models.rows import Rows, Share
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
@@ -39,7 +39,7 @@ class Sites:
         rows: Rows | None = None,
     ) -> None:
         self.lengths = lengths
-        self.frames = int(lengths.max())
+        self.frames = longest(int(lengths.max()))
         self.sequences = len(lengths)
         self.sizes = sizes
         self.like = like

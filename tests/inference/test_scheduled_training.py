@@ -44,7 +44,7 @@ def quiet(line: str) -> None:
 
 def lines(run: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "frames_per_second"} for line in found]
+    return [{k: v for k, v in line.items() if k not in ("frames_per_second", "data_wait")} for line in found]
 
 
 def train(run: Path, tiny: list[str], *more: str) -> Path:

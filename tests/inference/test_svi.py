@@ -39,7 +39,7 @@ def launch(*arguments: str) -> subprocess.Popen[str]:
 
 def lines(run: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "frames_per_second"} for line in found]
+    return [{k: v for k, v in line.items() if k not in ("frames_per_second", "data_wait")} for line in found]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -29,7 +29,7 @@ def quiet(line: str) -> None:
 def lines(run: Path) -> Lines:
     """metrics.jsonl without what no clock repeats."""
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "frames_per_second"} for line in found]
+    return [{k: v for k, v in line.items() if k not in ("frames_per_second", "data_wait")} for line in found]
 
 
 def train(run: Path, tiny: list[str], *more: str, model: str = "dkf") -> Path:

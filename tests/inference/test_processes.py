@@ -1,0 +1,344 @@
+"""Several processes train what one would: the same curve, the same files, one end for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from corpora.sequences import Batches, Prepared
+from guides.fhvae import FHVAEGuide
+from inference.checkpoints import load_checkpoint
+from inference.data import Data, Members, Part
+from inference.discriminative import discriminative
+from inference.errors import UserError
+from inference.free_bits import free_bits
+from inference.handlers import scheduled_sampling
+from inference.noise import whole_batch
+from inference.objectives import Bound, Objective
+from inference.processes import ALONE, World, joined
+from inference.sessions import resume, start
+from inference.settings import resolve
+from models.effects import draw, longest
+from tests.pairs import LENGTHS, VARIANTS, data, small_pair
+
+WORKER = """
+import hashlib, json, os, signal, sys
+from pathlib import Path
+import torch
+from inference import sessions, training
+from inference.settings import resolve
+
+torch.set_num_threads(1)
+fit, step = sessions.fit, training.train_step
+
+def fitted(job, state, log):
+    state = fit(job, state, log)
+    held = [*job.objective.state_dict().values(), torch.random.get_rng_state()]
+    print("holds", hashlib.sha256(b"".join(v.numpy().tobytes() for v in held)).hexdigest(), flush=True)
+    return state
+
+def signalled(job, state, part):
+    if job.run.name == "signalled" and job.world.rank == 1 and state.step == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(job, state, part)
+
+sessions.fit, training.train_step = fitted, signalled
+for port, run, model, settings in json.loads(sys.argv[1]):
+    os.environ["MASTER_PORT"] = str(port)
+    say = lambda line: print(line, flush=True)
+    try:
+        sessions.start(resolve(model, overrides=settings), say) if model else sessions.resume(Path(run), settings, say)
+    except (sessions.UserError, training.Stopped) as end:
+        print("ended", end, flush=True)
+"""
+
+FAILING = """
+import sys
+from inference import svi, training
+step = training.train_step
+def failing(job, state, part):
+    if state.step == 4 and sys.argv[-1] == "fail=1" and job.world.rank == 1:
+        raise RuntimeError("the memory of this process is spent")
+    return step(job, state, part)
+training.train_step = failing
+sys.exit(svi.main(sys.argv[1:-1]))
+"""
+
+
+def split(lengths: Tensor) -> Data:
+    """Sequences of two utterances, in batches of four."""
+    x = data(lengths)
+    items = [Prepared(x[:length, n], f"{n % 2}", "", n) for n, length in enumerate(lengths.tolist())]
+    return Data(items, Batches(items, 4, seed=0), "", Members.of(items))
+
+
+def bound_of(objective: Objective, split: Data, part: Part, world: World, handler: Any) -> Bound:
+    torch.manual_seed(5)
+    rows = split.members.rows(part.chosen, trained=True) if objective.model.hierarchical else None
+    noise = whole_batch(part.places, part.sequences, len(part.batch.x)) if world.size > 1 else nullcontext()
+    with handler, noise:
+        bound: Bound = objective(part.batch.x, part.batch.lengths, rows=rows)
+    return bound
+
+
+Handler = Callable[[], AbstractContextManager[Any]]
+OBJECTIVES: dict[str, tuple[str, int, Handler]] = {
+    "elbo": ("elbo", 1, nullcontext),
+    "particles": ("analytic", 3, nullcontext),
+    "iwae": ("iwae", 3, nullcontext),
+    "dreg": ("dreg", 3, nullcontext),
+    "scheduled": ("elbo", 1, lambda: scheduled_sampling(0.5)),
+    "scheduled-states": ("elbo", 1, lambda: scheduled_sampling(0.5, mix="h", coin="batch")),
+    "free bits": ("elbo", 1, lambda: free_bits(0.5, "constant", "layer")),
+    "told apart": ("elbo", 1, lambda: discriminative(2.0)),
+}
+SUMS = [
+    *((variant, "elbo", 3) for variant in VARIANTS),
+    *(("srnn", kind, 3) for kind in OBJECTIVES if kind != "told apart"),
+    *(("dkf", kind, 5) for kind in ("elbo", "iwae")),
+    *(("fhvae", kind, size) for kind in ("particles", "free bits", "told apart") for size in (3, 5)),
+]
+
+
+@pytest.mark.parametrize(("variant", "kind", "size"), SUMS)
+def test_parts_of_a_ragged_batch_add_up_to_it(variant: str, kind: str, size: int) -> None:
+    """Four sequences among three processes, or five, of which one has nothing: gradients, bound and noise."""
+    pair, whole = small_pair(variant), split(LENGTHS)
+    name, particles, handler = OBJECTIVES[kind]
+    if isinstance(pair.guide, FHVAEGuide):
+        pair.guide.make_table(2, 2 if pair.guide.levels == 3 else None)
+    objective = Objective(pair.model, pair.guide, name, particles)
+    found = []
+    for world in (ALONE, *(World(rank, size) for rank in range(size))):
+        part = whole.part(range(4), world)
+        assert part.frames == int(LENGTHS.sum()) and part.batch.x.shape[:2] == (int(LENGTHS.max()), len(part.places))
+        objective.zero_grad(set_to_none=True)
+        bound = bound_of(objective, whole, part, world, handler())
+        (part.weight * bound.loss).backward()
+        gradients = {key: p.grad.to_dense() for key, p in objective.named_parameters() if p.grad is not None}
+        elbo = part.weight * bound.terms.elbo.sum()
+        found.append((gradients, elbo, torch.random.get_rng_state()))
+    (wanted, bound_of_all, state), parts = found[0], found[1:]
+    torch.testing.assert_close(sum(elbo for _, elbo, _ in parts), bound_of_all, rtol=1e-10, atol=1e-10)
+    for gradients, _, here in parts:
+        assert gradients.keys() == wanted.keys() and torch.equal(here, state)
+    for key, gradient in wanted.items():
+        summed = sum(gradients[key] for gradients, _, _ in parts)
+        torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_every_sequence_is_in_one_batch_of_one_process(size: int) -> None:
+    whole = split(torch.tensor([7, 3, 1, 5, 6, 2, 4, 9, 8, 3, 5]))
+    order = whole.batches.epoch(3)
+    each = [list(whole.ahead(order, World(rank, size))) for rank in range(size)]
+    counted = [number for parts in each for part in parts if part.weight for number in part.chosen]
+    assert sorted(counted) == list(range(11)) and {part.weight for parts in each for part in parts} <= {0.0, 1.0}
+    for index, parts in zip(order, zip(*each, strict=True), strict=True):
+        shares = [len(part.chosen) for part in parts if part.weight]
+        assert sum(shares) == len(index) and max(shares) - min(shares) <= 1
+        for part in parts:
+            assert [index[place] for place in part.places] == part.chosen
+            assert part.frames == sum(len(whole.sequences[i].x) for i in index)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 3, 5), (5,)])
+def test_processes_draw_together_what_one_draws(shape: tuple[int, ...]) -> None:
+    """The noise of five sequences, in as many dimensions as sites have, from two generators that stand alike."""
+    distribution = dist.Normal(torch.zeros(*shape, 2), torch.ones(*shape, 2)).to_event(1)
+    torch.manual_seed(0)
+    whole, state = draw("z", distribution, None), torch.random.get_rng_state()
+    for places in ([0, 2, 4], [1, 3]):
+        torch.manual_seed(0)
+        here = dist.Normal(0.0, 1.0).expand((*shape[:-1], len(places), 2)).to_event(1)
+        with whole_batch(places, 5, 3):
+            assert torch.equal(draw("z", here, None), whole[..., places, :]) and longest(2) == 3
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert longest(2) == 2
+
+
+def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = dist.Bernoulli(torch.full((3, 2, 1), 0.5)).to_event(1)
+    with whole_batch([0, 2], 4, 3), pytest.raises(UserError, match="Bernoulli.*one process"):
+        draw("z", chance, None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(UserError, match="CPUs alone"), joined("cuda"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Five files to train on, of as many lengths, and three to validate on; batches of four, so that one is alone."""
+    import soundfile
+
+    root, noise = tmp_path_factory.mktemp("ragged"), np.random.default_rng(0)
+    for name, frames in (("train", (31, 24, 17, 40, 9)), ("valid", (21, 30, 12))):
+        for k, count in enumerate(frames):
+            path = root / name / f"s{k // 2}" / f"{k}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.clip(0.2 * noise.standard_normal((count - 1) * 16), -1, 1), 16000)
+    return [
+        "data.corpus=folder",
+        f"data.root={root}",
+        "data.hop=16",
+        "data.trim_db=null",
+        "data.sequence_frames=null",
+        "model.bins=17",
+        "train.batch_size=4",
+        "train.tensorboard=false",
+        "train.bucket=false",
+        "dtype=float64",
+        "model.z_dim=2",
+    ]
+
+
+SEGMENTS = ["data.frontend=stft", "data.sequence_frames=8", "model.segment=8", "model.h_dim=16", "guide.h_dim=16"]
+CASES: dict[str, tuple[str, list[str]]] = {
+    "dkf": ("dkf", ["train.steps=5", "optim.clip=0.1"]),
+    "table": ("fhvae", [*SEGMENTS, "train.steps=4", "train.discriminative.sequences=null"]),
+    "hierarchical": ("fhvae", [*SEGMENTS, "train.steps=7", "train.discriminative.sequences=2"]),
+    "levels": (
+        "fhvae",
+        [*SEGMENTS, "train.steps=5", "train.discriminative.sequences=3", "model.levels=3", "model.mu2_variance=0.5"],
+    ),
+    "broken": ("vae", ["train.steps=5", "optim.lr=1e200"]),
+}
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("frames_per_second", "data_wait")} for line in found]
+
+
+def curves_agree(one: Path, two: Path) -> None:
+    a, b = lines(one), lines(two)
+    assert [list(line) for line in a] == [list(line) for line in b] and len(a) >= 3
+    for x, y in zip(a, b, strict=True):
+        numbers = {k: v for k, v in x.items() if not isinstance(v, str)}
+        assert numbers == pytest.approx({k: y[k] for k in numbers}, rel=1e-10, abs=1e-12), x
+    first, second = load_checkpoint(one / "last.pt"), load_checkpoint(two / "last.pt")
+    assert torch.equal(first["rng"], second["rng"]) and first["step"] == second["step"]
+    for part in ("model", "guide"):
+        for name, value in first[part].items():
+            torch.testing.assert_close(value, second[part][name], rtol=1e-8, atol=1e-10)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [int(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+Jobs = list[tuple[Path, str | None, list[str]]]
+
+
+def together(jobs: Jobs, size: int = 2) -> tuple[list[list[str]], list[str]]:
+    """Run trainings, one after another, in so many processes; what each process said, and what of standard error."""
+    told = json.dumps([(port, str(run), *rest) for port, (run, *rest) in zip(free_ports(len(jobs)), jobs, strict=True)])
+    environment = {**os.environ, "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, told],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    ends = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(error[-3000:] for _, error in ends)
+    return [out.splitlines() for out, _ in ends], [error for _, error in ends]
+
+
+def test_two_processes_follow_the_curve_of_one(ragged: list[str], tmp_path: Path) -> None:
+    def settings(run: str, more: list[str]) -> list[str]:
+        return [*ragged, f"run={tmp_path / run}", *more]
+
+    broken = ""
+    for name, (model, more) in CASES.items():
+        try:
+            start(resolve(model, overrides=settings(f"one-{name}", more)), lambda line: None)
+        except UserError as error:
+            broken += str(error)
+    model, more = CASES["hierarchical"]
+    start(resolve(model, overrides=settings("begun", [*more, "train.steps=4"])), lambda line: None)
+    jobs: Jobs = [(tmp_path, model, settings(f"two-{name}", more)) for name, (model, more) in CASES.items()]
+    jobs += [
+        (tmp_path / "begun", None, ["train.steps=7"]),
+        (tmp_path, "dkf", settings("signalled", [*CASES["dkf"][1], f"data.cache={tmp_path / 'cache'}"])),
+    ]
+    (first, second), (_, shown) = together(jobs)
+
+    # Who speaks, and what each process holds in the end: the very same numbers.
+    assert first.count("2 processes, each with its part of every batch") == len(jobs)
+    assert "reading" not in shown and "step" not in shown, "one progress bar"
+    assert {line.split()[0] for line in second if line} <= {"holds", "ended", "nothing", "Files", "Last", "Go"}
+    held = [line for line in first if line.startswith("holds")]
+    assert len(held) == len(jobs) - 2 and held == [line for line in second if line.startswith("holds")]
+
+    # A loss that is no number is told as by one process: with the files of the whole batch.
+    told = "\n".join(first)
+    assert "is not finite" in broken and broken.replace("one-broken", "two-broken") in told
+
+    # A run goes on in two processes, and one that a signal to the second has stopped in one.
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert f"Stopped at step 3 and saved {tmp_path / 'signalled' / 'last.pt'}" in told
+    resume(tmp_path / "signalled", say=lambda line: None)
+    for name, run in [(name, f"two-{name}") for name in CASES if name != "broken"] + [("dkf", "signalled")]:
+        curves_agree(tmp_path / f"one-{name}", tmp_path / run)
+    one, begun = lines(tmp_path / "one-hierarchical"), lines(tmp_path / "begun")
+    assert {line["step"]: line["loss"] for line in begun} == pytest.approx(
+        {line["step"]: line["loss"] for line in one}, rel=1e-10
+    )
+
+
+def torchrun(tmp_path: Path, ragged: list[str], *last: str) -> subprocess.Popen[str]:
+    (tmp_path / "worker.py").write_text(FAILING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+    command += [str(free_ports(1)[0]), str(tmp_path / "worker.py"), "--model", "vae", f"run={tmp_path / 'run'}"]
+    settings = [*ragged, "train.steps=100000", "train.epochs=null", "train.patience=null", "train.checkpoint_every=2"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*command, *settings, *last], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_process_that_fails_ends_the_job_with_its_message(ragged: list[str], tmp_path: Path) -> None:
+    with torchrun(tmp_path, ragged, "fail=1") as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode != 0 and error.count("RuntimeError: the memory of this process is spent") == 1
+    assert "another process" not in error
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 4
+    assert lines(tmp_path / "run")[-1]["step"] == 4
+
+
+def test_ctrl_c_saves_once_and_says_how_to_go_on(ragged: list[str], tmp_path: Path) -> None:
+    with torchrun(tmp_path, ragged, "fail=0") as process:
+        while not (tmp_path / "run" / "best.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=300)
+    assert process.returncode != 0 and error.count("Stopped at step") == 1 and "--resume" in error
+    step = load_checkpoint(tmp_path / "run" / "last.pt")["step"]
+    assert f"Stopped at step {step} " in error and lines(tmp_path / "run")[-1]["step"] == step
