@@ -148,6 +148,7 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
         _refuse_chance_apart(settings, objective)
     with world.first_of_machine() if settings.data.cache else nullcontext():
         train, valid = _read_data(settings, say, by_utterance=model.hierarchical, progress=world.main)
+    _refuse_other_data(world, train.fingerprint + valid.fingerprint)
     if isinstance(guide, FHVAEGuide):
         adopt_table(guide, settings, train.members)
         say(f"a table of {len(train.members.files)} utterances' mu2, not counted above")
@@ -172,6 +173,14 @@ def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
         raise UserError("train.objective=fivo resamples in each process apart: take iwae or dreg, or one process.")
     if any(isinstance(part, nn.Dropout) and part.p > 0 for part in objective.modules()):
         raise UserError("dropout is drawn in each process apart: set it to 0, or train in one process.")
+
+
+def _refuse_other_data(world: World, read: str) -> None:
+    if world.told(read) != read:
+        raise UserError(
+            "this process has read other data than the first one, or puts them in other batches. Give all processes of "
+            "a training the same settings and the same files: every machine needs the whole corpus."
+        )
 
 
 def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bool) -> tuple[Data, Data]:

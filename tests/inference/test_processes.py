@@ -9,32 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyro.distributions as dist
 import pytest
 import torch
-from torch import Tensor
 
-from corpora.sequences import Batches, Prepared
-from guides.fhvae import FHVAEGuide
 from inference.checkpoints import load_checkpoint
-from inference.data import Data, Members, Part
-from inference.discriminative import discriminative
 from inference.errors import UserError
-from inference.free_bits import free_bits
-from inference.handlers import scheduled_sampling
-from inference.noise import whole_batch
-from inference.objectives import Bound, Objective
-from inference.processes import ALONE, World, joined
 from inference.sessions import resume, start
 from inference.settings import resolve
-from models.effects import draw, longest
-from tests.pairs import LENGTHS, VARIANTS, data, small_pair
 
 WORKER = """
 import hashlib, json, os, signal, sys
@@ -61,6 +46,8 @@ sessions.fit, training.train_step = fitted, signalled
 for port, run, model, settings in json.loads(sys.argv[1]):
     os.environ["MASTER_PORT"] = str(port)
     say = lambda line: print(line, flush=True)
+    if settings[-1] == "astray" and settings.pop() and os.environ["RANK"] == "1":
+        settings.append("train.batch_size=3")
     try:
         sessions.start(resolve(model, overrides=settings), say) if model else sessions.resume(Path(run), settings, say)
     except (sessions.UserError, training.Stopped) as end:
@@ -78,108 +65,6 @@ def failing(job, state, part):
 training.train_step = failing
 sys.exit(svi.main(sys.argv[1:-1]))
 """
-
-
-def split(lengths: Tensor) -> Data:
-    """Sequences of two utterances, in batches of four."""
-    x = data(lengths)
-    items = [Prepared(x[:length, n], f"{n % 2}", "", n) for n, length in enumerate(lengths.tolist())]
-    return Data(items, Batches(items, 4, seed=0), "", Members.of(items))
-
-
-def bound_of(objective: Objective, split: Data, part: Part, world: World, handler: Any) -> Bound:
-    torch.manual_seed(5)
-    rows = split.members.rows(part.chosen, trained=True) if objective.model.hierarchical else None
-    noise = whole_batch(part.places, part.sequences, len(part.batch.x)) if world.size > 1 else nullcontext()
-    with handler, noise:
-        bound: Bound = objective(part.batch.x, part.batch.lengths, rows=rows)
-    return bound
-
-
-Handler = Callable[[], AbstractContextManager[Any]]
-OBJECTIVES: dict[str, tuple[str, int, Handler]] = {
-    "elbo": ("elbo", 1, nullcontext),
-    "particles": ("analytic", 3, nullcontext),
-    "iwae": ("iwae", 3, nullcontext),
-    "dreg": ("dreg", 3, nullcontext),
-    "scheduled": ("elbo", 1, lambda: scheduled_sampling(0.5)),
-    "scheduled-states": ("elbo", 1, lambda: scheduled_sampling(0.5, mix="h", coin="batch")),
-    "free bits": ("elbo", 1, lambda: free_bits(0.5, "constant", "layer")),
-    "told apart": ("elbo", 1, lambda: discriminative(2.0)),
-}
-SUMS = [
-    *((variant, "elbo", 3) for variant in VARIANTS),
-    *(("srnn", kind, 3) for kind in OBJECTIVES if kind != "told apart"),
-    *(("dkf", kind, 5) for kind in ("elbo", "iwae")),
-    *(("fhvae", kind, size) for kind in ("particles", "free bits", "told apart") for size in (3, 5)),
-]
-
-
-@pytest.mark.parametrize(("variant", "kind", "size"), SUMS)
-def test_parts_of_a_ragged_batch_add_up_to_it(variant: str, kind: str, size: int) -> None:
-    """Four sequences among three processes, or five, of which one has nothing: gradients, bound and noise."""
-    pair, whole = small_pair(variant), split(LENGTHS)
-    name, particles, handler = OBJECTIVES[kind]
-    if isinstance(pair.guide, FHVAEGuide):
-        pair.guide.make_table(2, 2 if pair.guide.levels == 3 else None)
-    objective = Objective(pair.model, pair.guide, name, particles)
-    found = []
-    for world in (ALONE, *(World(rank, size) for rank in range(size))):
-        part = whole.part(range(4), world)
-        assert part.frames == int(LENGTHS.sum()) and part.batch.x.shape[:2] == (int(LENGTHS.max()), len(part.places))
-        objective.zero_grad(set_to_none=True)
-        bound = bound_of(objective, whole, part, world, handler())
-        (part.weight * bound.loss).backward()
-        gradients = {key: p.grad.to_dense() for key, p in objective.named_parameters() if p.grad is not None}
-        elbo = part.weight * bound.terms.elbo.sum()
-        found.append((gradients, elbo, torch.random.get_rng_state()))
-    (wanted, bound_of_all, state), parts = found[0], found[1:]
-    torch.testing.assert_close(sum(elbo for _, elbo, _ in parts), bound_of_all, rtol=1e-10, atol=1e-10)
-    for gradients, _, here in parts:
-        assert gradients.keys() == wanted.keys() and torch.equal(here, state)
-    for key, gradient in wanted.items():
-        summed = sum(gradients[key] for gradients, _, _ in parts)
-        torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_every_sequence_is_in_one_batch_of_one_process(size: int) -> None:
-    whole = split(torch.tensor([7, 3, 1, 5, 6, 2, 4, 9, 8, 3, 5]))
-    order = whole.batches.epoch(3)
-    each = [list(whole.ahead(order, World(rank, size))) for rank in range(size)]
-    counted = [number for parts in each for part in parts if part.weight for number in part.chosen]
-    assert sorted(counted) == list(range(11)) and {part.weight for parts in each for part in parts} <= {0.0, 1.0}
-    for index, parts in zip(order, zip(*each, strict=True), strict=True):
-        shares = [len(part.chosen) for part in parts if part.weight]
-        assert sum(shares) == len(index) and max(shares) - min(shares) <= 1
-        for part in parts:
-            assert [index[place] for place in part.places] == part.chosen
-            assert part.frames == sum(len(whole.sequences[i].x) for i in index)
-
-
-@pytest.mark.parametrize("shape", [(3, 5), (4, 3, 5), (5,)])
-def test_processes_draw_together_what_one_draws(shape: tuple[int, ...]) -> None:
-    """The noise of five sequences, in as many dimensions as sites have, from two generators that stand alike."""
-    distribution = dist.Normal(torch.zeros(*shape, 2), torch.ones(*shape, 2)).to_event(1)
-    torch.manual_seed(0)
-    whole, state = draw("z", distribution, None), torch.random.get_rng_state()
-    for places in ([0, 2, 4], [1, 3]):
-        torch.manual_seed(0)
-        here = dist.Normal(0.0, 1.0).expand((*shape[:-1], len(places), 2)).to_event(1)
-        with whole_batch(places, 5, 3):
-            assert torch.equal(draw("z", here, None), whole[..., places, :]) and longest(2) == 3
-        assert torch.equal(torch.random.get_rng_state(), state)
-    assert longest(2) == 2
-
-
-def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    chance = dist.Bernoulli(torch.full((3, 2, 1), 0.5)).to_event(1)
-    with whole_batch([0, 2], 4, 3), pytest.raises(UserError, match="Bernoulli.*one process"):
-        draw("z", chance, None)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(UserError, match="CPUs alone"), joined("cuda"):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +171,7 @@ def test_two_processes_follow_the_curve_of_one(ragged: list[str], tmp_path: Path
     jobs: Jobs = [(tmp_path, model, settings(f"two-{name}", more)) for name, (model, more) in CASES.items()]
     jobs += [
         (tmp_path / "begun", None, ["train.steps=7"]),
+        (tmp_path, "vae", settings("astray", ["astray"])),
         (tmp_path, "dkf", settings("signalled", [*CASES["dkf"][1], f"data.cache={tmp_path / 'cache'}"])),
     ]
     (first, second), (_, shown) = together(jobs)
@@ -294,8 +180,10 @@ def test_two_processes_follow_the_curve_of_one(ragged: list[str], tmp_path: Path
     assert first.count("2 processes, each with its part of every batch") == len(jobs)
     assert "reading" not in shown and "step" not in shown, "one progress bar"
     assert {line.split()[0] for line in second if line} <= {"holds", "ended", "nothing", "Files", "Last", "Go"}
+    assert sum("has read other data" in line for line in second) == 1
+    assert sum("another process" in line for line in first) == 1
     held = [line for line in first if line.startswith("holds")]
-    assert len(held) == len(jobs) - 2 and held == [line for line in second if line.startswith("holds")]
+    assert len(held) == len(jobs) - 3 and held == [line for line in second if line.startswith("holds")]
 
     # A loss that is no number is told as by one process: with the files of the whole batch.
     told = "\n".join(first)
