@@ -1,6 +1,7 @@
-"""How a training step grows: seconds and memory against frames T, sequences N and particles K.
+"""How a training step grows: seconds and memory against frames T, sequences N, particles K and an FHVAE's table.
 
 python -m benchmarks.growth --model dkf --json growth.json --picture growth.png
+python -m benchmarks.growth --model fhvae --bins 80 --picture table.png train.discriminative.sequences=5000
 
 One size grows at a time, the others stay at `--base`. Each point is measured in a process of its own, so that its peak
 of memory is its own: the most that was ever resident, with all libraries (on a GPU: allocated there). The slope is that
@@ -25,14 +26,21 @@ from inference.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from inference.settings import Settings
+    from models.rows import Rows
+
 __all__ = ["AXES", "main", "measure", "picture", "slope"]
 
 AXES = {
     "frames": ("frames T", [50, 150, 500, 1500, 4000]),
     "sequences": ("sequences N", [2, 8, 32, 128]),
     "particles": ("particles K", [1, 4, 16, 64]),
+    "table": ("utterances M of the table", [1_000, 10_000, 100_000, 1_000_000]),
 }
 """What grows, in words, and the sizes by default."""
+
+BASE, SEGMENTS_BASE = (150, 8, 1, 0), (20, 256, 1, 1_000)
+"""Sizes of what stays, of sequences and, for models with a table, of segments."""
 
 Point = dict[str, float | int]
 
@@ -55,11 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    sizes = {name: getattr(args, name) for name in AXES}
-    for name, values in {**sizes, "base": args.base, "steps": [args.steps], "bins": [args.bins]}.items():
+    from models.registry import model_class
+
+    hierarchical = model_class(args.model).hierarchical
+    sizes = {name: _sizes(name, getattr(args, name), args.model, hierarchical) for name in AXES}
+    stays = dict(zip(AXES, SEGMENTS_BASE if hierarchical else BASE, strict=True))
+    base = stays | dict(zip(AXES, args.base or (), strict=False))
+    for name, values in {**sizes, "base": args.base or [1], "steps": [args.steps], "bins": [args.bins]}.items():
         if min(values, default=1) < 1:
             raise UserError(f"--{name} {min(values)}: expected at least 1.")
-    base = dict(zip(AXES, args.base, strict=True))
     overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
     axes: dict[str, Any] = {}
     for name, values in sizes.items():
@@ -71,6 +83,14 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if points:
             axes[name] = {"points": points, "slope": slope(points)}
     return {"model": args.model, "base": base, "bins": args.bins, "axes": axes}
+
+
+def _sizes(name: str, given: list[int] | None, model: str, hierarchical: bool) -> list[int]:
+    """The sizes that an axis is measured at: those given, else the default of an axis that the model has."""
+    missing = {"frames": "segments of one length"} if hierarchical else {"table": "no table of utterances"}
+    if given and name in missing:
+        raise UserError(f"--{name}: model '{model}' has {missing[name]}. Leave it out.")
+    return AXES[name][1] if given is None and name not in missing else given or []
 
 
 def _apart(model: str, overrides: Sequence[str], sizes: dict[str, int], args: argparse.Namespace) -> Point:
@@ -94,14 +114,16 @@ def measure(
     Args:
         model: its name on the command line.
         overrides: settings.
-        sizes: "frames", "sequences" and "particles".
+        sizes: by the names of `AXES`.
         steps: that are timed; one more warms up.
         threads: CPU threads; None: what torch takes.
     """
     import pyro
     import torch
 
+    from inference.discriminative import telling_apart
     from inference.objectives import Objective
+    from inference.optimisers import build_optimiser, gradients
     from inference.runs import create, pick_device, pick_dtype
     from inference.settings import resolve
 
@@ -115,17 +137,38 @@ def measure(
     net.fit_input(data.unbind(1))
     x, lengths = data.to(device=device, dtype=dtype), torch.full((sizes["sequences"],), sizes["frames"])
     objective = Objective(net, guide, settings.train.objective, settings.train.particles)
-    optimizer = torch.optim.Adam(objective.parameters(), lr=settings.optim.lr)
+    rows = _with_table(guide, settings, sizes["table"], sizes["sequences"]) if net.hierarchical else None
+    optimizer = build_optimiser(settings.optim, objective)
     now, times = clock(device), []
-    with pyro.validation_enabled(False):
+    with pyro.validation_enabled(False), telling_apart(settings.train.discriminative):
         for _ in range(1 + steps):
             started = now()
             optimizer.zero_grad(set_to_none=True)
-            (objective(x, lengths).loss / x.shape[:2].numel()).backward()
+            (objective(x, lengths, rows=rows).loss / x.shape[:2].numel()).backward()
+            torch.nn.utils.get_total_norm(gradients(list(objective.parameters())))
             optimizer.step()
             times.append(now() - started)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
     return {"seconds": statistics.median(times[1:]), "peak_mib": peak / 2**20}
+
+
+def _with_table(guide: Any, settings: Settings, utterances: int, segments: int) -> Rows:
+    """A guide's table of so many utterances; the rows of a batch, each segment of another one of them, where there are
+    as many.
+    """
+    import torch
+
+    from inference.hierarchy import is_sparse
+    from models.rows import Rows
+
+    guide.make_table(utterances)
+    guide.table.sparse = is_sparse(settings.train.discriminative)
+    row = torch.arange(segments) * max(1, utterances // segments) % utterances
+    told = settings.train.discriminative.sequences
+    active = None if told is None else torch.cat([row, torch.arange(min(told, utterances))]).unique()
+    each = 30  # segments of an utterance, 6 s
+    counts = torch.full((segments,), each)
+    return Rows(row, counts, row * each, utterances, each * utterances, trained=True, active=active)
 
 
 def _resident() -> int:
@@ -157,7 +200,7 @@ def picture(report: dict[str, Any]) -> Figure:
 
     axes = report["axes"]
     if not axes:
-        raise UserError("nothing was measured: give --frames, --sequences or --particles some sizes.")
+        raise UserError("nothing was measured: give --frames, --sequences, --particles or --table some sizes.")
     figure = Figure(figsize=(3.2 * len(axes), 5.2), layout="constrained", dpi=120)
     grid = figure.subplots(2, len(axes), sharex="col", squeeze=False)
     for column, (name, found) in enumerate(axes.items()):
@@ -181,11 +224,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", required=True, metavar="M", help="the generative model")
     for name, (words, sizes) in AXES.items():
-        told = "%(default)s; none: skip"
-        parser.add_argument(f"--{name}", type=int, nargs="*", default=sizes, metavar="n", help=f"{words} ({told})")
-    parser.add_argument(
-        "--base", type=int, nargs=3, default=[150, 8, 1], metavar="n", help="T, N, K of what stays (%(default)s)"
-    )
+        told = f"{sizes}; none: skip"
+        parser.add_argument(f"--{name}", type=int, nargs="*", metavar="n", help=f"{words} ({told})")
+    stays = f"T, N, K of what stays ({BASE[:3]}; of segments {SEGMENTS_BASE[:3]}, with a table of {SEGMENTS_BASE[3]})"
+    parser.add_argument("--base", type=int, nargs=3, metavar="n", help=stays)
     parser.add_argument("--steps", type=int, default=3, help="that are timed at each size (%(default)s)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw them")
     add_common(parser, runs=None)

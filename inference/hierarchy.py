@@ -24,11 +24,11 @@ from inference.optimisers import forget_rows
 from models.rows import Rows
 
 if TYPE_CHECKING:
-    from inference.settings import Settings
+    from inference.settings import DiscriminativeSettings, Settings
     from inference.state import TrainState
     from inference.training import Job
 
-__all__ = ["Blocks", "adopt_table", "training_rows", "validation_rows"]
+__all__ = ["Blocks", "adopt_table", "is_sparse", "training_rows", "validation_rows"]
 
 
 class Block(NamedTuple):
@@ -108,8 +108,12 @@ def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None
             f"the run's table of mu2 has rows of {len(guide.files)} utterances, and these training data are not they: "
             f"{len(names)} utterances. Go on with the data that the run was trained on, or train another run on these."
         )
-    discriminative = settings.train.discriminative
-    cast(Any, guide.table).sparse = discriminative.alpha == 0.0 or discriminative.sequences is not None
+    cast(Any, guide.table).sparse = is_sparse(settings.train.discriminative)
+
+
+def is_sparse(discriminative: DiscriminativeSettings) -> bool:
+    """Whether a batch has gradients for a few rows of the table alone: those of its own and those it is told from."""
+    return discriminative.alpha == 0.0 or discriminative.sequences is not None
 
 
 def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | None:

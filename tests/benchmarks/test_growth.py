@@ -42,10 +42,27 @@ def test_the_sizes_that_stay_are_the_base(monkeypatch: pytest.MonkeyPatch) -> No
     sizes = ["--frames", "7", "--sequences", "9", "--particles", "5", "--base", "4", "3", "2"]
     assert main(["--model", "dkf", *sizes]) == 0
     assert asked == [
-        {"frames": 7, "sequences": 3, "particles": 2},
-        {"frames": 4, "sequences": 9, "particles": 2},
-        {"frames": 4, "sequences": 3, "particles": 5},
+        {"frames": 7, "sequences": 3, "particles": 2, "table": 0},
+        {"frames": 4, "sequences": 9, "particles": 2, "table": 0},
+        {"frames": 4, "sequences": 3, "particles": 5, "table": 0},
     ]
+
+
+def test_the_table_of_an_fhvae_is_measured_by_its_utterances(tmp_path: Path) -> None:
+    sizes = ["--sequences", "--particles", "--table", "6", "9", "--base", "20", "3", "1", "--steps", "1", "--bins", "5"]
+    settings = ["model.h_dim=4", "guide.h_dim=4", "model.z_dim=2"]
+    where = ["--json", str(tmp_path / "growth.json")]
+    assert main(["--model", "fhvae", *sizes, *where, *settings, "train.discriminative.sequences=2"]) == 0
+    axes = json.loads((tmp_path / "growth.json").read_text())["axes"]
+    assert set(axes) == {"table"} and [point["size"] for point in axes["table"]["points"]] == [6, 9]
+
+
+@pytest.mark.parametrize(("model", "axis", "why"), [("dkf", "table", "no table"), ("fhvae", "frames", "one length")])
+def test_an_axis_that_a_model_does_not_have_is_refused(
+    model: str, axis: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", model, f"--{axis}", "3"]) == 2
+    assert why in capsys.readouterr().err
 
 
 def test_sizes_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
