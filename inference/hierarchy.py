@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from inference.state import TrainState
     from inference.training import Job
 
-__all__ = ["Blocks", "adopt_table", "is_sparse", "training_rows", "validation_rows"]
+__all__ = ["Blocks", "adopt_table", "is_sparse", "slow_table", "training_rows", "validation_rows"]
 
 
 class Block(NamedTuple):
@@ -109,6 +109,21 @@ def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None
             f"{len(names)} utterances. Go on with the data that the run was trained on, or train another run on these."
         )
     cast(Any, guide.table).sparse = is_sparse(settings.train.discriminative)
+
+
+def slow_table(settings: Settings, members: Members, steps: int) -> str:
+    """What to say of a table whose rows, drawn from N(0, I), cannot go far: Adam moves a row by about the learning rate
+    for each batch that has a segment of it; empty where they can.
+    """
+    updates = min(steps, steps * settings.train.batch_size / len(members.files))
+    reach = updates * settings.optim.lr
+    if settings.train.discriminative.sequences is not None or reach >= 1.0:
+        return ""
+    return (
+        f"Beware: a row of the table is updated some {updates:.0f} times in the whole training, and moves by about "
+        f"{reach:.2g}, less than the prior's deviation of 1: it stays where chance has drawn it, and z2 learns nothing."
+        " Train for longer, or have Eq. 5 give the rows: train.discriminative.sequences=5000."
+    )
 
 
 def is_sparse(discriminative: DiscriminativeSettings) -> bool:

@@ -20,7 +20,7 @@ from inference.checkpoints import load_checkpoint
 from inference.data import Data, Members
 from inference.errors import UserError
 from inference.files import disk_errors
-from inference.hierarchy import Blocks, adopt_table
+from inference.hierarchy import Blocks, adopt_table, slow_table
 from inference.logs import MetricsLog, bytes_until
 from inference.objectives import Objective
 from inference.optimisers import build_optimiser
@@ -159,6 +159,8 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     optimizer = build_optimiser(settings.optim, objective)
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")
+    if isinstance(guide, FHVAEGuide) and (slow := slow_table(settings, train.members, steps)):
+        say(slow)
     if settings.train.particles > 1:
         say(f"objective {settings.train.objective}, {settings.train.particles} particles")
     for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):

@@ -54,10 +54,11 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k not in ("frames_per_second", "data_wait")} for line in found]
 
 
-LEVELS = ("model.levels=3", "model.mu2_variance=0.5", "train.discriminative.sequences=2")
+BLOCKS, PLAIN = "train.discriminative.sequences=2", "train.discriminative=0"
+LEVELS = ("model.levels=3", "model.mu2_variance=0.5", BLOCKS)
 
 
-@pytest.mark.parametrize("more", [(), ("train.discriminative.sequences=2",), ("train.discriminative=0",), LEVELS])
+@pytest.mark.parametrize("more", [(), (BLOCKS,), (PLAIN,), (PLAIN, BLOCKS), LEVELS])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny_corpus: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
@@ -74,7 +75,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     trained = [line for line in lines(whole) if line["split"] == "train"]
     assert trained == [line for line in lines(parts) if line["split"] == "train"]
     told = [line.get("discriminative") for line in trained]
-    assert all(t is None for t in told) if more == ("train.discriminative=0",) else all(t < 0.0 for t in told if t)
+    assert all(t is None for t in told) if PLAIN in more else all(t < 0.0 for t in told if t)
     assert {"kl_mu2", "kl_z2", "kl_z1"} <= set(trained[0])
     assert resolve(config_path=whole / "config.yaml").guide.sequences == 5
 
@@ -200,3 +201,15 @@ def test_rows_that_were_set_anew_are_updated_as_by_a_new_optimiser() -> None:
 def test_settings_that_say_nothing_are_refused(model: str, given: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         resolve(model, None, None, given)
+
+
+@pytest.mark.parametrize(
+    ("rate", "blocks", "warned"), [("1e-3", "null", True), ("5e-1", "null", False), ("1e-3", "2", False)]
+)
+def test_rows_that_cannot_leave_where_chance_put_them_are_told_of(
+    tiny_corpus: Path, tmp_path: Path, rate: str, blocks: str, warned: bool
+) -> None:
+    said: list[str] = []
+    more = (f"optim.lr={rate}", f"train.discriminative.sequences={blocks}", "train.steps=2")
+    start(small(tiny_corpus, tmp_path / "run", *more), said.append)
+    assert any("train.discriminative.sequences=5000" in line for line in said) == warned
