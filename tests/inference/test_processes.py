@@ -151,7 +151,11 @@ def together(jobs: Jobs, size: int = 2) -> tuple[list[list[str]], list[str]]:
         )
         for rank in range(size)
     ]
-    ends = [process.communicate(timeout=600) for process in processes]
+    try:
+        ends = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0] * size, "\n".join(error[-3000:] for _, error in ends)
     return [out.splitlines() for out, _ in ends], [error for _, error in ends]
 
