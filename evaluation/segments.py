@@ -34,17 +34,20 @@ class Segment(NamedTuple):
         speaker: who speaks.
         start: its first frame.
         x: its frames (S, D).
+        domain: the label of that name; empty where the corpus has no domains.
     """
 
     file: str
     speaker: str
     start: int
     x: Tensor
+    domain: str = ""
 
     @property
     def label(self) -> str:
-        """The speaker, or where there is none the file's name."""
-        return self.speaker or Path(self.file).stem
+        """The speaker, and the domain where there are several; where there is no speaker the file's name."""
+        domain = "\n" + self.domain.replace("+", " +\n") if self.domain else ""
+        return (self.speaker or Path(self.file).stem) + domain
 
     def described(self) -> dict[str, Any]:
         """What a report says of it."""
@@ -103,7 +106,7 @@ def chosen(
     whole = {item.file: item for item in load_split(few, split, frontend, data, say)}
     found = {file: _segment(item.x, size, at, frontend, item.file) for file, item in whole.items()}
     return {
-        option: [Segment(u.file, u.speaker, start, x) for u in of_option for start, x in [found[u.file]]]
+        option: [Segment(u.file, u.speaker, *found[u.file], str(u.labels.get("domain", ""))) for u in of_option]
         for option, of_option in files.items()
     }
 
