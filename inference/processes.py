@@ -150,19 +150,30 @@ def _together() -> Iterator[None]:
 def joined(device: str) -> Iterator[World]:
     """The world that torchrun has started this process in; without torchrun it is alone.
 
+    On CPUs they talk by gloo. With device "cuda" each takes the GPU of its number on its machine, and tensors there go by
+    NCCL.
+
     Raises:
-        UserError: for a device that is no CPU.
+        UserError: for a device that processes cannot share, or fewer GPUs than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "LOCAL_RANK" not in os.environ:
         yield ALONE
         return
-    if device != "cpu":
+    if device not in ("cpu", "cuda"):
         raise UserError(
-            f"device={device}: several processes train on CPUs alone so far. Give --device cpu, or start one process."
+            f"device={device}: several processes train on CPUs, or on one GPU each. Give --device cpu or cuda."
         )
     local = int(os.environ["LOCAL_RANK"])
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    if device == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if local >= count:
+            raise UserError(
+                f"process {local} of this machine has no GPU: PyTorch {torch.__version__} sees {count}. Start one for "
+                f"each: torchrun --nproc-per-node {max(1, count)}, or give --device cpu."
+            )
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local)
     finally:

@@ -123,5 +123,10 @@ def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch)
         draw("z", chance, None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(UserError, match="CPUs alone"), joined("cuda"):
+    with pytest.raises(UserError, match="device=cuda:1: .* one GPU each"), joined("cuda:1"):
+        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="sees 2.*--nproc-per-node 2"), joined("cuda"):
         pass

@@ -234,3 +234,13 @@ def test_ctrl_c_saves_once_and_says_how_to_go_on(ragged: list[str], tmp_path: Pa
     assert process.returncode != 0 and error.count("Stopped at step") == 1 and "--resume" in error
     step = load_checkpoint(tmp_path / "run" / "last.pt")["step"]
     assert f"Stopped at step {step} " in error and lines(tmp_path / "run")[-1]["step"] == step
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_follow_the_curve_of_one(ragged: list[str], tmp_path: Path) -> None:
+    on_gpu = ["device=cuda", "train.steps=5"]
+    start(resolve("vae", overrides=[*ragged, *on_gpu, f"run={tmp_path / 'one'}"]), lambda line: None)
+    with torchrun(tmp_path, ragged, *on_gpu, "fail=0") as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    curves_agree(tmp_path / "one", tmp_path / "run")
