@@ -150,8 +150,8 @@ def _together() -> Iterator[None]:
 def joined(device: str) -> Iterator[World]:
     """The world that torchrun has started this process in; without torchrun it is alone.
 
-    On CPUs they talk by gloo. With device "cuda" each takes the GPU of its number on its machine, and tensors there go by
-    NCCL.
+    On CPUs they talk by gloo. With device "cuda" each takes the GPU of its number on its machine, and tensors there go
+    by NCCL.
 
     Raises:
         UserError: for a device that processes cannot share, or fewer GPUs than processes.
