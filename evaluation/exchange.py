@@ -191,18 +191,12 @@ def _command(request: Request, given: argparse.Namespace) -> None:
 
 def described(evaluation: str, run: Run, request: Request, phase: str) -> dict[str, Any]:
     """The first keys of a report of two utterances."""
+    from evaluation.provenance import provenance
+
     return {
-        "evaluation": evaluation,
-        "run": str(run.path),
-        "corpus": run.settings.data.corpus,
-        "split": request.split,
+        **provenance(evaluation, run, request._replace(mode=request.mode or "gen")),
         "num_sequences": 2,
-        "mode": request.mode or "gen",
-        "latents": request.latents or run.settings.evaluation.latents,
         "segment_hop": run.settings.evaluation.segment_hop,
-        "checkpoint": run.checkpoint_path.name,
-        "step": run.state["step"],
-        "model": run.settings.model.name,
         "phase": phase,
     }
 

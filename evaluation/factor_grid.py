@@ -91,6 +91,7 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     import numpy as np
 
     from evaluation.pictures import save_picture, segment_grid
+    from evaluation.provenance import provenance
     from evaluation.reports import write_json
     from evaluation.segments import chosen, decoded, drawable, inferred
 
@@ -113,14 +114,8 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     heading = f"{run.settings.model.name}, step {run.state['step']}: z1 of the rows with z2 of the columns"
     save_picture(segment_grid(whole, labels[0], labels[1], heading), run.path / "factor_grid.png")
     report: dict[str, Any] = {
-        "evaluation": "factor_grid",
-        "run": str(run.path),
-        "corpus": run.settings.data.corpus,
-        "split": request.split,
+        **provenance("factor_grid", run, request),
         "num_sequences": len(rows) + len(columns),
-        "checkpoint": run.checkpoint_path.name,
-        "step": run.state["step"],
-        "model": run.settings.model.name,
         "rows": [segment.described() for segment in rows],
         "columns": [segment.described() for segment in columns],
         "metrics": {f"share_{name}": {"mean": share, "stderr": None} for name, share in figures.items()},

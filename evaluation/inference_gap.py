@@ -44,6 +44,7 @@ OF_DATA = (
 
 def report_of(run: Run, request: Request, found: Gaps, effort: Effort, mode: str, one_model: bool) -> dict[str, Any]:
     """The part of one run: what inference_gap.json in its folder holds."""
+    from evaluation.provenance import provenance
     from evaluation.reports import summarise
     from guides.registry import compare
 
@@ -51,28 +52,14 @@ def report_of(run: Run, request: Request, found: Gaps, effort: Effort, mode: str
     figures |= {"log_evidence": found.log_evidence, "approximation_gap": found.approximation}
     figures |= {"amortisation_gap": found.amortisation}
     verdicts = compare(run.settings.model, run.settings.guide.name)
-    inside = run.checkpoint_path.parent == run.path
     return {
-        "evaluation": "inference_gap",
-        "run": str(run.path),
-        "corpus": run.settings.data.corpus,
-        "root": run.settings.data.root,
-        "split": request.split,
+        **provenance("inference_gap", run, request._replace(mode=mode, latents="sample")),
         "num_sequences": len(found.log_evidence),
-        "mode": mode,
-        "latents": "sample",
-        "checkpoint": run.checkpoint_path.name if inside else str(run.checkpoint_path),
-        "step": run.state["step"],
-        "seed": run.settings.seed,
-        "data_seed": run.settings.data.seed,
-        "model": run.settings.model.name,
-        "guide": run.settings.guide.name,
         "verdict": {latent: verdict.word for latent, verdict in verdicts.items()},
         "same_model": one_model,
         "log_evidence_from": found.best,
         "note": POINT if run.model.hierarchical else None,
         **effort._asdict(),
-        "overrides": list(request.overrides),
         "metrics": {name: summarise(value.tolist())._asdict() for name, value in figures.items()},
     }
 

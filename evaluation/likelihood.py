@@ -104,7 +104,7 @@ def _command(request: Request, plan: Plan, *, cut: bool, picture: Path | None) -
     corpus = open_corpus(data, data.seed, needed=[request.split])
     frontend = open_frontend(data, run.settings.model.bins)
     sequences = load_split(corpus, request.split, frontend, data, say, cut=cut)
-    outcome, why = merged(evaluate(run, corpus, request, plan, sequences, cut=frames, progress=True), run.path)
+    outcome, why = merged(evaluate(run, request, plan, sequences, cut=frames, progress=True), run.path)
     write_json(run.path / "likelihood.json", outcome.report)
     write_csv(run.path / "likelihood.csv", COLUMNS, ({c: math.nan for c in COLUMNS} | {**row} for row in outcome.rows))
     if request.json is not None:

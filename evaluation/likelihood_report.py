@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from corpora.corpus import Corpus
     from corpora.sequences import Prepared
     from evaluation.estimation import Plan
     from evaluation.reports import Row
@@ -56,7 +55,6 @@ class Outcome(NamedTuple):
 
 def evaluate(
     run: Run,
-    corpus: Corpus,
     request: Request,
     plan: Plan,
     sequences: Sequence[Prepared],
@@ -68,7 +66,6 @@ def evaluate(
 
     Args:
         run: the run.
-        corpus: where the sequences are from.
         request: what was asked for, which the report repeats.
         plan: what to estimate; its mode and seed are the run's and the request's.
         sequences: the data.
@@ -81,7 +78,7 @@ def evaluate(
     from evaluation.provenance import provenance
     from evaluation.trust import K_LIMIT, warnings_of
 
-    about = provenance("likelihood", run, corpus, request._replace(latents="sample"))
+    about = provenance("likelihood", run, request._replace(latents="sample"))
     plan = replace(plan, mode=about["mode"], seed=run.settings.seed)
     figures = estimate_all(run, sequences, plan, progress=progress)
     frames = np.array([len(item.x) for item in sequences], dtype=float)

@@ -162,24 +162,12 @@ def _text(value: float | None) -> str:
 
 def report_of(run: Run, request: Request, found: Check, draws: int, mode: str) -> dict[str, Any]:
     """The report of predictive_checks.json."""
-    inside = run.checkpoint_path.parent == run.path
+    from evaluation.provenance import provenance
+
     return {
-        "evaluation": "predictive_checks",
-        "run": str(run.path),
-        "corpus": run.settings.data.corpus,
-        "root": run.settings.data.root,
-        "split": request.split,
+        **provenance("predictive_checks", run, request._replace(mode=mode, latents="sample")),
         "num_sequences": len(found.lengths),
-        "mode": mode,
-        "latents": "sample",
-        "checkpoint": run.checkpoint_path.name if inside else str(run.checkpoint_path),
-        "step": run.state["step"],
-        "seed": run.settings.seed,
-        "data_seed": run.settings.data.seed,
-        "model": run.settings.model.name,
-        "guide": run.settings.guide.name,
         "draws": draws,
-        "overrides": list(request.overrides),
         "metrics": metrics(found),
     }
 

@@ -188,7 +188,7 @@ def _command(request: Request, given: argparse.Namespace) -> None:
         of_run = request._replace(run=path)
         reports.append(
             {
-                **provenance("probes", run, corpus, of_run),
+                **provenance("probes", run, of_run),
                 "num_sequences": len(corpus.splits[request.split]),
                 "folds": FOLDS,
                 "metrics": metrics,

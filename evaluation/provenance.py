@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corpora.corpus import Corpus
     from evaluation.command import Request
     from inference.runs import Run
 
 __all__ = ["autoregressive", "provenance"]
 
 
-def provenance(evaluation: str, run: Run, corpus: Corpus, request: Request) -> dict[str, Any]:
+def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
     """The first keys of a report.
 
     Args:
         evaluation: its name.
         run: the run.
-        corpus: holds the split.
         request: what was asked for.
     """
     settings = run.settings
@@ -26,8 +24,8 @@ def provenance(evaluation: str, run: Run, corpus: Corpus, request: Request) -> d
     return {
         "evaluation": evaluation,
         "run": str(run.path),
-        "corpus": corpus.name,
-        "root": corpus.root or None,
+        "corpus": settings.data.corpus,
+        "root": settings.data.root,
         "split": request.split,
         "mode": request.mode or settings.evaluation.mode,
         "latents": request.latents or settings.evaluation.latents,

@@ -187,7 +187,7 @@ def _command(request: Request, given: argparse.Namespace, options: Options) -> N
     found = evaluate(rows, splits, options, hop=given.hop, seeds=seeds, device=request.device)
     test = splits["test"]
     report = {
-        **provenance("recognition", runs[0], corpus, request),
+        **provenance("recognition", runs[0], request),
         "runs": [str(run.path) for run in runs],
         "num_sequences": len(test.items),
         "num_tokens": sum(len(said) for said in test.said),

@@ -99,11 +99,11 @@ def evaluate(
     notes = [*corpus.notes.get(request.split, []), *faults.lines(rate), *_pesq_notes(rate)]
     if kept:
         write_audio(run.path / "audio", sorted(kept, key=lambda made: made.place))
-    report = report_of(run, corpus, request, ordered)
+    report = report_of(run, request, ordered)
     return Outcome({**report, "skipped": faults.broken, "notes": notes}, ordered)
 
 
-def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -> dict[str, Any]:
+def report_of(run: Run, request: Request, rows: Sequence[Row]) -> dict[str, Any]:
     """The report: what was evaluated, mean and standard error of each figure, and which figures are
     missing."""
     from evaluation.decoding import frontend_of
@@ -116,7 +116,7 @@ def report_of(run: Run, corpus: Corpus, request: Request, rows: Sequence[Row]) -
     without = {*unscored["pesq_wb"], *unscored["pesq_nb"]}
     no_speech = [str(row["file"]) for row in rows if row["file"] in without]
     return {
-        **provenance("resynthesis", run, corpus, request),
+        **provenance("resynthesis", run, request),
         "num_sequences": len(rows),
         "frontend": {"name": run.settings.data.frontend, **described},
         "metrics": {f: summarise(float(row[f]) for row in rows)._asdict() for f in FIGURES},

@@ -72,6 +72,7 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     import numpy as np
 
     from evaluation.pictures import save_picture, segment_grid
+    from evaluation.provenance import provenance
     from evaluation.reports import summarise, text_table, write_json
     from evaluation.segments import chosen, decoded, drawable, inferred
 
@@ -102,14 +103,8 @@ def _command(request: Request, given: argparse.Namespace) -> None:
             picture = segment_grid(np.concatenate([beside, cells], 1), names, columns, heading)
             save_picture(picture, run.path / "traverse" / f"{latent}-{dim:02d}.png")
     report = {
-        "evaluation": "traverse",
-        "run": str(run.path),
-        "corpus": run.settings.data.corpus,
-        "split": request.split,
+        **provenance("traverse", run, request),
         "num_sequences": len(segments),
-        "checkpoint": run.checkpoint_path.name,
-        "step": run.state["step"],
-        "model": run.settings.model.name,
         "segments": [segment.described() for segment in segments],
         "values": values,
         "metrics": metrics,

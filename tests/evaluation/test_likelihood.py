@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from corpora.corpus import Corpus
 from corpora.sequences import Prepared
 from evaluation import likelihood
 from evaluation.command import Request
@@ -229,8 +228,8 @@ def test_kl_of_each_layer_and_units_of_waveforms(tmp_path: Path, capsys: pytest.
     write_run(tmp_path / "run", settings, model, guide)
     run = load_run(tmp_path / "run")
     items = [Prepared(x, f"s/{i}", "s", 0) for i, x in enumerate(samples)]
-    corpus, plan = Corpus("folder", "", {}), Plan(("elbo",), particles=3)
-    report = evaluate(run, corpus, Request(tmp_path / "run"), plan, items).report
+    plan = Plan(("elbo",), particles=3)
+    report = evaluate(run, Request(tmp_path / "run"), plan, items).report
     bound, kl = report["metrics"]["elbo_analytic"], report["kl"]
     assert list(kl) == ["layer1", "layer2"] and all(found["mean"] > 0 for found in kl.values())
     assert bound["per_8000_samples"]["mean"] == pytest.approx(bound["mean"] / (16 * 5) * 8000)

@@ -145,7 +145,7 @@ def test_report_has_the_agreed_names(outcome: Outcome, run: Run) -> None:
     report = outcome.report
     assert {"corpus", "split", "num_sequences", "mode", "latents", "checkpoint", "metrics"} <= report.keys()
     what = {key: report[key] for key in ("corpus", "split", "num_sequences", "mode", "latents", "checkpoint")}
-    assert list(what.values()) == ["made-up", "test", 3, "gt", "mean", "best.pt"]
+    assert list(what.values()) == [run.settings.data.corpus, "test", 3, "gt", "mean", "best.pt"]
     assert tuple(report["metrics"]) == FIGURES
     assert report["parameters"] == sum(p.numel() for m in (run.model, run.guide) for p in m.parameters())
     assert report["autoregressive"] is False
