@@ -53,7 +53,7 @@ class kl_scale(Messenger):
     bound and as KLs is never scaled.
 
     Args:
-        beta: the weight.
+        beta: the weight; a tensor is not looked at.
         sites: names of the latents that it holds for; all of them by default.
         own: weights of single latents by name, in beta's place.
 
@@ -61,11 +61,16 @@ class kl_scale(Messenger):
         ValueError: for a negative weight.
     """
 
-    def __init__(self, beta: float, sites: Sequence[str] | None = None, own: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        beta: float | Tensor,
+        sites: Sequence[str] | None = None,
+        own: Mapping[str, float | Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.own = own or {}
         for weight in (beta, *self.own.values()):
-            if not weight >= 0.0:
+            if not isinstance(weight, Tensor) and not weight >= 0.0:
                 raise ValueError(f"beta = {weight}: expected a weight of at least 0")
         self.beta = beta
         self.sites = sites

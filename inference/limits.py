@@ -27,6 +27,7 @@ def check_limits(settings: Settings) -> None:
     _check_sites(settings)
     _check_objective(settings)
     _check_segments(settings)
+    _check_capture(settings)
 
 
 def refuse_idle(layer: Mapping[str, Any], schedule: str) -> None:
@@ -61,6 +62,7 @@ def _check_ranges(settings: Settings) -> None:
         "train.batch_size": (train.batch_size, 1),
         "train.particles": (train.particles, 1),
         "train.patience": (train.patience, 1),
+        "train.pad_frames": (train.pad_frames, 1),
         "train.log_every": (train.log_every, 1),
         "train.checkpoint_every": (train.checkpoint_every, 1),
         "train.beta": (train.beta, 0),
@@ -169,6 +171,26 @@ def _check_segments(settings: Settings) -> None:
             f"evaluation.segment_hop={hop}: expected 1 to {segment} frames, a segment (model.segment), or frames would "
             "be left out; null is a segment."
         )
+
+
+def _check_capture(settings: Settings) -> None:
+    """Refuse a recorded step where steps differ in more than numbers that it is given."""
+    from models.registry import model_class
+
+    train = settings.train
+    if not train.capture:
+        return
+    changing = {
+        f"model '{settings.model.name}', whose utterances differ from batch to batch": (
+            model_class(settings.model.name).hierarchical
+        ),
+        "train.scheduled_sampling, which goes frame by frame": train.scheduled_sampling.schedule is not None,
+        "train.free_bits.halve_every, which changes its threshold": train.free_bits.halve_every is not None,
+        f"train.objective={train.objective}, which looks at its weights": train.objective in ("dreg", "fivo"),
+    }
+    for what, found in changing.items():
+        if found:
+            raise UserError(f"train.capture=true records a step once, and cannot with {what}. Set train.capture=false.")
 
 
 def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:

@@ -102,7 +102,8 @@ class whole_batch(Messenger):
         self.places, self.sequences, self.frames = list(places), sequences, frames
 
     def _pyro_longest(self, msg: Any) -> None:
-        msg["value"], msg["done"] = self.frames, True
+        if not msg["done"]:  # one that is nearer knows of further padding
+            msg["value"], msg["done"] = self.frames, True
 
     def _pyro_draw(self, msg: Any) -> None:
         name, distribution, _ = msg["args"]

@@ -165,9 +165,9 @@ class Objective(nn.Module):
         self,
         x: Tensor,
         lengths: Tensor,
-        beta: float = 1.0,
+        beta: float | Tensor = 1.0,
         how: str = "auto",
-        beta_sites: Mapping[str, float] | None = None,
+        beta_sites: Mapping[str, float | Tensor] | None = None,
         rows: Rows | None = None,
     ) -> Bound:
         """The loss and the bound of a batch.

@@ -16,6 +16,7 @@ from corpora.corpus import holds_frames, open_corpus
 from corpora.frontends import open_frontend
 from corpora.sequences import Batches, load_sequences
 from guides.fhvae import FHVAEGuide
+from inference.captured import Captured, whole_multiple
 from inference.checkpoints import load_checkpoint
 from inference.data import Data, Members
 from inference.errors import UserError
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from models.dvae import DVAE
 
 __all__ = ["resume", "start"]
+
+MOST_RECORDINGS = 16
+"""Numbers of frames that training steps are recorded for."""
 
 Say = Callable[[str], None]
 
@@ -166,7 +170,28 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
         say(line)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
-    return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world)
+    captured = _capture(settings, objective, train, world, say) if settings.train.capture else None
+    return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
+
+
+def _capture(settings: Settings, objective: Objective, train: Data, world: World, say: Say) -> Captured:
+    """Steps that are recorded, one for each number of frames that a batch can have.
+
+    Raises:
+        UserError: for so many that recording would be most of the work, and in several processes.
+    """
+    if world.size > 1:
+        raise UserError("train.capture=true is for one process. Set train.capture=false, or train without torchrun.")
+    longest = settings.data.sequence_frames
+    frames = {whole_multiple(len(item.x), settings.train.pad_frames, longest) for item in train.sequences}
+    if len(frames) > MOST_RECORDINGS:
+        raise UserError(
+            f"train.capture=true records a step for each number of frames of a batch, and sequences have {len(frames)} "
+            f"of them, {min(frames)} to {max(frames)}: more than {MOST_RECORDINGS}. Pad batches to a multiple of some, "
+            f"train.pad_frames={-(-max(frames) // MOST_RECORDINGS)}."
+        )
+    say(f"steps are recorded once for each shape of batch, with up to {len(frames)} numbers of frames")
+    return Captured(objective)
 
 
 def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:

@@ -117,7 +117,8 @@ class TrainSettings:
     `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
     of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
     trained (`inference.objectives`), with `particles` draws of the guide for each sequence. `model_from` is a run whose
-    model is taken as it is: only the guide is trained.
+    model is taken as it is: only the guide is trained. Batches are padded to a multiple of `pad_frames`, at most
+    `data.sequence_frames`; `capture` records a step for each shape of them and replays it (`inference.captured`).
     """
 
     steps: int | None = None
@@ -132,6 +133,8 @@ class TrainSettings:
     log_every: int = 1
     checkpoint_every: int = 200
     bucket: bool = True
+    pad_frames: int = 1
+    capture: bool = False
     tensorboard: bool = True
     model_from: str | None = None
     free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from inference.captured import Captured, descend, lengthened, whole_multiple
 from inference.checkpoints import save_checkpoint, snapshot
 from inference.data import Data, Part
 from inference.discriminative import telling_apart
@@ -60,6 +62,7 @@ class Job:
     device: torch.device
     dtype: torch.dtype
     world: World = ALONE
+    captured: Captured | None = None
 
 
 def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
@@ -154,8 +157,10 @@ def train_step(job: Job, state: TrainState, part: Part) -> tuple[Line, int]:
     spared = free_bits_threshold(train.free_bits, step)
     scheduled, told = training_handler(train.scheduled_sampling, state.epoch), telling_apart(train.discriminative)
     with scheduled, told, _noise(job, part), _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
-        bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
-    (part.weight * bound.loss / frames).backward()
+        padded = whole_multiple(len(batch.x), train.pad_frames, job.settings.data.sequence_frames)
+        x = _to_device(lengthened(batch.x, padded), job)
+        descended = job.captured or partial(descend, job.objective, weight=part.weight)
+        bound = descended(x, batch.lengths, frames, beta=beta, beta_sites=own, rows=rows)
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     job.world.sum_gradients(parameters)
     norm = torch.nn.utils.get_total_norm(gradients(parameters))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from inference.errors import UserError
+from models.effects import ragged
 
 __all__ = ["Attention", "Decoder", "Encoder", "Layer", "layers", "positions"]
 
@@ -145,8 +146,8 @@ class Encoder(nn.Module):
         frames = u.shape[-3]
         stream = self.embedding(u.movedim(-2, -3)) + positions(0, frames, self.out_dim, u)
         mask = None
-        if bool((lengths != frames).any()):
-            mask = (torch.arange(frames) < lengths.cpu()[:, None])[:, None].to(u.device)
+        if ragged(lengths, frames):
+            mask = (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None].to(u.device)
 
         def attend(attention: Attention, _: int, u: Tensor) -> Tensor:
             found: Tensor = attention(u, attention.key_value(u), mask)

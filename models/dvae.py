@@ -10,6 +10,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from inference.errors import UserError
+from models.effects import longest
 from models.inputs import InputTransform
 from models.likelihoods import LIKELIHOODS, StartsFromData, kind
 from models.networks import normal
@@ -36,10 +37,10 @@ def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: Rows | No
     Raises:
         UserError: for more frames than it takes at once.
     """
-    if program.segment is not None and int(lengths.max()) > program.segment:
+    if program.segment is not None and longest(lengths) > program.segment:
         raise UserError(
             f"this model takes segments of up to {program.segment} frames (model.segment), got sequences of "
-            f"{int(lengths.max())}. Set data.sequence_frames={program.segment}, or cut them."
+            f"{longest(lengths)}. Set data.sequence_frames={program.segment}, or cut them."
         )
     rows = (Rows.alone(len(lengths)) if rows is None else rows) if program.hierarchical else None
     data = {"x": None if x is None else program.scaling(x)}

@@ -1,6 +1,6 @@
 """What handlers can see of the time axis, besides Pyro's own sample statements.
 
-Six effects are sent down Pyro's handler stack:
+Seven effects are sent down Pyro's handler stack:
 
 - ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
   (`inference.handlers.free_running` hands back the model's own output).
@@ -11,7 +11,8 @@ Six effects are sent down Pyro's handler stack:
 - ``auxiliary``: what a guide could ask a latent for in training, beside the bound. A handler may have it asked
   (`inference.handlers.auxiliary_cost`).
 - ``uniform``: numbers that other chances are decided by (`inference.noise.whole_batch`).
-- ``longest``: how many frames a batch has: those of its longest sequence, which may be elsewhere (the same handler).
+- ``longest``, ``ragged``: what decides by the lengths of a batch how it is computed. Its longest sequence may be
+  elsewhere (the same handler), or somebody knows, so that nobody need look (`inference.captured.known_shape`).
 
 and one question is asked of the stack: `known`, the value that an outer handler is going to give a site.
 """
@@ -43,6 +44,7 @@ __all__ = [
     "known",
     "longest",
     "previous",
+    "ragged",
     "uniform",
 ]
 
@@ -135,9 +137,15 @@ def uniform(frames: int, sequences: int, device: device) -> Tensor:
 
 
 @effectful(type="longest")
-def longest(frames: int) -> int:
-    """Effect: how many frames a batch has whose longest sequence here has so many. The default: these."""
-    return frames
+def longest(lengths: Tensor) -> int:
+    """Effect: how many frames a batch has. The default: those of its longest sequence."""
+    return int(lengths.max())
+
+
+@effectful(type="ragged")
+def ragged(lengths: Tensor, frames: int) -> bool:
+    """Effect: whether there are sequences shorter than `frames`. The default looks."""
+    return bool((lengths != frames).any())
 
 
 def enclosing_shape(inner: int) -> Size:

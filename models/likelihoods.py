@@ -98,7 +98,7 @@ class LogFloor(nn.Module):
         self.log_floor = math.log(floor) if floor > 0 else None
 
     def forward(self, o: Tensor) -> Tensor:
-        return o if self.log_floor is None else torch.logaddexp(o, o.new_tensor(self.log_floor))
+        return o if self.log_floor is None else torch.logaddexp(o, o.new_full((), self.log_floor))
 
 
 class PowerSpectrumHead(nn.Module):

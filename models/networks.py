@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from models.effects import ragged
+
 __all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "concatenate", "normal", "reverse", "shift"]
 
 
@@ -109,10 +111,10 @@ def reverse(u: Tensor, lengths: Tensor) -> Tensor:
         [2.0, 1.0, 0.0]
     """
     frames = u.shape[0]
-    if bool((lengths == frames).all()):
+    if not ragged(lengths, frames):
         return u.flip(0)
-    t = torch.arange(frames)[:, None]
-    index = torch.where(t < lengths.cpu(), lengths.cpu() - 1 - t, t).to(u.device)
+    t = torch.arange(frames, device=lengths.device)[:, None]
+    index = torch.where(t < lengths, lengths - 1 - t, t).to(u.device)
     return u.gather(0, index[..., None].expand_as(u))
 
 
@@ -148,7 +150,7 @@ class Context(nn.Module):
         """From u (..., T, N, in) to (..., T, N, out), each sequence within its own length."""
         *leading, frames, sequences, _ = u.shape
         folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
-        every = lengths.cpu().expand(*leading, sequences).reshape(-1)
+        every = lengths.expand(*leading, sequences).reshape(-1)
         given = reverse(folded, every) if self.reversed else folded
         out = self._both_ways(given, every) if self.net.bidirectional else self.net(given)[0]
         out = reverse(out, every) if self.reversed else out

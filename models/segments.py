@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.errors import UserError, nearest
+from models.effects import ragged
 from models.likelihoods import head, kind
 from models.networks import MLP, GaussianHead, Recurrent, concatenate
 from models.sites import rebuilt
@@ -84,7 +85,7 @@ class SegmentEncoder(nn.Module):
 
     def _last(self, x: Tensor, lengths: Tensor, *given: Tensor) -> Tensor:
         out: Tensor = self.net(concatenate(x, *given))[0]
-        if bool((lengths == x.shape[0]).all()):
+        if not ragged(lengths, x.shape[0]):
             last = out[..., -1:, :, :]
         else:
             at = (lengths.to(x.device) - 1)[:, None].expand(*out.shape[:-3], 1, -1, out.shape[-1])

@@ -12,7 +12,7 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
-from models.effects import Given, conditional, draw, enclosing_shape, known, longest
+from models.effects import Given, conditional, draw, enclosing_shape, known, longest, ragged
 from models.rows import Rows, Share
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
@@ -23,7 +23,7 @@ class Sites:
 
     Args:
         data: the observed sequences by site name, each (T, N, D); None where the site is to be generated.
-        lengths: frames per sequence, (N,), on the CPU.
+        lengths: frames per sequence, (N,), on the CPU, where they are looked at.
         sizes: the dimension of every site, which says how large the zeros before the first frame are.
         like: a tensor whose type and device everything has.
         rows: the sequences of a corpus that these are segments of. The plates are then ``segments`` (all of the corpus,
@@ -39,13 +39,12 @@ class Sites:
         rows: Rows | None = None,
     ) -> None:
         self.lengths = lengths
-        self.frames = longest(int(lengths.max()))
+        self.frames = longest(lengths)
         self.sequences = len(lengths)
         self.sizes = sizes
         self.like = like
-        ragged = bool((lengths != self.frames).any())
-        mask = torch.arange(self.frames)[:, None] < lengths.cpu()
-        self.mask = mask.to(like.device) if ragged else None
+        mask = torch.arange(self.frames, device=lengths.device)[:, None] < lengths
+        self.mask = mask.to(like.device) if ragged(lengths, self.frames) else None
         self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
         self.leading = enclosing_shape(inner=2)
         self.rows = rows

@@ -1,0 +1,250 @@
+"""A recorded step: the numbers of the one that is computed, on other batches than it was recorded with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from pyro.infer.util import torch_item
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from inference.captured import Captured, descend, lengthened
+from inference.errors import UserError
+from inference.handlers import given_noise
+from inference.objectives import Bound, Objective
+from inference.sessions import resume, start
+from inference.settings import resolve
+from tests.pairs import BINS, small_pair
+
+RECURRENT = ["vae", "dkf", "storn", "vrnn", "srnn", "rvae", "dsae"]
+FRAMES = 5
+
+
+@pytest.fixture(autouse=True)
+def as_training_does() -> Any:
+    with pyro.validation_enabled(False):
+        yield
+
+
+def batch(lengths: list[int], seed: int) -> tuple[Tensor, Tensor, int]:
+    """Power spectra of `FRAMES` frames, the lengths, the number of real frames."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.empty(FRAMES, len(lengths), BINS, dtype=torch.float64).exponential_(generator=generator)
+    given = torch.tensor(lengths)
+    return x * (torch.arange(FRAMES)[:, None] < given)[..., None], given, sum(lengths)
+
+
+def measured(step: Any, objective: Objective, *args: Any, **more: Any) -> tuple[Bound, dict[str, Any], Tensor]:
+    """What a step gives: the bound, the gradients, clipped, and where it leaves torch's generator."""
+    objective.zero_grad()
+    torch.manual_seed(5)
+    bound = step(*args, **more)
+    torch.nn.utils.clip_grad_norm_(objective.parameters(), 10.0)
+    return bound, {name: p.grad for name, p in objective.named_parameters()}, torch.get_rng_state()
+
+
+def agree(captured: Captured, *args: Any, **more: Any) -> None:
+    """Both steps give the same on a batch, in loss, terms, gradients and random numbers used."""
+    objective = captured.objective
+    found, gradients, after = measured(captured, objective, *args, **more)
+    found = Bound(found.loss.clone(), found.terms, found.tight, found.factors)
+    wanted, true, true_after = measured(lambda *a, **m: descend(objective, *a, **m), objective, *args, **more)
+    close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+    close(found.loss, wanted.loss.detach())
+    close(found.terms._asdict(), wanted.terms._asdict())
+    close(dict(found.factors), dict(wanted.factors))
+    if wanted.tight is not None:
+        close(found.tight, wanted.tight)
+    assert [name for name, g in true.items() if g is None] == [name for name, g in gradients.items() if g is None]
+    close(gradients, true)
+    assert torch.equal(after, true_after)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_it_is_the_step_on_another_batch_than_it_was_recorded_with(name: str) -> None:
+    pair = small_pair(name)
+    captured = Captured(Objective(pair.model, pair.guide))
+    captured(*batch([5, 2, 4], seed=1), beta=0.5)
+    agree(captured, *batch([3, 5, 1], seed=2), beta=0.25)
+    with torch.no_grad():
+        for p in captured.trained.values():  # as optimisers do
+            p.mul_(1.1)
+    agree(captured, *batch([2, 4, 3], seed=3), beta=1.0)  # none as long as the batch
+    assert len(captured.recordings) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "latent", "objective", "particles"), [("dsae", "v", "analytic", 1), ("vae", "z", "iwae", 2)]
+)
+def test_other_objectives_and_weights_of_single_latents(name: str, latent: str, objective: str, particles: int) -> None:
+    pair = small_pair(name)
+    captured = Captured(Objective(pair.model, pair.guide, objective, particles))
+    captured(*batch([5, 5], seed=1), beta=0.5, beta_sites={latent: 1.0})
+    agree(captured, *batch([5, 5], seed=2), beta=0.3, beta_sites={latent: 0.7})
+    agree(captured, *batch([5, 2], seed=2), beta=0.3, beta_sites={latent: 0.7})  # no longer all of one length
+    assert len(captured.recordings) == 2
+
+
+def test_only_the_guide_is_trained_where_the_model_stays() -> None:
+    pair = small_pair("vae")
+    pair.model.requires_grad_(False)
+    captured = Captured(Objective(pair.model, pair.guide))
+    captured(*batch([5, 2], seed=1))
+    with torch.no_grad():
+        for p in pair.model.parameters():  # read where it is, all the same
+            p.mul_(1.1)
+    agree(captured, *batch([5, 2], seed=2))
+    assert {name.split(".")[0] for name in captured.trained} == {"guide"}
+
+
+@pytest.mark.parametrize("name", ["rvae", "vrnn"])
+def test_frames_behind_all_sequences_change_nothing(name: str) -> None:
+    """At the means of the latents, as more frames take more noise."""
+    pair = small_pair(name)
+    objective = Objective(pair.model, pair.guide)
+    x, lengths, frames = batch([5, 2, 4], seed=1)
+
+    def at_the_mean(x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        noise = {"z": torch.zeros(len(x), 3, 3, dtype=torch.float64)}
+        with given_noise(noise):
+            bound, gradients, _ = measured(lambda: descend(objective, x, lengths, frames), objective)
+        return bound.loss.detach(), gradients
+
+    torch.testing.assert_close(at_the_mean(lengthened(x, 8)), at_the_mean(x), rtol=1e-10, atol=1e-10)
+
+
+def test_what_decides_by_values_is_refused_and_leaves_everything_as_it_was() -> None:
+    pair = small_pair("dkf")
+    with pytest.raises(UserError, match="DKF with guide DKFGuide and train.objective=dreg decides by values"):
+        Captured(Objective(pair.model, pair.guide, "dreg", 2))(*batch([5, 2], seed=1))
+    assert sys.modules["pyro.infer.trace_elbo"].torch_item is torch_item
+    assert all(type(p) is torch.nn.Parameter for p in pair.model.parameters())
+    assert not any(isinstance(b, FakeTensor) for b in pair.model.buffers())
+
+
+ON_A_DEVICE = """
+import sys
+import pyro, torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from inference.captured import Captured
+from inference.objectives import Objective
+from tests.pairs import small_pair
+
+_setup_privateuseone_for_python_backend("pretended")
+pyro.enable_validation(False)
+for name in sys.argv[1:]:
+    pair = small_pair(name)
+    captured = Captured(Objective(pair.model, pair.guide))
+    inputs = torch.ones(3, 2, 6).double(), torch.tensor([2, 3]), torch.ones(2).double()
+    given = [*captured.trained.values()], [*captured.constant.values()], *inputs
+    with FakeTensorMode() as mode:
+        there = tree_map(lambda v: torch.empty(v.shape, dtype=v.dtype, device="pretended"), given)
+    for v in there[0]:
+        v.requires_grad_()
+    graph = make_fx(captured.step()[0], tracing_mode="fake")(*there).graph
+    used = [node for node in graph.nodes if node.users and node.op == "call_function"]
+    elsewhere = [n for n in used for v in tree_leaves(n.meta["val"]) if v.device.type != "pretended"]
+    print(name, len(used), elsewhere)
+"""
+
+
+def test_on_a_device_nothing_is_computed_elsewhere() -> None:
+    """A CUDA graph cannot hold what waits for the device or copies from memory. Without a GPU: the operations for a
+    device that only pretends to be, from fake tensors, which raise where somebody asks for a value.
+    """
+    models = ["srnn", "vrnn"]
+    done = subprocess.run([sys.executable, "-c", ON_A_DEVICE, *models], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert [(name, elsewhere) for name, _, elsewhere in found] == [(name, "[]") for name in models], done.stdout
+    assert all(int(operations) > 100 for _, operations, _ in found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_cuda_graph_replays_the_step(name: str) -> None:
+    pair = small_pair(name)
+    objective = Objective(pair.model.cuda(), pair.guide.cuda())
+    captured = Captured(objective)
+
+    def there(lengths: list[int], seed: int) -> tuple[Tensor, Tensor, int]:
+        x, given, frames = batch(lengths, seed)
+        return x.cuda(), given, frames
+
+    captured(*there([5, 2, 4], seed=1), beta=0.5)
+    agree(captured, *there([3, 5, 1], seed=2), beta=0.25)
+    agree(captured, *there([5, 5, 5], seed=2), beta=0.25)
+    agree(captured, *there([2, 4, 3], seed=3), beta=1.0)
+
+
+@pytest.fixture
+def ragged(tmp_path: Path) -> list[str]:
+    """A corpus of utterances of 6 to 12 frames, and settings for it."""
+    import soundfile
+
+    noise = np.random.default_rng(0)
+    for split, lengths in (("train", (80, 112, 144, 176)), ("valid", (160,))):
+        for k, length in enumerate(lengths):
+            path = tmp_path / "corpus" / split / f"{k}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.1 * noise.standard_normal(length), 16000)
+    return [
+        *("data.corpus=folder", f"data.root={tmp_path / 'corpus'}", "data.hop=16", "data.trim_db=null"),
+        *("data.sequence_frames=null", "model.bins=9", "model.z_dim=2", "train.batch_size=2"),
+        *("train.tensorboard=false", "train.kl_warmup_steps=5", "optim.clip=0.5", "train.pad_frames=4"),
+    ]
+
+
+def trained(run: Path, settings: list[str], *more: str) -> list[dict[str, Any]]:
+    start(resolve("storn", overrides=[*settings, f"run={run}", *more]), lambda line: None)
+    return logged(run)
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timed = {"frames_per_second", "data_wait"}
+    return [{key: value for key, value in line.items() if key not in timed} for line in found]
+
+
+def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_on(
+    tmp_path: Path, ragged: list[str]
+) -> None:
+    computed = trained(tmp_path / "computed", ragged, "train.steps=7")
+    recorded = trained(tmp_path / "recorded", ragged, "train.steps=7", "train.capture=true")
+    assert recorded == computed and len(computed) == 7 + 4
+    trained(tmp_path / "halves", ragged, "train.steps=4", "train.capture=true")
+    resume(tmp_path / "halves", ["train.steps=7"], lambda line: None)
+    steps = [[line for line in lines if line["split"] == "train"] for lines in (logged(tmp_path / "halves"), computed)]
+    assert steps[0] == steps[1]
+
+
+def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("inference.sessions.MOST_RECORDINGS", 1)
+    with pytest.raises(UserError, match=r"sequences have 2 of them, 8 to 12: .* train.pad_frames=12"):
+        trained(tmp_path / "run", ragged, "train.capture=true")
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "why"),
+    [
+        ("fhvae", [], "model 'fhvae'"),
+        ("vrnn", ["train.scheduled_sampling=linear"], "goes frame by frame"),
+        ("dkf", ["train.free_bits=0.1", "train.free_bits.halve_every=10"], "changes its threshold"),
+        ("dkf", ["train.objective=dreg", "train.particles=2"], "train.objective=dreg"),
+    ],
+)
+def test_what_changes_from_step_to_step_is_refused(model: str, more: list[str], why: str) -> None:
+    with pytest.raises(UserError, match=rf"train.capture=true records a step once, and cannot with .*{why}"):
+        resolve(model, overrides=["train.capture=true", *more])
