@@ -58,10 +58,9 @@ def load_split(
     report: Callable[[str], None],
     *,
     cut: bool = False,
+    progress: bool = True,
 ) -> list[Prepared]:
-    """`load_sequences` as the settings of a run have it, with a progress bar: whole utterances, or `cut` as training
-    has them.
-    """
+    """`load_sequences` as the settings of a run have it: whole utterances, or `cut` as training has them."""
     return load_sequences(
         corpus,
         split,
@@ -70,7 +69,7 @@ def load_split(
         short=settings.short,
         on_error=settings.on_error,
         report=report,
-        progress=True,
+        progress=progress,
         cache=settings.cache,
     )
 

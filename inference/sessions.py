@@ -14,7 +14,7 @@ from torch import nn
 
 from corpora.corpus import holds_frames, open_corpus
 from corpora.frontends import open_frontend
-from corpora.sequences import Batches, load_sequences
+from corpora.sequences import Batches, load_split
 from guides.fhvae import FHVAEGuide
 from inference.captured import Captured, whole_multiple
 from inference.checkpoints import load_checkpoint
@@ -217,17 +217,7 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bo
     say(f"corpus {corpus.name} {corpus.root}".rstrip())
     splits = []
     for split in ("train", "valid"):
-        sequences = load_sequences(
-            corpus,
-            split,
-            frontend,
-            sequence_frames=data.sequence_frames,
-            short=data.short,
-            on_error=data.on_error,
-            report=say,
-            progress=progress,
-            cache=data.cache,
-        )
+        sequences = load_split(corpus, split, frontend, data, say, cut=True, progress=progress)
         shuffle = split == "train"
         members, at_once = Members.of(sequences), train.discriminative.sequences
         batches = (
