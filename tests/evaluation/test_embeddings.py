@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from corpora.corpus import open_corpus
 from corpora.sequences import Prepared
-from evaluation.embeddings import embed
+from evaluation.embeddings import embed, embeddings
 from inference.errors import UserError
-from inference.runs import Run
+from inference.runs import Run, create
 from tests.models.test_fhvae import BINS, small
 from tests.pairs import small_pair
 
@@ -51,3 +52,16 @@ def test_beta_vae_has_mu1_alone_and_other_models_nothing() -> None:
     other = small_pair("dkf")
     with pytest.raises(UserError, match="no latents of segments"):
         embed(run_of(other.model, other.guide, "dkf"), utterance)
+
+
+def test_every_utterance_of_a_split_has_its_vectors() -> None:
+    from inference.settings import resolve
+
+    settings = resolve("fhvae", None, None, ["model.h_dim=4", "guide.h_dim=4", "model.z_dim=2", "model.z2_dim=3"])
+    model, guide = create(settings)
+    told: list[str] = []
+    found = embeddings(Run(Path("nowhere"), settings, model, guide, Path("nowhere/best.pt"), {}), "test", told.append)
+    utterances = open_corpus(settings.data, settings.data.seed, ["test"]).splits["test"]
+    assert found.files == [u.file for u in utterances] and found.speakers == [u.speaker for u in utterances]
+    assert found.vectors["mu2"].shape == (len(utterances), 3) and found.vectors["mu1"].shape == (len(utterances), 2)
+    assert np.isfinite(found.vectors["mu2"]).all() and any(line.startswith("test:") for line in told)
