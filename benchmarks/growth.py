@@ -136,7 +136,7 @@ def measure(
     data = power_spectra(sizes["frames"], sizes["sequences"], settings.model.bins)
     net.fit_input(data.unbind(1))
     x, lengths = data.to(device=device, dtype=dtype), torch.full((sizes["sequences"],), sizes["frames"])
-    objective = Objective(net, guide, settings.train.objective, settings.train.particles)
+    objective = Objective.of(net, guide, settings.train)
     rows = _with_table(guide, settings, sizes["table"], sizes["sequences"]) if net.hierarchical else None
     optimizer = build_optimiser(settings.optim, objective)
     now, times = clock(device), []

@@ -103,7 +103,7 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
     x = power_spectra(frames, sequences, settings.model.bins)
     model.fit_input(x.unbind(1))
     x, lengths = x.to(device=device, dtype=dtype), torch.full((sequences,), frames)
-    objective = Objective(model, guide, settings.train.objective, settings.train.particles)
+    objective = Objective.of(model, guide, settings.train)
     optimizer = torch.optim.Adam(objective.parameters(), lr=settings.optim.lr)
 
     square = torch.rand(PRODUCT, PRODUCT, device=device, dtype=dtype)
@@ -143,17 +143,30 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
 
 
 def interleaved(
-    step: Callable[[str], None], steps: int, warmup: int = 2, forms: Mapping[str, str] = FORMS
+    step: Callable[[str], None],
+    steps: int,
+    warmup: int = 2,
+    forms: Mapping[str, str] = FORMS,
+    now: Callable[[], float] | None = None,
 ) -> dict[str, float]:
-    """Median time of a step of each form, the forms taking turns; the first `warmup` turns do not count."""
+    """Median time of a step of each form, the forms taking turns; the first `warmup` turns do not count.
+
+    Args:
+        step: a step of a form, given as what `forms` has for it.
+        steps: turns that count.
+        warmup: turns before them.
+        forms: what each form is called, and is to `step`.
+        now: the time; None: on the wall.
+    """
     keep_freed_memory()  # as the commands do
+    now = now or time.perf_counter
     times: dict[str, list[float]] = {form: [] for form in forms}
     for turn in range(warmup + steps):
         for form, how in forms.items():
-            started = time.perf_counter()
+            started = now()
             step(how)
             if turn >= warmup:
-                times[form].append(time.perf_counter() - started)
+                times[form].append(now() - started)
     return {form: statistics.median(values) for form, values in times.items()}
 
 

@@ -100,7 +100,7 @@ def _drawn(loop: Any, noise: Tensor, injected: list[Tensor], *rest: Any) -> Draw
     batch = noise.shape[:-3]
 
     def fold(v: Tensor) -> Tensor:
-        frames_first = v.expand(*batch, *v.shape[-3:]).movedim(-3, 0)
+        frames_first = v.to(noise).expand(*batch, *v.shape[-3:]).movedim(-3, 0)  # loops have no autocast
         return frames_first.reshape(frames, -1, v.shape[-1]).contiguous()
 
     folded = loop(fold(noise), *(fold(v) for v in injected), *rest)

@@ -96,6 +96,8 @@ def _check_ranges(settings: Settings) -> None:
         raise UserError(f"optim.betas={list(optim.betas)}: expected two numbers from 0 to below 1.")
     if optim.clip is not None and not optim.clip > 0:
         raise UserError(f"optim.clip={optim.clip}: expected a number above 0, or null for no clipping.")
+    if train.autocast is not None and settings.dtype != "float32":
+        raise UserError(f"train.autocast={train.autocast} is for dtype=float32, got {settings.dtype}. Leave one out.")
     if not optim.gamma > 0:
         raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
 

@@ -13,8 +13,9 @@ samples are in `inference.multisample`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.distributions as dist
 import pyro.poutine as poutine
@@ -30,6 +31,9 @@ from inference.handlers import base_name, kl_scale
 from inference.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
 from inference.weights import particle_plate, per_sequence, samples
 from models.rows import Rows, Share
+
+if TYPE_CHECKING:
+    from inference.settings import TrainSettings
 
 __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 
@@ -132,12 +136,15 @@ class Objective(nn.Module):
             ``"iwae"``, ``"dreg"`` or ``"fivo"`` (`inference.multisample.importance_weighted`, `doubly_reparametrised`,
             `filtered`).
         particles: draws of the guide for each sequence; the first two take the mean over them.
+        bf16: whether networks compute in bfloat16 (`torch.autocast`) in training. Densities do not, and validation.
 
     Raises:
         UserError: for another name, or for a model without a step that particles are to be filtered through.
     """
 
-    def __init__(self, model: nn.Module, guide: nn.Module, name: str = "elbo", particles: int = 1) -> None:
+    def __init__(
+        self, model: nn.Module, guide: nn.Module, name: str = "elbo", particles: int = 1, *, bf16: bool = False
+    ) -> None:
         super().__init__()
         if name not in BOUNDS:
             raise UserError(f"unknown train.objective '{name}'.{nearest(name, BOUNDS)} Known: {', '.join(BOUNDS)}.")
@@ -160,6 +167,12 @@ class Objective(nn.Module):
         self.guide = guide
         self.name = name
         self.particles = particles
+        self.bf16 = bf16
+
+    @classmethod
+    def of(cls, model: nn.Module, guide: nn.Module, train: TrainSettings) -> Objective:
+        """The one that settings describe."""
+        return cls(model, guide, train.objective, train.particles, bf16=train.autocast == "bf16")
 
     def forward(
         self,
@@ -183,7 +196,9 @@ class Objective(nn.Module):
 
         """
         args = (x, lengths, how) if rows is None else (x, lengths, how, rows)
-        with poutine.scale(scale=1.0 if rows is None else rows.share), kl_scale(beta, own=beta_sites):
+        half = self.bf16 and self.training
+        precision = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if half else nullcontext()
+        with precision, poutine.scale(scale=1.0 if rows is None else rows.share), kl_scale(beta, own=beta_sites):
             return self._elbo(args) if self.name in ELBOS else self._multisample(args)
 
     def _elbo(self, args: tuple[Any, ...]) -> Bound:

@@ -144,7 +144,7 @@ def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None
 def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say, world: World = ALONE) -> Job:
     """Read the corpus and put everything together that the loop works with."""
     model.requires_grad_(settings.train.model_from is None)  # with it, what a guide shares with its model
-    objective = Objective(model, guide, settings.train.objective, settings.train.particles)
+    objective = Objective.of(model, guide, settings.train)
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     if world.size > 1:

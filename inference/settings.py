@@ -118,7 +118,8 @@ class TrainSettings:
     of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
     trained (`inference.objectives`), with `particles` draws of the guide for each sequence. `model_from` is a run whose
     model is taken as it is: only the guide is trained. Batches are padded to a multiple of `pad_frames`, at most
-    `data.sequence_frames`; `capture` records a step for each shape of them and replays it (`inference.captured`).
+    `data.sequence_frames`; `capture` records a step for each shape of them and replays it (`inference.captured`). With
+    `autocast` networks compute in that precision in training.
     """
 
     steps: int | None = None
@@ -135,6 +136,7 @@ class TrainSettings:
     bucket: bool = True
     pad_frames: int = 1
     capture: bool = False
+    autocast: Literal["bf16"] | None = None
     tensorboard: bool = True
     model_from: str | None = None
     free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)

@@ -17,7 +17,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
 from inference.errors import UserError, nearest
-from models.networks import normal
+from models.networks import full, normal
 
 Shape = Size | list[int] | tuple[int, ...]
 
@@ -116,7 +116,7 @@ class PowerSpectrumHead(nn.Module):
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        return dist.Independent(PowerSpectrum(self.floor(self.affine(h))), 1)
+        return dist.Independent(PowerSpectrum(self.floor(full(self.affine(h)))), 1)
 
 
 @runtime_checkable
@@ -156,7 +156,7 @@ class BernoulliHead(nn.Module):
             self.affine.bias.copy_(log_odds(sequences))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        return dist.Independent(dist.Bernoulli(logits=self.affine(h)), 1)
+        return dist.Independent(dist.Bernoulli(logits=full(self.affine(h))), 1)
 
 
 class GaussianOutput(nn.Module):
@@ -174,7 +174,7 @@ class GaussianOutput(nn.Module):
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        mean, o = self.affine(h).chunk(2, dim=-1)
+        mean, o = full(self.affine(h)).chunk(2, dim=-1)
         return normal(mean, self.floor(o))
 
 

@@ -16,6 +16,7 @@ from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
 from models.likelihoods import log_odds
+from models.networks import full
 
 __all__ = ["ChannelMixture", "ChannelMixtureHead", "FrameMixture", "MixtureHead", "PenStroke", "PenStrokeHead"]
 
@@ -207,7 +208,7 @@ class MixtureHead(nn.Module):
         self.affine = nn.Linear(in_dim, sum(self.sizes))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        logits, means, o = self.affine(h).split(self.sizes, dim=-1)
+        logits, means, o = full(self.affine(h)).split(self.sizes, dim=-1)
         return self.distribution(logits, means, softplus(o) + self.least, validate_args=False)
 
 
@@ -242,6 +243,6 @@ class PenStrokeHead(nn.Module):
             self.affine.bias[-1:] = log_odds([x[:, 2:] for x in sequences])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        logits, means, o, rho, pen = self.affine(h).split(self.sizes, dim=-1)
+        logits, means, o, rho, pen = full(self.affine(h)).split(self.sizes, dim=-1)
         correlations = self.MOST * torch.tanh(rho)
         return PenStroke(logits, means, softplus(o) + self.least, correlations, pen, validate_args=False)

@@ -23,6 +23,7 @@ from models.dvae import DVAE, ModelSettings
 from models.effects import Sequential, draw
 from models.ladder import Ladder
 from models.likelihoods import head
+from models.networks import full
 from models.sites import Sites, stacked
 from models.structure import Parents
 from models.time_axis import Carry, Frame, Parallel
@@ -87,7 +88,7 @@ class MSSTCNSettings(ModelSettings):
 
 def bounded_normal(mean: Tensor, o: Tensor) -> dist.TorchDistribution:
     """N(mean, s^2), s = softplus(o) between `LEAST` and `MOST`."""
-    return dist.Independent(dist.Normal(mean, softplus(o).clamp(LEAST, MOST)), 1)
+    return dist.Independent(dist.Normal(full(mean), softplus(full(o)).clamp(LEAST, MOST)), 1)
 
 
 class LatentHead(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyro
+import pyro.poutine as poutine
 import pytest
 import torch
 from pyro.infer.util import torch_item
@@ -23,7 +24,7 @@ from inference.handlers import given_noise
 from inference.objectives import Bound, Objective
 from inference.sessions import resume, start
 from inference.settings import resolve
-from tests.pairs import BINS, small_pair
+from tests.pairs import BINS, small_pair, traced
 
 RECURRENT = ["vae", "dkf", "storn", "vrnn", "srnn", "rvae", "dsae"]
 FRAMES = 5
@@ -248,3 +249,33 @@ def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list
 def test_what_changes_from_step_to_step_is_refused(model: str, more: list[str], why: str) -> None:
     with pytest.raises(UserError, match=rf"train.capture=true records a step once, and cannot with .*{why}"):
         resolve(model, overrides=["train.capture=true", *more])
+
+
+def test_bf16_is_of_networks_in_training_alone() -> None:
+    """Densities, validation and gradients stay in single precision; a recorded step does the same."""
+    pair = small_pair("vrnn")
+    pair = pair._replace(model=pair.model.float(), guide=pair.guide.float())
+    x, lengths, frames = batch([5, 2, 4], seed=1)
+    x = x.float()
+    plain, half = Objective(pair.model, pair.guide), Objective(pair.model, pair.guide, bf16=True)
+    single, gradients, _ = measured(lambda: descend(plain, x, lengths, frames), plain)
+    found, rounded, _ = measured(lambda: descend(half, x, lengths, frames), half)
+    assert single.loss != found.loss and found.loss.item() == pytest.approx(single.loss.item(), rel=0.01)
+    for name, gradient in rounded.items():
+        assert gradient.dtype is torch.float32
+        assert (gradient - gradients[name]).norm() < 0.05 * gradients[name].norm() + 1e-3, name
+    recorded, again, _ = measured(Captured(half), half, x, lengths, frames)
+    assert recorded.loss == found.loss
+    torch.testing.assert_close(again, rounded, rtol=0.0, atol=0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = traced(pair.guide, x, lengths)
+        site = traced(poutine.replay(pair.model, trace=trace), x, lengths).nodes
+    made_of = [getattr(site[name]["fn"], what).dtype for name in ("x", "z") for what in ("mean", "variance")]
+    assert {*made_of} == {torch.float32}
+    torch.manual_seed(5)
+    assert half.eval()(x, lengths).loss == single.loss
+
+
+def test_bf16_is_for_single_precision(ragged: list[str]) -> None:
+    with pytest.raises(UserError, match="train.autocast=bf16 is for dtype=float32, got float64"):
+        resolve("dkf", overrides=[*ragged, "train.autocast=bf16", "dtype=float64"])
