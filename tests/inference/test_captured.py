@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from inference.captured import Captured, descend, lengthened
 from inference.errors import UserError
 from inference.handlers import given_noise
+from inference.noise import whole_batch
 from inference.objectives import Bound, Objective
 from inference.sessions import resume, start
 from inference.settings import resolve
@@ -279,3 +280,14 @@ def test_bf16_is_of_networks_in_training_alone() -> None:
 def test_bf16_is_for_single_precision(ragged: list[str]) -> None:
     with pytest.raises(UserError, match="train.autocast=bf16 is for dtype=float32, got float64"):
         resolve("dkf", overrides=[*ragged, "train.autocast=bf16", "dtype=float64"])
+
+
+def test_a_process_with_a_part_of_a_padded_batch_has_the_noise_of_all_of_it() -> None:
+    pair = small_pair("storn")
+    objective = Objective(pair.model, pair.guide)
+    x, lengths, frames = batch([5, 2, 4], seed=1)
+    x, mine = lengthened(x, 8), [0, 2]
+    alone, _, _ = measured(lambda: descend(objective, x, lengths, frames), objective)
+    with whole_batch(mine, 3, FRAMES):
+        part, _, _ = measured(lambda: descend(objective, x[:, mine], lengths[mine], frames), objective)
+    torch.testing.assert_close(part.terms.elbo, alone.terms.elbo[mine], rtol=1e-10, atol=1e-10)
