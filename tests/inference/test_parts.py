@@ -112,9 +112,9 @@ def test_processes_draw_together_what_one_draws(shape: tuple[int, ...]) -> None:
         torch.manual_seed(0)
         here = dist.Normal(0.0, 1.0).expand((*shape[:-1], len(places), 2)).to_event(1)
         with whole_batch(places, 5, 3):
-            assert torch.equal(draw("z", here, None), whole[..., places, :]) and longest(2) == 3
+            assert torch.equal(draw("z", here, None), whole[..., places, :]) and longest(torch.tensor([2])) == 3
         assert torch.equal(torch.random.get_rng_state(), state)
-    assert longest(2) == 2
+    assert longest(torch.tensor([2])) == 2
 
 
 def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

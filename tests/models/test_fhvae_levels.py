@@ -17,6 +17,7 @@ from inference.errors import UserError
 from inference.handlers import given_noise, mean_latents
 from inference.hierarchy import validation_rows
 from inference.objectives import Objective
+from inference.processes import ALONE
 from inference.reconstruction import infer
 from models.rows import Rows
 from tests.inference.test_hierarchy import segments
@@ -136,7 +137,8 @@ def test_validation_is_of_the_joint_mode_of_all_segments_of_a_speaker() -> None:
         members = Members.of(items)
         batches = type("Batches", (), {"epoch": staticmethod(lambda epoch: [[3, 0], [1, 2, 4]])})
 
-    job: Any = type("Job", (), {"model": model, "guide": guide, "device": torch.device("cpu"), "dtype": torch.float64})
+    parts = {"model": model, "guide": guide, "device": torch.device("cpu"), "dtype": torch.float64, "world": ALONE}
+    job: Any = type("Job", (), parts)
     data_split: Any = Split
     found = validation_rows(job, data_split)
     assert found is not None
