@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from guides.fhvae import s_vectors, session_vectors
-from inference.data import Members
+from inference.data import Data, Members
 from inference.errors import UserError
 from inference.handlers import given_noise, mean_latents
 from inference.hierarchy import validation_rows
@@ -132,18 +132,14 @@ def test_validation_is_of_the_joint_mode_of_all_segments_of_a_speaker() -> None:
     items = [item._replace(x=data()[:, n, :].float()) for n, item in enumerate(segments([2, 1, 2]))]
     items = [item._replace(speaker="ab"[item.file == "file1"]) for item in items]
 
-    class Split:
-        sequences = items
-        members = Members.of(items)
-        batches = type("Batches", (), {"epoch": staticmethod(lambda epoch: [[3, 0], [1, 2, 4]])})
-
+    batches: Any = type("Batches", (), {"epoch": staticmethod(lambda epoch: [[3, 0], [1, 2, 4]])})
+    split = Data(items, batches, "", Members.of(items))
     parts = {"model": model, "guide": guide, "device": torch.device("cpu"), "dtype": torch.float64, "world": ALONE}
     job: Any = type("Job", (), parts)
-    data_split: Any = Split
-    found = validation_rows(job, data_split)
+    found = validation_rows(job, split)
     assert found is not None
     means = guide.z2_mean(torch.stack([i.x for i in items], 1).double(), torch.full((5,), 4)).detach()
-    mu2, mu3 = joint_mode(means, Split.members.row, Split.members.speaker, 2, 0.25, VARIANCE)
+    mu2, mu3 = joint_mode(means, split.members.row, split.members.speaker, 2, 0.25, VARIANCE)
     torch.testing.assert_close(found["values"], mu2)
     torch.testing.assert_close(found["of_speakers"], mu3)
 
