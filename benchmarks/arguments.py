@@ -1,11 +1,12 @@
-"""The arguments that benchmarks of a model share."""
+"""What benchmarks share: arguments, and where the figures go."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-__all__ = ["add_common"]
+__all__ = ["add_common", "keep"]
 
 
 def add_common(parser: argparse.ArgumentParser, runs: str | None = "interleaved runs, the best counts") -> None:
@@ -22,3 +23,15 @@ def add_common(parser: argparse.ArgumentParser, runs: str | None = "interleaved 
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+
+
+def keep(path: Path | None, report: Any) -> None:
+    """Write the figures as JSON, where ``--json`` names a file.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    if path is not None:
+        from evaluation.reports import write_json
+
+        write_json(path, report)

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arguments import add_common
-from benchmarks.train_step import write_report
+from benchmarks.arguments import add_common, keep
+from evaluation.command import guarded
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,15 +34,13 @@ FORMS = ("cached", "recomputed")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
     args = _parser().parse_args(argv)
-    try:
+
+    def command() -> None:
         report = _run(args)
-        if args.json is not None:
-            write_report(args.json, report)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(_text(report))
-    return 0
+        keep(args.json, report)
+        print(_text(report))
+
+    return guarded(command)
 
 
 def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:

@@ -19,8 +19,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arguments import add_common
-from benchmarks.train_step import clock, interleaved, power_spectra, write_report
+from benchmarks.arguments import add_common, keep
+from benchmarks.train_step import clock, interleaved, power_spectra
+from evaluation.command import guarded
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,14 +42,7 @@ TARGET = 20.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
     args = _parser().parse_args(argv)
-    try:
-        report = _run(args)
-        if args.json is not None:
-            write_report(args.json, report)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: keep(args.json, _run(args)))
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

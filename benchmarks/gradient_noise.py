@@ -17,13 +17,14 @@ is unbiased. Standard errors are the jackknife's over ten blocks.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.arguments import keep
+from evaluation.command import guarded
 from inference.errors import UserError
 from inference.files import disk_errors
 
@@ -47,22 +48,19 @@ Row = dict[str, str | int | float]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
     args = _parser().parse_args(argv)
-    try:
+
+    def command() -> None:
         rows = _run(args)
-        if args.json is not None:
-            with disk_errors(args.json):
-                args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        keep(args.json, rows)
         if args.picture is not None:
             with disk_errors(args.picture):
                 _draw(rows, args.picture)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("| K | plain | doubly reparametrised |\n|---|---|---|")
-    for k in args.particles:
-        found = {row["estimator"]: f"{row['snr']:.3f} ± {row['stderr']:.3f}" for row in rows if row["particles"] == k}
-        print(f"| {k} | {' | '.join(found[name] for name in ESTIMATORS)} |")
-    return 0
+        print("| K | plain | doubly reparametrised |\n|---|---|---|")
+        for k in args.particles:
+            found = {r["estimator"]: f"{r['snr']:.3f} ± {r['stderr']:.3f}" for r in rows if r["particles"] == k}
+            print(f"| {k} | {' | '.join(found[name] for name in ESTIMATORS)} |")
+
+    return guarded(command)
 
 
 def _run(args: argparse.Namespace) -> list[Row]:

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arguments import add_common
-from benchmarks.train_step import clock, power_spectra, write_report
+from benchmarks.arguments import add_common, keep
+from benchmarks.train_step import clock, power_spectra
+from evaluation.command import guarded
 from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
@@ -48,18 +49,16 @@ Point = dict[str, float | int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
     args = _parser().parse_args(argv)
-    try:
+
+    def command() -> None:
         report = _run(args)
-        if args.json is not None:
-            write_report(args.json, report)
+        keep(args.json, report)
         if args.picture is not None:
             from evaluation.pictures import save_picture
 
             save_picture(picture(report), args.picture)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(command)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

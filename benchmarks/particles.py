@@ -15,8 +15,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arguments import add_common
-from benchmarks.train_step import interleaved, power_spectra, write_report
+from benchmarks.arguments import add_common, keep
+from benchmarks.train_step import interleaved, power_spectra
+from evaluation.command import guarded
 from inference.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,18 +33,16 @@ TIMED = 10
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
     args = _parser().parse_args(argv)
-    try:
+
+    def command() -> None:
         report = _run(args)
-        if args.json is not None:
-            write_report(args.json, report)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    sizes = "{model}: K={particles}, T={frames}, F={bins}, {threads} threads, {parameters} parameters"
-    weights = "log-weights: parallel {parallel_s:.3f} s, looped {looped_s:.3f} s, {ratio:.1f} times as fast"
-    smc = "particle filter: parallel {smc_parallel_s:.3f} s, looped {smc_looped_s:.3f} s, {smc_ratio:.1f} times as fast"
-    print(f"{sizes}\n{weights}\n{smc}".format_map(report))
-    return 0
+        keep(args.json, report)
+        sizes = "{model}: K={particles}, T={frames}, F={bins}, {threads} threads, {parameters} parameters"
+        weights = "log-weights: parallel {parallel_s:.3f} s, looped {looped_s:.3f} s, {ratio:.1f} times as fast"
+        smc = "particle filter: parallel {smc_parallel_s:.3f} s, looped {smc_looped_s:.3f} s, {smc_ratio:.1f} times"
+        print(f"{sizes}\n{weights}\n{smc}".format_map(report))
+
+    return guarded(command)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train_step import write_report
+from benchmarks.arguments import keep
+from evaluation.command import guarded
 from inference.errors import UserError
 
 __all__ = ["main", "measure"]
@@ -33,19 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bins", type=int, default=257, metavar="F", help="frequency bins (257)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     args = parser.parse_args(argv)
-    try:
+
+    def command() -> None:
         report = measure(args.root, args.hours, args.bins)
-        if args.json is not None:
-            write_report(args.json, report)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"{report['hours']:.2f} h in {report['files']} files: computed in {report['computed_s']:.1f} s "
-        f"({report['computed_cpu_s']:.1f} s of CPU), taken from {report['megabytes']:.0f} MB kept in "
-        f"{report['kept_s']:.2f} s ({report['kept_cpu_s']:.2f} s of CPU)"
-    )
-    return 0
+        keep(args.json, report)
+        print(
+            f"{report['hours']:.2f} h in {report['files']} files: computed in {report['computed_s']:.1f} s "
+            f"({report['computed_cpu_s']:.1f} s of CPU), taken from {report['megabytes']:.0f} MB kept in "
+            f"{report['kept_s']:.2f} s ({report['kept_cpu_s']:.2f} s of CPU)"
+        )
+
+    return guarded(command)
 
 
 def measure(root: Path, hours: float, bins: int = 257) -> Report:

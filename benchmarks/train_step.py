@@ -13,15 +13,14 @@ an addition each) for every parameter and frame, at the rate at which this machi
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.arguments import add_common
+from benchmarks.arguments import add_common, keep
+from evaluation.command import guarded
 from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
@@ -46,16 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
     args = _parser().parse_args(argv)
     sizes = {"frames": args.frames, "sequences": args.sequences, "bins": args.bins}
-    try:
+
+    def command() -> None:
         report = _run(args, sizes)
-        text = _text(report)
-        if args.json is not None:
-            write_report(args.json, report)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    return 0
+        keep(args.json, report)
+        print(_text(report))
+
+    return guarded(command)
 
 
 def _run(args: argparse.Namespace, sizes: dict[str, int]) -> Report:
@@ -200,18 +196,6 @@ def _text(report: Report) -> str:
     times = "parallel {parallel_s:.4f} s, stepwise {stepwise_s:.4f} s, ratio {ratio:.3f}"
     floor = "{frames_per_second:.0f} frames per second, {over_floor:.2f} times the floor of {floor_s:.4f} s"
     return "\n".join(part.format_map(report) for part in (sizes, times, floor))
-
-
-def write_report(path: Path, report: Mapping[str, object]) -> None:
-    """Write the figures as JSON.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write --json {path}: {error.strerror}. Give a file that can be written.") from error
 
 
 def _parser() -> argparse.ArgumentParser:
