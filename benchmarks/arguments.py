@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["add_common", "keep"]
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from inference.settings import Settings
+
+__all__ = ["add_common", "computed", "keep"]
 
 
 def add_common(parser: argparse.ArgumentParser, runs: str | None = "interleaved runs, the best counts") -> None:
@@ -35,3 +40,14 @@ def keep(path: Path | None, report: Any) -> None:
         from evaluation.reports import write_json
 
         write_json(path, report)
+
+
+def computed(settings: Settings) -> Settings:
+    """The settings of steps that are computed, not recorded.
+
+    Raises:
+        UserError: for `train.capture`, which would have no effect.
+    """
+    if settings.train.capture:
+        raise UserError("train.capture=true: this benchmark computes its steps. benchmarks.gpu times recorded ones.")
+    return settings

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arguments import add_common, keep
+from benchmarks.arguments import add_common, computed, keep
 from benchmarks.train_step import clock, power_spectra
 from evaluation.command import guarded
 from inference.allocator import keep_freed_memory
@@ -129,7 +129,7 @@ def measure(
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
-    settings = resolve(model, overrides=[*overrides, f"train.particles={sizes['particles']}"])
+    settings = computed(resolve(model, overrides=[*overrides, f"train.particles={sizes['particles']}"]))
     net, guide = create(settings)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     data = power_spectra(sizes["frames"], sizes["sequences"], settings.model.bins)

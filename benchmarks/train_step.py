@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.arguments import add_common, keep
+from benchmarks.arguments import add_common, computed, keep
 from evaluation.command import guarded
 from inference.allocator import keep_freed_memory
 from inference.errors import UserError
@@ -61,9 +61,8 @@ def _run(args: argparse.Namespace, sizes: dict[str, int]) -> Report:
     # Heavy imports, once the arguments are known to be right.
     from inference.settings import resolve
 
-    settings = resolve(
-        args.model, args.guide, None, [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
-    )
+    overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
+    settings = computed(resolve(args.model, args.guide, None, overrides))
     if settings.model.bins != args.bins:
         raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
     if settings.train.objective == "fivo":

@@ -65,6 +65,11 @@ def test_an_axis_that_a_model_does_not_have_is_refused(
     assert why in capsys.readouterr().err
 
 
+def test_a_recorded_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "dkf", "--frames", "3", "--steps", "1", "train.capture=true"]) == 2
+    assert "benchmarks.gpu" in capsys.readouterr().err
+
+
 def test_sizes_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", "dkf", "--frames", "0"]) == 2
     assert "--frames 0: expected at least 1" in capsys.readouterr().err
