@@ -119,7 +119,8 @@ def read_utterances(run: Run, frontend: FrontEnd, split: str, most: int | None) 
     utterances = corpus.splits[split]
     count = len(utterances) if most is None else min(most, len(utterances))
     chosen = {split: [utterances[i * len(utterances) // count] for i in range(count)]}
-    return load_split(replace(corpus, splits=chosen), split, frontend, data, say)
+    cache = data.cache if count == len(utterances) else None  # features of a few would be one more file for each few
+    return load_split(replace(corpus, splits=chosen), split, frontend, replace(data, cache=cache), say)
 
 
 def batches(sequences: Sequence[Prepared]) -> Iterator[tuple[list[int], Batch]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -103,7 +104,7 @@ def chosen(
     frontend = open_frontend(data, run.settings.model.bins)
     needed = {utterance.file: utterance for of_option in files.values() for utterance in of_option}
     few = Corpus(corpus.name, corpus.root, {split: list(needed.values())})
-    whole = {item.file: item for item in load_split(few, split, frontend, data, say)}
+    whole = {item.file: item for item in load_split(few, split, frontend, replace(data, cache=None), say)}
     found = {file: _segment(item.x, size, at, frontend, item.file) for file, item in whole.items()}
     return {
         option: [Segment(u.file, u.speaker, *found[u.file], str(u.labels.get("domain", ""))) for u in of_option]

@@ -106,6 +106,8 @@ class Captured:
         self.trained = {name: p for name, p in named.items() if p.requires_grad}
         self.constant = {name: p for name, p in named.items() if not p.requires_grad} | dict(objective.named_buffers())
         self.recordings: dict[tuple[Any, ...], tuple[Callable[..., list[Any]], TreeSpec]] = {}
+        self.pool: Any = None
+        """Memory that all CUDA graphs work in: what one leaves is done with when the next is replayed."""
 
     def __call__(
         self,
@@ -178,11 +180,7 @@ class Captured:
         try:
             recorded = make_fx(step, tracing_mode="fake")(*tree_map(FakeTensorMode().from_tensor, (*weights, *inputs)))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            parts = type(self.objective.model).__name__, type(self.objective.guide).__name__
-            raise UserError(
-                f"train.capture: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} decides by "
-                "values what to compute, so a step of it cannot be recorded for all batches. Take train.capture=false."
-            ) from error
+            raise self._undecided() from error
         detached = tree_map(torch.Tensor.detach, weights)  # the same memory: what optimisers do is seen
 
         def run(*inputs: Tensor) -> list[Any]:
@@ -204,8 +202,14 @@ class Captured:
                     step(*weights, *kept)
             here.wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                leaves = step(*weights, *kept)
+            self.pool = self.pool or torch.cuda.graph_pool_handle()
+            try:
+                with torch.cuda.graph(graph, pool=self.pool):
+                    leaves = step(*weights, *kept)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise self._undecided(f" (CUDA: {str(error).splitlines()[0]})") from error
 
         def run(*inputs: Tensor) -> list[Any]:
             for place, given in zip(kept, inputs, strict=True):
@@ -214,6 +218,14 @@ class Captured:
             return leaves
 
         return run
+
+    def _undecided(self, seen: str = "") -> UserError:
+        parts = type(self.objective.model).__name__, type(self.objective.guide).__name__
+        return UserError(
+            f"train.capture: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} decides by "
+            f"values what to compute, so a step of it cannot be recorded for all batches{seen}. Take "
+            "train.capture=false."
+        )
 
 
 def _ragged(x: Tensor, lengths: Tensor) -> bool:

@@ -30,7 +30,7 @@ PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training.
+    """The processes of a training. What they do together raises `ProcessLost` where one of them has ended.
 
     Attributes:
         rank: which one this is.
@@ -139,10 +139,12 @@ ALONE = World()
 def _together() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise ProcessLost(
             "another process of this training has ended, and this one ends with it. The message of that one says why; "
-            "the last checkpoint is as it was."
+            f"the last checkpoint is as it was. (Here it was seen as: {str(error).splitlines()[0]})"
         ) from error
 
 

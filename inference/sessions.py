@@ -190,7 +190,7 @@ def _capture(settings: Settings, objective: Objective, train: Data, world: World
             f"of them, {min(frames)} to {max(frames)}: more than {MOST_RECORDINGS}. Pad batches to a multiple of some, "
             f"train.pad_frames={-(-max(frames) // MOST_RECORDINGS)}."
         )
-    say(f"steps are recorded once for each shape of batch; numbers of frames: {len(frames)}")
+    say(f"steps are recorded once for each shape of batch, which has one of {len(frames)} numbers of frames")
     return Captured(objective)
 
 

@@ -117,9 +117,9 @@ class TrainSettings:
     `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
     of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
     trained (`inference.objectives`), with `particles` draws of the guide for each sequence. `model_from` is a run whose
-    model is taken as it is: only the guide is trained. Batches are padded to a multiple of `pad_frames`, at most
-    `data.sequence_frames`; `capture` records a step for each shape of them and replays it (`inference.captured`). With
-    `autocast` networks compute in that precision in training.
+    model is taken as it is: only the guide is trained. Batches of training are padded to a multiple of `pad_frames`, at
+    most `data.sequence_frames`; `capture` records a step for each shape of them and replays it (`inference.captured`).
+    With `autocast` networks compute in that precision in training.
     """
 
     steps: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from guides.fhvae import s_vectors
 from inference.checkpoints import load_checkpoint
 from inference.data import Members
 from inference.errors import UserError
-from inference.hierarchy import Blocks
+from inference.hierarchy import Blocks, slow_table
 from inference.optimisers import build_optimiser, forget_rows
 from inference.runs import load_run
 from inference.sessions import resume, start
@@ -213,3 +214,10 @@ def test_rows_that_cannot_leave_where_chance_put_them_are_told_of(
     more = (f"optim.lr={rate}", f"train.discriminative.sequences={blocks}", "train.steps=2")
     start(small(tiny_corpus, tmp_path / "run", *more), said.append)
     assert any("train.discriminative.sequences=5000" in line for line in said) == warned
+
+
+def test_the_default_run_is_long_enough_for_its_table() -> None:
+    few: Any = SimpleNamespace(files=[""] * 80)
+    many: Any = SimpleNamespace(files=[""] * 2832)
+    assert slow_table(resolve("fhvae"), few, 800) == ""
+    assert "updated some 90 times" in slow_table(resolve("fhvae"), many, 1000)
