@@ -119,8 +119,21 @@ class Data:
         batch = batch if short == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, short)))
         return Part(batch, chosen, places, len(index), sum(lengths), float(bool(mine)))
 
-    def ahead(self, order: Sequence[Sequence[int]], world: World = ALONE) -> Generator[Part, None, None]:
-        """This process's parts of batches, the next one put together while one is trained on."""
+    def ahead(
+        self, order: Sequence[Sequence[int]], world: World = ALONE, *, aside: bool = False
+    ) -> Generator[Part, None, None]:
+        """This process's parts of batches.
+
+        Args:
+            order: the sequences of each batch.
+            world: the processes that share them.
+            aside: a thread puts the next one together while one is trained on. For training on a GPU: on a CPU two
+                threads would have a team of OpenMP threads each, more than there are cores, and OpenMP then lets
+                all of them sleep between two operations, which makes steps three times as long.
+        """
+        if not aside:
+            yield from (self.part(index, world) for index in order)
+            return
         with ThreadPoolExecutor(1) as pool:
             coming: Future[Part] | None = None
             for index in order:

@@ -87,11 +87,12 @@ def test_parts_of_a_ragged_batch_add_up_to_it(variant: str, kind: str, size: int
         torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("aside", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_every_sequence_is_in_one_batch_of_one_process(size: int) -> None:
+def test_every_sequence_is_in_one_batch_of_one_process(size: int, aside: bool) -> None:
     whole = split(torch.tensor([7, 3, 1, 5, 6, 2, 4, 9, 8, 3, 5]))
     order = whole.batches.epoch(3)
-    each = [list(whole.ahead(order, World(rank, size))) for rank in range(size)]
+    each = [list(whole.ahead(order, World(rank, size), aside=aside)) for rank in range(size)]
     counted = [number for parts in each for part in parts if part.weight for number in part.chosen]
     assert sorted(counted) == list(range(11)) and {part.weight for parts in each for part in parts} <= {0.0, 1.0}
     for index, parts in zip(order, zip(*each, strict=True), strict=True):

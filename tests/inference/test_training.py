@@ -57,6 +57,13 @@ def test_a_run_has_its_files_and_its_lines(tmp_path: Path, tiny: list[str]) -> N
     assert state["metrics_bytes"] == (run / "metrics.jsonl").stat().st_size
 
 
+def test_on_a_cpu_one_thread_does_all(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one that computes, with OpenMP threads of its own, makes every step several times as long."""
+    monkeypatch.setattr("inference.data.ThreadPoolExecutor", None)  # to start one is an error
+    run = train(tmp_path / "run", tiny, "train.steps=4")
+    assert len([line for line in lines(run) if line["split"] == "train"]) == 4
+
+
 def test_the_loss_is_scaled_and_the_bound_is_not(tmp_path: Path, tiny: list[str]) -> None:
     run = train(tmp_path / "run", [*tiny, "dtype=float64"], "train.steps=1", "train.beta=0", model="vae")
     line = lines(run)[0]
