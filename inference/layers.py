@@ -5,7 +5,9 @@ Going key by key, and not by one merge, lets every refusal name its key, its sou
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +16,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs, and Omeg
 
 from inference.errors import UserError, nearest
 
-__all__ = ["YAMLError", "apply_layer", "first_line", "parse_overrides", "quoted", "read_layer"]
+__all__ = ["apply_layer", "config_names", "first_line", "parse_overrides", "quoted", "read_config", "read_layer"]
 
 Layer = Mapping[str, Any]
 
@@ -46,6 +48,36 @@ def quoted(value: str) -> str:
         {'run': 1000, 'data.root': '1_000'}
     """
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def config_names() -> list[str]:
+    """Names of the packaged configs: folder/row, as --config takes them."""
+    root = importlib.resources.files("configs")
+    folders = [entry for entry in root.iterdir() if entry.is_dir()]
+    names = [f"{d.name}/{f.name[:-5]}" for d in folders for f in d.iterdir() if f.name.endswith(".yaml")]
+    return sorted(names)
+
+
+def read_config(config: str | Path) -> dict[str, Any]:
+    """The layer of a YAML file, or of a packaged config by its name.
+
+    Raises:
+        UserError: for neither, and for what is no mapping in YAML.
+    """
+    path = Path(config)
+    if not path.is_file():
+        names = config_names()
+        if str(config) not in names:
+            hint = nearest(str(config), names) or f" Packaged configs: {', '.join(names) or 'none'}."
+            raise UserError(f"--config {config}: neither a file nor a packaged config.{hint}")
+        path = Path(str(importlib.resources.files("configs").joinpath(f"{config}.yaml")))
+    try:
+        tree = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not readable as YAML: {first_line(error)}") from error
+    if not isinstance(tree, DictConfig):
+        raise UserError(f"{path} holds no settings: expected a YAML mapping such as 'model: {{name: dkf}}'.")
+    return read_layer(tree)
 
 
 def read_layer(tree: DictConfig) -> dict[str, Any]:

@@ -7,7 +7,6 @@ a model is imported before `resolve` is called.
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from inference.errors import UserError, nearest
+from inference.errors import UserError
 from inference.files import write_atomically
-from inference.layers import YAMLError, apply_layer, first_line, parse_overrides, read_layer
+from inference.layers import apply_layer, first_line, parse_overrides, read_config
 from inference.limits import check_limits, refuse_idle
 from inference.scheduled_sampling import ScheduledSamplingSettings, check
 
@@ -28,7 +27,6 @@ __all__ = [
     "OptimSettings",
     "Settings",
     "TrainSettings",
-    "config_names",
     "load_run_settings",
     "resolve",
     "save_settings",
@@ -187,7 +185,7 @@ def resolve(
         config_path: path of a YAML file, or the name of a packaged config such as "benchmark/dkf".
         overrides: `key=value` strings with dotted keys.
     """
-    config = _spelled_out(_read_config(config_path)) if config_path is not None else {}
+    config = _spelled_out(read_config(config_path)) if config_path is not None else {}
     given = _spelled_out(parse_overrides(overrides))
     model_name = _choose("model", model, given, config)
     guide_name = _choose("guide", guide, given, config) or "own"
@@ -241,7 +239,7 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
         raise UserError(f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}")
     if not path.is_file():
         raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
-    trained, given = _read_config(path), _spelled_out(parse_overrides(overrides))
+    trained, given = read_config(path), _spelled_out(parse_overrides(overrides))
     for key in ("model.name", "guide.name"):
         if key in given and given[key] != trained.get(key):
             raise UserError(
@@ -264,31 +262,6 @@ def to_yaml(settings: Settings) -> str:
 def save_settings(settings: Settings, path: Path) -> None:
     """Write the resolved tree; the file is whole or not there."""
     write_atomically(path, to_yaml(settings).encode())
-
-
-def config_names() -> list[str]:
-    """Names of the packaged configs: folder/row, as --config takes them."""
-    root = importlib.resources.files("configs")
-    folders = [entry for entry in root.iterdir() if entry.is_dir()]
-    names = [f"{d.name}/{f.name[:-5]}" for d in folders for f in d.iterdir() if f.name.endswith(".yaml")]
-    return sorted(names)
-
-
-def _read_config(config: str | Path) -> dict[str, Any]:
-    path = Path(config)
-    if not path.is_file():
-        names = config_names()
-        if str(config) not in names:
-            hint = nearest(str(config), names) or f" Packaged configs: {', '.join(names) or 'none'}."
-            raise UserError(f"--config {config}: neither a file nor a packaged config.{hint}")
-        path = Path(str(importlib.resources.files("configs").joinpath(f"{config}.yaml")))
-    try:
-        tree = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} is not readable as YAML: {first_line(error)}") from error
-    if not isinstance(tree, DictConfig):
-        raise UserError(f"{path} holds no settings: expected a YAML mapping such as 'model: {{name: dkf}}'.")
-    return read_layer(tree)
 
 
 def _spelled_out(layer: Mapping[str, Any]) -> dict[str, Any]:

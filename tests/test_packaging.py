@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from inference.layers import config_names
 from inference.runs import create
-from inference.settings import config_names, resolve, to_yaml
+from inference.settings import resolve, to_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("configs", "corpora", "evaluation", "guides", "inference", "models")
