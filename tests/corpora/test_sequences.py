@@ -16,7 +16,7 @@ from corpora.audio import AudioFault, Sound
 from corpora.corpus import Corpus, Utterance
 from corpora.folder import open_folder
 from corpora.frontends import Stft
-from corpora.sequences import Batches, Prepared, collate, load_sequences
+from corpora.sequences import Batches, Prepared, collate, load_sequences, load_split
 from inference.errors import UserError
 from inference.settings import DataSettings as Data
 from tests.corpora.test_audio import FAULTS
@@ -217,3 +217,33 @@ def test_the_global_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
     Batches(_items([3, 4, 5]), 2).epoch(0)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_split_is_read_as_the_settings_have_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train").mkdir()
+    for name, frames in (("long", 50), ("short", 10)):
+        soundfile.write(tmp_path / "train" / f"{name}.wav", 0.1 * _sound(frames).samples, 16000)
+    (tmp_path / "train" / "broken.wav").write_bytes(b"no sound")
+    cache = tmp_path / "cache"
+    of_data = {"corpus": "folder", "root": str(tmp_path), "sequence_frames": 20, "trim_db": None}
+
+    def read(cut: bool = False, progress: bool = True, **more: str) -> list[tuple[str, int]]:
+        data = Data(**of_data, **more)  # type: ignore[arg-type]  # of several types
+        corpus = open_folder(data, 0, ["train"])
+        found = load_split(corpus, "train", FRONTEND, data, lines.append, cut=cut, progress=progress)
+        return sorted((Path(item.file).stem, len(item.x)) for item in found)
+
+    lines: list[str] = []
+    with pytest.raises(UserError, match="broken.wav"):
+        read()
+    assert read(on_error="skip") == [("long", 50), ("short", 10)]
+    assert "reading train" in capsys.readouterr().err
+    assert read(on_error="skip", short="drop", cut=True, progress=False) == [("long", 20), ("long", 20)]
+    assert "reading train" not in capsys.readouterr().err
+    assert not cache.exists()
+    assert read(on_error="skip", short="keep", cut=True, cache=str(cache)) == [
+        ("long", 20),
+        ("long", 20),
+        ("short", 10),
+    ]
+    assert list(cache.iterdir()) and any("broken" in line for line in lines)
