@@ -5,7 +5,7 @@ Shapes are those of `models.time_axis`: every network maps (..., T, N, in) to (.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -75,6 +75,49 @@ class GaussianHead(nn.Module):
         return normal(*self.affine(h).chunk(2, dim=-1))
 
 
+FUSED: dict[type[nn.RNNBase], Callable[..., tuple[Tensor, ...]]] = {
+    nn.LSTM: torch.lstm,
+    nn.GRU: torch.gru,
+    nn.RNN: torch.rnn_tanh,
+}
+"""What computes all frames of each kind of network in one call, on CUDA cuDNN's kernels."""
+
+
+def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[int, str] | None = None) -> Any:
+    """What `net(u, before)` gives, fit for gradients.
+
+    `nn.LSTM.forward` hands its `training` on as whether to keep what the backward pass needs. cuDNN keeps nothing in
+    eval mode and cannot go back then, but gradients flow through networks of a frozen run as well. Without dropout
+    between layers, as here, nothing else depends on it.
+
+    Args:
+        net: a network without dropout, `batch_first` or projections.
+        u: its input (T, B, in).
+        before: the state h (layers, B, H), or (h, c) of an LSTM; None: zero.
+        direction: one layer and one direction of it alone (``""``, ``"_reverse"``), run forwards in time.
+
+    Returns:
+        The outputs (T, B, H) and the state after the last frame.
+    """
+    if direction is None:
+        weights = [weight for part in net.all_weights for weight in part]
+        layers, ways = net.num_layers, 2 if net.bidirectional else 1
+    else:
+        weights = [getattr(net, f"{name}_l{direction[0]}{direction[1]}") for name in WEIGHTS]
+        layers, ways = 1, 1
+    lstm = isinstance(net, nn.LSTM)
+    if before is None:
+        start = u.new_zeros(layers * ways, u.shape[1], net.hidden_size)
+        before = (start, start) if lstm else start
+    keep = net.training or torch.is_grad_enabled()
+    out, *after = FUSED[type(net)](u, before, weights, True, layers, 0.0, keep, ways == 2, False)
+    return out, tuple(after) if lstm else after[0]
+
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""The names of the parameters of a layer, in the order that PyTorch's functions take them."""
+
+
 class Recurrent(nn.Module):
     """A recurrent network over time, zero before the first frame; a `models.time_axis.Causal` network.
 
@@ -101,7 +144,7 @@ class Recurrent(nn.Module):
             layers = [s.expand(*batch, self.out_dim).reshape(-1, self.out_dim) for s in state]
             h_c = torch.stack(layers).chunk(len(layers) // self.net.num_layers)
             before = h_c if isinstance(self.net, nn.LSTM) else h_c[0]
-        out, after = self.net(folded, before)
+        out, after = recurrence(self.net, folded, before)
         last = torch.cat(after) if isinstance(after, tuple) else after
         out = out.reshape(frames, *batch, self.out_dim).movedim(0, -3)
         return out, tuple(s.reshape(*batch, self.out_dim) for s in last)
@@ -126,10 +169,6 @@ def reverse(u: Tensor, lengths: Tensor) -> Tensor:
 def shift(u: Tensor) -> Tensor:
     """The frame before each: u_{t-1} of u (..., T, N, D), zero before the first."""
     return pad(u[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
-
-
-LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""What `nn.LSTM` calls the parameters of a layer, in the order its function takes them."""
 
 
 class Context(nn.Module):
@@ -157,7 +196,7 @@ class Context(nn.Module):
         folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
         every = lengths.expand(*leading, sequences).reshape(-1)
         given = reverse(folded, every) if self.reversed else folded
-        out = self._both_ways(given, every) if self.net.bidirectional else self.net(given)[0]
+        out = self._both_ways(given, every) if self.net.bidirectional else recurrence(self.net, given)[0]
         out = reverse(out, every) if self.reversed else out
         return out.reshape(frames, *leading, sequences, -1).movedim(0, -3)
 
@@ -181,12 +220,8 @@ class Context(nn.Module):
 
         Packed sequences, which the fused call asks for, make its backward pass on a CPU quadratic in T.
         """
-        start = u.new_zeros(1, u.shape[1], self.net.hidden_size)
         for layer in range(self.net.num_layers):
-            outs = []
-            for way in ("", "_reverse"):
-                weights = [getattr(self.net, f"{name}_l{layer}{way}") for name in LSTM_WEIGHTS]
-                given = reverse(u, lengths) if way else u
-                outs.append(torch.lstm(given, (start, start), weights, True, 1, 0.0, self.training, False, False)[0])
-            u = torch.cat([outs[0], reverse(outs[1], lengths)], dim=-1)
+            forward, _ = recurrence(self.net, u, direction=(layer, ""))
+            backward, _ = recurrence(self.net, reverse(u, lengths), direction=(layer, "_reverse"))
+            u = torch.cat([forward, reverse(backward, lengths)], dim=-1)
         return u

@@ -12,6 +12,7 @@ from inference.estimators import estimate, log_weights
 from inference.particle_filter import smc
 from inference.refinement import Refined, refine
 from models.dkf import DKF, DKFSettings
+from tests.cudnn import CuDNN
 from tests.inference.test_exact_likelihoods import guide_of
 from tests.pairs import LENGTHS, data, small_pair
 
@@ -125,3 +126,21 @@ def test_offsets_of_a_sequence_touch_no_other() -> None:
         one, other = (log_weights(pair.model, g, x, LENGTHS, 3, seeds=seeds) for g in (pair.guide, refined))
     changed = ((one - other).abs() > 1e-9).any(0)
     assert changed.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("variant", "guide"),
+    [
+        (name, "own")
+        for name in ("storn", "vrnn", "rvae", "rvae-noncausal", "dsae", "z_forcing", "beta_vae", "fhvae-gru")
+    ]
+    + [("dkf", "all-memory"), ("vae", "past-memory")],
+)
+def test_gradients_flow_through_a_frozen_run_on_cudnn(variant: str, guide: str) -> None:
+    """cuDNN has no backward pass of a network that was run in eval mode, in which an evaluation finds all modules."""
+    pair = small_pair(variant, guide)
+    pair.model.eval()
+    pair.guide.eval()
+    with CuDNN() as seen:
+        refine(pair.model, pair.guide, data(), LENGTHS, remembers=False, steps=1, particles=1)
+    assert seen.precisions
