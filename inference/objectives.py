@@ -136,7 +136,8 @@ class Objective(nn.Module):
             ``"iwae"``, ``"dreg"`` or ``"fivo"`` (`inference.multisample.importance_weighted`, `doubly_reparametrised`,
             `filtered`).
         particles: draws of the guide for each sequence; the first two take the mean over them.
-        bf16: whether networks compute in bfloat16 (`torch.autocast`) in training. Densities do not, and validation.
+        bf16: whether networks compute in bfloat16 (`torch.autocast`) in training. Recurrent networks
+            (`models.networks.recurrence`), densities and validation do not.
 
     Raises:
         UserError: for another name, or for a model without a step that particles are to be filtered through.

@@ -6,6 +6,7 @@ Shapes are those of `models.time_axis`: every network maps (..., T, N, in) to (.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyro.distributions as dist
@@ -84,11 +85,14 @@ FUSED: dict[type[nn.RNNBase], Callable[..., tuple[Tensor, ...]]] = {
 
 
 def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[int, str] | None = None) -> Any:
-    """What `net(u, before)` gives, fit for gradients.
+    """What `net(u, before)` gives, fit for gradients and in the precision of the weights.
 
     `nn.LSTM.forward` hands its `training` on as whether to keep what the backward pass needs. cuDNN keeps nothing in
     eval mode and cannot go back then, but gradients flow through networks of a frozen run as well. Without dropout
     between layers, as here, nothing else depends on it.
+
+    Autocast would run the network in half precision: on CUDA float16, whatever type was asked for, in which small
+    gradients are zero. So here it is off.
 
     Args:
         net: a network without dropout, `batch_first` or projections.
@@ -106,11 +110,14 @@ def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[
         weights = [getattr(net, f"{name}_l{direction[0]}{direction[1]}") for name in WEIGHTS]
         layers, ways = 1, 1
     lstm = isinstance(net, nn.LSTM)
-    if before is None:
-        start = u.new_zeros(layers * ways, u.shape[1], net.hidden_size)
-        before = (start, start) if lstm else start
-    keep = net.training or torch.is_grad_enabled()
-    out, *after = FUSED[type(net)](u, before, weights, True, layers, 0.0, keep, ways == 2, False)
+    half = torch.is_autocast_enabled(u.device.type)
+    with torch.autocast(u.device.type, enabled=False) if half else nullcontext():
+        u = u.to(weights[0].dtype)
+        if before is None:
+            start = u.new_zeros(layers * ways, u.shape[1], net.hidden_size)
+            before = (start, start) if lstm else start
+        keep = net.training or torch.is_grad_enabled()
+        out, *after = FUSED[type(net)](u, before, weights, True, layers, 0.0, keep, ways == 2, False)
     return out, tuple(after) if lstm else after[0]
 
 

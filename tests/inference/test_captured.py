@@ -25,6 +25,7 @@ from inference.noise import whole_batch
 from inference.objectives import Bound, Objective
 from inference.sessions import resume, start
 from inference.settings import resolve
+from tests.cudnn import CuDNN
 from tests.pairs import BINS, small_pair, traced
 
 RECURRENT = ["vae", "dkf", "storn", "vrnn", "srnn", "rvae", "dsae"]
@@ -275,6 +276,17 @@ def test_bf16_is_of_networks_in_training_alone() -> None:
     assert {*made_of} == {torch.float32}
     torch.manual_seed(5)
     assert half.eval()(x, lengths).loss == single.loss
+
+
+@pytest.mark.parametrize(("variant", "guide"), [("vrnn", "own"), ("rvae-noncausal", "own"), ("fhvae-gru", "own")])
+def test_bf16_leaves_recurrent_networks_in_single_precision(variant: str, guide: str) -> None:
+    """Autocast would have cuDNN run them in float16, whatever it was asked for, and small gradients would be zero."""
+    pair = small_pair(variant, guide)
+    objective = Objective(pair.model.float(), pair.guide.float(), bf16=True)
+    x, lengths, frames = batch([5, 2, 4], seed=1)
+    with CuDNN() as seen:
+        descend(objective, x.float(), lengths, frames)
+    assert {*seen.precisions} == {torch.float32}
 
 
 def test_bf16_is_for_single_precision(ragged: list[str]) -> None:
