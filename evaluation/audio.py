@@ -26,7 +26,7 @@ def write_wav(path: Path, samples: NDArray[np.float64], rate: int) -> None:
 
     stream = io.BytesIO()
     soundfile.write(stream, samples, rate, format="WAV", subtype="PCM_16")
-    write_atomically(path, stream.getbuffer())
+    write_atomically(path, stream)
 
 
 def write_audio(folder: Path, made: Sequence[Resynthesis]) -> None:

@@ -242,7 +242,7 @@ def save_picture(figure: Figure, path: Path) -> None:
         known = ", ".join(f".{k}" for k in ("png", "pdf", "svg", "jpg"))
         raise UserError(f"{path}: cannot tell the picture's format from '{path.suffix}'. Use one of {known}.")
     figure.savefig(stream, format=kind)
-    write_atomically(path, stream.getbuffer())
+    write_atomically(path, stream)
 
 
 def segment_grid(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], heading: str = "") -> Figure:

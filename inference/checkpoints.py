@@ -51,7 +51,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     # Through memory, because torch's own writer reports a full disk as an internal error.
     stream = io.BytesIO()
     torch.save({"format": FORMAT, **state}, stream)
-    write_atomically(path, stream.getbuffer())
+    write_atomically(path, stream)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,20 @@ def disk_errors(path: Path, remedy: str = "Free space or mend the disk") -> Iter
         raise UserError(f"Cannot write {path}: {reason}. {remedy}, then run again.") from error
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Replace `path` by `content`; whatever fails leaves the old file as it was and nothing beside it."""
+def write_atomically(path: Path, content: bytes | io.BytesIO) -> None:
+    """Replace `path` by `content`; whatever fails leaves the old file as it was and nothing beside it.
+
+    Of a stream nothing is copied. Its view is released here, whatever fails: one that lived on in a traceback, in a
+    cycle with its stream, ends CPython up to 3.12.3 with a segmentation fault when the cycle is collected.
+    """
+    if isinstance(content, io.BytesIO):
+        with content.getbuffer() as view:
+            _write(path, view)
+    else:
+        _write(path, content)
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
     beside = path.with_name(path.name + ".tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

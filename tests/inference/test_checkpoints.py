@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from evaluation.audio import write_wav
+from evaluation.pictures import save_picture
 from inference.checkpoints import check_names, load_checkpoint, load_weights, save_checkpoint, snapshot
 from inference.errors import UserError
 
@@ -54,6 +60,39 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def _checkpoint(path: Path) -> None:
+    save_checkpoint(path, STATE)
+
+
+def _sound(path: Path) -> None:
+    write_wav(path, np.zeros(10), 8000)
+
+
+def _picture(path: Path) -> None:
+    save_picture(Figure(), path)
+
+
+@pytest.mark.parametrize(("write", "name"), [(_checkpoint, "last.pt"), (_sound, "a.wav"), (_picture, "a.png")])
+def test_a_failed_write_leaves_no_view_of_its_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], name: str
+) -> None:
+    """One in the traceback, in a cycle with its stream, is a segmentation fault of CPython up to 3.12.3."""
+    streams = []
+
+    class Kept(io.BytesIO):
+        def __init__(self, *args: bytes) -> None:
+            super().__init__(*args)
+            streams.append(self)
+
+    monkeypatch.setattr(io, "BytesIO", Kept)
+    monkeypatch.setattr(os, "fsync", _refuse_fsync)
+    with pytest.raises(UserError) as error:
+        write(tmp_path / name)
+    assert streams and error.tb is not None
+    for stream in streams:
+        stream.close()  # a BufferError, where there is a view
 
 
 def test_a_cut_checkpoint_is_refused_at_every_length(tmp_path: Path) -> None:
