@@ -84,4 +84,5 @@ def waveform_defaults(said: Mapping[str, Any]) -> Mapping[str, Any]:
         "model.likelihood": "gaussian",
         "model.normalise": "global",
         "model.variance_floor": 1e-6,  # digital silence is no density to aim at; the papers' least deviation is 1e-3
+        "model.scale_bounds": [1e-3, 5.0],  # of mixtures, those of MS-STCN's public code
     }

@@ -16,9 +16,23 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs, and Omeg
 
 from inference.errors import UserError, nearest
 
-__all__ = ["apply_layer", "config_names", "first_line", "parse_overrides", "quoted", "read_config", "read_layer"]
+__all__ = [
+    "apply_layer",
+    "config_names",
+    "first_line",
+    "parse_overrides",
+    "quoted",
+    "read_config",
+    "read_layer",
+    "with_absent",
+]
 
 Layer = Mapping[str, Any]
+
+ABSENT: Layer = {"model.scale_bounds": None}
+"""Settings that a run folder made before there were these does not have, and how it was trained, by dotted key: where a
+default has become another since.
+"""
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -78,6 +92,16 @@ def read_config(config: str | Path) -> dict[str, Any]:
     if not isinstance(tree, DictConfig):
         raise UserError(f"{path} holds no settings: expected a YAML mapping such as 'model: {{name: dkf}}'.")
     return read_layer(tree)
+
+
+def with_absent(layer: Layer) -> dict[str, Any]:
+    """The layer of a run folder with what it lacks because it is older than the setting (`ABSENT`).
+
+    Example:
+        >>> with_absent({"model.name": "dkf"})["model.scale_bounds"] is None
+        True
+    """
+    return {**ABSENT, **layer}
 
 
 def read_layer(tree: DictConfig) -> dict[str, Any]:

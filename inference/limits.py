@@ -92,6 +92,7 @@ def _check_ranges(settings: Settings) -> None:
             raise UserError(f"{key}={value}: expected at least {bound}.")
     if settings.seed > LARGEST_SEED:
         raise UserError(f"seed={settings.seed}: expected at most {LARGEST_SEED}.")
+    _check_scales(settings.model)
     if not all(0 <= beta < 1 for beta in optim.betas):
         raise UserError(f"optim.betas={list(optim.betas)}: expected two numbers from 0 to below 1.")
     if optim.clip is not None and not optim.clip > 0:
@@ -100,6 +101,21 @@ def _check_ranges(settings: Settings) -> None:
         raise UserError(f"train.autocast={train.autocast} is for dtype=float32, got {settings.dtype}. Leave one out.")
     if not optim.gamma > 0:
         raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
+
+
+def _check_scales(model: Any) -> None:
+    """Refuse bounds of deviations that are none, and weights that cannot be all components'."""
+    bounds = model.scale_bounds
+    if bounds is not None and not 0.0 < bounds[0] < bounds[1]:
+        raise UserError(
+            f"model.scale_bounds={list(bounds)}: expected the least and the largest standard deviation, both above 0, "
+            "such as [0.001, 5]; null for none."
+        )
+    if not 0.0 <= model.weight_floor * model.components < 1.0:
+        raise UserError(
+            f"model.weight_floor={model.weight_floor}: expected at least 0 and below 1 / model.components="
+            f"{1.0 / model.components:g}."
+        )
 
 
 def _check_sites(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from inference.errors import UserError
 from inference.files import write_atomically
-from inference.layers import apply_layer, first_line, parse_overrides, read_config
+from inference.layers import apply_layer, first_line, parse_overrides, read_config, with_absent
 from inference.limits import check_limits, refuse_idle
 from inference.scheduled_sampling import ScheduledSamplingSettings, check
 
@@ -185,7 +185,14 @@ def resolve(
         config_path: path of a YAML file, or the name of a packaged config such as "benchmark/dkf".
         overrides: `key=value` strings with dotted keys.
     """
-    config = _spelled_out(read_config(config_path)) if config_path is not None else {}
+    config = read_config(config_path) if config_path is not None else {}
+    return _resolve(model, guide, config, "config" if config_path is None else str(config_path), overrides)
+
+
+def _resolve(
+    model: str | None, guide: str | None, config: Mapping[str, Any], where: str, overrides: Sequence[str]
+) -> Settings:
+    config = _spelled_out(config)
     given = _spelled_out(parse_overrides(overrides))
     model_name = _choose("model", model, given, config)
     guide_name = _choose("guide", guide, given, config) or "own"
@@ -201,7 +208,6 @@ def resolve(
 
     tree.guide = OmegaConf.structured(guide_class(model_name, guide_name).Settings)
     tree.guide.name = guide_name
-    where = "config" if config_path is None else str(config_path)
     scheduled = given.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
     implied: dict[str, Any] = {"evaluation.mode": "gen"} if scheduled else {}
     if given.get("train.model_from", config.get("train.model_from")) is not None:
@@ -249,7 +255,7 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
     scheduled, was_scheduled = given.get(_SCHEDULE, trained.get(_SCHEDULE)), trained.get(_SCHEDULE)
     if bool(scheduled) != bool(was_scheduled) and "evaluation.mode" not in given:
         overrides = [*overrides, f"evaluation.mode={'gen' if scheduled else 'gt'}"]  # the run's is the other default
-    settings = resolve(config_path=path, overrides=overrides)
+    settings = _resolve(None, None, with_absent(trained), str(path), overrides)
     settings.run = str(run)
     return settings
 

@@ -61,6 +61,10 @@ class ModelSettings:
             Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
         components: number K of Gaussians, in those that are mixtures.
         variance_floor: least variance of the likelihood; 0 reproduces the papers.
+        scale_bounds: least and largest standard deviation of "mixture", "channel_mixture" and "pen", a softplus clamped
+            to them, as in the public codes of MS-STCN (0.001 and 5) and STCN (0.001 and 50); null adds the root of
+            `variance_floor` to the softplus instead.
+        weight_floor: least weight of a component of these, before the weights are normalised.
         normalise: whether the data themselves are standardised (all but whether a pen is lifted) by statistics of the
             training data that are kept with the weights: bin by bin, or, "global", all values alike, as samples of a
             waveform. All densities are then those of standardised data; what is decoded is scaled back.
@@ -73,6 +77,8 @@ class ModelSettings:
     likelihood: str = "power_spectrum"
     components: int = 10
     variance_floor: float = 1e-10
+    scale_bounds: tuple[float, float] | None = None
+    weight_floor: float = 0.0
     normalise: bool | Literal["global"] = False
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
+from torch.nn.functional import softplus
 
 from inference.errors import UserError, nearest
 from models.networks import full, normal
@@ -29,7 +30,9 @@ __all__ = [
     "GaussianOutput",
     "PowerSpectrum",
     "PowerSpectrumHead",
+    "Scale",
     "StartsFromData",
+    "Weights",
     "head",
     "itakura_saito",
     "kind",
@@ -99,6 +102,38 @@ class LogFloor(nn.Module):
 
     def forward(self, o: Tensor) -> Tensor:
         return o if self.log_floor is None else torch.logaddexp(o, o.new_full((), self.log_floor))
+
+
+class Scale(nn.Module):
+    """A standard deviation from a number o: softplus(o) plus the root of a floor, or softplus(o) clamped to bounds.
+
+    Args:
+        variance_floor: the floor; not used with bounds.
+        bounds: the least and the largest deviation.
+    """
+
+    def __init__(self, variance_floor: float, bounds: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.floor, self.bounds = math.sqrt(variance_floor), bounds
+
+    def forward(self, o: Tensor) -> Tensor:
+        s = softplus(o)
+        return s + self.floor if self.bounds is None else s.clamp(*self.bounds)
+
+
+class Weights(nn.Module):
+    """Logits of mixture weights from logits (..., K): those of max(weight, floor), normalised; the identity for 0.
+
+    Args:
+        floor: the least weight before normalisation.
+    """
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.log_floor = math.log(floor) if floor > 0 else None
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits if self.log_floor is None else logits.log_softmax(-1).clamp_min(self.log_floor)
 
 
 class PowerSpectrumHead(nn.Module):
@@ -215,6 +250,8 @@ class LikelihoodSettings(Protocol):
     likelihood: str
     bins: int
     variance_floor: float
+    scale_bounds: tuple[float, float] | None
+    weight_floor: float
     components: int
 
 
@@ -233,6 +270,8 @@ def head(settings: LikelihoodSettings, in_dim: int) -> nn.Module:
     """The last layer of a decoder, from features of size `in_dim` to the distribution of a frame."""
     chosen = kind(settings.likelihood)
     module, _, name = chosen.place.partition(":")
-    more = {"components": settings.components} if chosen.has_components else {}
+    more: dict[str, Any] = {}
+    if chosen.has_components:
+        more = {name: getattr(settings, name) for name in ("components", "scale_bounds", "weight_floor")}
     built: nn.Module = getattr(import_module(module), name)(in_dim, settings.bins, settings.variance_floor, **more)
     return built

@@ -13,9 +13,9 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid
 
-from models.likelihoods import log_odds
+from models.likelihoods import Scale, Weights, log_odds
 from models.networks import full
 
 __all__ = ["ChannelMixture", "ChannelMixtureHead", "FrameMixture", "MixtureHead", "PenStroke", "PenStrokeHead"]
@@ -190,26 +190,38 @@ class PenStroke(dist.TorchDistribution):
 
 
 class MixtureHead(nn.Module):
-    r"""Features (..., in) to a mixture of Gaussians: an affine map gives logits, means and o; s = softplus(o) + floor.
+    r"""Features (..., in) to a mixture of Gaussians: an affine map gives logits, means and o; s = softplus(o) + floor,
+    or clamped.
 
     Args:
         in_dim: size of the features.
         x_dim: size D of a frame.
         variance_floor: the square of the least standard deviation.
         components: K.
+        scale_bounds: the least and the largest standard deviation, in the floor's place.
+        weight_floor: the least weight of a component.
     """
 
     distribution: type[FrameMixture] = FrameMixture
 
-    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0, components: int = 1) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        x_dim: int,
+        variance_floor: float = 0.0,
+        components: int = 1,
+        *,
+        scale_bounds: tuple[float, float] | None = None,
+        weight_floor: float = 0.0,
+    ) -> None:
         super().__init__()
         self.sizes = [components, components * x_dim, components * x_dim]
-        self.least = math.sqrt(variance_floor)
+        self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
         self.affine = nn.Linear(in_dim, sum(self.sizes))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         logits, means, o = full(self.affine(h)).split(self.sizes, dim=-1)
-        return self.distribution(logits, means, softplus(o) + self.least, validate_args=False)
+        return self.distribution(self.weights(logits), means, self.scale(o), validate_args=False)
 
 
 class ChannelMixtureHead(MixtureHead):
@@ -219,22 +231,33 @@ class ChannelMixtureHead(MixtureHead):
 
 
 class PenStrokeHead(nn.Module):
-    r"""Features (..., in) to a `PenStroke`; s = softplus(o) + floor, and the correlation is a tanh.
+    r"""Features (..., in) to a `PenStroke`; s = softplus(o) + floor, or clamped, and the correlation is a tanh.
 
     Args:
         in_dim: size of the features.
         x_dim: size of a frame: 3, the two offsets and whether the pen is lifted.
         variance_floor: the square of the least standard deviation.
         components: K.
+        scale_bounds: the least and the largest standard deviation, in the floor's place.
+        weight_floor: the least weight of a component.
     """
 
     MOST = 0.999
     """Largest correlation: at 1 the density has no bound."""
 
-    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0, components: int = 1) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        x_dim: int,
+        variance_floor: float = 0.0,
+        components: int = 1,
+        *,
+        scale_bounds: tuple[float, float] | None = None,
+        weight_floor: float = 0.0,
+    ) -> None:
         super().__init__()
         self.sizes = [components, 2 * components, 2 * components, components, 1]
-        self.least = math.sqrt(variance_floor)
+        self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
         self.affine = nn.Linear(in_dim, sum(self.sizes))
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
@@ -245,4 +268,4 @@ class PenStrokeHead(nn.Module):
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         logits, means, o, rho, pen = full(self.affine(h)).split(self.sizes, dim=-1)
         correlations = self.MOST * torch.tanh(rho)
-        return PenStroke(logits, means, softplus(o) + self.least, correlations, pen, validate_args=False)
+        return PenStroke(self.weights(logits), means, self.scale(o), correlations, pen, validate_args=False)

@@ -35,6 +35,8 @@ __all__ = ["STCN", "DeepLatentHead", "STCNSettings"]
 WAVEFORM: Mapping[str, Any] = {
     "model.likelihood": "mixture",
     "model.components": 20,
+    "model.scale_bounds": [1e-3, 50.0],
+    "model.weight_floor": 1e-6,
     "optim.lr": 1e-3,
     "optim.schedule": "exponential",
     "optim.gamma": 0.98,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from inference.errors import UserError
 from inference.layers import apply_layer
@@ -56,6 +56,8 @@ def test_defaults_of_a_model_come_before_its_config() -> None:
         ("train.steps=many", "train.steps takes int or null, got 'many'"),
         ("model.z_dim=2.5", "model.z_dim takes int, got 2.5"),
         ("model.z_dim=null", "model.z_dim takes int, got None"),
+        ("model.scale_bounds=[5,1]", "model.scale_bounds=[5.0, 1.0]: expected the least and the largest"),
+        ("model.weight_floor=0.1", "model.weight_floor=0.1: expected at least 0 and below 1 / model.components=0.1"),
         ("optim.name=sgd", "optim.name takes one of adam, adamw, got 'sgd'"),
         ("dtype=float16", "dtype takes one of float32, float64, got 'float16'"),
         ("train.bucket=maybe", "train.bucket takes bool, got 'maybe'"),
@@ -118,6 +120,18 @@ def test_saved_settings_come_back_equal(tmp_path: Path) -> None:
     assert loaded == settings
     assert to_yaml(loaded) == to_yaml(settings)
     assert load_run_settings(tmp_path, ["data.root=elsewhere"]).data.root == "elsewhere"
+
+
+def test_a_run_older_than_a_setting_is_as_it_was_trained(tmp_path: Path) -> None:
+    """What the run does not say is not today's default, but what there was before the setting."""
+    save_settings(resolve("ms_stcn"), tmp_path / "config.yaml")
+    assert tuple(load_run_settings(tmp_path).model.scale_bounds) == (1e-3, 5.0)
+    saved = OmegaConf.load(tmp_path / "config.yaml")
+    assert isinstance(saved, DictConfig)
+    del saved.model["scale_bounds"]
+    OmegaConf.save(saved, tmp_path / "config.yaml")
+    assert load_run_settings(tmp_path).model.scale_bounds is None
+    assert load_run_settings(tmp_path, ["model.scale_bounds=[0.1,2]"]).model.scale_bounds == (0.1, 2.0)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

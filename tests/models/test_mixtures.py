@@ -120,6 +120,25 @@ def test_a_decoder_gives_finite_densities_and_frames(likelihood: str, bins: int,
     assert x.shape == (7, 4, bins) and bool(torch.isfinite(p.log_prob(x)).all()) and p.mean.shape == x.shape
 
 
+@pytest.mark.parametrize(("likelihood", "bins"), [("mixture", 2), ("channel_mixture", 2), ("pen", 3)])
+def test_deviations_and_weights_keep_to_their_bounds(likelihood: str, bins: int) -> None:
+    """Clamped, not shifted; the weights that are left sum to one."""
+    settings = ModelSettings(
+        likelihood=likelihood, bins=bins, components=2, variance_floor=1.0, scale_bounds=(0.01, 3.0), weight_floor=0.1
+    )
+    torch.manual_seed(0)
+    layer: Any = head(settings, 5)
+    h = 100.0 * torch.randn(50, 1, 5)
+    o = layer.affine(h).detach()
+    p = layer(h)
+    scales = torch.nn.functional.softplus(o[..., 2 + 4 : 2 + 8])
+    assert float(scales.min()) < 0.01 and float(scales.max()) > 3.0
+    torch.testing.assert_close(p.scales, scales.clamp(0.01, 3.0))
+    raised = o[..., :2].softmax(-1).clamp_min(0.1)
+    assert float(o[..., :2].softmax(-1).min()) < 0.05
+    torch.testing.assert_close(p.logits.softmax(-1), raised / raised.sum(-1, keepdim=True))
+
+
 @pytest.mark.parametrize("name", ["vrnn", "ms_stcn"])
 def test_models_train_on_mixtures_and_generate_from_them(name: str) -> None:
     pair = small_pair(name, likelihood="mixture", components=2, input="standard")
