@@ -313,6 +313,14 @@ def test_historical_and_equal_kl_weights_differ_in_nothing_else(model: str) -> N
     assert historical == equal
 
 
+def test_papers_train_with_closed_form_kls_as_their_public_codes() -> None:
+    """All but reduced settings whose figures were measured otherwise (docs/configs.md), and models without latents."""
+    other = {name for name in config_names() if resolve(config_path=name).train.objective != "analytic"}
+    reduced = {f"light2023/small_{m}{v}" for m in ("hit", "light") for v in ("", "_inv_s", "_inv_s_nr")}
+    reduced |= {f"fhvae2017/fsdd_{row}" for row in ("alpha0", "alpha10", "beta_vae")}
+    assert other - reduced == {f"ms_stcn2021/{size}{m}_gmm" for size in ("", "small_") for m in ("rnn", "wavenet")}
+
+
 def test_rows_whose_kl_was_weighted_equally_stand_alone() -> None:
     for name in config_names():
         if name.startswith("benchmark2021/") and name.partition("/")[2].partition("_equal")[0] not in HISTORICAL:
