@@ -11,11 +11,35 @@ from numpy.typing import NDArray
 from corpora.containers import missing_bytes, sphere_header
 from inference.errors import UserError
 
-__all__ = ["EXTENSIONS", "AudioFault", "Frames", "Sound", "mix_to_mono", "read_audio", "resample"]
+__all__ = ["CONVERTED_FIRST", "EXTENSIONS", "AudioFault", "Frames", "Sound", "mix_to_mono", "read_audio", "resample"]
 
-#: Files taken as audio, whatever the case of their ending.
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
-
+#: Files taken as audio, whatever the case of their ending: what libsndfile reads, without what says nothing of its
+#: rate (raw samples) and what mostly holds no sound (MATLAB's and HTK's files).
+EXTENSIONS = (
+    *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mp1", ".aif"),
+    *(
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".sph",
+        ".nist",
+        ".wv1",
+        ".wv2",
+        ".voc",
+        ".ircam",
+        ".sf",
+        ".paf",
+        ".svx",
+    ),
+    *(".8svx", ".iff", ".avr", ".pvf", ".sds", ".wve", ".xi"),
+)
+#: Compressed sound that libsndfile does not read: such a file is named, with the command that converts it.
+CONVERTED_FIRST = (
+    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".awb", ".3gp", ".ac3", ".ape", ".mka", ".mpc", ".ra", ".spx", ".tta"),
+    *(".webm", ".wv"),
+)
 
 #: What libsndfile gives as the number of samples where a file does not tell.
 UNKNOWN = 1 << 62
@@ -107,6 +131,11 @@ def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
     """Say in plain words why libsndfile refused a file."""
     import soundfile
 
+    if path.suffix.lower() in CONVERTED_FIRST:
+        return (
+            f"is a kind of sound that libsndfile cannot read ({path.suffix.lower()}): convert it, and the result is "
+            f'taken in its place: ffmpeg -i "{path.name}" "{path.stem}.flac"'
+        )
     if path.suffix.lower() == ".mp3" and "MP3" not in soundfile.available_formats():
         return f"is mp3, which the installed libsndfile {soundfile.__libsndfile_version__} cannot read"
     if head[:7] == b"NIST_1A":

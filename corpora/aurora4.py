@@ -31,7 +31,8 @@ import numpy as np
 from corpora.audio import AudioFault, Sound, read_audio
 from corpora.corpus import SPLITS, Corpus, Utterance
 from corpora.domains import DOMAINS
-from corpora.folder import corpus_root, find_audio, seeded_split
+from corpora.folder import corpus_root, find_audio
+from corpora.recipes.dealing import seeded_split
 from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 

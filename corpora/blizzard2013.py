@@ -17,7 +17,9 @@ import numpy as np
 
 from corpora.audio import Frames, Sound, read_audio
 from corpora.corpus import SPLITS, Corpus, Utterance
-from corpora.folder import corpus_root, find_audio, open_folder, seeded_split
+from corpora.folder import corpus_root, find_audio, open_folder
+from corpora.recipes.dealing import seeded_split
+from corpora.recipes.layouts import NONE
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
@@ -32,7 +34,7 @@ HALF_A_STEP = 0.5 / 2**15
 def open_blizzard2013(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
     """Find the audio below ``data.root``."""
     root = corpus_root(settings)
-    if any((root / split).is_dir() for split in SPLITS):
+    if any((root / split).is_dir() for split in SPLITS) and settings.layout != NONE:
         corpus = open_folder(settings, seed, needed)
         corpus.name = "blizzard2013"
         for split, utterances in corpus.splits.items():

@@ -89,6 +89,9 @@ SETS: dict[str, Sequence[str]] = {
 #: Corpora that hold sound, frames or both: frames are read where ``data.frontend=frames`` asks for them.
 BOTH = ("kaldi",)
 
+#: Corpora that any tree of audio can be: ``data.layout`` and ``data.speaker_level`` say how it is read.
+OF_FOLDERS = ("folder", "blizzard2013")
+
 #: What only the way from sound to frames reads, and the values that say nothing.
 OF_SOUND = {"rate": 16000, "window": None, "hop": None, "trim_db": None}
 
@@ -134,12 +137,14 @@ class Corpus:
         splits: Utterances by split, in an order that does not depend on the file system. Only the splits that
             were asked for.
         notes: What the user should know about a split, by split: said when the split is loaded.
+        layout: How its folders were understood, in one line; said with the first split that is loaded.
     """
 
     name: str
     root: str
     splits: dict[str, list[Utterance]]
     notes: dict[str, list[str]] = field(default_factory=dict)
+    layout: str = ""
 
 
 def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
@@ -196,6 +201,12 @@ def check_data(settings: DataSettings) -> None:
             f"data.noise={settings.noise} says nothing: corpus '{name}' lies on no grid; those that do: {known}.\n"
             "Leave data.noise out (data.noise=null), or name another --corpus."
         )
+    for key in ("layout", "speaker_level"):
+        if getattr(settings, key) is not None and name not in OF_FOLDERS:
+            raise UserError(
+                f"data.{key}={getattr(settings, key)} has no effect: corpus '{name}' is read by its own loader.\n"
+                f"Leave it out (data.{key}=null), or give --corpus folder."
+            )
     frames = holds_frames(settings)
     if settings.domains is not None:
         from corpora.domains import check_domains

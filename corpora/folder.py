@@ -1,38 +1,67 @@
 """Any folder of audio as a corpus.
 
-Two layouts are read:
+The layouts of known corpora, and folders of splits at the top (``train/``, ``dev-clean/``, ``Test/``), are recognised
+from the paths (`corpora.recipes.layouts`), and one line says what was understood. Audio that no folder says a split of
+is split by the seed: 80 % train, 10 % valid, 10 % test of the speakers. Where there is a training set and no validation
+set, 10 % of its speakers validate.
 
-- ``ROOT/train/...``, ``ROOT/valid/...``, ``ROOT/test/...`` (any of them): the split is taken as it stands;
-- otherwise all audio below ``ROOT`` is split by the seed, 80 % train, 10 % valid, 10 % test of the speakers.
-
-In both, a speaker is the first folder below the split, or below the root: ``train/19/19-198-0000.flac`` is
-spoken by 19. A file that lies in no such folder is its own speaker.
+Without a known layout a speaker is the first folder, below the split or below the root, that does not only hold a kind
+of file (``wav/``); ``data.speaker_level`` names another. A file that lies in no such folder is its own speaker.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import importlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from corpora.audio import EXTENSIONS, read_audio
-from corpora.corpus import SPLITS, Corpus, Utterance
+from corpora.audio import CONVERTED_FIRST, EXTENSIONS, read_audio
+from corpora.corpus import CORPORA, SPLITS, Corpus, Utterance
+from corpora.recipes.dealing import Dealt, deal, describe
+from corpora.recipes.layouts import LAYOUTS, NONE
+from corpora.recipes.recognition import Place, read_paths, recognise
 from corpora.settings import DataSettings
 from inference.errors import UserError
 
-__all__ = ["SHARES", "corpus_root", "find_audio", "find_folders", "open_folder", "seeded_split"]
-
-#: Share of the speakers that go to each held-out split of a folder without split.
-SHARES = {"valid": 0.1, "test": 0.1}
+__all__ = ["corpus_root", "find_audio", "find_folders", "open_folder"]
 
 
 def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Find the audio below ``data.root``."""
+    """Find the audio below ``data.root``.
+
+    Raises:
+        UserError: There is none, or none for a needed split; or the tree has a layout that would have to be guessed
+            (`corpora.recipes.recognition.recognise`).
+    """
     root = corpus_root(settings)
-    present = [split for split in SPLITS if (root / split).is_dir()]
-    return _split_by_folders(root, present, needed) if present else _split_by_seed(root, seed, needed)
+    files = find_audio(root, root)
+    if not files:
+        raise UserError(_nothing_in(root))
+    name = recognise(root, files, settings.layout)
+    layout = LAYOUTS.get(name or "")
+    if layout is not None and layout.loader is not None:
+        module, function = CORPORA[layout.loader].split(":")
+        corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
+        corpus.layout = f"layout {layout.title}: read as --corpus {layout.loader} reads it"
+        return corpus
+    reading = read_paths(root, files, name, settings.speaker_level)
+    dealt = deal(reading.places, seed)
+    if len(dealt.by_seed) == len(SPLITS) and len(files) < len(SPLITS):
+        raise UserError(
+            f"{root} holds {len(files)} audio file(s), too few to split into train, valid and test.\n"
+            "Add audio, or put what there is into folders train/, valid/, test/ there."
+        )
+    title = layout.title if layout is not None else name or NONE
+    corpus = Corpus("folder", str(root), {}, layout=f"layout {title}: {describe(reading, dealt, seed)}")
+    for split in needed:
+        places = dealt.splits[split]
+        if not places:
+            raise UserError(_no_split(root, split, dealt))
+        corpus.splits[split] = [_utterance(root, place) for place in places]
+        corpus.notes[split] = _notes(split, dealt, seed)
+    return corpus
 
 
 def corpus_root(settings: DataSettings) -> Path:
@@ -55,7 +84,8 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
     """Audio files below `folder`, as paths relative to `root` with forward slashes, sorted.
 
     Hidden files and folders are passed over (some systems leave ``._name.wav`` beside ``name.wav``). Links to
-    folders are followed, each folder once.
+    folders are followed, each folder once. Without `endings` of its own a caller also gets compressed sound that has to
+    be converted first (`CONVERTED_FIRST`), unless a file of the same name that can be read lies beside it.
     """
     found: list[str] = []
     seen: set[str] = set()
@@ -66,11 +96,12 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            (Path(parent) / name).relative_to(root).as_posix()
-            for name in files
-            if name.lower().endswith(endings) and not name.startswith(".")
-        ]
+        names = [name for name in files if name.lower().endswith(endings) and not name.startswith(".")]
+        if endings is EXTENSIONS:
+            read = {PurePosixPath(name).stem for name in names}
+            others = (name for name in files if name.lower().endswith(CONVERTED_FIRST) and not name.startswith("."))
+            names += [name for name in others if PurePosixPath(name).stem not in read]
+        found += [(Path(parent) / name).relative_to(root).as_posix() for name in names]
     return sorted(found)
 
 
@@ -94,79 +125,41 @@ def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
     return found
 
 
-def seeded_split(names: Sequence[str], seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, list[str]]:
-    """Deal names to train, valid and test: at least one each where there are three.
-
-    In the order of `shares`, each split gets its share of what is left.
-
-    The order of dealing is that of a hash of seed and name, so it depends neither on the order of `names` nor
-    on any library's random numbers.
-    """
-
-    def order(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
-
-    dealt = sorted(sorted(set(names)), key=order)
-    parts: dict[str, list[str]] = {}
-    for split, share in shares.items():
-        count = max(1, round(share * len(dealt)))
-        parts[split], dealt = sorted(dealt[:count]), dealt[count:]
-    return {"train": sorted(dealt), **parts}
+def _utterance(root: Path, place: Place) -> Utterance:
+    path = root / place.file
+    return Utterance(place.file, place.speaker, functools.partial(read_audio, path), source=(path,))
 
 
-def _split_by_folders(root: Path, present: Sequence[str], needed: Sequence[str]) -> Corpus:
-    corpus = Corpus("folder", str(root), {})
-    for split in needed:
-        if split not in present:
-            raise UserError(
-                f"no folder {split}/ in {root}, which has {', '.join(f'{name}/' for name in present)}.\n"
-                f"Put audio for it into {root / split}, or give a root without such folders to have it split."
-            )
-        files = find_audio(root / split, root)
-        if not files:
-            raise UserError(_nothing_in(root / split))
-        corpus.splits[split] = [_utterance(root, file, depth=1) for file in files]
-        flat = sum(len(PurePosixPath(file).parts) == 2 for file in files)
-        corpus.notes[split] = [_flat_note(flat, len(files))] if flat else []
-    return corpus
+def _notes(split: str, dealt: Dealt, seed: int) -> list[str]:
+    """What to say about one split."""
+    places = dealt.splits[split]
+    speakers = {place.speaker for place in places}
+    notes = []
+    if split in dealt.by_seed:
+        total = sum(len(dealt.splits[name]) for name in dealt.by_seed)
+        everybody = {place.speaker for name in dealt.by_seed for place in dealt.splits[name]}
+        note = f"split by seed {seed}: {len(places)} of {total} files"
+        if dealt.apart:
+            note += f", {len(speakers)} of {len(everybody)} speakers (no speaker in two splits)"
+        elif everybody != {""}:
+            note += f"; its folders show {len(everybody)} speaker(s), too few to keep speakers apart"
+        notes.append(note)
+    flat = sum(place.level == 0 and place.speaker == PurePosixPath(place.file).stem for place in places)
+    if flat:
+        notes.append(f"{flat} of {len(places)} files lie in no speaker's folder: each is taken as its own speaker")
+    others = {place.speaker for name in SPLITS if name != split for place in dealt.splits[name]} - {""}
+    shared = sorted(speakers & others)
+    if shared and split not in dealt.by_seed:
+        notes.append(f"{len(shared)} of {len(speakers)} speakers are in another split too, such as {shared[0]}")
+    return notes
 
 
-def _split_by_seed(root: Path, seed: int, needed: Sequence[str]) -> Corpus:
-    files = find_audio(root, root)
-    if not files:
-        raise UserError(_nothing_in(root))
-    if len(files) < 3:
-        raise UserError(
-            f"{root} holds {len(files)} audio file(s), too few to split into train, valid and test.\n"
-            "Add audio, or put what there is into folders train/, valid/, test/ there."
-        )
-    utterances = [_utterance(root, file, depth=0) for file in files]
-    speakers = sorted({utterance.speaker for utterance in utterances})
-    apart = len(speakers) >= 3
-    parts = seeded_split(speakers if apart else files, seed)
-    flat = sum("/" not in file for file in files)
-    corpus = Corpus("folder", str(root), {})
-    for split in needed:
-        chosen = set(parts[split])
-        corpus.splits[split] = [u for u in utterances if (u.speaker if apart else u.file) in chosen]
-        taken = corpus.splits[split]
-        note = f"no train/, valid/, test/ in {root}, so split by seed {seed}: {len(taken)} of {len(files)} files"
-        if apart:
-            note += f", {len({u.speaker for u in taken})} of {len(speakers)} speakers (no speaker in two splits)"
-        else:
-            note += f"; its folders show {len(speakers)} speaker(s), too few to keep speakers apart"
-        corpus.notes[split] = [note] + ([_flat_note(flat, len(files))] if flat else [])
-    return corpus
-
-
-def _utterance(root: Path, file: str, depth: int) -> Utterance:
-    parts = PurePosixPath(file).parts[depth:]
-    speaker = parts[0] if len(parts) > 1 else PurePosixPath(file).stem
-    return Utterance(file, speaker, functools.partial(read_audio, root / file), source=(root / file,))
-
-
-def _flat_note(flat: int, total: int) -> str:
-    return f"{flat} of {total} files lie in no speaker's folder: each is taken as its own speaker"
+def _no_split(root: Path, split: str, dealt: Dealt) -> str:
+    present = [f"{name} ({len(places)} files)" for name, places in dealt.splits.items() if places]
+    return (
+        f"no audio for split {split} in {root}, which has {', '.join(present)}.\n"
+        f"Put audio for it into {root / split}, or split all files by seed with data.layout={NONE}."
+    )
 
 
 def _nothing_in(folder: Path) -> str:

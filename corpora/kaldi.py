@@ -30,8 +30,9 @@ from typing import NamedTuple
 
 from corpora.audio import AudioFault, Frames, Sound, read_audio
 from corpora.corpus import SPLITS, Corpus, Utterance
-from corpora.folder import corpus_root, seeded_split
+from corpora.folder import corpus_root
 from corpora.kaldi_matrices import Place, find_place, read_matrix
+from corpora.recipes.dealing import seeded_split
 from corpora.settings import DataSettings
 from inference.errors import UserError
 

@@ -150,6 +150,8 @@ def load_sequences(
             # A copy, so that a sequence sent to another process does not take its whole utterance along.
             block = features[start : start + length].copy() if cache is None else features[start : start + length]
             sequences.append(Prepared(torch.from_numpy(block), utterance.file, utterance.speaker, start))
+    if corpus.layout and split == next(iter(corpus.splits)):
+        report(corpus.layout)
     for line in corpus.notes.get(split, []):
         report(f"{split}: {line}")
     for line in tally.lines(sequence_frames, short):

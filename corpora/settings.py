@@ -13,6 +13,8 @@ class DataSettings(Protocol):
     Attributes:
         corpus: Name of a loader in `corpora.corpus.CORPORA`.
         root: Folder the loader reads; None for a built-in corpus.
+        layout: Name of a layout of `corpora.recipes.layouts`, ``"splits"`` or ``"none"``; None recognises it.
+        speaker_level: Which folder from the root, counted from 1, says who speaks where no known layout does.
         set: Which part of a corpus that comes in several; not every corpus reads it.
         domains: Letters of the conditions of `corpora.domains` that all utterances are heard in; None as recorded.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
@@ -34,6 +36,12 @@ class DataSettings(Protocol):
 
     @property
     def root(self) -> str | None: ...
+
+    @property
+    def layout(self) -> str | None: ...
+
+    @property
+    def speaker_level(self) -> int | None: ...
 
     @property
     def set(self) -> str | None: ...

@@ -45,6 +45,7 @@ _SHORT = {
 class DataSettings:
     """The corpus and its frames; `corpora.corpus.CORPUS_DEFAULTS` says what a corpus implies.
 
+    `layout` (null: recognised) and `speaker_level` say how a folder is read (`corpora.recipes.layouts`);
     `window` null is 2 (bins - 1) samples (fbank: 25 ms, log_magnitude: 2 bins), `hop` null 16 ms (these two: 10 ms);
     `domains` is of `corpora.domains`, `noise` of `corpora.strokes`, `frame_width` is for data.frontend=waveform alone
     (`corpora.waveforms`); `short` drops or keeps utterances shorter than `sequence_frames`; `cache` is a folder to keep
@@ -53,6 +54,8 @@ class DataSettings:
 
     corpus: str = "synthetic"
     root: str | None = None
+    layout: str | None = None
+    speaker_level: int | None = None
     set: str | None = None
     domains: str | None = None
     seed: int = 0

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from corpora.corpus import SPLITS, Corpus, open_corpus
-from corpora.folder import seeded_split
+from corpora.recipes.dealing import seeded_split
 from inference.errors import UserError
 from inference.settings import DataSettings as Data
 
@@ -45,7 +45,7 @@ def test_librispeech_layout(shared: Path) -> None:
 def test_only_the_needed_split_must_be_there(tmp_path: Path) -> None:
     root = _tree(tmp_path, ["test/a/1.wav"])
     assert [u.file for u in _open(root, ["test"]).splits["test"]] == ["test/a/1.wav"]
-    with pytest.raises(UserError, match=r"no folder train/ in .*, which has test/"):
+    with pytest.raises(UserError, match=r"no audio for split train in .*, which has test \(1 files\)"):
         _open(root, ["train", "test"])
 
 
@@ -94,7 +94,7 @@ def test_files_of_a_flat_folder_are_their_own_speakers(tmp_path: Path) -> None:
         "test": 1,
     }
     assert all(u.speaker == u.file.removesuffix(".wav") for u in corpus.splits["train"])
-    assert "10 of 10 files lie in no speaker's folder" in corpus.notes["train"][1]
+    assert "8 of 8 files lie in no speaker's folder" in corpus.notes["train"][1]
 
 
 def test_one_speaker_is_split_by_files_and_said(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_what_is_no_folder_of_audio(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no audio below"):
         _open(tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match=r"no audio below .*train"):
+    with pytest.raises(UserError, match=r"no audio below"):
         _open(tmp_path, ["train"])
     (tmp_path / "file.wav").write_text("")
     with pytest.raises(UserError, match="is a file, expected a folder"):

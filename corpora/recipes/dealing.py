@@ -1,0 +1,143 @@
+"""Files dealt to splits: as their folders or lists say, else by a seed; and the line that says what was understood."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from corpora.recipes.recognition import LISTED, Place, Reading
+
+__all__ = ["SHARES", "Dealt", "deal", "describe", "seeded_split"]
+
+SPLITS = ("train", "valid", "test")
+#: Share of the speakers that go to each held-out split of a corpus without splits.
+SHARES = {"valid": 0.1, "test": 0.1}
+#: Training files that a validation set is taken out of.
+FEWEST = 10
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+class Dealt(NamedTuple):
+    """Files by split.
+
+    Attributes:
+        splits: The files of each split, sorted by path.
+        by_seed: The splits that the seed dealt.
+        apart: Whether it dealt speakers whole.
+        unplaced: Files that no folder or list says a split of, where others have one: they are not read.
+    """
+
+    splits: dict[str, list[Place]]
+    by_seed: tuple[str, ...]
+    apart: bool
+    unplaced: int
+
+
+def deal(places: Sequence[Place], seed: int) -> Dealt:
+    """Deal files to splits.
+
+    Where no file says its split, the seed deals train, valid and test; where ten or more train and none validates, it
+    takes the validation set out of the training set. It deals whole speakers where there are three, else files.
+    """
+    splits: dict[str, list[Place]] = {split: [p for p in places if p.split == split] for split in SPLITS}
+    unplaced = [place for place in places if place.split is None]
+    if any(splits.values()):
+        pool, shares = splits["train"], {"valid": SHARES["valid"]}
+        if splits["valid"] or len(pool) < FEWEST:
+            return Dealt(splits, (), True, len(unplaced))
+        left_out = len(unplaced)
+    else:
+        pool, shares, left_out = unplaced, SHARES, 0
+    speakers = {place.speaker for place in pool}
+    apart = len(speakers) >= 3
+    parts = seeded_split(sorted(speakers) if apart else [place.file for place in pool], seed, shares)
+    for split, names in parts.items():
+        chosen = set(names)
+        splits[split] = [place for place in pool if (place.speaker if apart else place.file) in chosen]
+    return Dealt(splits, tuple(split for split in SPLITS if split in parts), apart, left_out)
+
+
+def describe(reading: Reading, dealt: Dealt, seed: int) -> str:
+    """One line: which folders are which split, where it stands who speaks, what is left out.
+
+    Example:
+        >>> places = [Place(f"{s}/{n}/{n}.wav", n, split, s, 2) for s, n, split in
+        ...           [("train-a", "19", "train"), ("train-b", "20", "train"), ("dev-a", "21", "valid")]]
+        >>> describe(Reading(places, {}), deal(places, 0), 0)
+        'train-* to train, dev-* to valid; speaker = second folder (3)'
+    """
+    parts = []
+    for split in SPLITS:
+        if dealt.splits[split] and split not in dealt.by_seed:
+            parts.append(f"{_sources(dealt.splits[split], 'speakers of its test list')} to {split}")
+    if dealt.by_seed == SPLITS:
+        parts.append(f"no folder says a split: {_share('valid', dealt)} to valid, 10 % to test by seed {seed}")
+    elif dealt.by_seed:
+        trained = [place for split in dealt.by_seed for place in dealt.splits[split]]
+        share = f"{_share('valid', dealt)} of these to valid by seed {seed}"
+        parts.insert(0, f"{_sources(trained, 'all others')} to train, {share}")
+    lines = [", ".join(parts), f"speaker = {_speaker(reading.places)}"]
+    left = dict(reading.left_out)
+    if dealt.unplaced:
+        left["that lie in no folder of a split"] = left.get("that lie in no folder of a split", 0) + dealt.unplaced
+    lines += [f"left out {count} files {reason}" for reason, count in left.items()]
+    return "; ".join(lines)
+
+
+def seeded_split(names: Sequence[str], seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, list[str]]:
+    """Deal names to train, valid and test: at least one each where there are three.
+
+    In the order of `shares`, each split gets its share of what is left.
+
+    The order of dealing is that of a hash of seed and name, so it depends neither on the order of `names` nor
+    on any library's random numbers.
+    """
+
+    def order(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
+
+    dealt = sorted(sorted(set(names)), key=order)
+    parts: dict[str, list[str]] = {}
+    for split, share in shares.items():
+        count = max(1, round(share * len(dealt)))
+        parts[split], dealt = sorted(dealt[:count]), dealt[count:]
+    return {"train": sorted(dealt), **parts}
+
+
+def _with_star(source: str) -> str:
+    """A folder's name with its suffix as a star.
+
+    Example:
+        >>> _with_star("train-clean-360"), _with_star("Dev"), _with_star("train.tsv")
+        ('train-*', 'Dev', 'train.tsv')
+    """
+    match = re.fullmatch(r"([A-Za-z]+[-_ ]?)[A-Za-z0-9_ -]+", source)
+    return source if match is None or match[1] == source or match[1].isalpha() else f"{match[1]}*"
+
+
+def _sources(places: Iterable[Place], nameless: str) -> str:
+    """The folders or lists that say a split; `nameless` where none does."""
+    return ", ".join(dict.fromkeys(_with_star(place.source) or nameless for place in places))
+
+
+def _share(split: str, dealt: Dealt) -> str:
+    return f"{SHARES[split]:.0%}".replace("%", " %") + (" of the speakers" if dealt.apart else " of the files")
+
+
+def _speaker(places: Iterable[Place]) -> str:
+    """Where it stands who speaks."""
+    places = list(places)
+    count = len({place.speaker for place in places})
+    levels = {place.level for place in places}
+    if {place.speaker for place in places} == {""}:
+        return "one for the whole corpus"
+    if levels == {LISTED}:
+        return f"as the lists say ({count})"
+    if levels == {0}:
+        return f"the file's name ({count})"
+    if len(levels) == 1:
+        level = levels.pop()
+        return f"{ORDINALS[level - 1] if level <= len(ORDINALS) else f'{level}th'} folder ({count})"
+    return f"a folder, or the file's name where there is none ({count})"

@@ -1,0 +1,276 @@
+"""Which layout of `corpora.recipes.layouts` a tree of audio has, and what it says of each file.
+
+Nothing is guessed: where folders bear words of splits and no layout fits all files, `recognise` refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from corpora.recipes.layouts import LAYOUTS, NONE, SPLIT_WORDS, SPLITS_AT_TOP, Layout
+from inference.errors import UserError, nearest
+
+__all__ = ["LISTED", "Place", "Reading", "read_paths", "recognise", "splits_in"]
+
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+_EVAL = re.compile(r"eval(uation)?(?![a-z])", re.IGNORECASE)
+#: Folders that hold a kind of file, and no speaker.
+_CONTAINER = re.compile(r"(wav|waves?|wavs|flac|mp3|audio|clips|speech|sounds?|recordings|data)\d*", re.IGNORECASE)
+
+
+LISTED = -1
+#: Files that layouts are compared on where none fits all.
+SAMPLE = 5000
+
+
+class Place(NamedTuple):
+    """What the layout says of a file.
+
+    Attributes:
+        file: Its path relative to the root.
+        speaker: Who speaks; empty where the corpus has one speaker.
+        split: train, valid or test; None where it does not say.
+        source: The folder or list that says the split; empty where none does.
+        level: Which folder from the root, counted from 1, says who speaks; 0 where none does, `LISTED` where a
+            list does.
+    """
+
+    file: str
+    speaker: str
+    split: str | None = None
+    source: str = ""
+    level: int = 0
+
+
+class Reading(NamedTuple):
+    """The files of a tree that are read, and how many are not, by reason."""
+
+    places: list[Place]
+    left_out: Counter[str]
+
+
+def splits_in(folder: str, words: Mapping[str, str] | None = None) -> set[str]:
+    """The splits that a folder's name speaks of.
+
+    Args:
+        folder: The name.
+        words: Words that mean another split than in `SPLIT_WORDS`.
+
+    Example:
+        >>> [splits_in(name) for name in ("train-clean-360", "vox1_dev_wav", "TEST", "Trains")]
+        [{'train'}, {'valid'}, {'test'}, set()]
+    """
+    meanings = {**_SPLIT_OF, **(words or {})}
+    return {meanings[word] for word in re.findall(r"[a-z]+", folder.lower()) if word in meanings}
+
+
+def recognise(root: Path, files: Sequence[str], chosen: str | None) -> str | None:
+    """The layout of a tree.
+
+    Args:
+        root: Its folder, for messages.
+        files: Paths relative to it, at least one.
+        chosen: ``data.layout``; None finds out.
+
+    Returns:
+        A name of `LAYOUTS`, ``splits`` or ``none``; None where no layout fits and no folder speaks of splits.
+
+    Raises:
+        UserError: The chosen layout is unknown or fits no file; or no layout fits all files, and folders speak of
+            splits or most files are laid out as in a known corpus.
+    """
+    if chosen is not None:
+        return _checked(root, files, chosen)
+    fitting = next((name for name, layout in LAYOUTS.items() if all(map(layout.pattern.fullmatch, files))), None)
+    if fitting is not None:
+        return fitting
+    folders = _folders(files)
+    speaking = [folder for folder in folders if splits_in(folder.name)]
+    sample = files[:: 1 + len(files) // SAMPLE]
+    best = max(LAYOUTS, key=lambda name: _count(sample, name))
+    fits = _count(files, best)
+    if fits and (speaking or 2 * fits > len(files)):
+        other = next(file for file in files if not LAYOUTS[best].pattern.fullmatch(file))
+        raise UserError(
+            f"{fits} of {len(files)} audio files in {root} are laid out as in {LAYOUTS[best].title}, others are "
+            f"not, such as {other}: what trains and what tests would be a guess.\n{_choices(best)}"
+        )
+    if not speaking:
+        return None
+    if all(splits_in(folder.name) == splits_in(folder.parts[0]) and _begins(folder.parts[0]) for folder in speaking):
+        return SPLITS_AT_TOP
+    raise UserError(
+        f"folders in {root} speak of splits, {_examples(str(folder) + '/' for folder in speaking)}, and the tree is "
+        f"laid out as no corpus known here: what trains and what tests would be a guess.\n{_choices()}"
+    )
+
+
+def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | None) -> Reading:
+    """What a layout says of each file.
+
+    Args:
+        root: The folder of the tree.
+        files: Paths relative to it.
+        name: What `recognise` returned.
+        level: Which folder, counted from 1, says who speaks; None is the layout's own, or the first folder (below the
+            split) that does not only hold a kind of file, such as ``wav/``.
+
+    Raises:
+        UserError: The corpus's own layout says who speaks and `level` is given; a path is in two splits; a list of the
+            corpus is missing.
+    """
+    if name in (None, NONE):
+        return Reading([_in_tree(file, 0, level) for file in files], Counter())
+    if name == SPLITS_AT_TOP:
+        return _below_splits(root, files, level)
+    assert name is not None
+    layout = LAYOUTS[name]
+    if level is not None:
+        raise UserError(
+            f"data.speaker_level={level} has no effect: in the layout of {layout.title} it is known who speaks.\n"
+            f"Leave it out, or give data.layout={SPLITS_AT_TOP} or data.layout={NONE}."
+        )
+    return _by_pattern(root, files, layout)
+
+
+def _by_pattern(root: Path, files: Sequence[str], layout: Layout) -> Reading:
+    listed = None if layout.lists is None else layout.lists(root, files)
+    of_root = splits_in(root.name) if re.fullmatch(layout.root, root.name, re.IGNORECASE) else set()
+    taken: dict[str, Place] = {}
+    left: Counter[str] = Counter()
+    for file in sorted(files):
+        match = layout.pattern.fullmatch(file)
+        if match is None:
+            left[f"that are not laid out as in {layout.title}"] += 1
+        elif re.fullmatch(layout.left_out.paths, file, re.IGNORECASE):
+            left[layout.left_out.reason] += 1
+        elif listed is not None and file not in listed:
+            left["that are in no list of a split"] += 1
+        elif (utterance := _utterance(match)) in taken:
+            left["that are another recording (microphone) of an utterance taken"] += 1
+        else:
+            taken[utterance] = _place(file, match, layout, next(iter(of_root), None))
+            if listed is not None:
+                split, speaker, source = listed[file]
+                place = taken[utterance]
+                taken[utterance] = place._replace(split=split, source=source)
+                if speaker:
+                    taken[utterance] = taken[utterance]._replace(speaker=speaker, level=LISTED)
+    return Reading(list(taken.values()), left)
+
+
+def _utterance(match: re.Match[str]) -> str:
+    """A path without its ending and without what tells recordings of one utterance apart."""
+    stem = match[0].rpartition(".")[0]
+    if match.groupdict().get("take") is None:
+        return match[0]
+    return stem[: match.start("take")] + stem[match.end("take") :]
+
+
+def _place(file: str, match: re.Match[str], layout: Layout, of_root: str | None) -> Place:
+    speaker = match.groupdict().get("speaker") or ""
+    level = file[: match.start("speaker")].count("/") + 1 if speaker else 0
+    folders = PurePosixPath(match["before"]).parts
+    found = {folder: splits for folder in folders if (splits := splits_in(folder, layout.words))}
+    splits = set().union(*found.values())
+    if len(splits) > 1:
+        raise UserError(
+            f"{file}: its folders speak of several splits ({', '.join(sorted(splits))}): which one it is in would be a "
+            f"guess.\n{_choices()}"
+        )
+    split = next(iter(splits), of_root)
+    if split is None and layout.test_speakers is not None:
+        split = "test" if re.fullmatch(layout.test_speakers, speaker, re.IGNORECASE) else "train"
+    return Place(file, speaker, split, next(iter(found), ""), level)
+
+
+def _below_splits(root: Path, files: Sequence[str], level: int | None) -> Reading:
+    """Files below folders of splits at the top; others are left out."""
+    meanings = _meanings(root, sorted({PurePosixPath(file).parts[0] for file in files if "/" in file}))
+    taken = []
+    left: Counter[str] = Counter()
+    for file in files:
+        top = file.partition("/")[0]
+        if top in meanings:
+            taken.append(_in_tree(file, 1, level)._replace(split=meanings[top], source=top))
+        else:
+            left[f"in {top}/, which names no split" if top != file else "that lie in no folder of a split"] += 1
+    return Reading(taken, left)
+
+
+def _meanings(root: Path, tops: Sequence[str]) -> dict[str, str]:
+    """The split of each folder at the top that names one."""
+    found = {top: next(iter(splits_in(top))) for top in tops if len(splits_in(top)) == 1 and _begins(top)}
+    evals = [top for top in found if _EVAL.match(top)]
+    if evals and any(split == "valid" for top, split in found.items() if top not in evals):
+        if "test" in found.values():
+            raise UserError(
+                f"{root} has folders {', '.join(f'{top}/' for top in found)}: whether {evals[0]}/ validates or tests "
+                "would be a guess.\nRename it so that its name begins with dev or test."
+            )
+        found |= dict.fromkeys(evals, "test")
+    return found
+
+
+def _begins(folder: str) -> bool:
+    """Whether a name begins with a word of a split."""
+    word = re.match(r"[a-z]+", folder.lower())
+    return word is not None and word[0] in _SPLIT_OF
+
+
+def _in_tree(file: str, above: int, level: int | None) -> Place:
+    """A file of no known corpus, below so many folders that say no speaker."""
+    folders = PurePosixPath(file).parts[:-1]
+    if level is None:
+        level = above + 1
+        while level < len(folders) and _CONTAINER.fullmatch(folders[level - 1]):
+            level += 1
+    if 1 <= level <= len(folders):
+        return Place(file, folders[level - 1], level=level)
+    return Place(file, PurePosixPath(file).stem)
+
+
+def _count(files: Sequence[str], name: str) -> int:
+    """How many files a layout fits."""
+    return sum(LAYOUTS[name].pattern.fullmatch(file) is not None for file in files)
+
+
+def _checked(root: Path, files: Sequence[str], chosen: str) -> str:
+    """A layout that was chosen, if there is one of this name and it fits any file."""
+    known = [*LAYOUTS, SPLITS_AT_TOP, NONE]
+    if chosen not in known:
+        raise UserError(f"data.layout={chosen}: expected one of {', '.join(known)}.{nearest(chosen, known)}")
+    if chosen in LAYOUTS and not any(LAYOUTS[chosen].pattern.fullmatch(file) for file in files):
+        layout = LAYOUTS[chosen]
+        raise UserError(
+            f"data.layout={chosen}: no audio file in {root} is laid out as in {layout.title}, "
+            f"such as {layout.example}: found {files[0]}.\nLeave data.layout out to have the layout recognised."
+        )
+    return chosen
+
+
+def _folders(files: Iterable[str]) -> list[PurePosixPath]:
+    """All folders of these files, at every depth, sorted."""
+    found: set[PurePosixPath] = set()
+    for parent in {PurePosixPath(file).parent for file in files}:
+        found.update(folder for folder in (parent, *parent.parents) if folder.name)
+    return sorted(found)
+
+
+def _examples(names: Iterable[str], most: int = 4) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _choices(layout: str | None = None) -> str:
+    first = "" if layout is None else f"data.layout={layout} reads these alone and leaves the others out; or "
+    named = "data.layout=NAME reads one of these: " + ", ".join([*LAYOUTS, SPLITS_AT_TOP])
+    return (
+        f"Choose: {first}give the folder of one corpus as --root; or rename the folders at the top to train, valid, "
+        "test;\n"
+        f"{named}; data.layout={NONE} splits all files by seed (data.speaker_level=N says who speaks)."
+    )
