@@ -45,11 +45,11 @@ class _Emphasised(Stft):
         x = np.asarray(waveform, dtype=np.float64)
         return super().spectrum(np.append(x[:1], x[1:] - PRE_EMPHASIS * x[:-1]))
 
-    def waveform(self, spectrum: NDArray[np.complex128]) -> Samples:
-        """Samples, (T - 1) * hop of them, of a transform: `Stft.waveform`, then the pre-emphasis undone."""
+    def waveform(self, spectrum: NDArray[np.complex128], length: int | None = None) -> Samples:
+        """Samples of a transform: `Stft.waveform`, then the pre-emphasis undone."""
         from scipy.signal import lfilter
 
-        samples: Samples = lfilter([1.0], [1.0, -PRE_EMPHASIS], super().waveform(spectrum))
+        samples: Samples = lfilter([1.0], [1.0, -PRE_EMPHASIS], super().waveform(spectrum, length))
         return samples
 
 

@@ -155,12 +155,17 @@ class Stft:
         """The power spectra that features are of: these are the features."""
         return features.astype(np.float64)
 
-    def waveform(self, spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
-        """Samples, (T - 1) * hop of them, by weighted overlap-add of a transform (T, F).
+    def waveform(self, spectrum: NDArray[np.complex128], length: int | None = None) -> NDArray[np.float64]:
+        """Samples by weighted overlap-add of a transform (T, F).
 
         Each sample is divided by the sum of the squared windows that cover it, which makes this the exact
         inverse of `spectrum` and, for a changed transform, the signal whose own transform is nearest to it in
         least squares.
+
+        Args:
+            spectrum: the transform.
+            length: how many samples the signal had that the transform is of, so that none is lost; by default
+                (T - 1) * hop. Those that no window covers are 0.
         """
         frames = np.fft.irfft(spectrum, n=self.window, axis=-1) * self.taper
         total = np.zeros((len(frames) - 1) * self.hop + self.window)
@@ -170,7 +175,11 @@ class Stft:
             total[span] += frame
             weight[span] += self.taper**2
         half = self.window // 2
-        return total[half:-half] / weight[half:-half]
+        samples = (len(frames) - 1) * self.hop if length is None else length
+        end = min(half + samples, len(total))
+        signal, covered = np.zeros(samples), weight[half:end]
+        np.divide(total[half:end], covered, out=signal[: end - half], where=covered > 0.0)
+        return signal
 
 
 class PassFrames:

@@ -34,7 +34,12 @@ def _inverse(spectrum: Tensor, frontend: Stft) -> Tensor:
 
 @torch.no_grad()
 def griffin_lim(
-    power: Tensor, frontend: Stft, iterations: int = ITERATIONS, momentum: float = MOMENTUM, seed: int = 0
+    power: Tensor,
+    frontend: Stft,
+    iterations: int = ITERATIONS,
+    momentum: float = MOMENTUM,
+    seed: int = 0,
+    length: int | None = None,
 ) -> Tensor:
     r"""Samples whose power spectra are as near to the given ones as alternating projections bring them.
 
@@ -55,9 +60,10 @@ def griffin_lim(
         iterations: how many; 0 inverts the random phases.
         momentum: alpha; 0 is the algorithm of 1984.
         seed: of the phases at the start.
+        length: samples of the signal that the spectra are of; by default (T - 1) * hop.
 
     Returns:
-        Samples (N, (T - 1) * hop), on the device and of the type of `power`.
+        Samples (N, length), on the device and of the type of `power`.
 
     Raises:
         UserError: for one frame, or values that no power has.
@@ -71,7 +77,7 @@ def griffin_lim(
         )
     if power.device.type == "cpu" and len(power) > FILES_AT_ONCE:
         parts = power.split(FILES_AT_ONCE)
-        return torch.cat([griffin_lim(part, frontend, iterations, momentum, seed) for part in parts])
+        return torch.cat([griffin_lim(part, frontend, iterations, momentum, seed, length) for part in parts])
     amplitude = power.sqrt().transpose(-2, -1)
     turns = torch.rand(amplitude.shape[-2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     ones = torch.ones_like(turns)
@@ -83,7 +89,7 @@ def griffin_lim(
         phase = phase / phase.abs().clamp_min(torch.finfo(amplitude.dtype).tiny)
         before = consistent
     spectra = (amplitude * phase).transpose(-2, -1).cpu().numpy().astype(np.complex128)
-    return torch.from_numpy(np.stack([frontend.waveform(spectrum) for spectrum in spectra])).to(power)
+    return torch.from_numpy(np.stack([frontend.waveform(spectrum, length) for spectrum in spectra])).to(power)
 
 
 def _taper(like: Tensor, frontend: Stft) -> Tensor:

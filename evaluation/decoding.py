@@ -34,7 +34,7 @@ class Invertible(FrontEnd, Protocol):
 
     def spectrum(self, waveform: NDArray[np.float64]) -> NDArray[np.complex128]: ...
 
-    def waveform(self, spectrum: NDArray[np.complex128]) -> NDArray[np.float64]: ...
+    def waveform(self, spectrum: NDArray[np.complex128], length: int | None = None) -> NDArray[np.float64]: ...
 
 
 class Spoken(NamedTuple):
@@ -56,7 +56,7 @@ class Resynthesis(NamedTuple):
         file: its name.
         speaker: who speaks.
         frames: T.
-        reference: the input (n,): trimmed, divided by its largest absolute value, n = (T - 1) * hop.
+        reference: the input (n,): trimmed, divided by its largest absolute value.
         estimate: the resynthesis (n,), on the same scale.
         rate: of both, in Hz.
         is_per_frame: Itakura-Saito divergence of input and model, mean over frames of the sum over bins.
@@ -207,7 +207,7 @@ def _decode(run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, lat
         frames = len(item.x)
         variance = frontend.power(np.ascontiguousarray(variances[:frames, n]))
         # The phase of a bin that is exactly zero is that of +0: no phase is better, and none is heard.
-        estimate = frontend.waveform(np.sqrt(variance) * np.exp(1j * np.angle(item.spectrum)))
+        estimate = frontend.waveform(np.sqrt(variance) * np.exp(1j * np.angle(item.spectrum)), len(item.samples))
         divergence = itakura_saito(frontend.power(item.x.numpy()), variance)
         made.append(
             Resynthesis(
@@ -215,7 +215,7 @@ def _decode(run: Run, frontend: Invertible, spoken: list[Spoken], mode: str, lat
                 file=item.file,
                 speaker=item.speaker,
                 frames=frames,
-                reference=item.samples[: len(estimate)],
+                reference=item.samples,
                 estimate=estimate,
                 rate=frontend.rate,
                 is_per_frame=float(divergence.mean()),

@@ -133,9 +133,14 @@ def sounds(
         spoken = pair[i // 2]
         power.append(as_power(frontend, frames[None, : len(spoken.x)])[0].numpy())
         if phase == "input":
-            samples.append(frontend.waveform(np.sqrt(power[-1]) * np.exp(1j * np.angle(spoken.spectrum))))
+            spectrum = np.sqrt(power[-1]) * np.exp(1j * np.angle(spoken.spectrum))
+            samples.append(frontend.waveform(spectrum, len(spoken.samples)))
         else:
-            samples.append(griffin_lim(torch.from_numpy(power[-1])[None], frontend, ITERATIONS)[0].numpy())
+            samples.append(
+                griffin_lim(torch.from_numpy(power[-1])[None], frontend, ITERATIONS, length=len(spoken.samples))[
+                    0
+                ].numpy()
+            )
     return power, samples
 
 

@@ -17,7 +17,7 @@ from guides.guide import Guide
 from inference.estimators import estimate
 from inference.handlers import free_running
 from inference.particle_filter import smc
-from inference.refinement import refine
+from inference.refinement import refine, remembers
 from inference.runs import Run, pick_dtype
 
 __all__ = ["Effort", "Gaps", "Measured", "gaps", "measure", "same_model"]
@@ -98,7 +98,7 @@ def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str =
                     run.guide,
                     x,
                     batch.lengths,
-                    remembers=_remembers(run),
+                    remembers=remembers(run.guide, run.settings.guide, run.model.latents),
                     steps=effort.steps,
                     lr=effort.lr,
                     seeds=[f"{settings.seed}/refine/{place}" for place in places],
@@ -123,12 +123,6 @@ def _estimates(
             filtered = smc(run.model, guide, x, lengths, effort.particles, seeds=seeds, keep=False)
         estimates["smc"] = filtered.log_evidence
     return estimates
-
-
-def _remembers(run: Run) -> bool:
-    """Whether the guide's z_t depends on z_{t-1}: only then may its refinement."""
-    parents = run.guide.parents(run.settings.guide, run.model.latents)
-    return any(parent.startswith("z[") for of in parents.values() for parent in of)
 
 
 def same_model(runs: Sequence[Run]) -> bool:

@@ -23,7 +23,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from guides.guide import Guide
+from guides.guide import Guide, GuideSettings
 from inference.errors import UserError
 from inference.estimators import Seed, estimate
 from inference.objectives import Objective
@@ -32,7 +32,7 @@ from models.dvae import DVAE
 from models.sites import Sites
 from models.time_axis import TimeAxis
 
-__all__ = ["Refined", "refine"]
+__all__ = ["Refined", "frozen", "refine", "remembers"]
 
 CHECKS = 8  # times that the offsets are compared with the best so far
 
@@ -139,7 +139,7 @@ def refine(
     """
     refined = Refined(model, guide, x, lengths, remembers=remembers)
     seeds = [f"refine/{n}" for n in range(len(lengths))] if seeds is None else seeds
-    with _frozen(model, guide), torch.enable_grad():
+    with frozen(model, guide), torch.enable_grad():
         objective = Objective(model, refined, "analytic", particles)
         free = list(refined.offsets.parameters())
         matrices = [p for name, p in refined.offsets.items() if name.endswith("_before")]
@@ -171,8 +171,20 @@ def refine(
     return refined
 
 
+def remembers(guide: Guide, settings: GuideSettings, latents: Sequence[str]) -> bool:
+    """Whether a guide's z_t depends on z before it: only then may its refinement.
+
+    Args:
+        guide: the guide.
+        settings: its settings.
+        latents: those of the model.
+    """
+    parents = guide.parents(settings, latents)
+    return any(parent.startswith("z[") for of in parents.values() for parent in of)
+
+
 @contextmanager
-def _frozen(*modules: nn.Module) -> Iterator[None]:
+def frozen(*modules: nn.Module) -> Iterator[None]:
     """No gradient of their parameters."""
     was = {p: p.requires_grad for module in modules for p in module.parameters()}
     for p in was:

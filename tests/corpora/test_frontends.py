@@ -53,6 +53,11 @@ def test_inverse_is_the_identity(window: int, hop: int, count: int) -> None:
     back = frontend.waveform(spectrum)
     assert len(back) == (len(spectrum) - 1) * hop
     np.testing.assert_allclose(back, waveform[: len(back)], atol=1e-10)
+    whole = frontend.waveform(spectrum, len(waveform))
+    assert len(whole) == len(waveform)
+    covered = (len(spectrum) - 1) * hop + window // 2  # all samples, unless hops are longer than half a window
+    assert covered >= len(waveform) or hop > window // 2
+    np.testing.assert_allclose(whole[:covered], waveform[:covered], atol=1e-8)
 
 
 @pytest.mark.parametrize("window, hop", [(512, 256), (1024, 256)])

@@ -1,0 +1,145 @@
+r"""An observation is a handler around the model's site ``x``: the program of a prior becomes that of what was heard.
+
+A DVAE with a power spectrum says :math:`|s_{ft}|^2` of clean speech is exponential with mean :math:`v_{ft}(z)`, as
+:math:`s_{ft} \sim N_c(0, v_{ft}(z))`. Observed is not s but y, a sum of independent complex Gaussians, so
+
+.. math:: |y_{ft}|^2 \mid z \sim \mathrm{Exp}\Big(\sum_k g_{kt} v_{kft}(z) + n_{ft}\Big)
+
+with the signals :math:`g_k v_k` and the noise n. ``with observation: objective(y, lengths)`` gives the bound on
+log p(y), whatever the model, the guide and the objective are: only the distribution of x is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from inference.errors import UserError
+from inference.handlers import base_name
+from models.likelihoods import PowerSpectrum
+from models.sites import masked
+
+__all__ = ["Heard", "Observation", "clean_variance"]
+
+Shape = Size | list[int] | tuple[int, ...]
+_SPECTRUM = constraints.independent(constraints.nonnegative, 1)
+
+
+class Heard(dist.TorchDistribution):
+    r"""The power of a sum of independent complex Gaussians: :math:`y_f \sim \mathrm{Exp}(\sum_k u_{kf} + n_f)`.
+
+    .. math:: \log p(y) = -\sum_f \log x_f + y_f / x_f, \qquad x_f = \sum_k u_{kf} + n_f
+
+    over the bins f that are present (Févotte, Bertin & Durrieu, "Nonnegative matrix factorization with the
+    Itakura-Saito divergence", 2009, Sec. 2.2).
+
+    Args:
+        signals: the variance of each source, :math:`u_k = g_k v_k`, each (..., T, N, F).
+        noise: n, that of all else, (..., T, N, F).
+        present: which bins were observed, bool (T, N, F); None: all.
+
+    Example:
+        >>> speech, noise = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 1.0]])
+        >>> Heard([speech], noise).wiener(0)
+        tensor([[0.7500, 0.5000]])
+    """
+
+    arg_constraints = {"mean": _SPECTRUM}
+    support = _SPECTRUM
+
+    def __init__(
+        self,
+        signals: Sequence[Tensor],
+        noise: Tensor,
+        present: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.signals, self.noise, self.present = tuple(signals), noise, present
+        total = noise
+        for signal in signals:
+            total = total + signal
+        self.total = total
+        super().__init__(total.shape[:-1], total.shape[-1:], validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        """x, the variance of y."""
+        return self.total
+
+    def wiener(self, source: int = 0) -> Tensor:
+        r"""The Wiener gain of a source, u_k / x: E[sqrt(g_k) s_k | y, z] = gain y, (..., T, N, F)."""
+        return self.signals[source] / self.total
+
+    def expand(self, batch_shape: Shape, _instance: object = None) -> Heard:
+        shape = (*batch_shape, *self.event_shape)
+        signals = [signal.expand(shape) for signal in self.signals]
+        return Heard(signals, self.noise.expand(shape), self.present, validate_args=False)
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = self._extended_shape(Size(sample_shape))
+        return torch.empty_like(self.total.expand(shape)).exponential_() * self.total
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        density = -(self.total.log() + value / self.total)
+        return (density if self.present is None else density.masked_fill(~self.present, 0.0)).sum(-1)
+
+
+def clean_variance(distribution: Any) -> tuple[Tensor, Tensor | None]:
+    """The variance v (..., T, N, F) that a model gives clean speech, and the mask (T, N) of its frames.
+
+    Raises:
+        UserError: for a model of anything but power spectra.
+    """
+    mask = None
+    while hasattr(distribution, "base_dist"):
+        mask = getattr(distribution, "_mask", mask)
+        distribution = distribution.base_dist
+    if not isinstance(distribution, PowerSpectrum):
+        raise UserError(
+            f"the prior's likelihood is a {type(distribution).__name__}; an observation needs the variance of an STFT. "
+            "Take a run with model.likelihood=power_spectrum and data.frontend=stft."
+        )
+    return distribution.mean, mask
+
+
+class Observation(Messenger):
+    """Replace the distribution of site x by that of what was heard of it; a subclass says by `hear` what that is.
+
+    It acts alike under every interpreter of the time axis. What frames look back at, a model's own mean of x
+    (`inference.handlers.free_running`), stays that of clean speech.
+
+    Attributes:
+        heard: the distribution of the last run, with its graph.
+        learns: what of it is learned in a run; by default nothing is.
+    """
+
+    heard: Heard
+    learns: str = ""
+
+    def hear(self, speech: Tensor, y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+        """The distribution of y in some frames.
+
+        Args:
+            speech: v, the model's variance of clean speech in these frames, (..., T, N, F).
+            y: the observed power, (T, N, F), zero in padded frames.
+            mask: which frames are no padding, (T, N); None: all.
+            frames: which frames of the sequences these are.
+        """
+        raise NotImplementedError
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if base_name(name) != "x" or not msg["is_observed"]:
+            return
+        t = name[2:]  # of site x_12, a run frame by frame
+        speech, mask = clean_variance(msg["fn"])
+        self.heard = self.hear(speech, msg["value"], mask, slice(int(t), int(t) + 1) if t else slice(None))
+        msg["fn"] = masked(self.heard, mask)

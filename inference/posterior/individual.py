@@ -1,0 +1,78 @@
+"""A guide for each sequence: copies of a trained one that go ways of their own."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pyro.poutine as poutine
+import torch
+from torch import Tensor, nn
+
+from guides.guide import Guide
+from inference.weights import samples
+from models.dvae import DVAE
+from models.effects import Given
+from models.sites import Sites, rebuilt
+
+__all__ = ["Individual"]
+
+
+class Individual(Guide):
+    r"""q(z | x) = \prod_n q_n(z_n | x_n), every q_n a guide with weights of its own, at first those of one guide.
+
+    Each runs over its own sequence alone, as fast as that guide does, and their latents become one site again: so the
+    model, which all share, runs once over the batch. Networks that the guide shares with the model stay the model's.
+
+    Args:
+        model: the model whose posterior it is.
+        guide: the guide to start from.
+        sequences: N.
+    """
+
+    stepwise = False
+
+    def __init__(self, model: DVAE, guide: Guide, sequences: int) -> None:
+        super().__init__(model)
+        of_model = {id(p): p for p in model.parameters()}
+        self.guides = nn.ModuleList(deepcopy(guide, dict(of_model)) for _ in range(sequences))
+        self.trained = [p for copied in self.guides for p in copied.parameters() if id(p) not in of_model]
+
+    def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        x, drawn = sites.data["x"], []
+        for n, guide in enumerate(self.guides):
+            own = lengths[n : n + 1]
+            with poutine.block(hide_fn=_is_sample), poutine.trace() as tracer:
+                guide(self.scaling.inverse(x[: int(own), n : n + 1]), own)
+            drawn.append(samples(tracer.trace))
+        for name, first in drawn[0].items():
+            time = next((f.name for f in first["cond_indep_stack"] if f.name.startswith("time")), None)
+            each = [(_unmasked(of[name]["fn"]), of[name]["value"]) for of in drawn]
+            if time is None:
+                whole = rebuilt([fn for fn, _ in each], lambda parts: torch.cat(parts, dim=-2))
+                with Given({name: torch.cat([value for _, value in each], dim=-2)}):
+                    sites.once(name, whole)
+                continue
+            scale = sites.coarser(int(time.partition("_")[2] or 1))
+
+            def join(parts: list[Tensor], frames: int = scale.frames) -> Tensor:
+                return torch.cat([_lengthened(part, frames) for part in parts], dim=-2)
+
+            scale.register(name, rebuilt([fn for fn, _ in each], join), join([value for _, value in each]))
+
+
+def _is_sample(msg: Any) -> bool:
+    return bool(msg["type"] == "sample")
+
+
+def _unmasked(distribution: Any) -> Any:
+    return distribution.base_dist if hasattr(distribution, "_mask") else distribution
+
+
+def _lengthened(part: Tensor, frames: int) -> Tensor:
+    """Its frames (..., T, 1, L), the last one again and again up to so many: padding, which counts for nothing."""
+    missing = frames - part.shape[-3]
+    if not missing:
+        return part
+    last = part[..., -1:, :, :]
+    return torch.cat([part, last.expand(*part.shape[:-3], missing, *last.shape[-2:])], dim=-3)
