@@ -138,8 +138,8 @@ class FHVAEGuide(Guide):
         self.ratio_alone = of.z2_variance / (of.mu2_variance + (1.0 if of.levels == 3 else 0.0))
         """That of a sequence which is a session of its own, mu_3 left out: its mu_2 has both variances around 0."""
         width, frames = settings.h_dim, cast(int, of.segment)
-        self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, frames)
-        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, frames)
+        self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, frames, of.activation)
+        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, frames, of.activation)
         self.table: nn.Embedding | None = None
         self.session_table: nn.Embedding | None = None
         if settings.sequences is not None:
@@ -238,7 +238,8 @@ class BetaVAEGuide(Guide):
     def __init__(self, model: DVAE, settings: BetaVAEGuideSettings) -> None:
         super().__init__(model)
         of = cast(BetaVAE, model)
-        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, 0, settings.h_dim, self.z_dim, cast(int, of.segment))
+        frames = cast(int, of.segment)
+        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, 0, settings.h_dim, self.z_dim, frames, of.activation)
 
     @classmethod
     def parents(cls, settings: BetaVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:

@@ -17,6 +17,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs, and Omeg
 from inference.errors import UserError, nearest
 
 __all__ = [
+    "absent",
     "apply_layer",
     "config_names",
     "first_line",
@@ -24,14 +25,13 @@ __all__ = [
     "quoted",
     "read_config",
     "read_layer",
-    "with_absent",
 ]
 
 Layer = Mapping[str, Any]
 
-ABSENT: Layer = {"model.scale_bounds": None}
-"""Settings that a run folder made before there were these does not have, and how it was trained, by dotted key: where a
-default has become another since.
+ABSENT: Layer = {"model.scale_bounds": None, "model.activation": "tanh"}
+"""Settings that are younger than some run folders, by dotted key, with what these runs were trained with, where the
+default is another.
 """
 
 
@@ -94,14 +94,10 @@ def read_config(config: str | Path) -> dict[str, Any]:
     return read_layer(tree)
 
 
-def with_absent(layer: Layer) -> dict[str, Any]:
-    """The layer of a run folder with what it lacks because it is older than the setting (`ABSENT`).
-
-    Example:
-        >>> with_absent({"model.name": "dkf"})["model.scale_bounds"] is None
-        True
-    """
-    return {**ABSENT, **layer}
+def absent(tree: DictConfig, layer: Layer) -> dict[str, Any]:
+    """The settings of a tree that the layer of a run folder lacks because it is older than these, as it was trained."""
+    known = read_layer(tree)
+    return {key: value for key, value in ABSENT.items() if key in known and key not in layer}
 
 
 def read_layer(tree: DictConfig) -> dict[str, Any]:

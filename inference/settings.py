@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from inference.errors import UserError
 from inference.files import write_atomically
-from inference.layers import apply_layer, first_line, parse_overrides, read_config, with_absent
+from inference.layers import absent, apply_layer, first_line, parse_overrides, read_config
 from inference.limits import check_limits, refuse_idle
 from inference.scheduled_sampling import ScheduledSamplingSettings, check
 
@@ -193,8 +193,15 @@ def resolve(
 
 
 def _resolve(
-    model: str | None, guide: str | None, config: Mapping[str, Any], where: str, overrides: Sequence[str]
+    model: str | None,
+    guide: str | None,
+    config: Mapping[str, Any],
+    where: str,
+    overrides: Sequence[str],
+    *,
+    of_run: bool = False,
 ) -> Settings:
+    """`resolve` with the config read; one of a run folder may be older than a setting."""
     config = _spelled_out(config)
     given = _spelled_out(parse_overrides(overrides))
     model_name = _choose("model", model, given, config)
@@ -228,6 +235,7 @@ def _resolve(
         (of_waveform, "defaults of waveforms"),
         (cls.waveform_defaults(of_waveform["model.bins"]) if of_waveform else {}, f"{model_name} of waveforms"),
         (of_corpus, f"defaults of {corpus}"),
+        (absent(tree, config) if of_run else {}, where),
         (config, where),
         (given, ""),
     ):
@@ -258,7 +266,7 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
     scheduled, was_scheduled = given.get(_SCHEDULE, trained.get(_SCHEDULE)), trained.get(_SCHEDULE)
     if bool(scheduled) != bool(was_scheduled) and "evaluation.mode" not in given:
         overrides = [*overrides, f"evaluation.mode={'gen' if scheduled else 'gt'}"]  # the run's is the other default
-    settings = _resolve(None, None, with_absent(trained), str(path), overrides)
+    settings = _resolve(None, None, trained, str(path), overrides, of_run=True)
     settings.run = str(run)
     return settings
 

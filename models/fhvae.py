@@ -26,7 +26,7 @@ from inference.errors import UserError
 from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods import head
 from models.networks import Recurrent, concatenate, normal
-from models.segments import FlatDecoder, check_cell, recurrent
+from models.segments import FlatDecoder, activation, check_cell, recurrent
 from models.sites import Sites
 from models.structure import Parents
 from models.time_axis import Parallel, TimeAxis
@@ -41,6 +41,7 @@ class SegmentSettings(ModelSettings):
     Attributes:
         cell: the decoder's network, and that of the guide: "lstm", "gru", "rnn", or "fc" for a fully connected one.
         h_dim: its width H.
+        activation: of a fully connected one, "relu", as in the public code, or "tanh".
         segment: T, frames of a segment.
     """
 
@@ -50,6 +51,7 @@ class SegmentSettings(ModelSettings):
     normalise: bool | Literal["global"] = True
     cell: str = "lstm"
     h_dim: int = 256
+    activation: str = "relu"
     segment: int = 20
 
 
@@ -102,6 +104,7 @@ class SegmentModel(DVAE):
         super().__init__(settings)
         check_cell(settings.cell)
         self.cell = settings.cell
+        self.activation = activation(settings.activation)
         self.segment = settings.segment
         self.stepwise = settings.cell != "fc"
         self.h: Recurrent
@@ -109,7 +112,7 @@ class SegmentModel(DVAE):
             self.h = recurrent(in_dim, settings.h_dim, settings.cell)
             self.likelihood = head(settings, settings.h_dim)
         else:
-            self.likelihood = FlatDecoder(in_dim, settings.h_dim, settings.segment, settings)
+            self.likelihood = FlatDecoder(in_dim, settings.h_dim, settings.segment, settings, self.activation)
 
     def draw_latents(self, t: TimeAxis) -> Tensor:
         """Draw the latents, and join what the decoder sees of them: (N, L), or (..., 1, N, L) with particles."""

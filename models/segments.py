@@ -20,9 +20,10 @@ from models.likelihoods import head, kind
 from models.networks import MLP, GaussianHead, Recurrent, concatenate
 from models.sites import rebuilt
 
-__all__ = ["CELLS", "FlatDecoder", "SegmentEncoder", "check_cell", "recurrent"]
+__all__ = ["CELLS", "FlatDecoder", "SegmentEncoder", "activation", "check_cell", "recurrent"]
 
 CELLS = ("lstm", "gru", "rnn", "fc")
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def check_cell(cell: str) -> None:
@@ -33,6 +34,17 @@ def check_cell(cell: str) -> None:
     """
     if cell not in CELLS:
         raise UserError(f"unknown model.cell '{cell}'.{nearest(cell, CELLS)} Known: {', '.join(CELLS)}.")
+
+
+def activation(name: str) -> type[nn.Module]:
+    """The activation of a fully connected network, by its name.
+
+    Raises:
+        UserError: for a name that is none.
+    """
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown model.activation '{name}'.{nearest(name, ACTIVATIONS)} Known: relu, tanh.")
+    return ACTIVATIONS[name]
 
 
 def recurrent(in_dim: int, width: int, cell: str) -> Recurrent:
@@ -60,13 +72,26 @@ class SegmentEncoder(nn.Module):
         width: size H of the network.
         out_dim: size L of the latent.
         frames: T, frames of a whole segment; only a fully connected network needs it.
+        activation: of a fully connected network.
     """
 
-    def __init__(self, cell: str, x_dim: int, given_dim: int, width: int, out_dim: int, frames: int) -> None:
+    def __init__(
+        self,
+        cell: str,
+        x_dim: int,
+        given_dim: int,
+        width: int,
+        out_dim: int,
+        frames: int,
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
         super().__init__()
         self.frames = frames
-        flat = cell == "fc"
-        self.net = MLP(frames * x_dim + given_dim, [width]) if flat else recurrent(x_dim + given_dim, width, cell)
+        self.net = (
+            MLP(frames * x_dim + given_dim, [width], activation)
+            if cell == "fc"
+            else recurrent(x_dim + given_dim, width, cell)
+        )
         self.head = GaussianHead(width, out_dim)
 
     def forward(self, x: Tensor, lengths: Tensor, *given: Tensor) -> dist.TorchDistribution:
@@ -94,19 +119,22 @@ class SegmentEncoder(nn.Module):
 
 
 class FlatDecoder(nn.Module):
-    """All frames of a segment at once from its latents: affine, tanh, affine, the likelihood.
+    """All frames of a segment at once from its latents: affine, activation, affine, the likelihood.
 
     Args:
         in_dim: size of the latents.
         width: size H of the layer.
         frames: T, frames of a whole segment.
         settings: the likelihood, and size D of a frame.
+        activation: of the layer.
 
     Raises:
         UserError: for a mixture, whose parameters are not one for each value of a frame.
     """
 
-    def __init__(self, in_dim: int, width: int, frames: int, settings: Any) -> None:
+    def __init__(
+        self, in_dim: int, width: int, frames: int, settings: Any, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         if kind(settings.likelihood).has_components:
             raise UserError(
@@ -114,7 +142,7 @@ class FlatDecoder(nn.Module):
                 "Take gaussian, or model.cell=lstm."
             )
         self.shape = (frames, settings.bins)
-        self.net = MLP(in_dim, [width])
+        self.net = MLP(in_dim, [width], activation)
         self.head = head(replace(settings, bins=frames * settings.bins), width)
 
     def forward(self, latents: Tensor, frames: int) -> dist.TorchDistribution:

@@ -26,7 +26,8 @@ def figures(shared: Path, oracle: str, case: str) -> tuple[Path, Mapping[str, An
 def agrees(got: Tensor | float, figure: Any, name: str) -> None:
     """Compare with a number, or with the summary of an array: relative to each value or the root mean square of all."""
     if not isinstance(figure, Mapping):
-        assert float(got) == pytest.approx(figure, rel=RTOL), name
+        number = float(got.detach()) if isinstance(got, Tensor) else got
+        assert number == pytest.approx(figure, rel=RTOL), name
         return
     assert isinstance(got, Tensor) and list(got.shape) == figure["shape"], name
     flat = got.detach().double().flatten()

@@ -124,6 +124,10 @@ def test_saved_settings_come_back_equal(tmp_path: Path) -> None:
 
 def test_a_run_older_than_a_setting_is_as_it_was_trained(tmp_path: Path) -> None:
     """What the run does not say is not today's default, but what there was before the setting."""
+    save_settings(resolve("fhvae"), tmp_path / "config.yaml")
+    assert load_run_settings(tmp_path).model.activation == "relu"
+    (tmp_path / "config.yaml").write_text((tmp_path / "config.yaml").read_text().replace("  activation: relu\n", ""))
+    assert load_run_settings(tmp_path).model.activation == "tanh"
     save_settings(resolve("ms_stcn"), tmp_path / "config.yaml")
     assert tuple(load_run_settings(tmp_path).model.scale_bounds) == (1e-3, 5.0)
     saved = OmegaConf.load(tmp_path / "config.yaml")

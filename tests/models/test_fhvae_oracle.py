@@ -22,6 +22,7 @@ from inference.discriminative import discriminative
 from inference.handlers import given_noise, mean_latents
 from inference.objectives import Bound, Objective
 from models.fhvae import FHVAE, FHVAESettings
+from models.networks import MLP
 from models.registry import build_model
 from models.rows import Rows
 from tests.oracles import agrees, figures
@@ -261,12 +262,26 @@ def _computed(case: Case, handler: Any) -> dict[str, Any]:
     return found
 
 
+def _regulariser(case: Case) -> Tensor:
+    """1e-4 / 2 times the squares of the hidden fully connected layers' matrices; recurrent networks have none."""
+    matrices = [affine.weight for net in hidden(case.model, case.guide) for affine in net.affine]
+    return 0.5e-4 * sum((matrix.square().sum() for matrix in matrices), torch.zeros((), dtype=torch.float64))
+
+
+def hidden(model: FHVAE, guide: FHVAEGuide) -> list[MLP]:
+    """The networks of hidden fully connected layers."""
+    return [part for module in (model, guide) for part in module.modules() if isinstance(part, MLP)]
+
+
 def _check(case: Case) -> None:
     expected = case.expected
-    checked = {"s_vectors.labels", "mean.reg_loss", "noise.reg_loss"}
+    checked = {"s_vectors.labels"}
+    for path in ("mean", "noise"):
+        agrees(_regulariser(case), expected[f"{path}.reg_loss"], "reg_loss")
+        checked.add(f"{path}.reg_loss")
     for path, handler in (("mean", mean_latents()), ("noise", given_noise(case.noise))):
         for name, value in _computed(case, handler).items():
-            value = value + expected[f"{path}.reg_loss"] if name == "total_loss" else value
+            value = value + _regulariser(case) if name == "total_loss" else value
             agrees(value, expected[f"{path}.{name}"], f"{path}.{name}")
             checked.add(f"{path}.{name}")
     labels, entry = case.rows.row.unique(return_inverse=True)
@@ -276,14 +291,14 @@ def _check(case: Case) -> None:
     agrees(s_vectors(means, entry, len(labels), 0.25), expected["s_vectors"], "s_vectors")
     with given_noise(case.noise), discriminative(ALPHA):
         bound: Bound = Objective(case.model, case.guide, "analytic")(case.x, case.lengths, rows=case.rows)
-    (bound.loss / len(case.lengths)).backward()
+    (bound.loss / len(case.lengths) + _regulariser(case)).backward()
     for name, of in _public(case.cell, case.model, case.guide).items():
         agrees(of(lambda p: cast(Tensor, p.grad)), expected[f"grad.{name}"], name)
         checked.add(f"grad.{name}")
     assert checked | {"s_vectors"} == {*expected}
 
 
-@pytest.mark.parametrize("name", ["small", "small_rnn", "full"])
+@pytest.mark.parametrize("name", ["small", "small_rnn", "small_fc", "full"])
 def test_all_is_as_the_public_code_computes_it(shared: Path, name: str) -> None:
     _check(_load(shared, name))
 
