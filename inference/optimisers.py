@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from models.networks import MLP
+
 if TYPE_CHECKING:
     from inference.settings import OptimSettings
 
@@ -51,14 +53,23 @@ Optimiser = torch.optim.Optimizer | Together
 def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
     """The optimiser that the settings describe, for all parameters that want a gradient.
 
-    Tables (`nn.Embedding`) have no weight decay: what their rows owe to a prior is in the objective. A sparse one is
-    updated by `torch.optim.SparseAdam`, which leaves rows without gradient alone, their running moments too: an update
-    costs what its rows cost, not what the table does.
+    Weight decay is of all parameters, biases too, or of the matrices of hidden fully connected layers
+    (`models.networks.MLP`) alone, of which a recurrent network has none. Tables (`nn.Embedding`) have none in either
+    case: what their rows owe to a prior is in the objective. A sparse one is updated by `torch.optim.SparseAdam`, which
+    leaves rows without gradient alone, their running moments too: an update costs what its rows cost, not what the
+    table does.
     """
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part.weight.requires_grad]
     in_tables = {id(table.weight) for table in tables}
     rest = [p for p in module.parameters() if p.requires_grad and id(p) not in in_tables]
+    if settings.weight_decay_on == "hidden":
+        in_hidden = {id(affine.weight) for part in module.modules() if isinstance(part, MLP) for affine in part.affine}
+        free = [p for p in rest if id(p) not in in_hidden]
+        rest = [p for p in rest if id(p) in in_hidden]
+    else:
+        free = []
     groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
+    groups += [{"params": free, "weight_decay": 0.0}] if free else []
     dense = [table.weight for table in tables if not table.sparse]
     groups += [{"params": dense, "weight_decay": 0.0}] if dense else []
     shared: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}

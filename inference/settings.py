@@ -77,6 +77,8 @@ class OptimSettings:
     """The optimiser and its learning rate over steps; `inference.schedules` gives the formulas.
 
     `decay_steps` null is all steps after the warm-up; `clip` bounds the norm of the gradient per real frame.
+    `weight_decay` is of all parameters but tables, or, with `weight_decay_on` "hidden", of the matrices of hidden fully
+    connected layers alone.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -84,6 +86,7 @@ class OptimSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    weight_decay_on: Literal["all", "hidden"] = "all"
     clip: float | None = None
     schedule: Literal["constant", "exponential", "cosine"] = "constant"
     warmup_steps: int = 0

@@ -21,6 +21,8 @@ from guides.registry import build_guide
 from inference.discriminative import discriminative
 from inference.handlers import given_noise, mean_latents
 from inference.objectives import Bound, Objective
+from inference.optimisers import build_optimiser
+from inference.settings import OptimSettings
 from models.fhvae import FHVAE, FHVAESettings
 from models.networks import MLP
 from models.registry import build_model
@@ -296,6 +298,21 @@ def _check(case: Case) -> None:
         agrees(of(lambda p: cast(Tensor, p.grad)), expected[f"grad.{name}"], name)
         checked.add(f"grad.{name}")
     assert checked | {"s_vectors"} == {*expected}
+
+
+@pytest.mark.parametrize("name", ["small", "small_rnn", "small_gru", "small_fc"])
+def test_weight_decay_is_the_public_regulariser(shared: Path, name: str) -> None:
+    """Its gradient, weight decay times weight, is of the parameters of the groups that have any."""
+    case = _load(shared, name)
+    settings = OptimSettings(weight_decay=1e-4, weight_decay_on="hidden")
+    optimiser = build_optimiser(settings, Objective(case.model, case.guide))
+    groups = optimiser.param_groups
+    decayed = [p for group in groups if group["weight_decay"] == 1e-4 for p in group["params"]]
+    others = [p for group in groups if group["weight_decay"] == 0.0 for p in group["params"]]
+    every = [*case.model.parameters(), *case.guide.parameters()]
+    assert sorted(map(id, [*decayed, *others])) == sorted(map(id, every))
+    regulariser = 0.5e-4 * sum((p.square().sum() for p in decayed), torch.zeros((), dtype=torch.float64))
+    agrees(regulariser, case.expected["noise.reg_loss"], "reg_loss")
 
 
 @pytest.mark.parametrize("name", ["small", "small_rnn", "small_fc", "full"])
