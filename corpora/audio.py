@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpora.containers import missing_bytes, sphere_header
+from corpora.containers import finished_header, missing_bytes, sphere_header
 from inference.errors import UserError
 
-__all__ = ["CONVERTED_FIRST", "EXTENSIONS", "AudioFault", "Frames", "Sound", "mix_to_mono", "read_audio", "resample"]
+__all__ = [
+    "CONVERTED_FIRST",
+    "EXTENSIONS",
+    "AudioFault",
+    "Frames",
+    "Sound",
+    "mix_to_mono",
+    "one_channel",
+    "read_audio",
+    "resample",
+]
 
 #: Files taken as audio, whatever the case of their ending: what libsndfile reads, without what says nothing of its
 #: rate (raw samples) and what mostly holds no sound (MATLAB's and HTK's files).
@@ -43,6 +57,11 @@ CONVERTED_FIRST = (
 
 #: What libsndfile gives as the number of samples where a file does not tell.
 UNKNOWN = 1 << 62
+BLOCK = 1 << 22
+SLOWEST, FASTEST = 1000, 1_000_000
+"""Sampling rates in Hz that a header can mean; at others resampling would fill the memory."""
+CANCELLED = 1e-4
+UNFINISHED = "the header was never finished (a recorder that was stopped): read to the end of the file"
 
 
 class AudioFault(UserError):
@@ -58,10 +77,17 @@ class AudioFault(UserError):
 
 
 class Sound(NamedTuple):
-    """A recording: samples (num_samples, channels) float64, full scale 1, and its rate in Hz."""
+    """A recording.
+
+    Attributes:
+        samples: (num_samples, channels) float64, full scale 1.
+        rate: Sampling rate in Hz.
+        remark: What is odd about the file and does not keep it from being used; empty where nothing is.
+    """
 
     samples: NDArray[np.float64]
     rate: int
+    remark: str = ""
 
 
 class Frames(NamedTuple):
@@ -74,17 +100,21 @@ def read_audio(path: str | Path) -> Sound:
     """Read an audio file whole.
 
     Raises:
-        AudioFault: The file is missing, empty, cut short, not audio, without samples, or holds NaN or
-            infinite samples. Silence is no fault of the file: the front end judges the trimmed signal.
+        AudioFault: The file is missing, empty, cut short, not audio, without samples, holds NaN or infinite samples, or
+            the library that decodes it fails in whatever way. Silence is no fault of the file: the front end judges the
+            trimmed signal.
     """
-    import soundfile
-
     path = Path(path)
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody to write to it
+            raise AudioFault("cannot be opened (it is a folder, pipe or device)", str(path))
+        size = status.st_size
         with path.open("rb") as file:
             head = file.read(64)
             missing = missing_bytes(file, size)
+            header = finished_header(file, size)
+            source = _name(path) if header is None else io.BytesIO(header + file.read())
     except OSError as error:
         raise AudioFault(f"cannot be opened ({error.strerror})", str(path)) from None
     if size == 0:
@@ -94,13 +124,15 @@ def read_audio(path: str | Path) -> Sound:
     if missing > 0:
         raise AudioFault(f"is cut short: its header announces {missing} bytes more than the file has", str(path))
     try:
-        with soundfile.SoundFile(path) as sound:
-            rate, announced = int(sound.samplerate), int(sound.frames)
-            if announced >= UNKNOWN:
-                raise AudioFault("does not say how long it is (FLAC written to a pipe)", str(path))
-            samples = sound.read(dtype="float64", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioFault(_why_unreadable(path, head, error.error_string), str(path)) from None
+        samples, rate, announced = _decode(source)
+    except MemoryError:
+        raise AudioFault("does not fit into memory", str(path)) from None
+    except Exception as error:  # whatever the library raises is about this file
+        raise AudioFault(_why_unreadable(path, head, str(getattr(error, "error_string", error))), str(path)) from None
+    if announced >= UNKNOWN:
+        raise AudioFault("does not say how long it is (FLAC written to a pipe)", str(path))
+    if not SLOWEST <= rate <= FASTEST:
+        raise AudioFault(f"announces {rate} samples per second: its header is damaged", str(path))
     if len(samples) == 0:
         raise AudioFault("holds no samples (a header only)", str(path))
     if len(samples) < announced:
@@ -110,12 +142,60 @@ def read_audio(path: str | Path) -> Sound:
     bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
     if len(bad):
         raise AudioFault(f"holds {len(bad)} NaN or infinite samples, the first at {bad[0] / rate:.3f} s", str(path))
-    return Sound(samples, rate)
+    return Sound(samples, rate, "" if header is None else UNFINISHED)
+
+
+def _name(path: Path) -> str | bytes | io.BytesIO:
+    """A path as libsndfile takes it, also where its bytes are no text."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def _decode(source: str | bytes | io.BytesIO) -> tuple[NDArray[np.float64], int, int]:
+    """Samples (num_samples, channels), rate, and how many samples the header announces, at least those.
+
+    Samples are read block by block: some codings (GSM 6.10, ADPCM) cannot seek, and then say no number of samples that
+    can be relied on.
+    """
+    import soundfile
+
+    with soundfile.SoundFile(source) as sound:
+        rate, announced = int(sound.samplerate), int(sound.frames)
+        if announced >= UNKNOWN:
+            return np.empty((0, sound.channels)), rate, announced
+        blocks = []
+        while len(block := sound.read(BLOCK, dtype="float64", always_2d=True)):
+            blocks.append(block)
+        samples = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty((0, sound.channels)), *blocks])
+        return samples, rate, announced if sound.seekable() else min(announced, len(samples))
 
 
 def mix_to_mono(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average the channels: (num_samples, channels) to (num_samples,)."""
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    """Average the channels: (num_samples, channels) to (num_samples,).
+
+    Raises:
+        AudioFault: The channels cancel each other: what is left has less than 1e-4 (-40 dB) of their mean power.
+    """
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    mixed: NDArray[np.float64] = samples.mean(axis=1)
+    power = float(np.mean(samples**2)) if len(samples) else 0.0
+    if power > 0.0 and float(np.mean(mixed**2)) < CANCELLED * power:
+        raise AudioFault("has channels that cancel each other in the mix: take one of them with data.channel=0")
+    return mixed
+
+
+def one_channel(load: Callable[[], Sound | Frames], channel: int) -> Sound | Frames:
+    """One channel of a recording; of a recording of one channel that one.
+
+    Raises:
+        AudioFault: It has several channels, and not this one.
+    """
+    sound = load()
+    if isinstance(sound, Frames) or sound.samples.shape[1] == 1:
+        return sound
+    if channel >= sound.samples.shape[1]:
+        raise AudioFault(f"has channels 0 to {sound.samples.shape[1] - 1}, and data.channel={channel} is none of them")
+    return sound._replace(samples=sound.samples[:, channel : channel + 1])
 
 
 def resample(samples: NDArray[np.float64], rate: int, wanted: int) -> NDArray[np.float64]:
@@ -140,9 +220,14 @@ def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
         return f"is mp3, which the installed libsndfile {soundfile.__libsndfile_version__} cannot read"
     if head[:7] == b"NIST_1A":
         return _why_sphere_is_unreadable(path, reason)
-    known = head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS") or head[:3] == b"ID3"
+    known = (
+        head[:4] in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"riff", b"caff")
+        or head[:3] == b"ID3"
+    )
     if known or (head[:2] >= b"\xff\xe0" and path.suffix.lower() == ".mp3"):
         return f"starts as audio but is cut short or damaged ({reason.rstrip('.')})"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself: fetch the files with git lfs pull"
     if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return f"is not audio: it starts with the text {head[:24].decode()!r}"
     return f"is not audio that libsndfile can read ({reason.rstrip('.')})"

@@ -50,12 +50,14 @@ class Reading(NamedTuple):
         fault: why it cannot be used, or nothing.
         rate: sampling rate of the recording, in Hz; 0 where there is no sound.
         channels: its channels; 0 where there is no sound.
+        remark: what is odd about the file and does not keep it from being used.
     """
 
     features: NDArray[np.float32]
     fault: str = ""
     rate: int = 0
     channels: int = 0
+    remark: str = ""
 
 
 def read(utterance: Utterance, frontend: FrontEnd) -> Reading:
@@ -67,7 +69,7 @@ def read(utterance: Utterance, frontend: FrontEnd) -> Reading:
         return Reading(np.empty((0, frontend.dim), np.float32), fault.fault)
     if isinstance(recording, Frames):
         return Reading(features)
-    return Reading(features, "", recording.rate, recording.samples.shape[1])
+    return Reading(features, "", recording.rate, recording.samples.shape[1], recording.remark)
 
 
 def digest(utterances: Sequence[Utterance], frontend: FrontEnd) -> str | None:

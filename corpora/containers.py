@@ -8,12 +8,14 @@ short fails to decode or yields fewer samples than it announces, and needs nothi
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
-__all__ = ["missing_bytes", "sphere_header"]
+__all__ = ["finished_header", "missing_bytes", "sphere_header"]
 
 #: Sizes that programs write into a WAV header when they stream and cannot know the length.
 STREAMED = 0x7FFFF000
+UNKNOWN_SIZE = 0xFFFFFFFF
 
 
 def missing_bytes(file: BinaryIO, size: int) -> int:
@@ -35,23 +37,71 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
         return _missing_of_ogg(file, size)
     if head[:7] == b"NIST_1A":
         return _missing_of_sphere(file, size)
+    if head[:4] == b"FORM":  # AIFF, 8SVX
+        return max(0, 8 + int.from_bytes(head[4:8], "big") - size)
+    if head[:4] == b".snd":  # AU: where the samples begin, and how many bytes they are
+        begin, length = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
+        return 0 if length == UNKNOWN_SIZE else max(0, begin + length - size)
+    if head[:4] == b"riff":  # W64
+        file.seek(16)
+        return max(0, int.from_bytes(file.read(8), "little") - size)
     return _missing_of_mp3(file, size)
 
 
-def _missing_of_wav(file: BinaryIO, size: int, order: str) -> int:
-    position = 12
-    long_size = 0
+def finished_header(file: BinaryIO, size: int) -> bytes | None:
+    """The header of a WAV whose samples were never counted, with the sizes that it should say.
+
+    A recorder that is stopped by force leaves a data chunk of 0 bytes, and samples after it to the end of the file.
+
+    Args:
+        file: The file.
+        size: Its size in bytes.
+
+    Returns:
+        All bytes before the samples, sizes set; None where the header says how many there are, or where what follows
+        the empty data chunk is further chunks.
+
+    Example:
+        >>> import io
+        >>> left = b"RIFF" + bytes(4) + b"WAVE" + b"data" + bytes(4) + bytes([1, 2, 3, 4])
+        >>> finished_header(io.BytesIO(left), 24)
+        b'RIFF\\x10\\x00\\x00\\x00WAVEdata\\x04\\x00\\x00\\x00'
+    """
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
+        return None
+    order = ">" if head[:4] == b"RIFX" else "<"
+    found = next((chunk for chunk in _chunks(file, 12, size, order) if chunk[0] == b"data"), None)
+    if found is None or found[2] != 0 or found[1] + 8 >= size:
+        return None
+    begin = found[1] + 8
+    rest = list(_chunks(file, begin, size, order))
+    if rest and all(name.isalnum() for name, _, _ in rest) and rest[-1][1] + 8 + rest[-1][2] in (size, size - 1):
+        return None
+    file.seek(0)
+    whole = bytearray(file.read(begin))
+    whole[4:8] = struct.pack(f"{order}I", min(size - 8, UNKNOWN_SIZE))
+    whole[begin - 4 :] = struct.pack(f"{order}I", min(size - begin, UNKNOWN_SIZE))
+    return bytes(whole)
+
+
+def _chunks(file: BinaryIO, position: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Name, position and length of the chunks of a RIFF file from a position on."""
     while position + 8 <= size:
         file.seek(position)
-        name, given = struct.unpack(f"{order}4sI", file.read(8))
-        length = int(given)
+        name, length = struct.unpack(f"{order}4sI", file.read(8))
+        yield name, position, int(length)
+        position += 8 + length + length % 2
+
+
+def _missing_of_wav(file: BinaryIO, size: int, order: str) -> int:
+    long_size = 0
+    for name, position, length in _chunks(file, 12, size, order):
         if name == b"ds64" and position + 24 <= size:
             long_size = int(struct.unpack("<QQ", file.read(16))[1])
         if name == b"data":
-            if length >= STREAMED:
-                length = long_size
-            return max(0, position + 8 + length - size)
-        position += 8 + length + length % 2
+            return max(0, position + 8 + (long_size if length >= STREAMED else length) - size)
     return 0
 
 

@@ -9,12 +9,13 @@ gives `Frames`, and its line in `CORPUS_DEFAULTS` has the front end ``frames``, 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from corpora.audio import Frames, Sound
+from corpora.audio import Frames, Sound, one_channel
 from corpora.settings import DataSettings
 from inference.errors import UserError, nearest
 
@@ -93,7 +94,7 @@ BOTH = ("kaldi",)
 OF_FOLDERS = ("folder", "blizzard2013")
 
 #: What only the way from sound to frames reads, and the values that say nothing.
-OF_SOUND = {"rate": 16000, "window": None, "hop": None, "trim_db": None}
+OF_SOUND = {"rate": 16000, "channel": None, "window": None, "hop": None, "trim_db": None}
 
 
 @dataclass(frozen=True)
@@ -168,11 +169,19 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
             raise UserError(f"unknown split {split!r}, expected one of {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
     module, function = CORPORA[settings.corpus].split(":")
     corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
+    if settings.channel is not None:
+        for split, utterances in corpus.splits.items():
+            corpus.splits[split] = [_in_channel(utterance, settings.channel) for utterance in utterances]
     if settings.domains is None:
         return corpus
     from corpora.domains import in_domains
 
     return in_domains(corpus, settings.domains, seed)
+
+
+def _in_channel(utterance: Utterance, channel: int) -> Utterance:
+    load = functools.partial(one_channel, utterance.load, channel)
+    return replace(utterance, load=load, source=(*utterance.source, channel) if utterance.source else ())
 
 
 def holds_frames(settings: DataSettings) -> bool:

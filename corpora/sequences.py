@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -17,6 +16,7 @@ from corpora.cache import Reading, kept, read
 from corpora.corpus import Corpus, Utterance
 from corpora.frontends import FrontEnd
 from corpora.settings import DataSettings
+from corpora.tally import Tally
 from inference.errors import UserError, nearest
 
 __all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences", "load_split"]
@@ -116,7 +116,7 @@ def load_sequences(
     if sequence_frames is not None and sequence_frames < 1:
         raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
     utterances = corpus.splits.get(split, [])
-    tally = _Tally(split, len(utterances), frontend.rate)
+    tally = Tally(split, len(utterances), frontend.rate)
     sequences: list[Prepared] = []
     seldom = 0.2 if sys.stderr.isatty() else 30.0
 
@@ -140,7 +140,7 @@ def load_sequences(
         if checked(utterance, reading).fault:
             tally.broken.append(f"{utterance.file} ({reading.fault})")
             continue
-        tally.count(reading)
+        tally.count(utterance.file, reading)
         features = reading.features
         length = len(features) if sequence_frames is None else sequence_frames
         if len(features) < length:
@@ -163,54 +163,6 @@ def load_sequences(
     spoken = f", {len(speakers)} speakers" if speakers != {""} else ""
     report(f"{split}: {len(sequences)} sequences, {frames} frames{spoken}")
     return sequences
-
-
-class _Tally:
-    """What happened to the utterances of a split, for the reports."""
-
-    def __init__(self, split: str, total: int, rate: int) -> None:
-        self.split, self.total, self.rate = split, total, rate
-        self.rates: Counter[int] = Counter()
-        self.mixed = 0
-        self.broken: list[str] = []
-        self.short: list[str] = []
-
-    def count(self, reading: Reading) -> None:
-        if reading.rate not in (0, self.rate):
-            self.rates[reading.rate] += 1
-        self.mixed += reading.channels > 1
-
-    def lines(self, sequence_frames: int | None, short: str) -> list[str]:
-        found = []
-        of = f"of {self.total} files"
-        if self.rates:
-            counts = ", ".join(f"{count} from {rate} Hz" for rate, count in sorted(self.rates.items()))
-            found.append(f"{self.split}: resampled {self.rates.total()} {of} to {self.rate} Hz ({counts})")
-        if self.mixed:
-            found.append(f"{self.split}: mixed {self.mixed} {of} from several channels to mono")
-        if self.short and short == "keep":
-            found.append(
-                f"{self.split}: {len(self.short)} {of} are shorter than a sequence of {sequence_frames} frames"
-            )
-        elif self.short:
-            found.append(
-                f"{self.split}: left out {len(self.short)} {of}, shorter than one sequence of "
-                f"{sequence_frames} frames (set data.sequence_frames lower, or data.short=keep, to use them; frames of "
-                f"each in parentheses): {', '.join(self.short)}"
-            )
-        if self.broken:
-            found.append(f"{self.split}: skipped {len(self.broken)} broken {of}: {', '.join(self.broken)}")
-        return found
-
-    def nothing_left(self, corpus: Corpus, sequence_frames: int | None) -> str:
-        where = f"no sequence left in split {self.split!r} of corpus {corpus.name} {corpus.root}".rstrip()
-        if self.total == 0:
-            return f"{where}: it has no utterances."
-        counts = f"{self.total} utterances, {len(self.broken)} broken, {len(self.short)} shorter than one sequence"
-        if not self.short:
-            return f"{where}: {counts}.\nMend the files; the lines above say what is wrong with each."
-        remedy = "Set data.sequence_frames lower, or null for whole utterances."
-        return f"{where}: {counts} of {sequence_frames} frames.\n{remedy}"
 
 
 def collate(items: Sequence[Prepared]) -> Batch:

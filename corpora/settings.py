@@ -18,6 +18,7 @@ class DataSettings(Protocol):
         set: Which part of a corpus that comes in several; not every corpus reads it.
         domains: Letters of the conditions of `corpora.domains` that all utterances are heard in; None as recorded.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
+        channel: Which channel of recordings with several is taken, counted from 0; None mixes them.
         frontend: Name of a front end in `corpora.frontends.FRONT_ENDS`.
         window: Samples per analysis window; None follows the number of bins.
         hop: Samples from one frame to the next; None is 16 ms, or what the front end says.
@@ -51,6 +52,9 @@ class DataSettings(Protocol):
 
     @property
     def rate(self) -> int: ...
+
+    @property
+    def channel(self) -> int | None: ...
 
     @property
     def frontend(self) -> str: ...

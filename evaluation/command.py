@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from corpora.recipes.layouts import split_of
 from inference.allocator import keep_freed_memory
 from inference.errors import UserError
 
@@ -65,7 +66,13 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
             "metavar": "DIR",
             "help": "folder of that corpus (default: the run's, unless --corpus names another)",
         },
-        "split": {"choices": ["train", "valid", "test"], "default": "test", "help": "default: %(default)s"},
+        "set": {"metavar": "NAME", "help": "set of a corpus that comes in several (data.set)"},
+        "split": {
+            "type": split_of,
+            "choices": ["train", "valid", "test"],
+            "default": "test",
+            "help": "default: %(default)s; dev and val are valid",
+        },
         "mode": {
             "choices": ["gt", "gen"],
             "help": "the decoder sees the true past (gt) or its own output (gen); default: evaluation.mode",
@@ -76,7 +83,7 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
         },
     }
     for argument, what in of_data.items():
-        if argument in without:
+        if argument in without or (argument == "set" and "corpus" in without):
             parser.set_defaults(**{argument: None})
         else:
             parser.add_argument(f"--{argument}", **what)
@@ -105,10 +112,13 @@ def parse(
             raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")
     overrides: list[str] = []
     if given.corpus is not None:  # another corpus does not lie where the run's does, nor come in its sets
-        overrides += [f"data.corpus={quoted(given.corpus)}", "data.root=null", "data.set=null"]
+        overrides.append(f"data.corpus={quoted(given.corpus)}")
+        overrides += [f"data.{key}=null" for key in ("root", "set", "layout", "speaker_level", "channel")]
     overrides += given.overrides
     if given.root is not None:
         overrides.append(f"data.root={quoted(given.root)}")
+    if given.set is not None:
+        overrides.append(f"data.set={quoted(given.set)}")
     request = Request(
         run=given.run,
         split=given.split or "test",

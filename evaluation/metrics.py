@@ -8,7 +8,8 @@ PESQ is three different numbers in the literature: wide band (``pesq_wb``), narr
 narrow band of another package, which the tables of the DVAE papers print. Every figure names its variant.
 
 A figure that does not exist for a pair of signals is NaN: PESQ where it finds no speech, STOI where less than
-384 ms of speech is left, all of them where the estimate is not finite. Reports count and name those; nothing
+384 ms of speech is left, SI-SDR, PESQ and STOI where either signal is silent, all of them where the estimate is not
+finite. Reports count and name those; nothing
 is dropped.
 """
 
@@ -165,8 +166,8 @@ def stoi(reference: Signal, estimate: Signal, rate: int) -> float:
     resamples).
 
     Taal, Hendriks, Heusdens, Jensen, "An algorithm for intelligibility prediction of time-frequency weighted
-    noisy speech", 2011. NaN where less than the 30 frames (384 ms) that it needs are left after the removal
-    of silence.
+    noisy speech", 2011. NaN where either signal is silent, or less than the 30 frames (384 ms) that it needs are left
+    after the removal of silence.
     """
     return _intelligibility(reference, estimate, rate, extended=False)
 
@@ -236,8 +237,8 @@ def score(reference: Signal, estimate: Signal, rate: int, *, with_pesq: bool = T
 def _intelligibility(reference: Signal, estimate: Signal, rate: int, extended: bool) -> float:
     from pystoi import stoi as package_stoi
 
-    # On less than two frames of 256 samples at 10 kHz pystoi fails; of a silent reference it makes nonsense.
-    if not reference.any() or reference.size * 10000 < 512 * rate:
+    # On less than two frames of 256 samples at 10 kHz pystoi fails; of a silent signal it makes nonsense.
+    if not reference.any() or not estimate.any() or reference.size * 10000 < 512 * rate:
         return math.nan
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -80,6 +80,7 @@ def _check_ranges(settings: Settings) -> None:
         "optim.decay_steps": (optim.decay_steps, 1),
         "data.rate": (data.rate, 1),
         "data.speaker_level": (data.speaker_level, 1),
+        "data.channel": (data.channel, 0),
         "data.window": (data.window, 2),
         "data.hop": (data.hop, 1),
         "data.frame_width": (data.frame_width, 1),

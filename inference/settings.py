@@ -60,6 +60,7 @@ class DataSettings:
     domains: str | None = None
     seed: int = 0
     rate: int = 16000
+    channel: int | None = None
     frontend: str = "stft"
     window: int | None = None
     hop: int | None = None

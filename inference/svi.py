@@ -9,6 +9,7 @@ torchrun --nproc-per-node 2 -m inference.svi --model dkf
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -24,11 +25,14 @@ PAUSE = 5.0
 """Seconds that a process of torchrun keeps back what the first one has to say too, or another one has said: by then
 torchrun, which ends all processes after one has failed, has ended it, and it is said once.
 """
-FLAGS = {"corpus": "data.corpus", "root": "data.root", "device": "device", "run": "run"}
+FLAGS = {"corpus": "data.corpus", "root": "data.root", "set": "data.set", "device": "device", "run": "run"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake, 130 stopped by a signal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of files can be any bytes
     parser = _parser()
     args = parser.parse_intermixed_args(argv)
     _refuse_contradictions(parser, args)
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
     parser.add_argument("--corpus", metavar="C", help="synthetic (default, built in), folder, ...")
     parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
+    parser.add_argument("--set", metavar="NAME", help="set of a corpus that comes in several (data.set)")
     parser.add_argument("--config", metavar="YAML", help="settings: a file, or a packaged one by name")
     parser.add_argument("--run", metavar="DIR", help="run folder to make (default: runs/MODEL-GUIDE-TIME)")
     parser.add_argument("--resume", metavar="DIR", type=Path, help="run folder to go on with")

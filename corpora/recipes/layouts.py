@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from corpora.recipes.split_lists import Listed, common_voice_lists, speechocean_lists
 
-__all__ = ["LAYOUTS", "NEVER", "NONE", "SPLITS_AT_TOP", "SPLIT_WORDS", "Layout", "LeftOut"]
+__all__ = ["LAYOUTS", "NEVER", "NONE", "SPLITS_AT_TOP", "SPLIT_WORDS", "Layout", "LeftOut", "split_of"]
 
 #: Words in names of folders that say a split. ``eval`` tests where another folder validates and none tests.
 SPLIT_WORDS = {
@@ -24,6 +24,18 @@ SPLIT_WORDS = {
     "valid": ("valid", "val", "dev", "devel", "devset", "development", "validation", "eval", "evaluation"),
     "test": ("test", "testing", "testset"),
 }
+
+
+def split_of(word: str) -> str:
+    """The split that a word means on a command line: ``dev`` and ``val`` are ``valid``; others are left as they are.
+
+    Example:
+        >>> [split_of(word) for word in ("dev", "Val", "test", "eval", "tset")]
+        ['valid', 'valid', 'test', 'eval', 'tset']
+    """
+    found = [split for split, words in SPLIT_WORDS.items() if word.lower() in words and not word.startswith("eval")]
+    return found[0] if found else word
+
 
 #: ``data.layout=none``: no knowledge of any corpus. All files are split by the seed.
 NONE = "none"
