@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
 
 if TYPE_CHECKING:
-    from inference.settings import Settings
+    from inference.settings.tree import Settings
 
 __all__ = ["add_common", "computed", "keep"]
 
@@ -37,7 +37,7 @@ def keep(path: Path | None, report: Any) -> None:
         UserError: if it cannot be written.
     """
     if path is not None:
-        from evaluation.reports import write_json
+        from evaluation.reporting.report import write_json
 
         write_json(path, report)
 

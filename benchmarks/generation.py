@@ -2,9 +2,9 @@
 
 python -m benchmarks.generation --model light_dvae --frames 50 100 200 --bins 513 --json generation.json
 
-A recurrent network keeps its state, a transformer keys and values of all frames (`models.attention.Decoder`), a ladder
-(`ms_stcn`) the last inputs of its convolutions. Both forms draw the same frames from the same noise. They take turns,
-and the least of several runs counts, as noise only ever adds time.
+A recurrent network keeps its state, a transformer keys and values of all frames (`models.nn.attention.Decoder`), a
+ladder (`ms_stcn`) the last inputs of its convolutions. Both forms draw the same frames from the same noise. They take
+turns, and the least of several runs counts, as noise only ever adds time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arguments import add_common, keep
-from evaluation.command import guarded
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from inference.settings import Settings
+    from inference.settings.tree import Settings
     from models.dvae import DVAE
     from models.ms_stcn import MSSTCN
 
@@ -47,10 +47,10 @@ def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:
     """Frames x (T, N, D) drawn from the model, ``"cached"`` or ``"recomputed"``."""
     import torch
 
+    from models.core.sites import Sites
+    from models.core.tensors import concatenate
+    from models.core.time_axis import Causal, Looped
     from models.ms_stcn import MSSTCN
-    from models.networks import concatenate
-    from models.sites import Sites
-    from models.time_axis import Causal, Looped
 
     class Recomputing(Looped):
         """A loop in which networks keep their input alone, and go through all of it for every frame."""
@@ -82,7 +82,7 @@ def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
     """Frames of a ladder, all of its networks run on all frames before each; what was drawn is kept."""
     import torch
 
-    from models.sites import Sites
+    from models.core.sites import Sites
 
     like = next(model.parameters())
     x = like.new_zeros(0, sequences, model.x_dim)
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace) -> Report:
         for value in given if isinstance(given, list) else [given]:
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: expected at least 1.")
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     fixed = [f"model.bins={args.bins}", f"device={args.device}"]
     settings = resolve(args.model, None, None, [*fixed, *args.settings])

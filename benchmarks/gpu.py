@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.arguments import add_common, keep
 from benchmarks.train_step import clock, interleaved, power_spectra
-from evaluation.command import guarded
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from inference.runs import pick_device
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -90,10 +90,10 @@ def measure(
     import pyro
     import torch
 
-    from inference.captured import Captured, descend
-    from inference.objectives import Objective
-    from inference.optimisers import build_optimiser
+    from inference.objectives.elbo import Objective
     from inference.runs import create, pick_device
+    from inference.training.optimisers import build_optimiser
+    from inference.training.recorded_step import Captured, descend
 
     device = pick_device(settings.device)
     model, guide = create(settings)

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.arguments import keep
-from evaluation.command import guarded
-from inference.errors import UserError
-from inference.files import disk_errors
+from dvae_pyro.errors import UserError
+from dvae_pyro.files import disk_errors
+from evaluation.reporting.command_line import guarded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from inference.objectives import Objective
-    from inference.settings import Settings
+    from inference.objectives.elbo import Objective
+    from inference.settings.tree import Settings
 
 __all__ = ["Moments", "main", "measure", "moments", "signal_to_noise"]
 
@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> list[Row]:
     for name, value in numbers.items():
         if value < (2 * BLOCKS if name == "draws" else 1):
             raise UserError(f"--{name} {value}: expected at least {2 * BLOCKS if name == 'draws' else 1}.")
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     settings = resolve(args.model, args.guide, None, [*SMALL, *args.settings])
     return measure(settings, args.particles, args.draws, args.frames, args.sequences, args.steps)
@@ -96,7 +96,7 @@ def measure(
     import torch
     from tqdm import tqdm
 
-    from inference.objectives import Objective
+    from inference.objectives.elbo import Objective
     from inference.runs import create
 
     model, guide = create(settings)

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.arguments import add_common, computed, keep
 from benchmarks.train_step import clock, power_spectra
-from evaluation.command import guarded
-from inference.allocator import keep_freed_memory
-from inference.errors import UserError
+from dvae_pyro.allocator import keep_freed_memory
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from inference.settings import Settings
-    from models.rows import Rows
+    from inference.settings.tree import Settings
+    from models.core.grouping import Rows
 
 __all__ = ["AXES", "main", "measure", "picture", "slope"]
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = _run(args)
         keep(args.json, report)
         if args.picture is not None:
-            from evaluation.pictures import save_picture
+            from evaluation.reporting.plots import save_picture
 
             save_picture(picture(report), args.picture)
 
@@ -120,11 +120,11 @@ def measure(
     import pyro
     import torch
 
-    from inference.discriminative import telling_apart
-    from inference.objectives import Objective
-    from inference.optimisers import build_optimiser, gradients
+    from inference.handlers.discriminative import telling_apart
+    from inference.objectives.elbo import Objective
     from inference.runs import create, pick_device, pick_dtype
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
+    from inference.training.optimisers import build_optimiser, gradients
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -157,8 +157,8 @@ def _with_table(guide: Any, settings: Settings, utterances: int, segments: int) 
     """
     import torch
 
-    from inference.hierarchy import is_sparse
-    from models.rows import Rows
+    from inference.training.sequence_table import is_sparse
+    from models.core.grouping import Rows
 
     guide.make_table(utterances)
     guide.table.sparse = is_sparse(settings.train.discriminative)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.arguments import add_common, keep
 from benchmarks.train_step import interleaved, power_spectra
-from evaluation.command import guarded
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
 
 if TYPE_CHECKING:
-    from inference.settings import Settings
+    from inference.settings.tree import Settings
 
 __all__ = ["main", "measure"]
 
@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: expected at least 1.")
     # Heavy imports, once the arguments are known to be right.
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
     settings = resolve(args.model, args.guide, None, overrides)
@@ -81,8 +81,8 @@ def measure(settings: Settings, frames: int, particles: int, *, steps: int = 3, 
     import pyro
     import torch
 
-    from inference.estimators import log_weights
-    from inference.particle_filter import smc
+    from inference.estimation.importance import log_weights
+    from inference.particles.particle_filter import smc
     from inference.runs import create, pick_device, pick_dtype
 
     model, guide = create(settings)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import keep
-from evaluation.command import guarded
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
 
 __all__ = ["main", "measure"]
 
@@ -58,11 +58,11 @@ def measure(root: Path, hours: float, bins: int = 257) -> Report:
     """
     import soundfile
 
-    from corpora.corpus import open_corpus
-    from corpora.folder import find_audio
-    from corpora.frontends import open_frontend
-    from corpora.sequences import load_sequences
-    from inference.settings import DataSettings
+    from corpora.frontends.registry import open_frontend
+    from corpora.loading.sequences import load_sequences
+    from corpora.recipes.folder import find_audio
+    from corpora.registry import open_corpus
+    from inference.settings.tree import DataSettings
 
     if not hours > 0:
         raise UserError(f"--hours {hours:g}: expected more than 0.")

@@ -20,15 +20,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.arguments import add_common, computed, keep
-from evaluation.command import guarded
-from inference.allocator import keep_freed_memory
-from inference.errors import UserError
+from dvae_pyro.allocator import keep_freed_memory
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from inference.settings import Settings
+    from inference.settings.tree import Settings
 
 __all__ = ["main", "measure"]
 
@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace, sizes: dict[str, int]) -> Report:
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: expected at least 1.")
     # Heavy imports, once the arguments are known to be right.
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
     settings = computed(resolve(args.model, args.guide, None, overrides))
@@ -90,7 +90,7 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
     import pyro
     import torch
 
-    from inference.objectives import Objective
+    from inference.objectives.elbo import Objective
     from inference.runs import create, pick_device, pick_dtype
 
     model, guide = create(settings)

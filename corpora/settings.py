@@ -1,25 +1,28 @@
-"""What the corpora read of a run's settings: the ``data`` node, typed by its attributes alone."""
+"""The settings under ``data``: which corpus is read, and how its recordings become frames."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["DataSettings"]
 
 
-class DataSettings(Protocol):
-    """The settings under ``data``; any object with these attributes will do.
+@dataclass
+class DataSettings:
+    """The corpus and its frames; `corpora.registry.CORPUS_DEFAULTS` says what a corpus implies.
 
     Attributes:
-        corpus: Name of a loader in `corpora.corpus.CORPORA`.
+        corpus: Name of a loader in `corpora.registry.CORPORA`.
         root: Folder the loader reads; None for a built-in corpus.
         layout: Name of a layout of `corpora.recipes.layouts`, ``"splits"`` or ``"none"``; None recognises it.
         speaker_level: Which folder from the root, counted from 1, says who speaks where no known layout does.
         set: Which part of a corpus that comes in several; not every corpus reads it.
-        domains: Letters of the conditions of `corpora.domains` that all utterances are heard in; None as recorded.
+        domains: Letters of the conditions of `corpora.audio.conditions` that all utterances are heard in; None as
+            recorded.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
         channel: Which channel of recordings with several is taken, counted from 0; None mixes them.
-        frontend: Name of a front end in `corpora.frontends.FRONT_ENDS`.
+        frontend: Name of a front end in `corpora.frontends.registry.FRONT_ENDS`.
         window: Samples per analysis window; None follows the number of bins.
         hop: Samples from one frame to the next; None is 16 ms, or what the front end says.
         frame_width: Samples per frame of a waveform; None where frames are none of it.
@@ -27,61 +30,27 @@ class DataSettings(Protocol):
         sequence_frames: Frames per training sequence; None takes whole utterances.
         short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
         noise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the moves
-            of training alone, None none; see `corpora.strokes.moving`.
+            of training alone, None none; see `corpora.recipes.strokes.moving`.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
         cache: Folder that features are kept in; None computes them each time.
     """
 
-    @property
-    def corpus(self) -> str: ...
-
-    @property
-    def root(self) -> str | None: ...
-
-    @property
-    def layout(self) -> str | None: ...
-
-    @property
-    def speaker_level(self) -> int | None: ...
-
-    @property
-    def set(self) -> str | None: ...
-
-    @property
-    def domains(self) -> str | None: ...
-
-    @property
-    def rate(self) -> int: ...
-
-    @property
-    def channel(self) -> int | None: ...
-
-    @property
-    def frontend(self) -> str: ...
-
-    @property
-    def window(self) -> int | None: ...
-
-    @property
-    def hop(self) -> int | None: ...
-
-    @property
-    def frame_width(self) -> int | None: ...
-
-    @property
-    def trim_db(self) -> float | None: ...
-
-    @property
-    def sequence_frames(self) -> int | None: ...
-
-    @property
-    def short(self) -> str: ...
-
-    @property
-    def noise(self) -> str | None: ...
-
-    @property
-    def on_error(self) -> str: ...
-
-    @property
-    def cache(self) -> str | None: ...
+    corpus: str = "synthetic"
+    root: str | None = None
+    layout: str | None = None
+    speaker_level: int | None = None
+    set: str | None = None
+    domains: str | None = None
+    seed: int = 0
+    rate: int = 16000
+    channel: int | None = None
+    frontend: str = "stft"
+    window: int | None = None
+    hop: int | None = None
+    frame_width: int | None = None
+    trim_db: float | None = 30.0
+    sequence_frames: int | None = 150
+    short: Literal["drop", "keep"] = "drop"
+    noise: Literal["all", "train"] | None = None
+    on_error: Literal["error", "skip"] = "error"
+    cache: str | None = None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
+from dvae_pyro.errors import UserError
 from evaluation.exchange import (
     UNUSED_DB,
     add_phase_argument,
@@ -24,7 +24,7 @@ from evaluation.exchange import (
     read_pair,
     sounds,
 )
-from inference.errors import UserError
+from evaluation.reporting.command_line import Request, evaluation_parser, guarded, open_run, parse, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def way_to_the_reference(run: Run, data: Tensor, lengths: Tensor) -> float:
         data: these three (3, T, D), zero beyond each length.
         lengths: their frames, (3,), on the CPU.
     """
-    from inference.reconstruction import infer
+    from inference.prediction.reconstruction import infer
 
     source, converted, reference = infer(run.model, run.guide, data.transpose(0, 1), lengths)["mu2"].double()
     way = reference - source
@@ -81,9 +81,9 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from evaluation.audio import write_wav
-    from evaluation.pictures import Panel, save_picture, spectrogram_panels
-    from evaluation.reports import write_json
+    from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
+    from evaluation.reporting.report import write_json
+    from evaluation.resynthesis.audio import write_wav
 
     names, frontend = exchangeable(run)
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")

@@ -12,18 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
-from evaluation.generate import as_power, sound_frontend
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.generate.sampling import as_power, sound_frontend
+from evaluation.reporting.command_line import Request, evaluation_parser, guarded, open_run, parse, say
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from corpora.corpus import Utterance
-    from corpora.frontends import Stft
-    from evaluation.decoding import Spoken
+    from corpora.frontends.stft import Stft
+    from corpora.types import Utterance
+    from evaluation.resynthesis.decoding import Spoken
     from inference.runs import Run
     from models.dvae import DVAE, ModelSettings
 
@@ -80,8 +80,8 @@ def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> T
     """
     import torch
 
-    from corpora.sequences import Prepared, collate
-    from inference.reconstruction import decode, reconstruct
+    from corpora.loading.sequences import Prepared, collate
+    from inference.prediction.reconstruction import decode, reconstruct
     from inference.runs import pick_dtype
 
     batch = collate([Prepared(s.x, s.file, s.speaker, 0) for s in pair])
@@ -99,7 +99,7 @@ def exchanged(run: Run, pair: Sequence[Spoken], *, mode: str, latents: str) -> T
 
 def _with_each_others(run: Run, latents: Mapping[str, Tensor], x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     """The latents of two sequences, each with the other's latent of the sequence."""
-    from inference.segments import cut
+    from inference.prediction.segments import cut
 
     theirs = sequence_latents(type(run.model), run.settings.model)
     values = {name: value.flip(-2) if name in theirs else value for name, value in latents.items()}
@@ -126,7 +126,7 @@ def sounds(
     import numpy as np
     import torch
 
-    from corpora.phase import griffin_lim
+    from corpora.frontends.griffin_lim import griffin_lim
 
     power, samples = [], []
     for i, frames in enumerate(data.double().cpu()):
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(request: Request, given: argparse.Namespace) -> None:
     run = open_run(request)
-    from evaluation.reports import write_json
+    from evaluation.reporting.report import write_json
 
     names, frontend = exchangeable(run)
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
@@ -196,7 +196,7 @@ def _command(request: Request, given: argparse.Namespace) -> None:
 
 def described(evaluation: str, run: Run, request: Request, phase: str) -> dict[str, Any]:
     """The first keys of a report of two utterances."""
-    from evaluation.provenance import provenance
+    from evaluation.reporting.provenance import provenance
 
     return {
         **provenance(evaluation, run, request._replace(mode=request.mode or "gen")),
@@ -230,7 +230,7 @@ def exchangeable(run: Run) -> tuple[tuple[str, ...], Stft]:
 
 def read_pair(run: Run, split: str, wanted: Mapping[str, str], frontend: Stft) -> list[Spoken]:
     """The utterances that options, by name, ask for: sound files, or utterances of the run's corpus."""
-    from evaluation.decoding import Faults, read_spoken
+    from evaluation.resynthesis.decoding import Faults, read_spoken
 
     faults = Faults()
     found = [_utterance(run, split, which, option) for option, which in wanted.items()]
@@ -242,9 +242,10 @@ def read_pair(run: Run, split: str, wanted: Mapping[str, str], frontend: Stft) -
 
 def _utterance(run: Run, split: str, wanted: str, option: str) -> Utterance:
     """The sound file of this name, or the utterance of the run's corpus."""
-    from corpora.audio import read_audio
-    from corpora.corpus import Utterance, open_corpus
-    from evaluation.panels import find_utterance
+    from corpora.audio.io import read_audio
+    from corpora.registry import open_corpus
+    from corpora.types import Utterance
+    from evaluation.reporting.panels import find_utterance
 
     if Path(wanted).is_file():
         return Utterance(wanted, wanted, lambda: read_audio(wanted))
@@ -266,8 +267,8 @@ def _write(
     """The four sounds, all on the scale of the loudest, and the picture of them beside the two inputs."""
     import numpy as np
 
-    from evaluation.audio import write_wav
-    from evaluation.pictures import Panel, save_picture, spectrogram_panels
+    from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
+    from evaluation.resynthesis.audio import write_wav
 
     stems = [PurePosixPath(Path(spoken.file).as_posix()).stem for spoken in pair]
     what = "".join(names)

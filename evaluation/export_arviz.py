@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
-from inference.errors import UserError
-from inference.files import disk_errors
+from dvae_pyro.errors import UserError
+from dvae_pyro.files import disk_errors
+from evaluation.reporting.command_line import Request, evaluation_parser, guarded, open_run, parse, say
 
 if TYPE_CHECKING:
     from arviz import InferenceData
     from numpy.typing import NDArray
 
-    from corpora.frontends import FrontEnd
-    from corpora.sequences import Prepared
+    from corpora.frontends.base import FrontEnd
+    from corpora.loading.sequences import Prepared
     from inference.runs import Run
 
 __all__ = ["export", "main", "size", "write_netcdf"]
@@ -62,7 +62,7 @@ def export(
     import torch
     from tqdm import tqdm
 
-    from evaluation.replications import batches, posterior_draws
+    from evaluation.predictive_checks.replications import batches, posterior_draws
     from inference.runs import pick_dtype
 
     dtype = pick_dtype(run.settings.dtype)
@@ -215,8 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(request: Request, draws: int, most: int, limit: float, out: Path | None) -> None:
     run = open_run(request)
-    from corpora.frontends import open_frontend
-    from evaluation.replications import read_utterances
+    from corpora.frontends.registry import open_frontend
+    from evaluation.predictive_checks.replications import read_utterances
 
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     sequences = read_utterances(run, frontend, request.split, most)

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import Request, evaluation_parser, guarded, open_run, parse, say
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from evaluation.segments import Segment
+    from evaluation.disentanglement.segments import Segment
     from inference.runs import Run
 
 __all__ = ["grid", "main", "shares"]
@@ -27,7 +27,7 @@ __all__ = ["grid", "main", "shares"]
 
 def grid(run: Run, rows: Sequence[Segment], columns: Sequence[Segment]) -> NDArray[np.float64]:
     r"""E[x | z1 of segment r, z2 of segment c] of every pair, means of q taken for the latents: (R, C, S, D)."""
-    from evaluation.segments import decoded, inferred
+    from evaluation.disentanglement.segments import decoded, inferred
 
     z1, of_columns = inferred(run, rows)["z1"], inferred(run, columns)
     pairs = {name: value.repeat(len(rows), 1) for name, value in of_columns.items()}
@@ -90,10 +90,10 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     run = open_run(request)
     import numpy as np
 
-    from evaluation.pictures import save_picture, segment_grid
-    from evaluation.provenance import provenance
-    from evaluation.reports import write_json
-    from evaluation.segments import chosen, decoded, drawable, inferred
+    from evaluation.disentanglement.segments import chosen, decoded, drawable, inferred
+    from evaluation.reporting.plots import save_picture, segment_grid
+    from evaluation.reporting.provenance import provenance
+    from evaluation.reporting.report import write_json
 
     if not run.model.hierarchical:
         raise UserError(

@@ -4,8 +4,8 @@ Linear probes: from the latents of each segment of a split (means of z1 and z2, 
 same for all of its segments) a multinomial logistic regression predicts who speaks, and what is said in the middle of
 the segment. Folds of whole utterances are predicted by a probe that is fitted to the others. Reported are accuracy,
 beside that of always naming the most frequent class, and how much the latent tells, in bits: a bound from below on
-their mutual information (`evaluation.linear_probe`), which a probe other than linear may raise; at 0 or less nothing
-was found. Leaves ``probes.json`` in the folder of each run, and a picture in that of the first.
+their mutual information (`evaluation.disentanglement.linear_probe`), which a probe other than linear may raise; at 0 or
+less nothing was found. Leaves ``probes.json`` in the folder of each run, and a picture in that of the first.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import Request, evaluation_parser, guarded, open_run, parse, say
 
 if TYPE_CHECKING:
-    from corpora.corpus import Corpus, Utterance
-    from evaluation.linear_probe import Probed
+    from corpora.types import Corpus, Utterance
+    from evaluation.disentanglement.linear_probe import Probed
     from inference.runs import Run
 
 __all__ = ["main", "middle", "table", "truth"]
@@ -30,7 +30,7 @@ def middle(content: Sequence[Any], place: float) -> str | None:
     """The name of the phone at a sample of the file; None beyond the last.
 
     Example:
-        >>> from corpora.synthetic import Placed
+        >>> from corpora.recipes.synthetic.corpus import Placed
         >>> middle([Placed("aa", 0, 10), Placed("t", 10, 15)], 10.0)
         't'
     """
@@ -46,7 +46,7 @@ def truth(utterance: Utterance, factor: str, samples: Sequence[float]) -> list[s
         samples: of the file, in the middle of each segment.
     """
     if factor in ("phone", "kind"):
-        from corpora.phones import PHONES
+        from corpora.recipes.synthetic.phones import PHONES
 
         content: Any = utterance.labels.get("content", ())
         names = [middle(content, place) for place in samples]
@@ -63,10 +63,10 @@ def probe_run(run: Run, corpus: Corpus, split: str, factors: Sequence[str]) -> d
     """
     import numpy as np
 
-    from corpora.frontends import open_frontend
-    from corpora.sequences import load_split
-    from evaluation.embeddings import embed, segment_latents
-    from evaluation.linear_probe import FOLDS, probe
+    from corpora.frontends.registry import open_frontend
+    from corpora.loading.sequences import load_split
+    from evaluation.disentanglement.embeddings import embed, segment_latents
+    from evaluation.disentanglement.linear_probe import FOLDS, probe
 
     data = run.settings.data
     frontend: Any = open_frontend(data, run.settings.model.bins)
@@ -124,7 +124,7 @@ def report_of(found: Mapping[str, Mapping[str, Probed]]) -> dict[str, Any]:
 
 def table(reports: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy and information of each latent of each run, factor by factor."""
-    from evaluation.reports import text_table
+    from evaluation.reporting.report import text_table
 
     factors = list(reports[0]["metrics"])
     header = ["run", "latent", *(f"{factor}{what}" for factor in factors for what in (", %", ", bits"))]
@@ -165,12 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(request: Request, given: argparse.Namespace) -> None:
-    from corpora.corpus import open_corpus
-    from evaluation.bars import grouped_bars
-    from evaluation.linear_probe import FOLDS
-    from evaluation.pictures import save_picture
-    from evaluation.provenance import provenance
-    from evaluation.reports import write_json
+    from corpora.registry import open_corpus
+    from evaluation.disentanglement.linear_probe import FOLDS
+    from evaluation.reporting.bars import grouped_bars
+    from evaluation.reporting.plots import save_picture
+    from evaluation.reporting.provenance import provenance
+    from evaluation.reporting.report import write_json
 
     reports: list[dict[str, Any]] = []
     bars: dict[str, list[dict[str, Any]]] = {}

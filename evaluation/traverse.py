@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from evaluation.command import Request, evaluation_parser, guarded, open_run, parse, say
-from inference.errors import UserError, nearest
+from dvae_pyro.errors import UserError, nearest
+from evaluation.reporting.command_line import Request, evaluation_parser, guarded, open_run, parse, say
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from evaluation.segments import Segment
+    from evaluation.disentanglement.segments import Segment
     from inference.runs import Run
 
 __all__ = ["main", "traversed"]
@@ -37,7 +37,7 @@ def traversed(
     """
     import torch
 
-    from evaluation.segments import decoded, inferred
+    from evaluation.disentanglement.segments import decoded, inferred
 
     own = inferred(run, segments)
     shape = (len(dims), len(segments), len(values))
@@ -71,10 +71,10 @@ def _command(request: Request, given: argparse.Namespace) -> None:
     run = open_run(request)
     import numpy as np
 
-    from evaluation.pictures import save_picture, segment_grid
-    from evaluation.provenance import provenance
-    from evaluation.reports import summarise, text_table, write_json
-    from evaluation.segments import chosen, decoded, drawable, inferred
+    from evaluation.disentanglement.segments import chosen, decoded, drawable, inferred
+    from evaluation.reporting.plots import save_picture, segment_grid
+    from evaluation.reporting.provenance import provenance
+    from evaluation.reporting.report import summarise, text_table, write_json
 
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
     if given.values < 2:

@@ -17,13 +17,13 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.nn.functional import linear
 
-from guides.chain import Chain
-from guides.guide import Guide, GuideSettings
+from guides.core.chain import Chain
+from guides.core.guide import Guide, GuideSettings
+from models.core.sites import Sites
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
-from models.networks import MLP, Context, GaussianHead
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.layers import MLP, Context, GaussianHead
+from models.structure.parents import Parents
 
 __all__ = ["DKFGuide", "DKFGuideSettings"]
 

@@ -14,13 +14,14 @@ from typing import cast
 import pyro.distributions as dist
 from torch import Tensor
 
-from guides.guide import Guide, GuideSettings
+from guides.core.guide import Guide, GuideSettings
+from models.core.sites import Sites
+from models.core.tensors import concatenate
+from models.core.time_axis import TimeAxis
 from models.dsae import DSAE
 from models.dvae import DVAE
-from models.networks import MLP, Context, GaussianHead, Recurrent, concatenate
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.layers import MLP, Context, GaussianHead, Recurrent
+from models.structure.parents import Parents
 
 __all__ = ["DSAEGuide", "DSAEGuideSettings"]
 

@@ -18,15 +18,15 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from guides.guide import Guide, GuideSettings
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from guides.core.guide import Guide, GuideSettings
+from models.core.grouping import Rows
+from models.core.sites import Sites
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, batch_sites
 from models.fhvae import FHVAE, BetaVAE
-from models.rows import Rows
-from models.segments import SegmentEncoder
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.segment_networks import SegmentEncoder
+from models.structure.parents import Parents
 
 __all__ = [
     "BetaVAEGuide",

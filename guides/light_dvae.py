@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 import pyro.distributions as dist
 from torch import Tensor
 
-from guides.guide import Guide, GuideSettings
-from models.attention import Encoder
+from guides.core.guide import Guide, GuideSettings
+from models.core.sites import Sites
+from models.core.tensors import concatenate
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
-from models.networks import MLP, Context, GaussianHead, concatenate
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.attention import Encoder
+from models.nn.layers import MLP, Context, GaussianHead
+from models.structure.parents import Parents
 
 __all__ = ["LigHTGuide", "LigHTGuideSettings"]
 

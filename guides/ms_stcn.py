@@ -2,7 +2,7 @@ r"""MS-STCN's guide, which has the parents of the true posterior (Andersson et a
 
 .. math:: q(z \mid x) = \prod_l \prod_\tau q(z^l_\tau \mid x_{< (\tau + 1) S_l}, z^{l+1:L}_\tau),
 
-a Gaussian of [h_l; d_l] by a map of its own: not a product with the prior, as in a ladder VAE (`guides.ladder`).
+a Gaussian of [h_l; d_l] by a map of its own: not a product with the prior, as in a ladder VAE (`guides.core.ladder`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import cast
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.ladder import LadderGuide, LadderGuideSettings, precision_weighted
+from guides.core.ladder import LadderGuide, LadderGuideSettings, precision_weighted
+from models.core.sites import Sites
+from models.core.tensors import concatenate
+from models.core.time_axis import Parallel
 from models.dvae import DVAE
 from models.ms_stcn import MSSTCN, LatentHead
-from models.networks import concatenate
-from models.sites import Sites
-from models.time_axis import Parallel
 
 __all__ = ["MSSTCNGuide"]
 

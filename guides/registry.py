@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from inference.errors import UserError, nearest
+from dvae_pyro.errors import UserError, nearest
 from models.registry import load_class, model_class
-from models.structure import Verdict, verdict
+from models.structure.parents import Verdict, verdict
 
 if TYPE_CHECKING:
-    from guides.guide import Guide, GuideSettings
+    from guides.core.guide import Guide, GuideSettings
     from models.dvae import DVAE, ModelSettings
 
 __all__ = ["build_guide", "compare", "compliant", "guide_class", "guide_names"]
@@ -54,7 +54,7 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
             f"model's latents are {', '.join(repr(latent) for latent in latents) or 'none'}. "
             "Take a guide that draws them, such as the model's own (--guide own)."
         )
-    return load_class(cls.guide_place(settings) if name in _LADDER else "guides.family:FamilyGuide")
+    return load_class(cls.guide_place(settings) if name in _LADDER else "guides.core.family:FamilyGuide")
 
 
 def compliant(model: str | ModelSettings) -> str:

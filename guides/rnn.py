@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from guides.guide import Guide, GuideSettings
+from guides.core.guide import Guide, GuideSettings
+from models.core.sites import Sites
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.rnn import RNN
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.structure.parents import Parents
 
 __all__ = ["RNNGuide"]
 

@@ -7,7 +7,7 @@ or, for the non-causal model, \prod_t q(z_t | z_{1:t-1}, x_{1:T}).
 
 from __future__ import annotations
 
-from guides.family import FamilyGuide
+from guides.core.family import FamilyGuide
 
 __all__ = ["CausalRVAEGuide", "NoncausalRVAEGuide"]
 

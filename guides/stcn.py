@@ -16,13 +16,13 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from guides.ladder import LadderGuide, LadderGuideSettings, precision_weighted
+from guides.core.ladder import LadderGuide, LadderGuideSettings, precision_weighted
+from models.core.sites import Sites
+from models.core.tensors import concatenate
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
-from models.networks import concatenate
-from models.sites import Sites
 from models.stcn import STCN, DeepLatentHead
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.structure.parents import Parents
 
 __all__ = ["STCNGuide"]
 

@@ -2,7 +2,7 @@ r"""STORN's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_{1:t}), as the bench
 
 from __future__ import annotations
 
-from guides.family import FamilyGuide
+from guides.core.family import FamilyGuide
 
 __all__ = ["STORNGuide"]
 

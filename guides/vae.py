@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import pyro.distributions as dist
 from torch import Tensor
 
-from guides.guide import Guide, GuideSettings
+from guides.core.guide import Guide, GuideSettings
+from models.core.sites import Sites
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
-from models.networks import MLP, GaussianHead
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.layers import MLP, GaussianHead
+from models.structure.parents import Parents
 
 __all__ = ["VAEGuide", "VAEGuideSettings"]
 

@@ -14,13 +14,14 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.nn.functional import linear
 
-from guides.chain import MemoryChain, lstm_parts
-from guides.guide import Guide, GuideSettings
+from guides.core.chain import MemoryChain, lstm_parts
+from guides.core.guide import Guide, GuideSettings
+from models.core.sites import Sites
+from models.core.tensors import concatenate, shift
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
-from models.networks import MLP, GaussianHead, concatenate, shift
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.layers import MLP, GaussianHead
+from models.structure.parents import Parents
 from models.vrnn import VRNN
 
 __all__ = ["VRNNGuide", "VRNNGuideSettings"]

@@ -8,8 +8,9 @@ future, by
 .. math:: \alpha \sum_t \log p(\mathrm{sg}(b_t) \mid z_t), \qquad
     p(b_t \mid z_t) = N(\tanh m(z_t), e^{\ell(z_t)}),
 
-beside the bound (sg: no gradient, so that b is not made easy to tell; through z_t it has one). `inference.handlers.
-auxiliary_cost` adds it. As in the authors' code (github.com/sordonia/zforcing), \ell is kept within 8 of 0.
+beside the bound (sg: no gradient, so that b is not made easy to tell; through z_t it has one).
+`inference.handlers.auxiliary_cost. auxiliary_cost` adds it. As in the authors' code (github.com/sordonia/zforcing),
+\ell is kept within 8 of 0.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from guides.chain import MemoryChain, lstm_parts
-from guides.guide import Guide, GuideSettings
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from guides.core.chain import MemoryChain, lstm_parts
+from guides.core.guide import Guide, GuideSettings
+from models.core.effects import auxiliary
+from models.core.sites import Sites
+from models.core.tensors import concatenate, normal, shift
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
-from models.effects import auxiliary
-from models.networks import MLP, Context, GaussianHead, concatenate, normal, shift
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.nn.layers import MLP, Context, GaussianHead
+from models.structure.parents import Parents
 from models.z_forcing import ZForcing
 
 __all__ = ["ZForcingGuide", "ZForcingGuideSettings"]

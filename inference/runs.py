@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from dvae_pyro.errors import UserError
+from dvae_pyro.files import disk_errors
 from guides.registry import build_guide
-from inference.checkpoints import check_names, load_checkpoint, load_weights, save_checkpoint
-from inference.errors import UserError
-from inference.files import disk_errors
-from inference.settings import Settings, load_run_settings, save_settings
-from inference.state import TrainState, pack
+from inference.checkpoints.files import check_names, load_checkpoint, load_weights, save_checkpoint
+from inference.checkpoints.state import TrainState, pack
+from inference.settings.resolve import load_run_settings, save_settings
+from inference.settings.tree import Settings
 from models.registry import build_model
 
 if TYPE_CHECKING:
-    from guides.guide import Guide
+    from guides.core.guide import Guide
     from models.dvae import DVAE
 
 __all__ = [

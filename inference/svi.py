@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from inference.allocator import keep_freed_memory
-from inference.errors import ProcessLost, UserError
+from dvae_pyro.allocator import keep_freed_memory
+from dvae_pyro.errors import ProcessLost, UserError
 
 __all__ = ["main"]
 
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # What is heavy is imported when it is known to be needed: --help must not wait for torch.
-    from inference.layers import quoted
-    from inference.settings import load_run_settings, resolve, to_yaml
+    from inference.settings.overrides import quoted
+    from inference.settings.resolve import load_run_settings, resolve, to_yaml
 
     keep_freed_memory()
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items()}
@@ -63,14 +63,14 @@ def _run(args: argparse.Namespace) -> int:
     elif args.print_config:
         settings = load_run_settings(args.resume, overrides)
     else:
-        from inference.sessions import resume
+        from inference.training.session import resume
 
         resume(args.resume, overrides)
         return 0
     if args.print_config:
         print(to_yaml(settings), end="")
         return 0
-    from inference.sessions import start
+    from inference.training.session import start
 
     start(settings)
     return 0

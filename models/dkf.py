@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
-from models.likelihoods import head
-from models.networks import MLP
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.likelihoods.base import head
+from models.nn.layers import MLP
+from models.structure.parents import Parents
 
 __all__ = ["DKF", "DKFSettings", "GatedTransition"]
 

@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from inference.errors import UserError
-from models.effects import longest
-from models.inputs import InputTransform
-from models.likelihoods import LIKELIHOODS, StartsFromData, kind
-from models.networks import normal
-from models.rows import Rows
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import TimeAxis, run
+from dvae_pyro.errors import UserError
+from models.core.effects import longest
+from models.core.grouping import Rows
+from models.core.sites import Sites
+from models.core.tensors import normal
+from models.core.time_axis import TimeAxis, run
+from models.likelihoods.base import LIKELIHOODS, StartsFromData, kind
+from models.nn.inputs import InputTransform
+from models.structure.parents import Parents
 
 __all__ = ["DVAE", "ModelSettings", "batch_sites", "standard_normal"]
 
@@ -56,7 +56,7 @@ class ModelSettings:
         z_dim: size L of the latent of a frame.
         bins: size D of a frame of data; for power spectra the number of frequency bins F.
         input: what networks see of the data: "log" (standardised log-power), "unscaled_log", "standard", "global"
-            or "raw" (as published), see `models.inputs`.
+            or "raw" (as published), see `models.nn.inputs`.
         likelihood: the distribution of a frame of data: "power_spectrum", "bernoulli", "gaussian", "mixture" (of
             Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
         components: number K of Gaussians, in those that are mixtures.
@@ -95,7 +95,7 @@ class DVAE(nn.Module):
             `latents_of` where they depend on settings.
         stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
         hierarchical: whether it has latents above the sequences of a batch, which are then segments, and so wants to
-            know their `models.rows.Rows`.
+            know their `models.core.grouping.Rows`.
         segment: most frames that it takes at once; longer sequences are cut. None: any number.
         defaults: settings outside the model's own that it is trained with by default, by dotted key.
     """
@@ -127,7 +127,7 @@ class DVAE(nn.Module):
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
-        """What the conditional of each site depends on, as slices of time (`models.structure`):
+        """What the conditional of each site depends on, as slices of time (`models.structure.parents`):
         ``"z[t-1]"``, ``"z[:t]"``, ``"v"``.
         """
         raise NotImplementedError
@@ -171,7 +171,7 @@ class DVAE(nn.Module):
         Args:
             x: data (T, N, D); None generates it.
             lengths: frames of each sequence (N,).
-            how: which interpreter of the time axis runs the step, see `models.time_axis.run`.
+            how: which interpreter of the time axis runs the step, see `models.core.time_axis.run`.
             rows: which sequences of a corpus these are segments of, for a `hierarchical` model; by default each is a
                 sequence of its own.
 

@@ -22,14 +22,15 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from models.core.sites import Sites
+from models.core.tensors import concatenate, normal
+from models.core.time_axis import Parallel, TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
-from models.likelihoods import head
-from models.networks import Recurrent, concatenate, normal
-from models.segments import FlatDecoder, activation, check_cell, recurrent
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import Parallel, TimeAxis
+from models.likelihoods.base import head
+from models.nn.layers import Recurrent
+from models.nn.segment_networks import FlatDecoder, activation, check_cell, recurrent
+from models.structure.parents import Parents
 
 __all__ = ["FHVAE", "BetaVAE", "BetaVAESettings", "FHVAESettings", "SegmentModel", "SegmentSettings"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.attention import Decoder
+from models.core.tensors import concatenate
 from models.light_dvae import LigHTDVAE, LigHTDVAESettings, Streams
-from models.networks import concatenate
+from models.nn.attention import Decoder
 
 __all__ = ["HiTDVAE", "HiTDVAESettings"]
 

@@ -21,12 +21,13 @@ from typing import Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from models.attention import Decoder, layers
+from models.core.tensors import concatenate
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
-from models.likelihoods import head
-from models.networks import MLP, GaussianHead, concatenate
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.likelihoods.base import head
+from models.nn.attention import Decoder, layers
+from models.nn.layers import MLP, GaussianHead
+from models.structure.parents import Parents
 
 __all__ = ["LigHTDVAE", "LigHTDVAESettings"]
 

@@ -4,7 +4,7 @@ r"""MS-STCN, multiscale stochastic temporal convolutional network (Andersson, Wa
     p(z^l_\tau \mid x_{< \tau S_l}, z^{l+1:L}_\tau),
 
 L layers of latents, layer 1 next to the data, each at a time scale of its own: a step of layer l is S_l frames, and
-z^m_\tau above it is that of the step that holds frame \tau S_l. All else is deterministic (`models.ladder`).
+z^m_\tau above it is that of the step that holds frame \tau S_l. All else is deterministic (`models.nn.ladder`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from models.core.effects import Sequential, draw
+from models.core.sites import Sites, stacked
+from models.core.tensors import full
+from models.core.time_axis import Carry, Frame, Parallel
 from models.dvae import DVAE, ModelSettings
-from models.effects import Sequential, draw
-from models.ladder import Ladder
-from models.likelihoods import head
-from models.networks import full
-from models.sites import Sites, stacked
-from models.structure import Parents
-from models.time_axis import Carry, Frame, Parallel
-from models.wavenet import State
+from models.likelihoods.base import head
+from models.nn.ladder import Ladder
+from models.nn.wavenet import State
+from models.structure.parents import Parents
 
 __all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings", "bounded_normal"]
 

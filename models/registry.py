@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from inference.errors import UserError, nearest
+from dvae_pyro.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from models.dvae import DVAE, ModelSettings

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import pyro.distributions as dist
 from torch import Tensor
 
+from models.core.sites import Sites
+from models.core.time_axis import Parallel, TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
-from models.likelihoods import head
-from models.networks import MLP, Context, Recurrent
-from models.sites import Sites
-from models.structure import Parents
-from models.time_axis import Parallel, TimeAxis
+from models.likelihoods.base import head
+from models.nn.layers import MLP, Context, Recurrent
+from models.structure.parents import Parents
 
 __all__ = ["RVAE", "RVAESettings"]
 

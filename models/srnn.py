@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import pyro.distributions as dist
 from torch import Tensor
 
+from models.core.tensors import concatenate
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
-from models.likelihoods import head
-from models.networks import MLP, GaussianHead, Recurrent, concatenate
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.likelihoods.base import head
+from models.nn.layers import MLP, GaussianHead, Recurrent
+from models.structure.parents import Parents
 
 __all__ = ["SRNN", "SRNNSettings"]
 

@@ -9,7 +9,7 @@ last r + 1 frames by convolutions of their own, and see the past through them al
 the one that the MS-STCN paper quotes) the decoder sees all layers, else layer 1.
 
 Sizes and what the paper leaves open are as in its authors' code, but for the map without bias after a gate, as in
-`models.wavenet`: what such a bias adds is in the biases of the layers after it.
+`models.nn.wavenet`: what such a bias adds is in the biases of the layers after it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any, ClassVar, cast
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from models.core.tensors import concatenate
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
-from models.likelihoods import head
+from models.likelihoods.base import head
 from models.ms_stcn import bounded_normal
-from models.networks import MLP, concatenate
-from models.structure import Parents
-from models.time_axis import TimeAxis
-from models.wavenet import OverTime, WaveNet
+from models.nn.layers import MLP
+from models.nn.wavenet import OverTime, WaveNet
+from models.structure.parents import Parents
 
 __all__ = ["STCN", "DeepLatentHead", "STCNSettings"]
 

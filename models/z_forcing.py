@@ -15,11 +15,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
-from models.likelihoods import head
-from models.networks import MLP, GaussianHead, Recurrent
-from models.structure import Parents
-from models.time_axis import TimeAxis
+from models.likelihoods.base import head
+from models.nn.layers import MLP, GaussianHead, Recurrent
+from models.structure.parents import Parents
 
 __all__ = ["Delay", "ZForcing", "ZForcingSettings"]
 
@@ -47,7 +47,7 @@ class ZForcingSettings(ModelSettings):
 
 
 class Delay(nn.Module):
-    """The input of the frame before, zero at first, as a `models.time_axis.Causal` network."""
+    """The input of the frame before, zero at first, as a `models.core.time_axis.Causal` network."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -10,10 +10,10 @@ import torch
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from guides.guide import Guide
+from dvae_pyro.errors import UserError
+from guides.core.guide import Guide
 from guides.registry import build_guide, compliant, guide_class, guide_names
-from inference.errors import UserError
-from inference.handlers import base_name
+from models.core.effects import base_name
 from models.dvae import DVAE
 from models.registry import build_model, model_class, model_names
 

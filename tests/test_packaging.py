@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.layers import config_names
 from inference.runs import create
-from inference.settings import resolve, to_yaml
+from inference.settings.overrides import config_names
+from inference.settings.resolve import resolve, to_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("configs", "corpora", "evaluation", "guides", "inference", "models")

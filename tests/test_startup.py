@@ -15,9 +15,9 @@ HEAVY = {"arviz", "librosa", "matplotlib", "numpy", "pesq", "pyro", "pystoi", "s
 """Together ten times the two seconds of CPU that a command's help may take."""
 
 COMMANDS = sorted(
-    f"{package}.{path.stem}"
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for package in ("inference", "evaluation", "models")
-    for path in (ROOT / package).glob("*.py")
+    for path in (ROOT / package).rglob("*.py")
     if re.search(r'^if __name__ == "__main__":', path.read_text(encoding="utf-8"), flags=re.MULTILINE)
 )
 HELP = """

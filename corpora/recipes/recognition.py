@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from corpora.recipes.layouts import LAYOUTS, NONE, SPLIT_WORDS, SPLITS_AT_TOP, Layout
-from inference.errors import UserError, nearest
+from dvae_pyro.errors import UserError, nearest
 
 __all__ = ["LISTED", "Place", "Reading", "read_paths", "recognise", "splits_in"]
 

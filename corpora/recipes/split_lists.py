@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
 
 __all__ = ["Listed", "common_voice_lists", "speechocean_lists"]
 

@@ -20,10 +20,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from inference.errors import UserError
-from inference.handlers import base_name
-from models.likelihoods import PowerSpectrum
-from models.sites import masked
+from dvae_pyro.errors import UserError
+from models.core.effects import base_name
+from models.core.sites import masked
+from models.likelihoods.power_spectrum import PowerSpectrum
 
 __all__ = ["Heard", "Observation", "clean_variance"]
 

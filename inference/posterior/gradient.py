@@ -9,7 +9,7 @@ methods differ in the guide alone:
 - ``vem``: the guide's own weights, a copy for each recording (Leglaive et al., "A recurrent variational autoencoder for
   speech enhancement", 2020; Bie et al., "Unsupervised speech enhancement using dynamical variational autoencoders",
   2022, Alg. 1);
-- ``refine``: offsets of what the guide's networks say, in each frame (`inference.refinement`; Kim et al.,
+- ``refine``: offsets of what the guide's networks say, in each frame (`inference.estimation.refinement`; Kim et al.,
   "Semi-amortized variational autoencoders", 2018);
 - ``point``: z itself, a point mass at the maximum of p(y, z) (Leglaive et al., 2020, "PEEM", Sec. 4.2).
 """
@@ -23,13 +23,13 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor, nn
 
-from guides.guide import Guide
-from inference.handlers import mean_latents
-from inference.objectives import Objective, Terms
+from guides.core.guide import Guide
+from inference.estimation.refinement import Refined, frozen
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Objective, Terms
 from inference.posterior.individual import Individual
 from inference.posterior.point import Point
 from inference.posterior.problem import InferenceSettings, Posterior, Problem, Progress, check_finite
-from inference.refinement import Refined, frozen
 
 __all__ = ["fit", "point", "refine", "vem", "wiener"]
 

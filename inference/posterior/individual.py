@@ -9,11 +9,11 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor, nn
 
-from guides.guide import Guide
-from inference.weights import samples
+from guides.core.guide import Guide
+from inference.particles.log_weights import samples
+from models.core.effects import Given
+from models.core.sites import Sites, rebuilt
 from models.dvae import DVAE
-from models.effects import Given
-from models.sites import Sites, rebuilt
 
 __all__ = ["Individual"]
 

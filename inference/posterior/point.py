@@ -9,12 +9,12 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor, nn
 
-from guides.guide import Guide
-from inference.handlers import mean_latents
-from inference.weights import samples
+from guides.core.guide import Guide
+from inference.handlers.mean_latents import mean_latents
+from inference.particles.log_weights import samples
+from models.core.effects import Given
+from models.core.sites import Sites
 from models.dvae import DVAE
-from models.effects import Given
-from models.sites import Sites
 
 __all__ = ["Point"]
 

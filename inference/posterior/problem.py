@@ -11,9 +11,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from guides.guide import Guide
-from inference.errors import UserError
-from inference.objectives import Terms
+from dvae_pyro.errors import UserError
+from guides.core.guide import Guide
+from inference.objectives.elbo import Terms
 from inference.observation.base import Observation
 from models.dvae import DVAE
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.audio import AudioFault, mix_to_mono, read_audio, resample
-from corpora.containers import missing_bytes
-from corpora.frontends import Stft
+from corpora.audio.integrity import missing_bytes
+from corpora.audio.io import mix_to_mono, read_audio, resample
+from corpora.frontends.stft import Stft
+from corpora.types import AudioFault
 
 FAULTS = {
     "empty.flac": "empty",

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.audio import AudioFault
-from corpora.aurora4 import LISTS, condition_of, read_raw
-from corpora.corpus import SPLITS, Corpus, open_corpus
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.recipes.aurora4 import LISTS, condition_of, read_raw
+from corpora.registry import open_corpus
+from corpora.types import SPLITS, AudioFault, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.corpora.test_wsj0 import SAMPLES, sphere
 from tests.sounds import RATE
 

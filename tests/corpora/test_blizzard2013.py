@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.audio import read_audio
-from corpora.corpus import open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from inference.errors import UserError
-from inference.settings import Settings, resolve
+from corpora.audio.io import read_audio
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.registry import open_corpus
+from dvae_pyro.errors import UserError
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
 
 
 def chapters(root: Path, count: int, ending: str = "wav") -> None:

@@ -17,14 +17,16 @@ import pytest
 import soundfile
 import torch
 
-from corpora.audio import Frames, Sound, read_audio
-from corpora.cache import Reading, digest, kept, read
-from corpora.corpus import Corpus, Utterance, open_corpus
-from corpora.folder import open_folder
-from corpora.frontends import PassFrames, Stft
-from corpora.sequences import Prepared, load_sequences
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.audio.io import read_audio
+from corpora.frontends.base import PassFrames
+from corpora.frontends.stft import Stft
+from corpora.loading.cache import Reading, digest, kept, read
+from corpora.loading.sequences import Prepared, load_sequences
+from corpora.recipes.folder import open_folder
+from corpora.registry import open_corpus
+from corpora.types import Corpus, Frames, Sound, Utterance
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.corpora.test_audio import FAULTS
 
 FRONTEND = Stft(16000, 64, 32, trim_db=None)
@@ -149,7 +151,7 @@ def test_what_has_changed_is_computed_anew(
     elif change == "front end":
         frontend = Stft(16000, 64, 16, trim_db=None)
     elif change == "code":
-        monkeypatch.setattr("corpora.cache.version", lambda name: "another")
+        monkeypatch.setattr("corpora.loading.cache.version", lambda name: "another")
     else:
         utterances = utterances[:2] if change == "fewer" else utterances[::-1]
     changed = Corpus("made", "", {"train": utterances})
@@ -236,9 +238,9 @@ SCRIPT = """
 import sys, time, zlib
 from pathlib import Path
 import numpy as np
-from corpora.cache import Reading, kept
-from corpora.corpus import Utterance
-from corpora.frontends import PassFrames
+from corpora.loading.cache import Reading, kept
+from corpora.registry import Utterance
+from corpora.frontends.base import PassFrames
 
 def computed():
     for k in range(60):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from corpora.audio import Sound
-from corpora.corpus import Corpus, Utterance, check_data
-from corpora.domains import CHANNELS, NOISES, coloured, in_domains, through
-from inference.errors import UserError
-from inference.settings import DataSettings
+from corpora.audio.conditions import CHANNELS, NOISES, coloured, in_domains, through
+from corpora.registry import check_data
+from corpora.types import Corpus, Sound, Utterance
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings
 
 RATE = 8000
 SPEAKERS = {"ann": 500.0, "bob": 900.0, "cid": 1300.0}

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from corpora.audio import Sound
-from corpora.features import LogMagnitude, LogMel, mel_filters
-from corpora.frontends import open_frontend
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.frontends.fbank import LogMagnitude, LogMel, mel_filters
+from corpora.frontends.registry import open_frontend
+from corpora.types import Sound
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.sounds import voice
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.corpus import SPLITS, Corpus, open_corpus
 from corpora.recipes.dealing import seeded_split
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.registry import open_corpus
+from corpora.types import SPLITS, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 
 
 def _tree(root: Path, files: Sequence[str]) -> Path:

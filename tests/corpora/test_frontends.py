@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from corpora.audio import AudioFault, Sound, read_audio
-from corpora.frontends import Stft, open_frontend, trim_bounds
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.audio.io import read_audio
+from corpora.frontends.base import trim_bounds
+from corpora.frontends.registry import open_frontend
+from corpora.frontends.stft import Stft
+from corpora.types import AudioFault, Sound
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 
 
 def _published(shared: Path) -> list[dict[str, Any]]:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.corpus import Corpus, open_corpus
-from corpora.frontends import open_frontend
-from corpora.fsdd import PASSES
-from inference.errors import UserError
-from inference.settings import DataSettings, resolve
+from corpora.frontends.registry import open_frontend
+from corpora.recipes.fsdd import PASSES
+from corpora.registry import open_corpus
+from corpora.types import Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.resolve import resolve
+from inference.settings.tree import DataSettings
 
 SPEAKERS = ("ann", "bob")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpora.audio import Frames
-from corpora.corpus import open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
-from inference.settings import resolve
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.registry import open_corpus
+from corpora.types import Frames
+from dvae_pyro.errors import UserError
+from inference.settings.resolve import resolve
+from inference.settings.tree import DataSettings as Data
 
 FORMS = {"a01-000u": "10066", "a01-001w": "10066", "b02-100": "10007", "h07-012z": "10151"}
 LISTS = {"trainset.txt": ["a01-000u", "a01-001w"], "testset_v.txt": ["b02-100"], "testset_f.txt": ["h07-012z"]}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.audio import AudioFault
-from corpora.corpus import SPLITS, Corpus, open_corpus
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.registry import open_corpus
+from corpora.types import SPLITS, AudioFault, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.corpora.test_wsj0 import SAMPLES, sphere
 from tests.sounds import RATE
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corpora.audio import AudioFault
-from corpora.corpus import check_data, open_corpus
-from corpora.frontends import open_frontend
-from corpora.kaldi_matrices import Place, find_place, read_matrix
-from corpora.sequences import load_sequences
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
-from inference.settings import resolve
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.recipes.kaldi_matrices import Place, find_place, read_matrix
+from corpora.registry import check_data, open_corpus
+from corpora.types import AudioFault
+from dvae_pyro.errors import UserError
+from inference.settings.resolve import resolve
+from inference.settings.tree import DataSettings as Data
 
 X = np.random.RandomState(0).randn(7, 3)
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
-from corpora.corpus import SPLITS, Corpus, check_data, open_corpus
 from corpora.recipes.layouts import LAYOUTS, NONE, SPLITS_AT_TOP
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.registry import check_data, open_corpus
+from corpora.types import SPLITS, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 
 
 class Tree(NamedTuple):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.features import LogMagnitude
-from corpora.frontends import Stft
-from corpora.phase import griffin_lim, transform
-from inference.errors import UserError
+from corpora.frontends.fbank import LogMagnitude
+from corpora.frontends.griffin_lim import griffin_lim, transform
+from corpora.frontends.stft import Stft
+from dvae_pyro.errors import UserError
 from tests.sounds import RATE, Signal, voice
 
 FRONT = Stft(RATE, 256, 64)

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from corpora.corpus import CORPORA, CORPUS_DEFAULTS, Corpus, Utterance, check_data, open_corpus
-from corpora.frontends import FRONT_ENDS, open_frontend
-from corpora.sequences import load_sequences
-from evaluation import resynthesis
+from corpora.frontends.registry import FRONT_ENDS, open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.registry import CORPORA, CORPUS_DEFAULTS, check_data, open_corpus
+from corpora.types import Corpus, Utterance
+from dvae_pyro.errors import UserError
+from evaluation.resynthesis import __main__ as resynthesis
 from inference import svi
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
-from inference.settings import resolve
+from inference.settings.resolve import resolve
+from inference.settings.tree import DataSettings as Data
 
 README = {
     "JSB_Chorales": ((229, 13807), (76, 4602), (77, 4725)),

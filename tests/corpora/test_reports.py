@@ -19,15 +19,16 @@ import pytest
 import soundfile
 import torch
 
-from corpora.audio import CONVERTED_FIRST, EXTENSIONS, AudioFault, read_audio
-from corpora.cache import read
-from corpora.corpus import open_corpus
-from corpora.folder import find_audio
-from corpora.frontends import Stft
-from corpora.sequences import Prepared, load_sequences
-from evaluation.metrics import score
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.audio.io import CONVERTED_FIRST, EXTENSIONS, read_audio
+from corpora.frontends.stft import Stft
+from corpora.loading.cache import read
+from corpora.loading.sequences import Prepared, load_sequences
+from corpora.recipes.folder import find_audio
+from corpora.registry import open_corpus
+from corpora.types import AudioFault
+from dvae_pyro.errors import UserError
+from evaluation.resynthesis.metrics import score
+from inference.settings.tree import DataSettings as Data
 from tests.sounds import RATE, voice
 
 COUNT = 8000

@@ -12,13 +12,12 @@ import pytest
 import soundfile
 import torch
 
-from corpora.audio import AudioFault, Sound
-from corpora.corpus import Corpus, Utterance
-from corpora.folder import open_folder
-from corpora.frontends import Stft
-from corpora.sequences import Batches, Prepared, collate, load_sequences, load_split
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.frontends.stft import Stft
+from corpora.loading.sequences import Batches, Prepared, collate, load_sequences, load_split
+from corpora.recipes.folder import open_folder
+from corpora.types import AudioFault, Corpus, Sound, Utterance
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.corpora.test_audio import FAULTS
 
 FRONTEND = Stft(16000, 512, 256)

@@ -11,17 +11,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from corpora.audio import AudioFault, Frames
-from corpora.corpus import open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from corpora.strokes import DRAWERS, moves, positions
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.recipes.strokes import DRAWERS, moves, positions
+from corpora.registry import open_corpus
+from corpora.types import AudioFault, Frames
+from dvae_pyro.errors import UserError
 from inference import svi
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
-from inference.settings import resolve
-from models.inputs import InputTransform
-from models.mixtures import PenStrokeHead
+from inference.settings.resolve import resolve
+from inference.settings.tree import DataSettings as Data
+from models.likelihoods.pen import PenStrokeHead
+from models.nn.inputs import InputTransform
 
 
 def data(root: Path, noise: Any = "all") -> Data:

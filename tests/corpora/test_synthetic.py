@@ -10,15 +10,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from corpora.corpus import SPLITS, open_corpus
-from corpora.folder import open_folder
-from corpora.frontends import Stft
-from corpora.phones import PHONES, Spoken, random_sentence
-from corpora.sequences import load_sequences
-from corpora.source_filter import REFERENCE_CM, Speaker, formant_tracks, speak, step_samples
-from corpora.synthetic import Placed, Size, draw_speakers, main, make_splits, same_words
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.frontends.stft import Stft
+from corpora.loading.sequences import load_sequences
+from corpora.recipes.folder import open_folder
+from corpora.recipes.synthetic.corpus import Placed, Size, draw_speakers, main, make_splits, same_words
+from corpora.recipes.synthetic.phones import PHONES, Spoken, random_sentence
+from corpora.recipes.synthetic.source_filter import REFERENCE_CM, Speaker, formant_tracks, speak, step_samples
+from corpora.registry import open_corpus
+from corpora.types import SPLITS
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 
 RATE = 16000
 
@@ -191,7 +192,7 @@ def test_spectrum_is_speechlike() -> None:
 
 
 def test_a_written_corpus_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("corpora.synthetic.SIZES", {split: Size(1, 1) for split in SPLITS})
+    monkeypatch.setattr("corpora.recipes.synthetic.corpus.SIZES", {split: Size(1, 1) for split in SPLITS})
     assert main(["--audio", str(tmp_path / "made"), "--rate", "8000"]) == 0
     corpus = open_folder(Data(corpus="folder", root=str(tmp_path / "made")), 0)
     assert all(len(corpus.splits[split]) == 1 for split in SPLITS)

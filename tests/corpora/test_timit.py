@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.corpus import SPLITS, Corpus, open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from corpora.timit import CORE_TEST, DEVELOPMENT, Phone, folded
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.recipes.timit import CORE_TEST, DEVELOPMENT, Phone, folded
+from corpora.registry import open_corpus
+from corpora.types import SPLITS, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.corpora.test_wsj0 import SAMPLES, sphere
 from tests.sounds import RATE
 

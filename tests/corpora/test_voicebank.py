@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from corpora.corpus import SPLITS, Corpus, open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from corpora.voicebank import VALIDATION
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.recipes.voicebank import VALIDATION
+from corpora.registry import open_corpus
+from corpora.types import SPLITS, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.sounds import voice
 
 SPEAKERS = [*VALIDATION, *(f"p{number}" for number in range(300, 326))]

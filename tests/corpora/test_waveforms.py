@@ -10,14 +10,15 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from corpora.audio import AudioFault, Frames, Sound
-from corpora.corpus import open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from corpora.waveforms import Waveform
-from inference.errors import UserError
+from corpora.frontends.registry import open_frontend
+from corpora.frontends.waveform import Waveform
+from corpora.loading.sequences import load_sequences
+from corpora.registry import open_corpus
+from corpora.types import AudioFault, Frames, Sound
+from dvae_pyro.errors import UserError
 from inference.runs import create
-from inference.settings import Settings, resolve
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
 
 WAVEFORM = "data.frontend=waveform"
 

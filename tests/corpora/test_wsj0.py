@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.audio import AudioFault, read_audio
-from corpora.corpus import SPLITS, Corpus, open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.audio.io import read_audio
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.registry import open_corpus
+from corpora.types import SPLITS, AudioFault, Corpus
+from dvae_pyro.errors import UserError
+from inference.settings.tree import DataSettings as Data
 from tests.sounds import RATE, voice
 
 SAMPLES = np.round(8000 * voice(0.5)).astype(np.int16)

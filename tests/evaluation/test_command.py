@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.command import evaluation_parser, parse
+from evaluation.reporting.command_line import evaluation_parser, parse
 
 
 @pytest.mark.parametrize(("word", "split"), [("dev", "valid"), ("val", "valid"), ("Valid", "valid"), ("test", "test")])

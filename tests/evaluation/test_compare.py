@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.compare import COLUMNS, best_rows, differences, entries, main, picture, report_of, table
-from evaluation.metrics import METRICS
-from evaluation.resynthesis import main as resynthesis
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.compare.__main__ import main
+from evaluation.compare.table import COLUMNS, best_rows, differences, entries, picture, report_of, table
+from evaluation.resynthesis.__main__ import main as resynthesis
+from evaluation.resynthesis.metrics import METRICS
 from inference.runs import create, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.sounds import RATE, voice
 
 FRONTEND = {"name": "stft", "dim": 257, "rate": 16000, "window": 512, "hop": 256, "trim_db": 30.0}
@@ -215,7 +216,7 @@ def evaluated(tmp_path: Path) -> list[Path]:
 
 
 def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: Path) -> None:
-    from evaluation.panels import utterance_picture
+    from evaluation.reporting.panels import utterance_picture
 
     figure, file = utterance_picture(entries(evaluated), "two")
     assert file == "test/two/two.wav"
@@ -234,7 +235,7 @@ def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: P
 
 @pytest.mark.parametrize(("wanted", "message"), [("tow", "no such file"), (".wav", "Give more of the name")])
 def test_an_utterance_that_is_not_there_is_refused(evaluated: list[Path], wanted: str, message: str) -> None:
-    from evaluation.panels import utterance_picture
+    from evaluation.reporting.panels import utterance_picture
 
     with pytest.raises(UserError, match=message):
         utterance_picture(entries(evaluated), wanted)

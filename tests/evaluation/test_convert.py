@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from evaluation.convert import main, way_to_the_reference
-from evaluation.decoding import frontend_of
 from evaluation.exchange import exchanged, read_pair
+from evaluation.resynthesis.decoding import frontend_of
 from guides.fhvae import s_vectors
 from inference.runs import Run
 from tests.evaluation.test_exchange import FHVAE, made_run, write_corpus

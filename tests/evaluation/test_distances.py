@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation.distances import frechet_distance, measured
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.frechet.distances import frechet_distance, measured
 
 Matrix = NDArray[np.float64]
 

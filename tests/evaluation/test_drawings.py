@@ -13,13 +13,13 @@ import torch
 from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
-from corpora.strokes import positions
-from evaluation.drawings import drawing_sheet
-from evaluation.generate import main
-from inference.generation import generate
+from corpora.recipes.strokes import positions
+from evaluation.generate.__main__ import main
+from evaluation.generate.drawings import drawing_sheet
+from inference.prediction.generation import generate
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import resolve
-from models.inputs import InputTransform
+from inference.settings.resolve import resolve
+from models.nn.inputs import InputTransform
 from tests.corpora.test_strokes import drawings
 
 SMALL = ["model.z_dim=2", "model.x=[8]", "model.z=[4]", "model.h_dim=8", "model.h_z=[4]", "model.hz_x=[8]"]

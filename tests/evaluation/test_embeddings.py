@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from corpora.corpus import open_corpus
-from corpora.sequences import Prepared
-from evaluation.embeddings import embed, embeddings
-from inference.errors import UserError
+from corpora.loading.sequences import Prepared
+from corpora.registry import open_corpus
+from dvae_pyro.errors import UserError
+from evaluation.disentanglement.embeddings import embed, embeddings
 from inference.runs import Run, create
 from tests.models.test_fhvae import BINS, small
 from tests.pairs import small_pair
 
 
 def run_of(model: Any, guide: Any, name: str = "fhvae") -> Run:
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     settings = resolve(name, None, None, ["dtype=float64"])
     return Run(Path("nowhere"), settings, model.eval(), guide.eval(), Path("nowhere/best.pt"), {})
@@ -55,7 +55,7 @@ def test_beta_vae_has_mu1_alone_and_other_models_nothing() -> None:
 
 
 def test_every_utterance_of_a_split_has_its_vectors() -> None:
-    from inference.settings import resolve
+    from inference.settings.resolve import resolve
 
     settings = resolve("fhvae", None, None, ["model.h_dim=4", "guide.h_dim=4", "model.z_dim=2", "model.z2_dim=3"])
     model, guide = create(settings)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.audio import Sound
-from corpora.frontends import Stft
-from evaluation.decoding import Spoken, frontend_of
+from corpora.frontends.stft import Stft
+from corpora.types import Sound
 from evaluation.exchange import exchanged, main, sequence_latents
-from inference.reconstruction import reconstruct
+from evaluation.resynthesis.decoding import Spoken, frontend_of
+from inference.prediction.reconstruction import reconstruct
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from models.registry import model_class, model_names
 from tests.sounds import RATE, voice
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from corpora.frontends import Stft
-from corpora.sequences import Prepared
+from corpora.frontends.stft import Stft
+from corpora.loading.sequences import Prepared
 from evaluation.export_arviz import export, main, size, write_netcdf
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.pairs import per_sequence, scored
 
 DRAWS, BINS, FRAMES = 12, 9, (5, 3, 6)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluation.features import Extractor, extract, open_extractor
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.frechet.features import Extractor, extract, open_extractor
 from tests.sounds import RATE
 
 

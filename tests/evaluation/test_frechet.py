@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from corpora.audio import Sound
-from corpora.frontends import Stft
-from corpora.phase import griffin_lim
-from evaluation.decoding import frontend_of
-from evaluation.distances import frechet_distance
-from evaluation.features import extract, open_extractor
-from evaluation.frechet import main
-from inference.generation import generate
+from corpora.frontends.griffin_lim import griffin_lim
+from corpora.frontends.stft import Stft
+from corpora.types import Sound
+from evaluation.frechet.__main__ import main
+from evaluation.frechet.distances import frechet_distance
+from evaluation.frechet.features import extract, open_extractor
+from evaluation.resynthesis.decoding import frontend_of
+from inference.prediction.generation import generate
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.sounds import RATE, Signal, noise, voice
 
 SMALL = ["model.bins=65", "model.z_dim=3", "data.hop=64", "dtype=float64", "data.trim_db=null"]
@@ -102,7 +102,7 @@ def test_distances_are_those_of_features_of_pieces(run: Run, capsys: pytest.Capt
 def test_num_bounds_every_set_and_sequences_that_run_away_are_left_out(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation import frechet
+    from evaluation.frechet import __main__ as frechet
 
     def sampled(*arguments: object) -> list[torch.Tensor]:
         power = torch.rand(4, 26, 65)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from corpora import frontends
-from evaluation.generate import main
-from inference.generation import generate
+from corpora.frontends import registry as frontends
+from evaluation.generate.__main__ import main
+from inference.prediction.generation import generate
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.sounds import RATE
 
 SMALL = ["model.bins=65", "model.z_dim=3", "data.hop=64", "dtype=float64"]
@@ -73,10 +73,15 @@ def test_arrays_hold_what_the_model_generates(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(out / "frames.npy"), expected.transpose(0, 1).numpy(), rtol=1e-6)
 
 
+def pieces(settings: object, bins: int) -> object:
+    """A front end that leads back to no sound."""
+    return object()
+
+
 def test_data_that_are_no_sounds_are_sampled_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(frontends.FRONT_ENDS, "pieces", lambda settings, bins: object())
+    monkeypatch.setitem(frontends.FRONT_ENDS, "pieces", f"{__name__}:pieces")
     overrides = ["data.frontend=pieces", "model.likelihood=bernoulli", "model.input=raw"]
     run = made_run(tmp_path / "run", *overrides)
     assert generated(run, "--num", 2, "--seconds", 1) == 2
@@ -101,7 +106,7 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(
 
 
 def test_whatever_fails_leaves_nothing_behind(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evaluation import pictures
+    from evaluation.reporting import plots as pictures
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
@@ -116,7 +121,7 @@ def test_whatever_fails_leaves_nothing_behind(run: Run, tmp_path: Path, monkeypa
 def test_sequences_that_run_away_are_named_and_left_out(
     run: Run, audio: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation import generate as command
+    from evaluation.generate import __main__ as command
 
     def sampled(*arguments: object) -> list[torch.Tensor]:
         power = torch.ones(4, 5, 65)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.gaps import Measured, gaps, same_model
-from evaluation.inference_gap import main
+from evaluation.inference_gap.__main__ import main
+from evaluation.inference_gap.gaps import Measured, gaps, same_model
 from inference.runs import create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 
 SMALL = ["model.bins=17", "model.z_dim=2", "data.hop=16", "data.trim_db=null", "data.corpus=folder"]
 SMALL += ["data.sequence_frames=6", "guide.g_dim=4", "guide.x_g=[5]", "guide.g_z=[4]"]

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from corpora.audio import AudioFault, Sound
-from corpora.corpus import Corpus, Utterance
-from evaluation.ivector import IVectors, Options, ivectors, mfcc, speech_frames, statistics, train
-from evaluation.trials import all_pairs, cosine_scores, equal_error_rate, error_rates
-from inference.errors import UserError
-from inference.settings import DataSettings as Data
+from corpora.types import AudioFault, Corpus, Sound, Utterance
+from dvae_pyro.errors import UserError
+from evaluation.verification.ivector.pipeline import IVectors, Options, ivectors, mfcc, speech_frames, statistics, train
+from evaluation.verification.trials import all_pairs, cosine_scores, equal_error_rate, error_rates
+from inference.settings.tree import DataSettings as Data
 from tests.sounds import RATE, noise, voice
 
 

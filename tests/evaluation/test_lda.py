@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import eigh
 
-from evaluation.lda import project, why_not
+from evaluation.verification.lda import project, why_not
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:

@@ -14,20 +14,20 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from corpora.sequences import Prepared
-from evaluation import likelihood
-from evaluation.command import Request
-from evaluation.estimation import Plan, estimate_all, pareto_k
-from evaluation.likelihood import main
-from evaluation.likelihood_report import evaluate, metric, table
-from evaluation.over_time import over_time, picture_over_time
-from evaluation.trust import warnings_of
-from inference.errors import UserError
-from inference.estimators import log_mean_exp, log_weights, traces
-from inference.handlers import free_running
-from inference.noise import sequence_noise
+from corpora.loading.sequences import Prepared
+from dvae_pyro.errors import UserError
+from evaluation.likelihood import __main__ as likelihood
+from evaluation.likelihood.__main__ import main
+from evaluation.likelihood.by_length import over_time, picture_over_time
+from evaluation.likelihood.estimation import Plan, estimate_all, pareto_k
+from evaluation.likelihood.reliability import warnings_of
+from evaluation.likelihood.report import evaluate, metric, table
+from evaluation.reporting.command_line import Request
+from inference.estimation.importance import log_mean_exp, log_weights, traces
+from inference.handlers.free_running import free_running
+from inference.handlers.noise import sequence_noise
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 
 BINS = 17
 SMALL = [f"model.bins={BINS}", "model.z_dim=2", "dtype=float64", "data.sequence_frames=30", "data.hop=16"]
@@ -123,7 +123,7 @@ def test_warnings_are_given_where_they_are_due_and_nowhere_else() -> None:
 @pytest.fixture
 def on_made_up_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command reads `spectra` in place of a corpus."""
-    monkeypatch.setattr("corpora.sequences.load_sequences", lambda *args, **more: spectra())
+    monkeypatch.setattr("corpora.loading.sequences.load_sequences", lambda *args, **more: spectra())
 
 
 @pytest.mark.usefixtures("on_made_up_data")

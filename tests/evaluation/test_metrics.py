@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluation import metrics
-from models.likelihoods import PowerSpectrum
+from evaluation.resynthesis import metrics
+from models.likelihoods.power_spectrum import PowerSpectrum
 from tests.sounds import RATE, noise, voice
 
 Signal = NDArray[np.float64]
@@ -116,8 +116,8 @@ def test_published_vae_figures(shared: Path) -> None:
     """The published VAE written out in numpy: every figure of its resynthesis."""
     import soundfile
 
-    from corpora.audio import Sound
-    from corpora.frontends import Stft
+    from corpora.frontends.stft import Stft
+    from corpora.types import Sound
 
     folder = shared / "published-weights"
     weights = {k: v.astype(np.float64) for k, v in np.load(folder / "dvae-speech_vae.npz").items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.pictures import Panel, spectrogram_db, spectrogram_panels
+from evaluation.reporting.plots import Panel, spectrogram_db, spectrogram_panels
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])

@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.sequences import Prepared
-from evaluation import replications
-from evaluation.check_pictures import over_time, pause_counts
-from evaluation.predictive_checks import check, main, metrics, p_value
-from evaluation.replications import Draws
-from evaluation.spectra import STATISTICS, Tracks
+from corpora.loading.sequences import Prepared
+from evaluation.predictive_checks import replications
+from evaluation.predictive_checks.__main__ import main
+from evaluation.predictive_checks.checks import check, metrics, p_value
+from evaluation.predictive_checks.plots import over_time, pause_counts
+from evaluation.predictive_checks.replications import Draws
+from evaluation.predictive_checks.spectra import STATISTICS, Tracks
 from inference.runs import create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 
 SMALL = ["model.bins=33", "model.z_dim=2", "data.hop=64", "data.trim_db=null", "data.corpus=folder"]
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from corpora import synthetic
-from corpora.corpus import Utterance
-from corpora.synthetic import Placed, Size
-from evaluation.linear_probe import entropy_bits, probe
+from corpora.recipes.synthetic import corpus as synthetic
+from corpora.recipes.synthetic.corpus import Placed, Size
+from corpora.types import Utterance
+from dvae_pyro.errors import UserError
+from evaluation.disentanglement.linear_probe import entropy_bits, probe
 from evaluation.probes import main, truth
-from inference.errors import UserError
 from inference.runs import create, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 
 
 def random(*shape: int, seed: int = 0) -> NDArray[np.float64]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.command import Request
-from evaluation.provenance import provenance
+from evaluation.reporting.command_line import Request
+from evaluation.reporting.provenance import provenance
 from inference.runs import Run, create
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 
 SETTINGS = ["model.bins=65", "seed=3", "data.seed=4", "data.root=speech", "data.corpus=folder", "dtype=float64"]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from corpora.sequences import Prepared
-from evaluation.recogniser import (
+from corpora.loading.sequences import Prepared
+from dvae_pyro.errors import UserError
+from evaluation.recognition.ctc import (
     Errors,
     Options,
     Recogniser,
@@ -22,8 +23,7 @@ from evaluation.recogniser import (
     share,
     train,
 )
-from evaluation.reports import ratio
-from inference.errors import UserError
+from evaluation.reporting.report import ratio
 
 SMALL = Options(width=10, steps=100, batch=8, lr=3e-2, every=25)
 

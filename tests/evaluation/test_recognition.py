@@ -12,16 +12,15 @@ import pytest
 import soundfile
 import torch
 
-from corpora.audio import Sound
-from corpora.corpus import Corpus, Utterance
-from corpora.phones import Spoken as Phone
-from corpora.sequences import Prepared
-from evaluation.heard import ALL, Row, Spoken, read_split, stacked, transcript
-from evaluation.recogniser import Options
-from evaluation.recognition import evaluate, main
-from inference.errors import UserError
+from corpora.loading.sequences import Prepared
+from corpora.recipes.synthetic.phones import Spoken as Phone
+from corpora.types import Corpus, Sound, Utterance
+from dvae_pyro.errors import UserError
+from evaluation.recognition.__main__ import evaluate, main
+from evaluation.recognition.ctc import Options
+from evaluation.recognition.dataset import ALL, Row, Spoken, read_split, stacked, transcript
 from inference.runs import create, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.sounds import noise
 
 RATE = 8000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evaluation import replications
-from evaluation.replications import Draws, posterior_draws, prior_draws
+from evaluation.predictive_checks import replications
+from evaluation.predictive_checks.replications import Draws, posterior_draws, prior_draws
 from tests.pairs import BINS, FRAMES, LENGTHS, data, per_sequence, scored, small_pair, traced
 
 DRAWS = 5

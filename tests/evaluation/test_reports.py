@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.reports import read_json, summarise, write_csv, write_json
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.report import read_json, summarise, write_csv, write_json
 
 
 def test_standard_error_is_that_of_the_mean_of_finite_values() -> None:

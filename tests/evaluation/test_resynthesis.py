@@ -15,16 +15,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.audio import AudioFault, Sound
-from corpora.corpus import Corpus, Utterance
-from evaluation import decoding
-from evaluation.command import Request
-from evaluation.decoding import Faults, resynthesise
-from evaluation.resynthesis import COLUMNS, Outcome, evaluate, main, table
-from inference.objectives import Terms
-from inference.reconstruction import Reconstruction
+from corpora.types import AudioFault, Corpus, Sound, Utterance
+from evaluation.reporting.command_line import Request
+from evaluation.resynthesis import decoding
+from evaluation.resynthesis.__main__ import COLUMNS, Outcome, evaluate, main, table
+from evaluation.resynthesis.decoding import Faults, resynthesise
+from inference.objectives.elbo import Terms
+from inference.prediction.reconstruction import Reconstruction
 from inference.runs import Run, create, load_run, write_run
-from inference.settings import Settings, resolve
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
 from tests.sounds import RATE, Signal, noise, voice
 
 SMALL = ["model.bins=65", "model.z_dim=3", "model.z_x=[5]", "data.hop=64"]

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from evaluation.metrics import score
-from evaluation.scoring import Pair, score_all
+from evaluation.resynthesis.metrics import score
+from evaluation.resynthesis.worker_pool import Pair, score_all
 from tests.sounds import RATE, noise, voice
 
 
@@ -38,7 +38,8 @@ def test_a_signal_that_kills_pesq_costs_its_pesq_alone() -> None:
 
 
 def test_workers_do_not_load_torch() -> None:
-    code = "import sys, evaluation.resynthesis, evaluation.scoring as s; s._score; print('torch' in sys.modules)"
-    code += "; import evaluation.metrics; print('torch' in sys.modules)"
+    code = "import sys, evaluation.resynthesis.__main__\n"
+    code += "import evaluation.resynthesis.worker_pool as s; s._score; print('torch' in sys.modules)\n"
+    code += "import evaluation.resynthesis.metrics; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

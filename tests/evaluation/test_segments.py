@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from corpora.corpus import open_corpus
-from corpora.frontends import open_frontend
-from corpora.sequences import load_sequences
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.registry import open_corpus
+from dvae_pyro.errors import UserError
 from evaluation import factor_grid, traverse
-from evaluation.segments import Segment, chosen, decoded, inferred
-from inference.errors import UserError
+from evaluation.disentanglement.segments import Segment, chosen, decoded, inferred
 from inference.runs import Run
 from tests.evaluation.test_exchange import FHVAE, made_run
 from tests.sounds import RATE, noise, voice

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from corpora.frontends import Stft
-from evaluation.spectra import STATISTICS, Tracks, energy_db, pause_runs, pauses, statistics, tilt_db
+from corpora.frontends.stft import Stft
+from evaluation.predictive_checks.spectra import STATISTICS, Tracks, energy_db, pause_runs, pauses, statistics, tilt_db
 
 
 def octaves(db_per_octave: float, bins: int = 257, rate: float = 16000.0) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import total_variability
-from evaluation.total_variability import Statistics, log_likelihood, posterior, start, step
+from evaluation.verification.ivector import total_variability
+from evaluation.verification.ivector.total_variability import Statistics, log_likelihood, posterior, start, step
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:

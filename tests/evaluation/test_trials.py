@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import linprog
 from scipy.stats import norm
 
-from evaluation.trials import all_pairs, bootstrap_error, cosine_scores, equal_error_rate, error_rates
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.verification.trials import all_pairs, bootstrap_error, cosine_scores, equal_error_rate, error_rates
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:

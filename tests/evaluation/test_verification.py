@@ -13,15 +13,15 @@ import soundfile
 import torch
 from scipy.stats import norm
 
-from corpora.audio import Sound
-from corpora.corpus import Corpus, Utterance, open_corpus
-from evaluation.det import det_curves, deviates
-from evaluation.lda import project
-from evaluation.systems import s_vectors
-from evaluation.trials import Embedded, Rates, all_pairs, cosine_scores, equal_error_rate, error_rates
-from evaluation.verification import Found, evaluate, main, merged
+from corpora.registry import open_corpus
+from corpora.types import Corpus, Sound, Utterance
+from evaluation.verification.__main__ import Found, evaluate, main, merged
+from evaluation.verification.det import det_curves, deviates
+from evaluation.verification.lda import project
+from evaluation.verification.systems import s_vectors
+from evaluation.verification.trials import Embedded, Rates, all_pairs, cosine_scores, equal_error_rate, error_rates
 from inference.runs import create, load_run, write_run
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.sounds import RATE, noise, voice
 
 

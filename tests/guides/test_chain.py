@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guides.chain import Chain, _ChainLoop, _MemoryLoop
+from guides.core.chain import Chain, _ChainLoop, _MemoryLoop
+from guides.core.family import FamilySettings
+from guides.core.guide import GuideSettings
 from guides.dkf import DKFGuideSettings
-from guides.family import FamilySettings
-from guides.guide import GuideSettings
 from guides.registry import build_guide
 from guides.srnn import SRNNGuideSettings
 from guides.vrnn import VRNNGuideSettings
-from inference.handlers import given_noise
+from inference.handlers.given_noise import given_noise
 from models.registry import build_model, model_class
 from tests.pairs import BINS, LENGTHS, data, traced
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from guides.family import REMEMBERS, SEES, FamilyGuide
+from dvae_pyro.errors import UserError
+from guides.core.family import REMEMBERS, SEES, FamilyGuide
 from guides.registry import build_guide, compare, guide_class, guide_names
-from inference.errors import UserError
 from models.dvae import DVAE
 from models.registry import MODELS, build_model, model_class, model_names
 
@@ -33,7 +33,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 
 class TwoLatents(DVAE):
     latents = ("z1", "z2")
-    own_guide = "guides.family:FamilyGuide"
+    own_guide = "guides.core.family:FamilyGuide"
 
 
 def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 PAGES = """
 import resource, sys
-from inference.allocator import keep_freed_memory
+from dvae_pyro.allocator import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == "keep" else None)
 for turn in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from dvae_pyro.errors import UserError
 from guides.registry import build_guide
 from guides.z_forcing import ZForcingGuideSettings
-from inference.errors import UserError
-from inference.handlers import auxiliary_cost, given_noise
-from inference.objectives import Objective
+from inference.handlers.auxiliary_cost import auxiliary_cost
+from inference.handlers.given_noise import given_noise
+from inference.objectives.elbo import Objective
 from tests.inference.test_training import lines, train
 from tests.pairs import LENGTHS, Pair, data, noise, small_pair, traced
 

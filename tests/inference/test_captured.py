@@ -18,13 +18,13 @@ from pyro.infer.util import torch_item
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from inference.captured import Captured, descend, lengthened
-from inference.errors import UserError
-from inference.handlers import given_noise
-from inference.noise import whole_batch
-from inference.objectives import Bound, Objective
-from inference.sessions import resume, start
-from inference.settings import resolve
+from dvae_pyro.errors import UserError
+from inference.handlers.given_noise import given_noise
+from inference.handlers.noise import whole_batch
+from inference.objectives.elbo import Bound, Objective
+from inference.settings.resolve import resolve
+from inference.training.recorded_step import Captured, descend, lengthened
+from inference.training.session import resume, start
 from tests.cudnn import CuDNN
 from tests.pairs import BINS, small_pair, traced
 
@@ -141,8 +141,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from inference.captured import Captured
-from inference.objectives import Objective
+from inference.training.recorded_step import Captured
+from inference.objectives.elbo import Objective
 from tests.pairs import small_pair
 
 _setup_privateuseone_for_python_backend("pretended")
@@ -234,7 +234,7 @@ def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_o
 
 
 def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr("inference.sessions.MOST_RECORDINGS", 1)
+    monkeypatch.setattr("inference.training.session.MOST_RECORDINGS", 1)
     with pytest.raises(UserError, match=r"sequences have 2 of them, 8 to 12: .* train.pad_frames=12"):
         trained(tmp_path / "run", ragged, "train.capture=true")
 

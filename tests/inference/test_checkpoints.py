@@ -15,10 +15,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from evaluation.audio import write_wav
-from evaluation.pictures import save_picture
-from inference.checkpoints import check_names, load_checkpoint, load_weights, save_checkpoint, snapshot
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from evaluation.reporting.plots import save_picture
+from evaluation.resynthesis.audio import write_wav
+from inference.checkpoints.files import check_names, load_checkpoint, load_weights, save_checkpoint, snapshot
 
 STATE = {
     "model_name": "vae",

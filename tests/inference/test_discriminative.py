@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from inference.discriminative import discriminative, log_told
-from inference.handlers import given_noise, mean_latents
-from inference.objectives import Objective
-from models.rows import Rows
+from inference.handlers.discriminative import discriminative, log_told
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Objective
+from models.core.grouping import Rows
 from tests.models.test_fhvae import DIM, LENGTHS, data, noise, rows_of, small
 
 ALL = [0, 1, 2, 3, 4]
@@ -102,7 +103,7 @@ def test_weights_and_words_that_say_nothing_are_refused() -> None:
 
 
 def test_free_bits_leave_a_point_as_it_is() -> None:
-    from inference.free_bits import free_bits
+    from inference.handlers.free_bits import free_bits
 
     model, guide = small()
     objective = Objective(model, guide, "analytic")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference.estimators import Estimate, estimate, log_mean_exp, log_weights
-from inference.objectives import Objective
+from inference.estimation.importance import Estimate, estimate, log_mean_exp, log_weights
+from inference.objectives.elbo import Objective
 from tests.pairs import LENGTHS, PAIRS, data, small_pair
 
 SEEDS = [3, 1, 4, 1]

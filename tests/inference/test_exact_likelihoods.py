@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guides.family import FamilySettings
-from guides.guide import Guide
+from guides.core.family import FamilySettings
+from guides.core.guide import Guide
 from guides.registry import build_guide, guide_class
-from inference.estimators import density, log_mean_exp, log_weights
-from inference.particle_filter import SCHEMES, smc
+from inference.estimation.importance import density, log_mean_exp, log_weights
+from inference.particles.particle_filter import SCHEMES, smc
 from models.dkf import DKF, DKFSettings
 from models.dvae import DVAE
 from models.registry import build_model, model_class

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.free_bits import GROUPINGS, free_bits
-from inference.handlers import given_noise, kl_scale
-from inference.objectives import Objective
-from inference.schedules import free_bits_threshold
-from inference.settings import FreeBitsSettings
+from inference.handlers.free_bits import GROUPINGS, free_bits
+from inference.handlers.given_noise import given_noise
+from inference.handlers.kl_scale import kl_scale
+from inference.objectives.elbo import Objective
+from inference.settings.tree import FreeBitsSettings
+from inference.training.schedules import free_bits_threshold
 from tests.pairs import LENGTHS, Pair, data, noise, parameters, small_pair, traced
 
 MASK = (torch.arange(7)[:, None] < LENGTHS)[..., None]

@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.generation import generate, generated_batches
-from inference.handlers import base_name, free_running, given_noise, mean_latents
+from inference.handlers.free_running import free_running
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.prediction.generation import generate, generated_batches
+from models.core.effects import base_name
 from models.dvae import DVAE
 from models.registry import build_model, model_class
 from tests.pairs import FRAMES, VARIANTS, data, small_pair, traced

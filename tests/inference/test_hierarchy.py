@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from corpora.sequences import Prepared
+from corpora.loading.sequences import Prepared
+from dvae_pyro.errors import UserError
 from guides.fhvae import s_vectors
-from inference.checkpoints import load_checkpoint
-from inference.data import Members
-from inference.errors import UserError
-from inference.hierarchy import Blocks, slow_table
-from inference.optimisers import build_optimiser, forget_rows
+from inference.checkpoints.files import load_checkpoint
 from inference.runs import load_run
-from inference.sessions import resume, start
-from inference.settings import OptimSettings, resolve
+from inference.settings.resolve import resolve
+from inference.settings.tree import OptimSettings
+from inference.training.batches import Members
+from inference.training.optimisers import build_optimiser, forget_rows
+from inference.training.sequence_table import Blocks, slow_table
+from inference.training.session import resume, start
 
 SMALL = [
     "data.frontend=fbank",
@@ -128,10 +129,10 @@ def test_members_know_whose_segments_are_whose() -> None:
 
 
 def test_rows_drawn_are_the_closed_form_of_the_encoder_as_it_is(tiny_corpus: Path, tmp_path: Path) -> None:
-    from inference.hierarchy import training_rows
+    from inference.checkpoints.state import TrainState
     from inference.runs import create
-    from inference.sessions import _prepare
-    from inference.state import TrainState
+    from inference.training.sequence_table import training_rows
+    from inference.training.session import _prepare
 
     settings = small(tiny_corpus, tmp_path / "run", "train.discriminative.sequences=2", "dtype=float64")
     model, guide = create(settings)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from inference import svi
-from inference.checkpoints import load_checkpoint
-from inference.settings import resolve
+from inference.checkpoints.files import load_checkpoint
+from inference.settings.resolve import resolve
 
 
 def trained(run: Path, tiny: list[str], *arguments: str) -> Path:

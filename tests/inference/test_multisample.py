@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from dvae_pyro.errors import UserError
 from guides.dkf import DKFGuide, DKFGuideSettings
 from guides.registry import build_guide, guide_class
-from inference.errors import UserError
-from inference.handlers import base_name, given_noise, kl_scale
-from inference.multisample import filtered, importance_weighted
-from inference.objectives import Bound, Objective
-from inference.weights import log_mean_exp
+from inference.handlers.given_noise import given_noise
+from inference.handlers.kl_scale import kl_scale
+from inference.objectives.elbo import Bound, Objective
+from inference.objectives.multisample import filtered, importance_weighted
+from inference.particles.log_weights import log_mean_exp
+from models.core.effects import base_name
+from models.core.tensors import normal
 from models.dkf import DKF, DKFSettings
-from models.networks import normal
 from models.registry import build_model, model_class
 from tests.pairs import LENGTHS, VARIANTS, Pair, data, noise, parameters, small_pair, traced
 

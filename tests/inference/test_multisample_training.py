@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference.checkpoints import load_checkpoint
-from inference.errors import UserError
-from inference.limits import check_limits
-from inference.sessions import resume
-from inference.settings import load_run_settings, resolve, save_settings
+from dvae_pyro.errors import UserError
+from inference.checkpoints.files import load_checkpoint
+from inference.settings.resolve import load_run_settings, resolve, save_settings
+from inference.settings.validation import check_limits
+from inference.training.session import resume
 from tests.inference.test_training import _stop_after, lines, quiet, same_weights, train
 
 OBJECTIVES = {"iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from inference.errors import UserError
-from inference.handlers import given_noise, kl_scale
-from inference.objectives import Objective, terms
-from inference.reconstruction import reconstruct
-from models.likelihoods import itakura_saito
+from dvae_pyro.errors import UserError
+from inference.handlers.given_noise import given_noise
+from inference.handlers.kl_scale import kl_scale
+from inference.objectives.elbo import Objective, terms
+from inference.prediction.reconstruction import reconstruct
+from models.likelihoods.power_spectrum import itakura_saito
 from tests.pairs import LENGTHS, Pair, data, noise, parameters, small_pair, traced
 
 GRID = torch.linspace(-9.0, 9.0, 4001, dtype=torch.float64)

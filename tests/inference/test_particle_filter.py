@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference import particle_filter
-from inference.errors import UserError
-from inference.estimators import density, effective_sample_size, log_mean_exp, log_weights
-from inference.handlers import free_running, kl_scale
-from inference.particle_filter import SCHEMES, Filtered, resample, smc
+from dvae_pyro.errors import UserError
+from inference.estimation.importance import density, effective_sample_size, log_mean_exp, log_weights
+from inference.handlers.free_running import free_running
+from inference.handlers.kl_scale import kl_scale
+from inference.particles import particle_filter
+from inference.particles.particle_filter import SCHEMES, Filtered, resample, smc
 from tests.pairs import LENGTHS, PAIRS, VARIANTS, Pair, data, parameters, small_pair
 
 SEEDS = ["a", "b", "c", "d"]

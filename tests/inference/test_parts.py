@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.sequences import Batches, Prepared
+from corpora.loading.sequences import Batches, Prepared
+from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuide
-from inference.data import Data, Members, Part
-from inference.discriminative import discriminative
-from inference.errors import UserError
-from inference.free_bits import free_bits
-from inference.handlers import scheduled_sampling
-from inference.noise import whole_batch
-from inference.objectives import Bound, Objective
-from inference.processes import ALONE, World, joined
-from models.effects import draw, longest
+from inference.handlers.discriminative import discriminative
+from inference.handlers.free_bits import free_bits
+from inference.handlers.noise import whole_batch
+from inference.handlers.scheduled_sampling import scheduled_sampling
+from inference.objectives.elbo import Bound, Objective
+from inference.training.batches import Data, Members, Part
+from inference.training.distributed import ALONE, World, joined
+from models.core.effects import draw, longest
 from tests.pairs import LENGTHS, VARIANTS, data, small_pair
 
 

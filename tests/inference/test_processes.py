@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from inference.checkpoints import load_checkpoint
-from inference.errors import UserError
-from inference.sessions import resume, start
-from inference.settings import resolve
+from dvae_pyro.errors import UserError
+from inference.checkpoints.files import load_checkpoint
+from inference.settings.resolve import resolve
+from inference.training.session import resume, start
 
 WORKER = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
 import torch
-from inference import sessions, training
-from inference.settings import resolve
+from inference.training import loop as training, session as sessions
+from inference.settings.resolve import resolve
 
 torch.set_num_threads(1)
 fit, step = sessions.fit, training.train_step
@@ -56,7 +56,8 @@ for port, run, model, settings in json.loads(sys.argv[1]):
 
 FAILING = """
 import sys
-from inference import svi, training
+from inference import svi
+from inference.training import loop as training
 step = training.train_step
 def failing(job, state, part):
     if state.step == 4 and sys.argv[-1] == "fail=1" and job.world.rank == 1:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuideSettings, s_vectors
 from guides.registry import build_guide
-from inference.errors import UserError
-from inference.reconstruction import decode, infer, reconstruct
-from inference.segments import cut
-from inference.settings import resolve
+from inference.prediction.reconstruction import decode, infer, reconstruct
+from inference.prediction.segments import cut
+from inference.settings.resolve import resolve
 from models.fhvae import FHVAESettings
 from models.registry import build_model
 

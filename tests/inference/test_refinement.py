@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guides.guide import Guide
-from inference.estimators import estimate, log_weights
-from inference.particle_filter import smc
-from inference.refinement import Refined, refine
+from guides.core.guide import Guide
+from inference.estimation.importance import estimate, log_weights
+from inference.estimation.refinement import Refined, refine
+from inference.particles.particle_filter import smc
 from models.dkf import DKF, DKFSettings
 from tests.cudnn import CuDNN
 from tests.inference.test_exact_likelihoods import guide_of

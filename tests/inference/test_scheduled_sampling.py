@@ -15,8 +15,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from inference.handlers import free_running, scheduled_sampling
-from inference.objectives import Objective
+from inference.handlers.free_running import free_running
+from inference.handlers.scheduled_sampling import scheduled_sampling
+from inference.objectives.elbo import Objective
 from tests.pairs import LENGTHS, Pair, data, frame_by_frame, latents, parameters, small_pair, traced
 
 MODELS = ["storn", "vrnn", "srnn"]

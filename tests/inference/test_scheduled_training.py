@@ -9,20 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from inference.checkpoints import load_checkpoint
-from inference.errors import UserError
-from inference.handlers import free_running
+from dvae_pyro.errors import UserError
+from inference.checkpoints.files import load_checkpoint
+from inference.handlers.free_running import free_running
 from inference.runs import load_run
-from inference.scheduled_sampling import (
-    ScheduledSamplingSettings,
-    own_output_probability,
-    plan,
-    settled,
-    training_handler,
-)
-from inference.sessions import resume, start
-from inference.settings import load_run_settings, resolve
-from inference.training import Job, train_step, validate
+from inference.settings.resolve import load_run_settings, resolve
+from inference.settings.tree import ScheduledSamplingSettings
+from inference.training.job import Job
+from inference.training.loop import train_step, validate
+from inference.training.scheduled_sampling import own_output_probability, plan, settled, training_handler
+from inference.training.session import resume, start
 
 SECTION = "train.scheduled_sampling"
 SMALL = (
@@ -98,7 +94,7 @@ def test_validation_is_the_bound_in_the_mode_of_evaluation(
         caught.extend(args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference.sessions.fit", catch)
+    monkeypatch.setattr("inference.training.session.fit", catch)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", tiny, f"{SECTION}=linear", f"evaluation.mode={mode}", "train.epochs=2")
     job, state = caught[0], caught[1]
@@ -149,7 +145,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         return train_step(job, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("inference.training.train_step", counted)
+        patch.setattr("inference.training.loop.train_step", counted)
         with pytest.raises(RuntimeError, match="power cut"):
             train(tmp_path / "cut", tiny, *more)
     torch.manual_seed(12345)

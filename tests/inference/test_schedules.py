@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from inference.schedules import kl_weight, learning_rate, total_steps
-from inference.settings import OptimSettings, TrainSettings
+from inference.settings.tree import OptimSettings, TrainSettings
+from inference.training.schedules import kl_weight, learning_rate, total_steps
 
 
 def test_constant_with_warm_up_rises_linearly_and_stays() -> None:

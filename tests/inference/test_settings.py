@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from inference.errors import UserError
-from inference.layers import apply_layer
-from inference.settings import Settings, load_run_settings, resolve, save_settings, to_yaml
+from dvae_pyro.errors import UserError
+from inference.settings.overrides import apply_layer
+from inference.settings.resolve import load_run_settings, resolve, save_settings, to_yaml
+from inference.settings.tree import Settings
 
 
 def test_the_command_line_wins_over_the_config_and_the_config_over_the_defaults(tmp_path: Path) -> None:

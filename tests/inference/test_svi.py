@@ -16,9 +16,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from inference.checkpoints import load_checkpoint
-from inference.handlers import mean_latents
-from inference.objectives import Objective
+from inference.checkpoints.files import load_checkpoint
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Objective
 from inference.runs import load_run
 from inference.svi import main
 

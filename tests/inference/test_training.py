@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from inference.checkpoints import load_checkpoint
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
+from inference.checkpoints.files import load_checkpoint
+from inference.checkpoints.state import TrainState
 from inference.runs import load_run, write_run
-from inference.sessions import resume, start
-from inference.settings import resolve
-from inference.state import TrainState
-from inference.training import Job, train_step, validate
+from inference.settings.resolve import resolve
+from inference.training.job import Job
+from inference.training.loop import train_step, validate
+from inference.training.session import resume, start
 
 Lines = list[dict[str, Any]]
 
@@ -59,7 +60,7 @@ def test_a_run_has_its_files_and_its_lines(tmp_path: Path, tiny: list[str]) -> N
 
 def test_on_a_cpu_one_thread_does_all(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A second one that computes, with OpenMP threads of its own, makes every step several times as long."""
-    monkeypatch.setattr("inference.data.ThreadPoolExecutor", None)  # to start one is an error
+    monkeypatch.setattr("inference.training.batches.ThreadPoolExecutor", None)  # to start one is an error
     run = train(tmp_path / "run", tiny, "train.steps=4")
     assert len([line for line in lines(run) if line["split"] == "train"]) == 4
 
@@ -108,7 +109,7 @@ def _stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
         done["steps"] += 1
         return train_step(job, *args)
 
-    monkeypatch.setattr("inference.training.train_step", counted)
+    monkeypatch.setattr("inference.training.loop.train_step", counted)
 
 
 @pytest.mark.parametrize("model", ["vae", "dkf"])
@@ -234,7 +235,7 @@ def _job(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> tu
         caught.append(args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference.sessions.fit", catch)
+    monkeypatch.setattr("inference.training.session.fit", catch)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "job", tiny, "train.steps=9")
     return caught[0][0], caught[0][1]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.errors import UserError
-from models.attention import Decoder, Encoder, layers, positions
+from dvae_pyro.errors import UserError
+from models.nn.attention import Decoder, Encoder, layers, positions
 
 WIDTH, FRAMES, N = 6, 9, 3
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from guides.registry import build_guide
-from inference.handlers import auxiliary_cost
-from inference.objectives import Objective
-from inference.settings import Settings, resolve
+from inference.handlers.auxiliary_cost import auxiliary_cost
+from inference.objectives.elbo import Objective
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
 from models.registry import build_model
 
 BASELINES = ["rnn_gmm", "wavenet_gmm", "vrnn_gmm", "srnn", "zforcing", "stcn_moderate"]

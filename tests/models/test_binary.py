@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.handlers import free_running
-from inference.objectives import Objective
+from inference.handlers.free_running import free_running
+from inference.objectives.elbo import Objective
 from models.registry import build_model, model_class
 from tests import pairs
 from tests.models import test_contract as contract

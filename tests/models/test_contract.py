@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.handlers import given_noise
-from inference.objectives import Objective
-from models.likelihoods import kind
-from models.structure import frames_of
-from models.time_axis import Sites
+from inference.handlers.given_noise import given_noise
+from inference.objectives.elbo import Objective
+from models.core.time_axis import Sites
+from models.likelihoods.base import kind
+from models.structure.parents import frames_of
 from tests.pairs import (
     BINS,
     FRAMES,

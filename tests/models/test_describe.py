@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from guides.registry import compliant
-from inference.settings import resolve
-from models.describe import describe, main, structure
-from models.formulas import factorisation, ranges, symbols
-from models.structure import FRAMES, frames_of
+from inference.describe import describe, main, structure
+from inference.settings.resolve import resolve
+from models.structure.formulas import factorisation, ranges, symbols
+from models.structure.parents import FRAMES, frames_of
 
 VARIANTS = {
     "vae": ("vae", ()),

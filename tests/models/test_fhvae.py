@@ -12,17 +12,18 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuide, FHVAEGuideSettings, s_vectors
 from guides.registry import build_guide, guide_class
-from inference.discriminative import discriminative
-from inference.errors import UserError
-from inference.handlers import given_noise, mean_latents
-from inference.objectives import Bound, Objective
-from inference.reconstruction import reconstruct
-from inference.segments import cut
+from inference.handlers.discriminative import discriminative
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Bound, Objective
+from inference.prediction.reconstruction import reconstruct
+from inference.prediction.segments import cut
+from models.core.grouping import Rows
 from models.fhvae import FHVAE, BetaVAESettings, FHVAESettings
 from models.registry import build_model
-from models.rows import Rows
 
 ROW = torch.tensor([0, 0, 1, 0, 1])
 LENGTHS = torch.tensor([4, 4, 4, 4, 3])

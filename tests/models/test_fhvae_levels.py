@@ -11,15 +11,16 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.distributions import Normal
 
+from dvae_pyro.errors import UserError
 from guides.fhvae import s_vectors, session_vectors
-from inference.data import Data, Members
-from inference.errors import UserError
-from inference.handlers import given_noise, mean_latents
-from inference.hierarchy import validation_rows
-from inference.objectives import Objective
-from inference.processes import ALONE
-from inference.reconstruction import infer
-from models.rows import Rows
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Objective
+from inference.prediction.reconstruction import infer
+from inference.training.batches import Data, Members
+from inference.training.distributed import ALONE
+from inference.training.sequence_table import validation_rows
+from models.core.grouping import Rows
 from tests.inference.test_hierarchy import segments
 from tests.models.test_fhvae import DIM, LENGTHS, data, noise, of_sequences, small
 

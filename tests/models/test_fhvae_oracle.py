@@ -18,15 +18,16 @@ from torch.distributions import kl_divergence
 
 from guides.fhvae import FHVAEGuide, FHVAEGuideSettings, s_vectors
 from guides.registry import build_guide
-from inference.discriminative import discriminative
-from inference.handlers import given_noise, mean_latents
-from inference.objectives import Bound, Objective
-from inference.optimisers import build_optimiser
-from inference.settings import OptimSettings
+from inference.handlers.discriminative import discriminative
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Bound, Objective
+from inference.settings.tree import OptimSettings
+from inference.training.optimisers import build_optimiser
+from models.core.grouping import Rows
 from models.fhvae import FHVAE, FHVAESettings
-from models.networks import MLP
+from models.nn.layers import MLP
 from models.registry import build_model
-from models.rows import Rows
 from tests.oracles import agrees, figures
 from tests.pairs import traced
 
@@ -72,7 +73,7 @@ class Case(NamedTuple):
     """A case of the oracle: the pair with its weights, the batch, and the figures.
 
     Attributes:
-        cell: of `models.segments.CELLS`.
+        cell: of `models.nn.segment_networks.CELLS`.
         x: segments (T, N, F).
         rows: their sequences among the M of the table.
         noise: of z2 and z1.

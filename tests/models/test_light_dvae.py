@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.handlers import free_running, given_noise
-from inference.reconstruction import reconstruct
+from inference.handlers.free_running import free_running
+from inference.handlers.given_noise import given_noise
+from inference.prediction.reconstruction import reconstruct
 from inference.runs import create
-from inference.settings import resolve
-from models.attention import Decoder
+from inference.settings.resolve import resolve
 from models.light_dvae import LigHTDVAE
+from models.nn.attention import Decoder
 from tests.models import test_contract as contract
 from tests.pairs import ABLATIONS, FRAMES, LENGTHS, data, latents, noise, scored, small_pair, traced
 

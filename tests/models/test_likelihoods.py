@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from inference.errors import UserError
+from dvae_pyro.errors import UserError
 from models.dvae import ModelSettings
-from models.likelihoods import PowerSpectrum, PowerSpectrumHead, head, itakura_saito
+from models.likelihoods.base import head
+from models.likelihoods.power_spectrum import PowerSpectrum, PowerSpectrumHead, itakura_saito
 from models.registry import build_model, model_class
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from inference.objectives import Objective
+from inference.objectives.elbo import Objective
+from models.core.sites import stacked
 from models.dvae import ModelSettings
-from models.likelihoods import head
-from models.mixtures import ChannelMixture, FrameMixture, PenStroke
-from models.sites import stacked
+from models.likelihoods.base import head
+from models.likelihoods.mixtures import ChannelMixture, FrameMixture
+from models.likelihoods.pen import PenStroke
 from tests.pairs import LENGTHS, small_pair
 
 K, D, DRAWS = 3, 2, 200_000

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, conv_transpose1d
 
+from dvae_pyro.errors import UserError
 from guides.registry import build_guide, guide_class
-from inference.errors import UserError
-from inference.handlers import free_running
-from inference.objectives import Objective
+from inference.handlers.free_running import free_running
+from inference.objectives.elbo import Objective
 from models.dvae import DVAE
 from models.ms_stcn import MSSTCNSettings
+from models.nn.wavenet import CausalConv, WaveNet, WaveNetBlock
 from models.registry import build_model
-from models.wavenet import CausalConv, WaveNet, WaveNetBlock
 from tests.pairs import LENGTHS, data, small_pair, traced
 
 BLIZZARD: dict[str, Any] = {

@@ -19,9 +19,10 @@ from torch.distributions import kl_divergence
 
 from guides.ms_stcn import MSSTCNGuide
 from guides.registry import build_guide, guide_class
-from inference.free_bits import free_bits
-from inference.handlers import given_noise, mean_latents
-from inference.objectives import Bound, Objective
+from inference.handlers.free_bits import free_bits
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Bound, Objective
 from models.ms_stcn import MSSTCN, MSSTCNSettings
 from models.registry import build_model
 from tests.oracles import agrees, figures

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from inference.errors import UserError
-from models.inputs import LOG_FLOOR, InputTransform
-from models.networks import MLP, Context, GaussianHead, Recurrent, concatenate, reverse, shift
+from dvae_pyro.errors import UserError
+from models.core.tensors import concatenate, reverse, shift
+from models.nn.inputs import LOG_FLOOR, InputTransform
+from models.nn.layers import MLP, Context, GaussianHead, Recurrent
 
 LENGTHS = torch.tensor([5, 2, 3])
 

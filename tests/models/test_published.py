@@ -13,17 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.corpus import Sound
-from corpora.frontends import Stft
-from evaluation.metrics import score
-from inference.errors import UserError
-from inference.handlers import given_noise, mean_latents
-from inference.objectives import terms
+from corpora.frontends.stft import Stft
+from corpora.types import Sound
+from dvae_pyro.errors import UserError
+from evaluation.resynthesis.metrics import score
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import terms
+from inference.published import convert, main
 from inference.runs import load_run
-from models.likelihoods import itakura_saito
-from models.published import convert, main
-from models.published_families import FAMILIES
-from models.published_ini import Ini, read_ini
+from models.likelihoods.power_spectrum import itakura_saito
+from models.published.ini import Ini, read_ini
+from models.published.mappings import FAMILIES
 from tests.pairs import traced
 
 TAGS = [f"dvae-speech_{name}" for name in ("vae", "dkf", "storn", "vrnn", "srnn", "rvae-causal", "rvae-noncausal")]
@@ -169,8 +170,8 @@ def _made(folder: Path, name: str, network: str, training: str = "") -> tuple[Pa
     """A small checkpoint in the public format, old style, its arrays random; and its config."""
     config = folder / "config.ini"
     config.write_text(INI.format(name=name, network=network, training=training, bins=33, wlen="4e-3"))
+    from inference.published import settings_of
     from inference.runs import create
-    from models.published import settings_of
 
     settings = settings_of(read_ini(config))
     model, guide = create(settings)

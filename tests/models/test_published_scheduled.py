@@ -13,12 +13,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from inference.handlers import given_noise, mean_latents, scheduled_sampling
-from inference.objectives import terms
-from inference.reconstruction import reconstruct
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.handlers.scheduled_sampling import scheduled_sampling
+from inference.objectives.elbo import terms
+from inference.prediction.reconstruction import reconstruct
+from inference.published import convert
 from inference.runs import load_run
-from models.likelihoods import itakura_saito
-from models.published import convert
+from models.likelihoods.power_spectrum import itakura_saito
 from tests.pairs import traced
 
 Array = NDArray[np.float64]

@@ -8,10 +8,10 @@ import pyro.poutine as poutine
 import pytest
 import torch
 
-from guides.ladder import precision_weighted
+from dvae_pyro.errors import UserError
+from guides.core.ladder import precision_weighted
 from guides.registry import guide_class
-from inference.errors import UserError
-from inference.generation import generate, own_noise
+from inference.prediction.generation import generate, own_noise
 from models.ms_stcn import LEAST, MOST, bounded_normal
 from models.registry import build_model
 from models.stcn import STCNSettings

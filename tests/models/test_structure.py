@@ -8,7 +8,7 @@ from torch import Tensor
 
 from guides.registry import compliant
 from models.dkf import DKFSettings
-from models.structure import FRAMES, Parents, frames_of, posterior_parents, verdict
+from models.structure.parents import FRAMES, Parents, frames_of, posterior_parents, verdict
 from models.vae import VAESettings
 
 MODELS: dict[str, Parents] = {

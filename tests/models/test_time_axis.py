@@ -13,11 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inference.handlers import free_running, given_noise, mean_latents
-from inference.objectives import terms
-from models.likelihoods import PowerSpectrum
-from models.networks import Recurrent, concatenate
-from models.time_axis import Sites, TimeAxis, run
+from inference.handlers.free_running import free_running
+from inference.handlers.given_noise import given_noise
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import terms
+from models.core.tensors import concatenate
+from models.core.time_axis import Sites, TimeAxis, run
+from models.likelihoods.power_spectrum import PowerSpectrum
+from models.nn.layers import Recurrent
 from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence, traced
 
 SIZES = {"x": 6, "z": 3, "v": 2}

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.errors import UserError
-from inference.estimators import trace_weights
-from inference.handlers import free_running
+from dvae_pyro.errors import UserError
+from inference.estimation.importance import trace_weights
+from inference.handlers.free_running import free_running
 from inference.observation.base import Heard, clean_variance
 from inference.observation.noise import Noise, NoiseParameters, initial_noise
 from inference.posterior.gradient import vem
 from inference.posterior.problem import InferenceSettings, Problem
 from inference.runs import create
-from inference.settings import resolve
+from inference.settings.resolve import resolve
 from tests.pairs import traced
 
 FRAMES, BINS, RANK = 7, 5, 3

@@ -18,14 +18,14 @@ import soundfile
 import torch
 from torch import Tensor
 
-from corpora.frontends import Stft
-from evaluation.metrics import si_sdr
-from inference.handlers import free_running
+from corpora.frontends.stft import Stft
+from evaluation.resynthesis.metrics import si_sdr
+from inference.handlers.free_running import free_running
 from inference.observation.noise import Noise, NoiseParameters
 from inference.posterior.gradient import vem
 from inference.posterior.problem import InferenceSettings, Posterior, Problem
+from inference.published import convert
 from inference.runs import load_run
-from models.published import convert
 
 STEADY = {"vae": (20, 20, 20), "dkf": (20, 20, 20), "rvae-causal": (20, 9, 20), "srnn": (0, 2, 3)}
 """Iterations, by utterance, in which rounding stays below 1e-8."""

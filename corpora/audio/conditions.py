@@ -1,0 +1,185 @@
+r"""The four conditions of Aurora-4 made from the clean speech of any corpus: ``data.domains=ABCD``.
+
+    A clean    B noisy, y = x + n    C channel, y = h * x    D noisy+channel, y = h * x + n
+
+Every utterance is heard in every condition asked for, under the name ``B/...``. One noise n and one channel h belong to
+an utterance, the same in B and D and in C and D; they are drawn by ``data.seed`` and the utterance's name:
+
+- noise ``white``, ``pink`` (-3 dB per octave), ``rumble`` (-6 dB per octave, as in a car) or ``babble`` (six other
+  utterances of the split at once, of other speakers where there are any), at 5 to 15 dB below the speech, as in the
+  development and test sets of Aurora-4: mean squares of the whole utterance are compared;
+- channel ``telephone`` (300 to 3400 Hz), ``dull`` (first-order low-pass at 800 Hz), ``thin`` (first-order high-pass at
+  1500 Hz) or ``boxy`` (a resonance at 700 Hz, 12 dB).
+
+A corpus that comes in such conditions of its own (``aurora4``) is reduced to those asked for.
+
+Labels: ``condition`` (the letter), ``domain`` (its name), ``noise`` and ``channel`` (``clean`` where there is none).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from corpora.audio.io import mix_to_mono, resample
+from corpora.types import Corpus, Sound, Utterance
+from dvae_pyro.errors import UserError
+
+__all__ = ["CHANNELS", "DOMAINS", "NOISES", "check_domains", "coloured", "heard", "in_domains", "through"]
+
+#: Names of the conditions.
+DOMAINS = {"A": "clean", "B": "noisy", "C": "channel", "D": "noisy+channel"}
+NOISES = ("white", "pink", "rumble", "babble")
+CHANNELS = ("telephone", "dull", "thin", "boxy")
+LEAST_DB, MOST_DB = 5.0, 15.0
+VOICES = 6
+LOWEST_HZ = 50.0
+"""Below it coloured noise is flat."""
+
+Samples = NDArray[np.float64]
+
+
+def check_domains(domains: str) -> None:
+    """Refuse what names no conditions.
+
+    Raises:
+        UserError: A letter is unknown or there twice.
+    """
+    if not domains or len(set(domains)) < len(domains) or not set(domains) <= set(DOMAINS):
+        known = ", ".join(f"{letter} ({name})" for letter, name in DOMAINS.items())
+        raise UserError(f"data.domains={domains}: expected letters, each once, such as ABC, of {known}; or null.")
+
+
+def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
+    """A corpus in these conditions.
+
+    Args:
+        corpus: The corpus.
+        domains: Letters of conditions.
+        seed: Decides noises and channels.
+
+    Raises:
+        UserError: A letter is unknown; a corpus with conditions of its own does not tell those of a split, or has none
+            of these.
+    """
+    check_domains(domains)
+    splits, notes = {}, {}
+    for split, utterances in corpus.splits.items():
+        own = ["condition" in utterance.labels for utterance in utterances]
+        if not any(own):
+            others = _Others(utterances)
+            splits[split] = [_in_domain(u, letter, seed, others) for letter in domains for u in utterances]
+        elif all(own):
+            splits[split] = [u for u in utterances if str(u.labels["condition"]) in domains]
+        if not splits.get(split):
+            raise UserError(
+                f"data.domains={domains}: split {split} of corpus '{corpus.name}' does not tell the condition of its "
+                "utterances, or has none in these. Take a set that does (aurora4: data.set=dev), or data.domains=null."
+            )
+        note = f"{len(splits[split])} utterances in domains {', '.join(DOMAINS[letter] for letter in domains)}"
+        notes[split] = [*corpus.notes.get(split, []), note]
+    return replace(corpus, splits=splits, notes=notes)
+
+
+def heard(sound: Sound, noise: Samples | None, snr_db: float, channel: str | None) -> Sound:
+    """A recording through a channel, then in noise.
+
+    Args:
+        sound: The recording.
+        noise: As many samples as it has, of any level; None adds none.
+        snr_db: Mean square of what comes out of the channel over that of the noise, in dB.
+        channel: One of `CHANNELS`; None is without.
+
+    Returns:
+        Mono sound.
+    """
+    samples = mix_to_mono(sound.samples)
+    if channel is not None:
+        samples = through(channel, samples, sound.rate)
+    if noise is not None:
+        power = float(np.mean(noise**2))
+        scale = np.sqrt(np.mean(samples**2) / (power * 10.0 ** (snr_db / 10.0))) if power > 0.0 else 0.0
+        samples = samples + scale * noise
+    return Sound(samples[:, None], sound.rate)
+
+
+def through(channel: str, samples: Samples, rate: int) -> Samples:
+    """What a channel makes of mono samples."""
+    from scipy.signal import butter, iirpeak, lfilter, sosfilt
+
+    nyquist = rate / 2.0
+    if channel == "telephone":
+        filtered = sosfilt(butter(4, [300.0, min(3400.0, 0.9 * nyquist)], "bandpass", fs=rate, output="sos"), samples)
+    elif channel == "dull":
+        filtered = lfilter(*butter(1, 800.0, "lowpass", fs=rate), samples)
+    elif channel == "thin":
+        filtered = lfilter(*butter(1, 1500.0, "highpass", fs=rate), samples)
+    elif channel == "boxy":
+        filtered = samples + 3.0 * lfilter(*iirpeak(700.0, 1.5, fs=rate), samples)
+    else:
+        raise ValueError(f"no channel {channel!r}")
+    return np.asarray(filtered, dtype=np.float64)
+
+
+def coloured(size: int, rate: int, slope_db: float, generator: torch.Generator) -> Samples:
+    """Gaussian noise whose power changes by this much per octave above 50 Hz."""
+    white = torch.randn(size, generator=generator, dtype=torch.float64).numpy()
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / rate), LOWEST_HZ) / LOWEST_HZ)
+    return np.asarray(np.fft.irfft(np.fft.rfft(white) * 10.0 ** (slope_db * octaves / 20.0), size))
+
+
+SLOPES = {"white": 0.0, "pink": -3.0, "rumble": -6.0}
+
+
+class _Others:
+    """The utterances of a split, to draw babble from."""
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self.utterances = utterances
+
+    def babble(self, of: Utterance, size: int, rate: int, generator: torch.Generator) -> Samples:
+        """So many samples of utterances but this one, each from a place of its own on and, if need be, over again."""
+        elsewhere = [u for u in self.utterances if u.speaker != of.speaker]
+        elsewhere = elsewhere or [u for u in self.utterances if u.file != of.file] or [of]
+        total = np.zeros(size)
+        for _ in range(VOICES):
+            sound = elsewhere[int(torch.randint(len(elsewhere), (), generator=generator))].sound()
+            voice = resample(mix_to_mono(sound.samples), sound.rate, rate)
+            start = int(torch.randint(len(voice), (), generator=generator))
+            voice = np.resize(np.roll(voice, -start), size)
+            total += voice / max(float(np.sqrt(np.mean(voice**2))), 1e-9)
+        return total
+
+
+def _in_domain(utterance: Utterance, letter: str, seed: int, others: _Others) -> Utterance:
+    digest = hashlib.sha256(f"{seed}/{utterance.file}/domain".encode("utf-8", "surrogateescape")).digest()
+    number = int.from_bytes(digest[:7], "big")
+    noise = NOISES[digest[7] % len(NOISES)] if letter in "BD" else None
+    channel = CHANNELS[digest[8] % len(CHANNELS)] if letter in "CD" else None
+    snr_db = LEAST_DB + (MOST_DB - LEAST_DB) * digest[9] / 255.0
+    labels = {**utterance.labels, "condition": letter, "domain": DOMAINS[letter]}
+    labels |= {"noise": noise or "clean", "channel": channel or "clean"}
+    load = functools.partial(_load, utterance, noise, snr_db, channel, number, others)
+    # Babble is of other utterances of the split, and a split is kept as a whole, so their sources count as well.
+    source = (*utterance.source, letter, number) if utterance.source else ()
+    return Utterance(f"{letter}/{utterance.file}", utterance.speaker, load, labels, source)
+
+
+def _load(
+    utterance: Utterance, noise: str | None, snr_db: float, channel: str | None, number: int, others: _Others
+) -> Sound:
+    sound = utterance.sound()
+    generator = torch.Generator().manual_seed(number)
+    size = len(sound.samples)
+    added = None
+    if noise == "babble":
+        added = others.babble(utterance, size, sound.rate, generator)
+    elif noise is not None:
+        added = coloured(size, sound.rate, SLOPES[noise], generator)
+    return heard(sound, added, snr_db, channel)

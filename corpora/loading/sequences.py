@@ -1,0 +1,251 @@
+"""From a corpus to batches: frames of every utterance, cut to sequences, padded together."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from corpora.frontends.base import FrontEnd
+from corpora.loading.cache import Reading, kept, read
+from corpora.loading.tally import Tally
+from corpora.settings import DataSettings
+from corpora.types import Corpus, Utterance
+from dvae_pyro.errors import UserError, nearest
+
+__all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences", "load_split"]
+
+ON_ERROR = ("error", "skip")
+SHORT = ("drop", "keep")
+JITTER = 0.1
+
+
+class Prepared(NamedTuple):
+    """One sequence of frames.
+
+    Attributes:
+        x: Features (T, D), float32.
+        file: Name of the utterance it is from.
+        speaker: Who speaks.
+        start: Its first frame, counted in the (trimmed) utterance.
+    """
+
+    x: Tensor
+    file: str
+    speaker: str
+    start: int
+
+
+class Batch(NamedTuple):
+    """Sequences side by side: x (T, N, D), zero after each one's end, lengths (N,) int64, and the items."""
+
+    x: Tensor
+    lengths: Tensor
+    items: tuple[Prepared, ...]
+
+
+def load_split(
+    corpus: Corpus,
+    split: str,
+    frontend: FrontEnd,
+    settings: DataSettings,
+    report: Callable[[str], None],
+    *,
+    cut: bool = False,
+    progress: bool = True,
+) -> list[Prepared]:
+    """`load_sequences` as the settings of a run have it: whole utterances, or `cut` as training has them."""
+    return load_sequences(
+        corpus,
+        split,
+        frontend,
+        sequence_frames=settings.sequence_frames if cut else None,
+        short=settings.short,
+        on_error=settings.on_error,
+        report=report,
+        progress=progress,
+        cache=settings.cache,
+    )
+
+
+def load_sequences(
+    corpus: Corpus,
+    split: str,
+    frontend: FrontEnd,
+    *,
+    sequence_frames: int | None,
+    short: str = "drop",
+    on_error: str = "error",
+    report: Callable[[str], None] = lambda line: None,
+    progress: bool = False,
+    cache: str | None = None,
+) -> list[Prepared]:
+    """Read one split of a corpus.
+
+    Features are those of the whole (trimmed) utterance, cut into consecutive blocks; the rest of an utterance
+    that fills no block is dropped. An utterance shorter than a block is left out, or kept as the short sequence that it
+    is, which batches pad and models mask.
+
+    Args:
+        corpus: Where from.
+        split: Which part.
+        frontend: What makes the features.
+        sequence_frames: Frames per sequence; None gives whole utterances.
+        short: ``"drop"`` or ``"keep"`` utterances shorter than that.
+        on_error: ``"error"`` stops at the first broken file, ``"skip"`` leaves it out.
+        report: Is told, a line at a time, what happened to the data.
+        progress: Draw a progress bar on standard error.
+        cache: Folder that features are kept in (`corpora.loading.cache`), from which they are then mapped into memory;
+            None computes them and holds them in memory.
+
+    Raises:
+        UserError: A file is broken (unless skipped), or nothing is left.
+    """
+    from tqdm import tqdm
+
+    if on_error not in ON_ERROR:
+        raise UserError(f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}")
+    if short not in SHORT:
+        raise UserError(f"data.short: got {short!r}, expected 'drop' or 'keep'.{nearest(short, SHORT)}")
+    if sequence_frames is not None and sequence_frames < 1:
+        raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
+    utterances = corpus.splits.get(split, [])
+    tally = Tally(split, len(utterances), frontend.rate)
+    sequences: list[Prepared] = []
+    seldom = 0.2 if sys.stderr.isatty() else 30.0
+
+    def checked(utterance: Utterance, reading: Reading) -> Reading:
+        if reading.fault and on_error == "error":
+            raise UserError(
+                f"cannot use {utterance.file} of corpus {corpus.name} {corpus.root}: it {reading.fault}.\n"
+                "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+            )
+        return reading
+
+    def computed() -> Iterator[Reading]:
+        what = f"reading {split}"
+        for utterance in tqdm(utterances, what, unit="file", disable=not progress, leave=False, mininterval=seldom):
+            yield checked(utterance, read(utterance, frontend))
+
+    readings: Iterable[Reading] = computed()
+    if cache is not None:
+        readings = kept(Path(cache).expanduser(), f"{corpus.name}-{split}", utterances, frontend, readings, report)
+    for utterance, reading in zip(utterances, readings, strict=True):
+        if checked(utterance, reading).fault:
+            tally.broken.append(f"{utterance.file} ({reading.fault})")
+            continue
+        tally.count(utterance.file, reading)
+        features = reading.features
+        length = len(features) if sequence_frames is None else sequence_frames
+        if len(features) < length:
+            tally.short.append(f"{utterance.file} ({len(features)})")
+            length = len(features) if short == "keep" else length
+        for start in range(0, len(features) - length + 1, length):
+            # A copy, so that a sequence sent to another process does not take its whole utterance along.
+            block = features[start : start + length].copy() if cache is None else features[start : start + length]
+            sequences.append(Prepared(torch.from_numpy(block), utterance.file, utterance.speaker, start))
+    if corpus.layout and split == next(iter(corpus.splits)):
+        report(corpus.layout)
+    for line in corpus.notes.get(split, []):
+        report(f"{split}: {line}")
+    for line in tally.lines(sequence_frames, short):
+        report(line)
+    if not sequences:
+        raise UserError(tally.nothing_left(corpus, sequence_frames))
+    frames = sum(len(item.x) for item in sequences)
+    speakers = {item.speaker for item in sequences}
+    spoken = f", {len(speakers)} speakers" if speakers != {""} else ""
+    report(f"{split}: {len(sequences)} sequences, {frames} frames{spoken}")
+    return sequences
+
+
+def collate(items: Sequence[Prepared]) -> Batch:
+    """Put sequences side by side, padded with zeros.
+
+    Example:
+        >>> a, b = (Prepared(torch.ones(t, 2), "f", "s", 0) for t in (3, 1))
+        >>> batch = collate([a, b])
+        >>> batch.x[:, :, 0].tolist(), batch.lengths.tolist()
+        ([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]], [3, 1])
+    """
+    x = pad_sequence([item.x for item in items])
+    return Batch(x, torch.tensor([len(item.x) for item in items]), tuple(items))
+
+
+class _Frames(Protocol):
+    @property
+    def x(self) -> Tensor: ...
+
+
+_Item = TypeVar("_Item", bound=_Frames)
+
+
+def by_length(items: Iterable[_Item], frames_at_once: int) -> Iterator[list[_Item]]:
+    """Cut items into batches of similar length, of at most so many padded frames; one item may have more.
+
+    Example:
+        >>> items = [Prepared(torch.ones(t, 2), str(t), "s", 0) for t in (3, 1, 2)]
+        >>> [[item.file for item in batch] for batch in by_length(items, 4)]
+        [['1', '2'], ['3']]
+    """
+    batch: list[_Item] = []
+    for item in sorted(items, key=lambda item: len(item.x)):
+        if batch and (len(batch) + 1) * len(item.x) > frames_at_once:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+class Batches:
+    """Which sequences make which batch of an epoch: a pure function of seed and epoch, for exact resuming.
+
+    Args:
+        sequences: The sequences; each is in exactly one batch of an epoch.
+        batch_size: Sequences per batch; one batch may hold fewer.
+        seed: Decides the order.
+        shuffle: Draw a new order for every epoch; otherwise all epochs are alike, in the order given.
+        bucket: Batch sequences of similar length, so that little is padded.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[Prepared],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        bucket: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"train.batch_size: got {batch_size}, expected 1 or more.")
+        self.lengths = torch.tensor([len(item.x) for item in sequences], dtype=torch.float64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.bucket = bucket
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """Indices of the sequences of each batch."""
+        count = len(self.lengths)
+        digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        if self.bucket:
+            # Lengths are blurred a little, so that two sequences do not share a batch in every epoch.
+            blur = JITTER * torch.rand(count, generator=generator, dtype=torch.float64) if self.shuffle else 0.0
+            order = order[torch.argsort(self.lengths[order] * (1 + blur), stable=True)]
+        batches = [order[start : start + self.batch_size].tolist() for start in range(0, count, self.batch_size)]
+        if self.shuffle and self.bucket:
+            batches = [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
+        return batches

@@ -1,0 +1,78 @@
+"""Blizzard Challenge 2013: one reader's audiobooks, as segments (wav) or as whole chapters (mp3, or decoded ones).
+
+``ROOT`` holds any tree of audio. Where it has ``train/``, ``valid/`` or ``test/`` that is the split; else 10 % of the
+files test, 5 % of the others validate, as in the public code of MS-STCN (Andersson et al., 2021), drawn by the seed.
+
+Decoding an mp3 leaves zeros before and after the sound, which a density must not be let to find: what is zero in 16
+bits at both ends is cut.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from corpora.audio.io import read_audio
+from corpora.recipes.dealing import seeded_split
+from corpora.recipes.folder import corpus_root, find_audio, open_folder
+from corpora.recipes.layouts import NONE
+from corpora.settings import DataSettings
+from corpora.types import SPLITS, Corpus, Frames, Sound, Utterance
+from dvae_pyro.errors import UserError
+
+__all__ = ["SHARES", "open_blizzard2013", "without_edges"]
+
+#: Shares of the files: of all, then of what is left.
+SHARES = {"test": 0.1, "valid": 0.05}
+
+HALF_A_STEP = 0.5 / 2**15
+
+
+def open_blizzard2013(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
+    """Find the audio below ``data.root``."""
+    root = corpus_root(settings)
+    if any((root / split).is_dir() for split in SPLITS) and settings.layout != NONE:
+        corpus = open_folder(settings, seed, needed)
+        corpus.name = "blizzard2013"
+        for split, utterances in corpus.splits.items():
+            corpus.splits[split] = [_cut(replace(utterance, speaker="")) for utterance in utterances]
+        corpus.notes = {}
+        return corpus
+    files = find_audio(root, root)
+    if len(files) < 3:
+        raise UserError(
+            f"{root} holds {len(files)} audio file(s), too few to split into train, valid and test.\n"
+            "Give the folder that holds the segments (wav) or chapters (mp3) of Blizzard 2013 as --root."
+        )
+    parts = seeded_split(files, seed, SHARES)
+    corpus = Corpus("blizzard2013", str(root), {})
+    for split in needed:
+        corpus.splits[split] = [
+            _cut(Utterance(file, "", functools.partial(read_audio, root / file))) for file in parts[split]
+        ]
+        corpus.notes[split] = [f"split by seed {seed}: {len(parts[split])} of {len(files)} files"]
+    return corpus
+
+
+def without_edges(sound: Sound) -> Sound:
+    """A recording without what is zero in 16 bits, in all channels, before its first and after its last sample.
+
+    Example:
+        >>> without_edges(Sound(np.array([[0.0], [1e-6], [0.2], [0.0], [-0.1], [0.0]]), 16000)).samples[:, 0].tolist()
+        [0.2, 0.0, -0.1]
+    """
+    heard = np.flatnonzero((np.abs(sound.samples) >= HALF_A_STEP).any(axis=1))
+    first, last = (heard[0], heard[-1] + 1) if len(heard) else (0, 0)
+    return Sound(sound.samples[first:last], sound.rate) if len(heard) else sound
+
+
+def _cut(utterance: Utterance) -> Utterance:
+    return replace(utterance, load=functools.partial(_load, utterance.load))
+
+
+def _load(load: Callable[[], Sound | Frames]) -> Sound | Frames:
+    recording = load()
+    return without_edges(recording) if isinstance(recording, Sound) else recording

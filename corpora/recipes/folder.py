@@ -1,0 +1,168 @@
+"""Any folder of audio as a corpus.
+
+The layouts of known corpora, and folders of splits at the top (``train/``, ``dev-clean/``, ``Test/``), are recognised
+from the paths (`corpora.recipes.layouts`), and one line says what was understood. Audio that no folder says a split of
+is split by the seed: 80 % train, 10 % valid, 10 % test of the speakers. Where there is a training set and no validation
+set, 10 % of its speakers validate.
+
+Without a known layout a speaker is the first folder, below the split or below the root, that does not only hold a kind
+of file (``wav/``); ``data.speaker_level`` names another. A file that lies in no such folder is its own speaker.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+
+from corpora.audio.io import CONVERTED_FIRST, EXTENSIONS, read_audio
+from corpora.recipes.dealing import Dealt, deal, describe
+from corpora.recipes.layouts import LAYOUTS, NONE
+from corpora.recipes.recognition import Place, read_paths, recognise
+from corpora.registry import CORPORA
+from corpora.settings import DataSettings
+from corpora.types import SPLITS, Corpus, Utterance
+from dvae_pyro.errors import UserError
+
+__all__ = ["corpus_root", "find_audio", "find_folders", "open_folder"]
+
+
+def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
+    """Find the audio below ``data.root``.
+
+    Raises:
+        UserError: There is none, or none for a needed split; or the tree has a layout that would have to be guessed
+            (`corpora.recipes.recognition.recognise`).
+    """
+    root = corpus_root(settings)
+    files = find_audio(root, root)
+    if not files:
+        raise UserError(_nothing_in(root))
+    name = recognise(root, files, settings.layout)
+    layout = LAYOUTS.get(name or "")
+    if layout is not None and layout.loader is not None:
+        module, function = CORPORA[layout.loader].split(":")
+        corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
+        corpus.layout = f"layout {layout.title}: read as --corpus {layout.loader} reads it"
+        return corpus
+    reading = read_paths(root, files, name, settings.speaker_level)
+    dealt = deal(reading.places, seed)
+    if len(dealt.by_seed) == len(SPLITS) and len(files) < len(SPLITS):
+        raise UserError(
+            f"{root} holds {len(files)} audio file(s), too few to split into train, valid and test.\n"
+            "Add audio, or put what there is into folders train/, valid/, test/ there."
+        )
+    title = layout.title if layout is not None else name or NONE
+    corpus = Corpus("folder", str(root), {}, layout=f"layout {title}: {describe(reading, dealt, seed)}")
+    for split in needed:
+        places = dealt.splits[split]
+        if not places:
+            raise UserError(_no_split(root, split, dealt))
+        corpus.splits[split] = [_utterance(root, place) for place in places]
+        corpus.notes[split] = _notes(split, dealt, seed)
+    return corpus
+
+
+def corpus_root(settings: DataSettings) -> Path:
+    """The folder that ``data.root`` names.
+
+    Raises:
+        UserError: None is named, or it is no folder.
+    """
+    if not settings.root:
+        raise UserError(f"corpus '{settings.corpus}' needs a folder to read: give --root DIR (or data.root=DIR).")
+    root = Path(settings.root).expanduser()
+    if not root.exists():
+        raise UserError(f"no folder {root}: check --root (or data.root), relative paths start at {Path.cwd()}.")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file, expected a folder: give the folder that holds it as --root.")
+    return root
+
+
+def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) -> list[str]:
+    """Audio files below `folder`, as paths relative to `root` with forward slashes, sorted.
+
+    Hidden files and folders are passed over (some systems leave ``._name.wav`` beside ``name.wav``). Links to
+    folders are followed, each folder once. Without `endings` of its own a caller also gets compressed sound that has to
+    be converted first (`CONVERTED_FIRST`), unless a file of the same name that can be read lies beside it.
+    """
+    found: list[str] = []
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = [name for name in files if name.lower().endswith(endings) and not name.startswith(".")]
+        if endings is EXTENSIONS:
+            read = {PurePosixPath(name).stem for name in names}
+            others = (name for name in files if name.lower().endswith(CONVERTED_FIRST) and not name.startswith("."))
+            names += [name for name in others if PurePosixPath(name).stem not in read]
+        found += [(Path(parent) / name).relative_to(root).as_posix() for name in names]
+    return sorted(found)
+
+
+def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
+    """All folders below `root` that bear one of these names (lower case), in any case, by name.
+
+    What lies inside of one found is not looked through; links are followed, each folder once, hidden ones not at all.
+    """
+    found: dict[str, list[Path]] = {name: [] for name in names}
+    seen: set[str] = set()
+    for parent, folders, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(folders):
+            if name.lower() in found:
+                found[name.lower()].append(Path(parent) / name)
+        folders[:] = sorted(name for name in folders if name.lower() not in found and not name.startswith("."))
+    return found
+
+
+def _utterance(root: Path, place: Place) -> Utterance:
+    path = root / place.file
+    return Utterance(place.file, place.speaker, functools.partial(read_audio, path), source=(path,))
+
+
+def _notes(split: str, dealt: Dealt, seed: int) -> list[str]:
+    """What to say about one split."""
+    places = dealt.splits[split]
+    speakers = {place.speaker for place in places}
+    notes = []
+    if split in dealt.by_seed:
+        total = sum(len(dealt.splits[name]) for name in dealt.by_seed)
+        everybody = {place.speaker for name in dealt.by_seed for place in dealt.splits[name]}
+        note = f"split by seed {seed}: {len(places)} of {total} files"
+        if dealt.apart:
+            note += f", {len(speakers)} of {len(everybody)} speakers (no speaker in two splits)"
+        elif everybody != {""}:
+            note += f"; its folders show {len(everybody)} speaker(s), too few to keep speakers apart"
+        notes.append(note)
+    flat = sum(place.level == 0 and place.speaker == PurePosixPath(place.file).stem for place in places)
+    if flat:
+        notes.append(f"{flat} of {len(places)} files lie in no speaker's folder: each is taken as its own speaker")
+    others = {place.speaker for name in SPLITS if name != split for place in dealt.splits[name]} - {""}
+    shared = sorted(speakers & others)
+    if shared and split not in dealt.by_seed:
+        notes.append(f"{len(shared)} of {len(speakers)} speakers are in another split too, such as {shared[0]}")
+    return notes
+
+
+def _no_split(root: Path, split: str, dealt: Dealt) -> str:
+    present = [f"{name} ({len(places)} files)" for name, places in dealt.splits.items() if places]
+    return (
+        f"no audio for split {split} in {root}, which has {', '.join(present)}.\n"
+        f"Put audio for it into {root / split}, or split all files by seed with data.layout={NONE}."
+    )
+
+
+def _nothing_in(folder: Path) -> str:
+    endings = ", ".join(ending.lstrip(".") for ending in EXTENSIONS)
+    return f"no audio below {folder}: expected files ending in {endings} (any case) there or further down."

@@ -1,0 +1,59 @@
+"""The picture of `evaluation.inference_gap`: what each guide loses, stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evaluation.reporting.plots import BEST, FAINT, INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["gap_picture"]
+
+APPROXIMATION, AMORTISATION = BEST, "#8aa4c8"
+
+
+def gap_picture(reports: Sequence[Mapping[str, Any]], names: Sequence[str], heading: str) -> Figure:
+    """Approximation and amortisation gap of each run as one bar, with its standard error.
+
+    Args:
+        reports: of the runs, as in inference_gap.json.
+        names: of the runs.
+        heading: printed above all.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 1.5 + 0.55 * len(reports)), layout="constrained", dpi=130)
+    axes = figure.subplots()
+    figures = [report["metrics"] for report in reports]
+    widest = max(max(f["log_evidence"]["mean"] - f["elbo"]["mean"], 0.0) for f in figures) or 1.0
+    for row, f in enumerate(figures):
+        left = reach = 0.0
+        for gap, colour, label in (
+            ("approximation_gap", APPROXIMATION, "approximation: log p(x) to refined ELBO"),
+            ("amortisation_gap", AMORTISATION, "amortisation: refined ELBO to ELBO"),
+        ):
+            width = max(f[gap]["mean"], 0.0)
+            error = f[gap]["stderr"]
+            bars = {"xerr": error, "error_kw": {"ecolor": INK, "elinewidth": 0.8}} if error is not None else {}
+            axes.barh(row, width, left=left, color=colour, height=0.6, label=label if row == 0 else None, **bars)
+            left += width
+            reach = max(reach, left + (error or 0.0))
+        text = f"ELBO {f['elbo']['mean']:.2f}, log p(x) ≥ {f['log_evidence']['mean']:.2f}"
+        axes.text(reach + 0.03 * widest, row, text, va="center", fontsize=8, color=FAINT)
+    labels = [
+        f"{name}\n{report['guide']}" if name != report["guide"] else name
+        for name, report in zip(names, reports, strict=True)
+    ]
+    axes.set_yticks(range(len(names)), labels, fontsize=9)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0.0, 1.6 * widest)
+    axes.set_xlabel("nats per frame lost", fontsize=9, color=FAINT)
+    axes.tick_params(labelsize=8, colors=FAINT)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.suptitle(heading, fontsize=9, color=INK, ha="left", x=0.01)
+    return figure

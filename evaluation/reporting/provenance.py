@@ -1,0 +1,53 @@
+"""What every report says of where its figures come from: the run, its weights, and the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.reporting.command_line import Request
+    from inference.runs import Run
+
+__all__ = ["autoregressive", "provenance"]
+
+
+def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
+    """The first keys of a report.
+
+    Args:
+        evaluation: its name.
+        run: the run.
+        request: what was asked for.
+    """
+    settings = run.settings
+    inside = run.checkpoint_path.parent == run.path
+    return {
+        "evaluation": evaluation,
+        "run": str(run.path),
+        "corpus": settings.data.corpus,
+        "root": settings.data.root,
+        "split": request.split,
+        "mode": request.mode or settings.evaluation.mode,
+        "latents": request.latents or settings.evaluation.latents,
+        "checkpoint": run.checkpoint_path.name if inside else str(run.checkpoint_path),
+        "step": run.state["step"],
+        "seed": settings.seed,
+        "data_seed": settings.data.seed,
+        "dtype": settings.dtype,
+        "model": settings.model.name,
+        "guide": settings.guide.name,
+        "parameters": _parameters(run),
+        "autoregressive": autoregressive(run),
+        "overrides": list(request.overrides),
+    }
+
+
+def _parameters(run: Run) -> int:
+    """Trained numbers of model and guide together; what they share counts once."""
+    return sum({id(p): p.numel() for part in (run.model, run.guide) for p in part.parameters()}.values())
+
+
+def autoregressive(run: Run) -> bool:
+    """Whether any conditional of the model sees past data: then modes gt and gen differ."""
+    parents = run.model.parents(run.settings.model)
+    return any(name.startswith("x") for conditional in parents.values() for name in conditional)

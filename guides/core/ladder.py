@@ -1,0 +1,57 @@
+r"""The guides of ladders of latents, and their one choice: what becomes of the prior in the posterior.
+
+For layer l, \hat q a Gaussian of the features of the data and what is above, and p the prior given the same,
+
+.. math:: \mathrm{independent:}\; q = \hat q, \qquad
+    \mathrm{precision:}\; q \propto \hat q\, p, \quad
+    \frac{1}{s^2} = \frac{1}{\hat s^2} + \frac{1}{s_p^2}, \quad
+    m = s^2 \Big(\frac{\hat m}{\hat s^2} + \frac{m_p}{s_p^2}\Big).
+
+The second is the ladder VAE's (Sonderby et al., "Ladder variational autoencoders", 2016) and STCN's, the first
+MS-STCN's. Either guide serves either model: ``--guide independent``, ``--guide precision``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+
+from guides.core.guide import Guide, GuideSettings
+from models.dvae import DVAE
+from models.structure.parents import Parents
+
+__all__ = ["LadderGuide", "LadderGuideSettings", "precision_weighted"]
+
+
+def precision_weighted(a: dist.TorchDistribution, b: dist.TorchDistribution) -> dist.TorchDistribution:
+    """The Gaussian proportional to the product of the densities of two diagonal Gaussians."""
+    of_a, of_b = a.variance.reciprocal(), b.variance.reciprocal()
+    variance = (of_a + of_b).reciprocal()
+    return dist.Independent(dist.Normal(variance * (of_a * a.mean + of_b * b.mean), variance.sqrt()), 1)
+
+
+@dataclass
+class LadderGuideSettings(GuideSettings):
+    """Settings of the guide of a ladder: none, its sizes are the model's."""
+
+
+class LadderGuide(Guide):
+    """q(z^l | x, z above) on the model's own features.
+
+    Class attributes that a subclass sets:
+        own: which of the two, "independent" or "precision", is its paper's.
+    """
+
+    Settings = LadderGuideSettings
+    own: ClassVar[str]
+
+    def __init__(self, model: DVAE, settings: LadderGuideSettings) -> None:
+        super().__init__(model)
+        self.weighted = (self.own if settings.name == "own" else settings.name) == "precision"
+
+    @classmethod
+    def parents(cls, settings: Any, latents: Sequence[str] = ("layer1",)) -> Parents:
+        return {site: ("x[:t+1]", *(f"{m}[t]" for m in latents[:i])) for i, site in enumerate(latents)}

@@ -1,0 +1,143 @@
+"""Where training stands: what a checkpoint holds besides the weights, and how both become one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from inference.checkpoints.files import save_checkpoint, snapshot
+from inference.objectives.elbo import BOUNDS
+
+if TYPE_CHECKING:
+    from guides.core.guide import Guide
+    from inference.settings.tree import Settings
+    from models.dvae import DVAE
+
+__all__ = ["TrainState", "Weights", "criterion", "pack", "read", "restore", "save_best"]
+
+
+class Optimiser(Protocol):
+    """What of an optimiser goes into a checkpoint."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+Weights = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where training stands between two steps.
+
+    Attributes:
+        step: updates of the parameters so far.
+        epoch: epochs finished.
+        batch: batches of the current epoch already trained on.
+        validated: step of the last validation.
+        best: best validation bound, nats per frame.
+        best_of: which bound that is (`criterion`); empty where it is not known.
+        best_step, best_epoch: where it was reached.
+        best_weights: copies of the weights of that step, ``{"model": ..., "guide": ...}``.
+        stale_epochs: epochs since then.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    validated: int = 0
+    best: float | None = None
+    best_of: str = ""
+    best_step: int = 0
+    best_epoch: int = 0
+    best_weights: Weights | None = None
+    stale_epochs: int = 0
+
+
+def criterion(settings: Settings) -> str:
+    """What best weights are told by, in words: the bound that is trained, unscaled, on the validation split.
+
+    Bounds of different kinds, or of more draws, are no measure for each other.
+    """
+    train = settings.train
+    bound = BOUNDS[train.objective]
+    own_output = train.scheduled_sampling.schedule is not None and settings.evaluation.mode == "gen"
+    return (
+        bound
+        + (f" of {train.particles} particles" if bound != "elbo" else "")
+        + (" on the model's own output" if own_output else "")
+    )
+
+
+def pack(
+    state: TrainState,
+    settings: Settings,
+    model: DVAE,
+    guide: Guide,
+    *,
+    optimizer: Optimiser | None = None,
+    rng: Tensor | None = None,
+    metrics_bytes: int = 0,
+    data: str | None = None,
+) -> dict[str, Any]:
+    """The contents of `last.pt`: all that training needs to go on as if nothing had happened."""
+    cuda = settings.device.startswith("cuda")
+    return {
+        "model_name": settings.model.name,
+        "guide_name": settings.guide.name,
+        "model": snapshot(model),
+        "guide": snapshot(guide),
+        "optimizer": None if optimizer is None else optimizer.state_dict(),
+        **vars(state),
+        "rng": torch.get_rng_state() if rng is None else rng,
+        "rng_cuda": torch.cuda.get_rng_state(settings.device) if cuda and rng is None else None,
+        "metrics_bytes": metrics_bytes,
+        "data": data,
+    }
+
+
+def read(saved: Mapping[str, Any]) -> TrainState:
+    """The state a checkpoint was made in."""
+    return TrainState(**{name: saved[name] for name in vars(TrainState()) if name in saved})
+
+
+def restore(saved: Mapping[str, Any], settings: Settings, optimizer: Optimiser) -> None:
+    """Put the optimiser and torch's generators where they were."""
+    if saved.get("optimizer") is not None:
+        chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        optimizer.load_state_dict(saved["optimizer"])
+        for group, values in zip(optimizer.param_groups, chosen, strict=True):
+            group.update(values)  # the settings' betas, weight decay and so on, which may be new
+    if saved.get("rng") is not None:
+        torch.set_rng_state(saved["rng"])
+    if saved.get("rng_cuda") is not None and settings.device.startswith("cuda"):
+        torch.cuda.set_rng_state(saved["rng_cuda"], settings.device)
+
+
+def save_best(path: Path, settings: Settings, state: TrainState) -> None:
+    """Write `best.pt` from the best weights that the state carries."""
+    weights = state.best_weights
+    assert weights is not None
+    save_checkpoint(
+        path,
+        {
+            "model_name": settings.model.name,
+            "guide_name": settings.guide.name,
+            "model": weights["model"],
+            "guide": weights["guide"],
+            "optimizer": None,
+            "step": state.best_step,
+            "epoch": state.best_epoch,
+            "batch": 0,
+            "best": state.best,
+        },
+    )

@@ -1,0 +1,229 @@
+"""A model and its guide at a glance: ``python -m models.describe --model vrnn [--guide G] [key=value ...]``.
+
+Prints how both factorise, how the guide compares with the exact posterior, and how many parameters each conditional and
+each network has. With ``--graph FILE`` the graphical model is drawn, unrolled over a few frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvae_pyro.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from guides.core.guide import Guide
+    from inference.settings.tree import Settings
+    from models.dvae import DVAE
+    from models.structure.parents import Parents
+
+__all__ = ["Structure", "describe", "main", "networks", "structure", "total", "used_by"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What model and guide declare.
+
+    Attributes:
+        model: the parents of the model's sites.
+        guide: the parents of the guide's.
+        latents: names of the latent sites.
+    """
+
+    model: Parents
+    guide: Parents
+    latents: tuple[str, ...]
+
+
+def structure(settings: Settings) -> Structure:
+    """The declared structure of the model and guide that the settings describe."""
+    from dataclasses import replace
+
+    from guides.registry import compliant, guide_class
+    from models.registry import model_class
+
+    cls = model_class(settings.model.name)
+    name = compliant(settings.model) if settings.guide.name == "compliant" else settings.guide.name
+    guide = guide_class(settings.model, name)
+    latents = cls.latents_of(settings.model)
+    parents = guide.parents(replace(settings.guide, name=name), latents)
+    return Structure(cls.parents(settings.model), parents, latents)
+
+
+def describe(settings: Settings) -> list[str]:
+    """The whole description, line by line."""
+    from inference.runs import create
+    from models.structure.formulas import conditional, factorisation, outside_time, symbols
+
+    declared = structure(settings)
+    outside = outside_time(declared.model, declared.guide)
+    model, guide = create(settings)
+    lines = [f"model {settings.model.name}, guide {_guide_name(settings)}", ""]
+    lines += [factorisation("p", declared.model, outside)]
+    lines += [factorisation("q", declared.guide, outside, "x_{1:T}"), "", *_verdicts(declared), ""]
+    lines += ["parameters of each conditional (a network that several use counts in each)"]
+    rows = []
+    for (letter, site), names in used_by(model, guide, declared.latents).items():
+        parents = (declared.model if letter == "p" else declared.guide)[site]
+        count = sum(networks(model, guide)[name] for name in names)
+        formula = conditional(letter, site, symbols(parents), in_time=site not in outside)
+        rows.append((formula, f"{count:,}", " ".join(names)))
+    lines += _table(rows)
+    lines += ["", "parameters of each network"]
+    shared = _shared(model, guide)
+    rows = [
+        (n, f"{c:,}", "shared by model and guide" if n in shared else "") for n, c in networks(model, guide).items()
+    ]
+    lines += [*_table(rows), "", f"total {total(model, guide)}"]
+    return lines
+
+
+def networks(model: DVAE, guide: Guide) -> dict[str, int]:
+    """How many parameters each direct child of model and guide has; one that both have is the model's."""
+    seen: set[int] = set()
+    found: dict[str, int] = {}
+    for part, module in (("model", model), ("guide", guide)):
+        for name, child in _children(module):
+            fresh = {id(p): p.numel() for p in child if id(p) not in seen}
+            seen |= set(fresh)
+            if fresh:
+                found[f"{part}.{name}"] = sum(fresh.values())
+    return found
+
+
+def total(model: DVAE, guide: Guide) -> int:
+    """How many parameters model and guide have together."""
+    return sum(networks(model, guide).values())
+
+
+def used_by(model: DVAE, guide: Guide, latents: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Which networks each conditional goes through: those that its log-density has a gradient to.
+
+    Returns:
+        for p or q and the name of the site, the names of `networks`.
+    """
+    import pyro.poutine as poutine
+    import torch
+
+    like = next(model.parameters())
+    x, lengths = torch.ones(3, 1, model.x_dim, dtype=like.dtype, device=like.device), torch.tensor([3])
+    drawn: Any = poutine.trace(guide).get_trace(x, lengths)
+    values = {name: drawn.nodes[name]["value"].detach() for name in latents}
+    owner = {
+        id(p): f"{part}.{name}"
+        for part, module in (("guide", guide), ("model", model))  # the model's name is the last word on a shared one
+        for name, child in _children(module)
+        for p in child
+    }
+    found: dict[tuple[str, str], list[str]] = {}
+    for letter, program in (("p", model), ("q", guide)):
+        trace: Any = poutine.trace(poutine.condition(program, values)).get_trace(x, lengths)
+        trace.compute_log_prob()
+        parameters = list(program.parameters())
+        for site in (*latents, "x") if letter == "p" else latents:
+            density = trace.nodes[site]["log_prob_sum"]
+            grads = (
+                torch.autograd.grad(density, parameters, retain_graph=True, allow_unused=True)
+                if density.requires_grad
+                else [None] * len(parameters)
+            )
+            used = {owner[id(p)] for p, grad in zip(parameters, grads, strict=True) if grad is not None}
+            found[letter, site] = [name for name in networks(model, guide) if name in used]
+    return found
+
+
+def draw_graph(settings: Settings, file: Path) -> None:
+    """Draw the graphical model, by what the model declares.
+
+    Raises:
+        UserError: where graphviz is missing, for a kind of picture that it does not make, and where the file cannot be
+            written.
+    """
+    from models.structure.graph import render
+
+    render(structure(settings).model, file)
+
+
+def _children(module: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
+    """The parameters of each direct child, and of the module itself by their own names."""
+    own = [(name, [parameter]) for name, parameter in module.named_parameters(recurse=False)]
+    return own + [(name, list(child.parameters())) for name, child in module.named_children()]
+
+
+def _shared(model: DVAE, guide: Guide) -> set[str]:
+    of_guide = {id(p) for p in guide.parameters()}
+    return {f"model.{name}" for name, child in _children(model) if any(id(p) in of_guide for p in child)}
+
+
+def _verdicts(declared: Structure) -> list[str]:
+    from models.structure.formulas import conditional, outside_time, ranges
+    from models.structure.parents import posterior_parents, verdict
+
+    lines, complies = [], True
+    outside = outside_time(declared.model, declared.guide)
+    for latent in declared.latents:
+        exact = ranges(sorted(posterior_parents(declared.model, latent, declared.latents), key=_time_last))
+        found = verdict(declared.model, declared.guide, latent, declared.latents)
+        complies = complies and not found.missing
+        differs = (("missing", found.missing), ("extra", found.extra))
+        parts = [f"{word} {', '.join(ranges(nodes))}" for word, nodes in differs if nodes]
+        lines.append(f"exact posterior {conditional('p', latent, exact, in_time=latent not in outside)}")
+        lines.append(f"guide's {latent}: {'; '.join([found.word, *parts])}")
+    return [*lines, f"the guide {'complies' if complies else 'does not comply'} with the exact posterior"]
+
+
+def _time_last(node: tuple[str, int]) -> tuple[bool, bool, str, int]:
+    """Latents before data, as the formulas of posteriors are written; what is outside time at the end."""
+    return (node[1] < 0, node[0] == "x", *node)
+
+
+def _guide_name(settings: Settings) -> str:
+    from guides.registry import compliant
+
+    name = str(settings.guide.name)
+    return f"{name} ({compliant(settings.model)})" if name == "compliant" else name
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    first, second = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    return [f"  {a:<{first}}  {b:>{second}}  {c}".rstrip() for a, b, c in rows]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    args = _parser().parse_intermixed_args(argv)
+    try:
+        # What is heavy is imported when it is known to be needed: --help must not wait for torch.
+        from inference.settings.resolve import resolve
+
+        settings = resolve(args.model, args.guide, args.config, args.settings)
+        print("\n".join(describe(settings)))
+        if args.graph is not None:
+            draw_graph(settings, args.graph)
+            print(f"graph {args.graph}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from guides.registry import guide_names
+    from models.registry import model_names
+
+    parser = argparse.ArgumentParser(
+        prog="python -m models.describe",
+        description="Show how a model and its guide factorise, and how the guide compares with the exact posterior.",
+    )
+    parser.add_argument("--model", metavar="M", help="the generative model: " + ", ".join(model_names()))
+    parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
+    parser.add_argument("--config", metavar="YAML", help="settings: a file, or a packaged one by name")
+    parser.add_argument("--graph", metavar="FILE", type=Path, help="draw the graphical model: .dot, .svg, .pdf, .png")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.causal=false")
+    return parser

@@ -1,0 +1,293 @@
+r"""Sequential Monte Carlo with the guide as proposal: a likelihood estimate that does not degenerate with length.
+
+K particles go through time together. At frame t each draws z_t from the guide and is weighted by
+
+.. math:: w_t = \frac{p(x_t, z_t \mid x_{1:t-1}, z_{1:t-1})}{q(z_t \mid z_{1:t-1}, x)}, \qquad
+    \hat p(x) = \prod_t \sum_k W_{t-1}^{(k)} w_t^{(k)},
+
+W_{t-1} the normalised weights so far. Where few particles carry the weight, they are resampled: ancestors are drawn in
+proportion to W, and all weights are 1/K again. :math:`\hat p(x)` is unbiased for any guide and K (Del Moral,
+"Feynman-Kac formulae", 2004), so the mean of its logarithm is a lower bound on log p(x), less than it by about half its
+variance (Maddison et al., "Filtering variational objectives", 2017). Without resampling it is the importance-weighted
+bound.
+
+Steps run on the frame-by-frame interpreter, `models.core.time_axis.Markov`, so handlers act as in any other run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from dvae_pyro.errors import UserError
+from guides.core.guide import Guide
+from inference.handlers.noise import Seed, sequence_noise
+from inference.particles.log_weights import density, effective_sample_size
+from models.core.effects import Given, base_name
+from models.core.time_axis import Carry, Causal, Markov
+from models.dvae import DVAE, batch_sites
+
+__all__ = ["SCHEMES", "Filtered", "resample", "smc"]
+
+SCHEMES = ("systematic", "stratified", "multinomial")
+
+
+class Filtered(NamedTuple):
+    """What a particle filter found; zero in padded frames.
+
+    Attributes:
+        log_evidence: the estimate of log p(x), (N,).
+        evidence: its increments, estimates of log p(x_t | x_{1:t-1}), (T, N); sums of them estimate log p(x_{1:t}).
+        ess: effective sample size of the weights at each frame, before resampling, (T, N).
+        resampled: whether a sequence was resampled after a frame, (T, N).
+        log_weights: the normalised weights after each sequence's last frame, (K, N).
+        ancestors: which particle of frame t - 1 each of frame t goes on from, (T, K, N); empty where not kept.
+        latents: every particle's latents as drawn, (K, T, N, L), and outside time (K, 1, N, L); empty where not kept.
+    """
+
+    log_evidence: Tensor
+    evidence: Tensor
+    ess: Tensor
+    resampled: Tensor
+    log_weights: Tensor
+    ancestors: Tensor
+    latents: dict[str, Tensor]
+
+    def smoothed(self, draws: int) -> dict[str, Tensor]:
+        """Latents drawn from p(z_{1:T} | x_{1:T}) as the filter has it: a final particle by its weight, and its
+        ancestors back through time. (draws, T, N, L), and outside time (draws, 1, N, L).
+
+        Early frames may have few distinct ancestors left: take K large where they matter.
+
+        Raises:
+            ValueError: if the filter did not keep the particles.
+        """
+        if not self.latents:
+            raise ValueError("this filter kept no particles: run smc(..., keep=True)")
+        at = torch.multinomial(self.log_weights.exp().t(), draws, replacement=True).t()  # (draws, N)
+        lineage = [at]
+        for ancestors in self.ancestors[1:].flip(0):
+            lineage.append(ancestors.gather(0, lineage[-1]))
+        lines = torch.stack(lineage[::-1], dim=1)[..., None]  # (draws, T, N, 1); roots outside time are frame 0's
+        return {name: z.take_along_dim(lines[:, : z.shape[1]], 0) for name, z in self.latents.items()}
+
+
+def smc(
+    model: DVAE,
+    guide: Guide,
+    x: Tensor,
+    lengths: Tensor,
+    particles: int,
+    *,
+    threshold: float = 0.5,
+    scheme: str = "systematic",
+    seeds: Sequence[Seed] | None = None,
+    keep: bool = True,
+    scaled: bool = True,
+) -> Filtered:
+    """Run a particle filter over a batch; every sequence weighs and resamples its own particles.
+
+    Where gradients are on, `Filtered.log_evidence` is differentiable in the weights; the choice of ancestors gives no
+    gradient (as in Maddison et al.).
+
+    Args:
+        model: the generative model; it must have a step.
+        guide: the inference model, any.
+        x: data (T, N, D), zero beyond each length.
+        lengths: frames of each sequence (N,), on the CPU. A sequence that has ended neither weighs nor resamples.
+        particles: K.
+        threshold: resample where the effective sample size is below `threshold` K: 0 never, 1 at every frame.
+        scheme: how ancestors are drawn, see `resample`.
+        seeds: one for each sequence: noise and ancestors of a sequence then do not depend on the batch
+            (`inference.handlers.noise.sequence_noise`). By default all come from torch's generator.
+        keep: whether particles and ancestors are kept, which `Filtered.smoothed` needs; K T N numbers and more.
+        scaled: whether weights are as handlers (`inference.handlers.kl_scale`) scale them.
+
+    Raises:
+        UserError: for a model without a step.
+        ValueError: unless K is at least 1, `threshold` between 0 and 1, and `scheme` known.
+    """
+    if not (model.stepwise and guide.stepwise):
+        raise UserError(
+            f"{type(model).__name__} has no step: its frames see later latents, or its latents have time scales of "
+            "their own, so no particle filter can follow it frame by frame. Estimate its likelihood with iwae."
+        )
+    if particles < 1 or not 0.0 <= threshold <= 1.0 or scheme not in SCHEMES:
+        raise ValueError(
+            f"particles={particles}, threshold={threshold}, scheme='{scheme}': expected at least 1, a number from 0 to "
+            f"1, and one of {', '.join(SCHEMES)}"
+        )
+    noise = None if seeds is None else sequence_noise(lengths, seeds)
+    with nullcontext() if noise is None else noise, pyro.plate("particles", particles, dim=-3):
+        steps = _Steps(model, guide, x, lengths)
+        like, ends = steps.p.like, lengths.to(x.device)
+        even = like.new_full((particles, len(lengths)), -math.log(particles))
+        everyone = torch.arange(particles, device=like.device)[:, None].expand(-1, len(lengths))
+        log_weights = even
+        found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        ancestors: Tensor | None = None
+        for t in range(steps.p.frames):
+            log_weights = log_weights + steps.frame(t, ancestors, keep=keep, scaled=scaled)
+            total = log_weights.logsumexp(0)
+            log_weights = torch.where(total.isneginf(), even, log_weights - total)
+            settled = log_weights.detach()
+            ess = effective_sample_size(settled)
+            few = (ess < threshold * particles) & (t + 1 < ends)
+            alive = t < ends
+            before = everyone if ancestors is None else ancestors
+            found.append((total.where(alive, 0.0), ess.where(alive, 0.0), few, before))
+            ancestors = None
+            if bool(few.any()):
+                ancestors = everyone.clone()
+                ancestors[:, few] = resample(settled[:, few], scheme, _uniforms(scheme, settled, few, noise))
+                log_weights = torch.where(few, even, log_weights)
+    evidence, sizes, resampled, lineage = (torch.stack(part) for part in zip(*found, strict=True))
+    latents = {name: torch.cat(values, dim=1) for name, values in steps.latents.items()}
+    return Filtered(evidence.sum(0), evidence, sizes, resampled, log_weights, lineage if keep else lineage[:0], latents)
+
+
+def resample(log_weights: Tensor, scheme: str, uniforms: Tensor) -> Tensor:
+    r"""Ancestors in proportion to weights: K of them, (K, N), each k on average K W_k times.
+
+    They are the particles at which the distribution function of W reaches the positions (k - 1 + u) / K with one u
+    (``"systematic"``), (k - 1 + u_k) / K (``"stratified"``), or u_k (``"multinomial"``). The first two copy a particle
+    less than one time too often or too seldom (systematic), or less than two (stratified), and so add less noise
+    (Douc, Cappe & Moulines, "Comparison of resampling schemes for particle filtering", 2005).
+
+    Args:
+        log_weights: log W up to a constant, (K, N).
+        scheme: one of `SCHEMES`.
+        uniforms: numbers from [0, 1): (1, N) for systematic, else (K, N).
+
+    Example:
+        >>> w, u = torch.tensor([[0.5], [0.1], [0.4]]), torch.tensor([[0.2]])
+        >>> resample(w.log(), "systematic", u).flatten().tolist()
+        [0, 0, 2]
+    """
+    cumulative = log_weights.to(uniforms.dtype).softmax(0).cumsum(0).t().contiguous()
+    cumulative = cumulative / cumulative[:, -1:]
+    particles = len(log_weights)
+    positions = uniforms
+    if scheme != "multinomial":
+        positions = (torch.arange(particles, device=uniforms.device)[:, None] + uniforms) / particles
+    return torch.searchsorted(cumulative, positions.t().contiguous(), right=True).clamp_max(particles - 1).t()
+
+
+def _uniforms(scheme: str, log_weights: Tensor, few: Tensor, noise: sequence_noise | None) -> Tensor:
+    """Random numbers for `resample`, of the sequences that are resampled."""
+    count = 1 if scheme == "systematic" else len(log_weights)
+    device = log_weights.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    if noise is None:
+        return torch.rand(count, int(few.sum()), dtype=dtype, device=device)
+    generators = [noise.generators("ancestors", device)[n] for n in few.nonzero()[:, 0].tolist()]
+    return torch.stack([torch.rand(count, generator=g, dtype=dtype, device=device) for g in generators], dim=1)
+
+
+@dataclass
+class _Lineage(Carry):
+    """What a frame hands to every particle of the next, and whom the particles descend from.
+
+    Attributes:
+        wide: which recurrent states differ between particles: (K, N, ...), not (N, ...).
+        ancestors: of the last resampling, (K, N), if that was after the frame before.
+        roots: which particle of the first frame each descends from, (K, N); None where nothing was resampled yet.
+    """
+
+    wide: set[int] = field(default_factory=set)
+    ancestors: Tensor | None = None
+    roots: Tensor | None = None
+
+    def go_on_from(self, ancestors: Tensor | None) -> None:
+        """Take values and states of the ancestors; their conditionals are chosen when they are asked for."""
+        self.ancestors = ancestors
+        if ancestors is None:
+            return
+        self.roots = ancestors if self.roots is None else self.roots.gather(0, ancestors)
+        self.values = {name: chosen(value, ancestors) for name, value in self.values.items()}
+        for index in self.wide:
+            state = self.states[index]
+            self.states[index] = tuple(s.take_along_dim(ancestors[(..., *[None] * (s.dim() - 2))], 0) for s in state)
+
+
+def chosen(v: Tensor, index: Tensor | None) -> Tensor:
+    """The chosen particles of v (K, T, N, D), by index (K, N); v (T, N, D), which all particles share, as it is."""
+    return v if index is None or v.dim() < 4 or len(v) == 1 else v.take_along_dim(index[:, None, :, None], 0)
+
+
+class _Particles(Markov):
+    """A frame of every particle, what came before read through its ancestors.
+
+    What was drawn outside time, and what follows from it for all frames, stays where it is, and is read by root.
+    """
+
+    carry: _Lineage
+
+    def feature(self, v: Tensor) -> Tensor:
+        return chosen(super().feature(v), self.carry.roots)
+
+    def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        return chosen(super().once(name, distribution), self.carry.roots)
+
+    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
+        return chosen(super().shared(name, distribution, plate), self.carry.roots)
+
+    def expected(self, name: str) -> Tensor:
+        return chosen(super().expected(name), self.carry.ancestors)
+
+    def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
+        index = self._recurrences
+        out = super().recur(net, *inputs, lag=lag)
+        if out.dim() > 3 and index in self.carry.states:
+            self.carry.wide.add(index)
+        return out
+
+
+class _Steps:
+    """A model and a guide going through time side by side, with particles to their left."""
+
+    def __init__(self, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor) -> None:
+        self.model, self.guide = model, guide
+        self.p = batch_sites(model, x, lengths)
+        self.q = batch_sites(guide, x, lengths)
+        self.p.step = model.step
+        self.carries = _Lineage(), _Lineage()
+        self.latents: dict[str, list[Tensor]] = {}
+        with poutine.trace() as encoding:
+            self.encoded = guide.encode(self.q, lengths)
+        self.outside = encoding.trace
+
+    def frame(self, t: int, ancestors: Tensor | None, *, keep: bool, scaled: bool) -> Tensor:
+        """Go on from the ancestors, draw the latents of frame t, and give the log-weights of that frame, (K, N)."""
+        for carry in self.carries:
+            carry.go_on_from(ancestors)
+        of_p, of_q = self.carries
+        with poutine.trace() as drawing:
+            self.guide.step(_Particles(self.q, t, of_q), self.encoded)
+        drawn = [drawing.trace] if t else [self.outside, drawing.trace]
+        values = {name: v for trace in drawn for name, v in _values(trace).items()}
+        with poutine.trace() as scoring, Given(values):
+            self.model.step(_Particles(self.p, t, of_p))
+        if keep:
+            for name, value in values.items():
+                self.latents.setdefault(base_name(name), []).append(value.detach())
+        for trace in (scoring.trace, *drawn):
+            trace.compute_log_prob()
+        return density(scoring.trace, scaled=scaled) - density(*drawn, scaled=scaled)
+
+
+def _values(trace: Trace) -> dict[str, Tensor]:
+    """What was drawn at the sample sites of a trace, of which a plate is none."""
+    nodes: Mapping[str, Any] = trace.nodes
+    return {name: nodes[name]["value"] for name in trace.stochastic_nodes if not site_is_subsample(nodes[name])}

@@ -1,0 +1,152 @@
+"""Encode and decode: what a model makes of data through the latents that its guide infers.
+
+A model of segments gets longer sequences cut into segments, the last perhaps shorter, and what it makes of them is put
+together: one after the other, or overlapping, each frame the mean of what its segments make of it. Latents are then
+those of the segments, in the order of `inference.prediction.segments.cut`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import pyro.poutine as poutine
+import torch
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from guides.core.guide import Guide
+from inference.handlers.free_running import free_running
+from inference.handlers.mean_latents import mean_latents
+from inference.objectives.elbo import Terms, terms
+from inference.prediction.segments import Cut, cut
+from models.core.grouping import Rows
+from models.dvae import DVAE
+
+__all__ = ["Reconstruction", "decode", "infer", "reconstruct"]
+
+
+class Reconstruction(NamedTuple):
+    """What came out of a batch.
+
+    Attributes:
+        mean: the expected data (T, N, D) given the latents; of a power spectrum its variance sigma^2.
+        terms: reconstruction term and KL of each latent, unscaled, per sequence; of segments that follow one another.
+        latents: the latents (T, N, L), or (N, L), by site name.
+    """
+
+    mean: Tensor
+    terms: Terms
+    latents: dict[str, Tensor]
+
+
+@torch.no_grad()
+def reconstruct(
+    model: DVAE,
+    guide: Guide,
+    x: Tensor,
+    lengths: Tensor,
+    *,
+    latents: str = "mean",
+    mode: str = "gt",
+    hop: int | None = None,
+) -> Reconstruction:
+    """Run the guide on data, and the model on the latents that it gives.
+
+    Args:
+        model: the generative model.
+        guide: the inference model.
+        x: data (T, N, D), zero beyond each length.
+        lengths: frames of each sequence (N,), on the CPU.
+        latents: ``"mean"`` of each conditional, or a ``"sample"``.
+        mode: ``"gt"``, the model sees the true past of x, or ``"gen"``, its own output.
+        hop: of a model of segments, frames from one segment to the next; None: they follow one another.
+
+    Raises:
+        ValueError: for another `latents` or `mode`.
+    """
+    if latents not in ("mean", "sample") or mode not in ("gt", "gen"):
+        raise ValueError(f"latents='{latents}', mode='{mode}': expected mean or sample, and gt or gen")
+    parts, args = _batch(model, x, lengths, None)
+    guide_trace = _inferred(guide, args, latents)
+    model_trace = _run(poutine.replay(model, guide_trace), args, mode)
+    mean, found, drawn = _mean(model, model_trace), terms(model_trace, guide_trace), _values(guide_trace)
+    if parts is not None:
+        kl = {name: parts.summed(of_segment) for name, of_segment in found.kl.items()}
+        mean, found = parts.joined(mean, len(x)), Terms(parts.summed(found.reconstruction), kl)
+        if hop is not None and hop != model.segment:
+            drawn = infer(model, guide, x, lengths, latents=latents, hop=hop)
+            mean = decode(model, drawn, x, lengths, mode=mode, hop=hop)
+    return Reconstruction(mean, found, drawn)
+
+
+@torch.no_grad()
+def infer(
+    model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, latents: str = "mean", hop: int | None = None
+) -> dict[str, Tensor]:
+    """The latents of data, by site name; arguments as of `reconstruct`.
+
+    What the segments of a sequence share comes from segments that follow one another, each frame counted once,
+    whatever the hop.
+    """
+    _, args = _batch(model, x, lengths, hop)
+    if model.hierarchical and hop is not None and hop != model.segment:
+        shared = infer(model, guide, x, lengths, latents=latents)["mu2"]
+        args = (*args[:-1], args[-1]._replace(values=shared))
+    return _values(_inferred(guide, args, latents))
+
+
+@torch.no_grad()
+def decode(
+    model: DVAE,
+    latents: Mapping[str, Tensor],
+    x: Tensor,
+    lengths: Tensor,
+    *,
+    mode: str = "gen",
+    hop: int | None = None,
+) -> Tensor:
+    """The expected data (T, N, D) given latents, whoever they are from.
+
+    Args:
+        model: the generative model.
+        latents: all of them, (T, N, L), or (N, L), by site name; as `infer` gives them.
+        x: data (T, N, D), the past that the model sees in mode ``"gt"``; in mode ``"gen"`` it sees its own output.
+        lengths: frames of each sequence (N,), on the CPU.
+        mode: ``"gt"`` or ``"gen"``.
+        hop: that of `infer`.
+    """
+    parts, args = _batch(model, x, lengths, hop)
+    mean = _mean(model, _run(poutine.condition(model, dict(latents)), args, mode))
+    return mean if parts is None else parts.joined(mean, len(x))
+
+
+def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[Cut | None, tuple[Any, ...]]:
+    """What model and guide are called with, and how it was cut."""
+    if model.segment is None:
+        return None, (x, lengths)
+    parts = cut(x, lengths, model.segment, hop=hop)
+    rows = (Rows.whole(parts.row),) if model.hierarchical else ()
+    return parts, (parts.x, parts.lengths, "auto", *rows)
+
+
+def _inferred(guide: Guide, args: tuple[Any, ...], latents: str) -> Any:
+    with mean_latents() if latents == "mean" else ExitStack():
+        return poutine.trace(guide).get_trace(*args)
+
+
+def _run(program: Any, args: tuple[Any, ...], mode: str) -> Any:
+    with free_running() if mode == "gen" else ExitStack():
+        return poutine.trace(program).get_trace(*args)
+
+
+def _values(guide_trace: Any) -> dict[str, Tensor]:
+    sites = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
+    values = {name: site["value"] for name, site in sites.items() if not site_is_subsample(site)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _mean(model: DVAE, model_trace: Any) -> Tensor:
+    mean: Tensor = model.scaling.inverse(model_trace.nodes["x"]["fn"].mean)
+    return mean

@@ -1,0 +1,149 @@
+"""The settings tree of a run, as typed dataclasses, and how it is filled.
+
+Model defaults < what front end and corpus imply < YAML config < key=value. The sections `model` and `guide` come from
+the classes that the names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor
+a model is imported before `resolve` is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from corpora.settings import DataSettings
+
+__all__ = [
+    "DataSettings",
+    "EvaluationSettings",
+    "OptimSettings",
+    "ScheduledSamplingSettings",
+    "Settings",
+    "TrainSettings",
+]
+
+
+@dataclass
+class OptimSettings:
+    """The optimiser and its learning rate over steps; `inference.training.schedules` gives the formulas.
+
+    `decay_steps` null is all steps after the warm-up; `clip` bounds the norm of the gradient per real frame.
+    `weight_decay` is of all parameters but tables, or, with `weight_decay_on` "hidden", of the matrices of hidden fully
+    connected layers alone.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    weight_decay_on: Literal["all", "hidden"] = "all"
+    clip: float | None = None
+    schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    warmup_steps: int = 0
+    decay_steps: int | None = None
+    gamma: float = 0.1
+    min_lr: float = 0.0
+
+
+@dataclass
+class ScheduledSamplingSettings:
+    """How a training goes over from the true past to the model's own output; `schedule` null leaves it with the former.
+
+    Epochs count from 0. `probability` is where each schedule ends, or stands from the start (constant). Linear:
+    0 until `start_epoch`, then in equal parts per epoch to the end at `end_epoch`. Staircase: a tenth more every
+    `epochs_per_step`, the first tenth at `start_epoch`. What `mix` and `coin` are,
+    `inference.handlers.scheduled_sampling` says; mix h with coin batch is the public SRNN code's.
+    """
+
+    schedule: Literal["constant", "linear", "staircase"] | None = None
+    probability: float = 1.0
+    start_epoch: int = 0
+    end_epoch: int = 50
+    epochs_per_step: int = 5
+    mix: Literal["x", "h"] = "x"
+    coin: Literal["sequence", "batch"] = "sequence"
+
+
+@dataclass
+class FreeBitsSettings:
+    """Free bits (`inference.handlers.free_bits`); `threshold` null is without. It halves every `halve_every` steps, if
+    set.
+    """
+
+    threshold: float | None = None
+    mode: Literal["linear", "constant"] = "linear"
+    grouping: Literal["element", "channel", "sequence", "layer"] = "element"
+    halve_every: int | None = None
+
+
+@dataclass
+class DiscriminativeSettings:
+    """FHVAE's alpha log p(i | z2), and `sequences`, from how many utterances at a time i is told; null: from all."""
+
+    alpha: float = 0.0
+    latents: Literal["mean", "sample"] = "mean"
+    sequences: int | None = None
+
+
+@dataclass
+class TrainSettings:
+    """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
+
+    `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
+    of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
+    trained (`inference.objectives.elbo`), with `particles` draws of the guide for each sequence. `model_from` is a run
+    whose
+    model is taken as it is: only the guide is trained. Batches of training are padded to a multiple of `pad_frames`, at
+    most `data.sequence_frames`; `capture` records a step for each shape of them and replays it
+    (`inference.training.recorded_step`). With `autocast` networks compute in that precision in training.
+    """
+
+    steps: int | None = None
+    epochs: int | None = 100
+    batch_size: int = 32
+    objective: str = "elbo"
+    particles: int = 1
+    beta: float = 1.0
+    beta_sites: dict[str, float] = field(default_factory=dict)
+    kl_warmup_steps: int = 0
+    patience: int | None = 20
+    log_every: int = 1
+    checkpoint_every: int = 200
+    bucket: bool = True
+    pad_frames: int = 1
+    capture: bool = False
+    autocast: Literal["bf16"] | None = None
+    tensorboard: bool = True
+    model_from: str | None = None
+    free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)
+    scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
+    discriminative: DiscriminativeSettings = field(default_factory=DiscriminativeSettings)
+
+
+@dataclass
+class EvaluationSettings:
+    """What evaluations assume when their command line says nothing.
+
+    `mode` is "gen" by default for a run with scheduled sampling. `segment_hop` is of a model of segments: frames from
+    one segment of a whole utterance to the next, which overlap where these are fewer than a segment has; null is all.
+    """
+
+    mode: Literal["gt", "gen"] = "gt"
+    latents: Literal["mean", "sample"] = "mean"
+    segment_hop: int | None = None
+
+
+@dataclass
+class Settings:
+    """Everything that defines a run; `model` and `guide` hold the settings classes of what they name."""
+
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    run: str | None = None
+    model: Any = None
+    guide: Any = None
+    data: DataSettings = field(default_factory=DataSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -1,0 +1,144 @@
+"""What training reads: the sequences of a split in batches, and the utterances that they are of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from corpora.loading.sequences import Batch, Batches, Prepared, collate
+from inference.training.distributed import ALONE, World
+from models.core.grouping import Rows
+
+__all__ = ["Data", "Members", "Part"]
+
+
+class Members(NamedTuple):
+    """Which utterance each segment of a split is of.
+
+    Attributes:
+        files: the utterances' names, M of them, in the order in which they come.
+        row: the utterance of each segment.
+        counts: segments of each utterance, (M,).
+        above: the same of their speakers.
+    """
+
+    files: list[str]
+    row: Tensor
+    counts: Tensor
+    above: Members | None = None
+
+    @classmethod
+    def of(cls, sequences: Sequence[Prepared]) -> Members:
+        """Those of all segments of a split; where nobody is known to speak every utterance has a speaker of its own."""
+        speakers = cls._named([item.speaker or item.file for item in sequences])
+        return cls._named([item.file for item in sequences])._replace(above=speakers)
+
+    @classmethod
+    def _named(cls, names: Sequence[str]) -> Members:
+        rows: dict[str, int] = {}
+        row = torch.tensor([rows.setdefault(name, len(rows)) for name in names])
+        return cls(list(rows), row, torch.bincount(row, minlength=len(rows)))
+
+    @property
+    def speakers(self) -> Members:
+        """Which speaker each segment is of."""
+        return self if self.above is None else self.above
+
+    @property
+    def speaker(self) -> Tensor:
+        """The speaker of each utterance, (M,)."""
+        return torch.zeros_like(self.counts).scatter(0, self.row, self.speakers.row)
+
+    def rows(self, numbers: Sequence[int], of_speakers: Tensor | None = None, **more: Any) -> Rows:
+        """What a model is told of the segments of these numbers; `more` are fields of `Rows`, `of_speakers` the values
+        of latents of the speakers.
+        """
+        chosen = torch.tensor(numbers)
+        row = self.row[chosen]
+        if self.above is not None:
+            more["above"] = self.above.rows(numbers, trained=more.get("trained", False), values=of_speakers)
+        return Rows(row, self.counts[row], chosen, len(self.files), len(self.row), **more)
+
+    def names(self) -> Tensor:
+        """A number for each utterance's name, (M,), to know a table's rows by."""
+        digests = [hashlib.sha256(file.encode("utf-8", "surrogateescape")).digest() for file in self.files]
+        return torch.tensor([int.from_bytes(digest[:7], "big") for digest in digests])
+
+
+class Part(NamedTuple):
+    """What of a batch a process computes.
+
+    Attributes:
+        batch: its sequences, with the frames of the longest one of the whole batch.
+        chosen: their numbers in the split.
+        places: their places in the whole batch.
+        sequences: how many the whole batch has.
+        frames: the real frames of the whole batch.
+        weight: 1, or 0 where the part counts for nothing.
+    """
+
+    batch: Batch
+    chosen: list[int]
+    places: list[int]
+    sequences: int
+    frames: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """Sequences of one split, how they come in batches, a name for both that changes with them, and whose they are."""
+
+    sequences: Sequence[Prepared]
+    batches: Batches
+    fingerprint: str
+    members: Members
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        """The sequences of these numbers as one padded batch."""
+        return collate([self.sequences[i] for i in index])
+
+    def part(self, index: Sequence[int], world: World = ALONE) -> Part:
+        """What of a batch is this process's: as many frames as the whole batch has, and some of its sequences.
+
+        A process without any gets the first one, which then counts for nothing.
+        """
+        mine = world.mine(len(index))
+        lengths = [len(self.sequences[i].x) for i in index]
+        places = mine or [0]
+        chosen = [index[place] for place in places]
+        batch = self.batch(chosen)
+        short = max(lengths) - len(batch.x)
+        batch = batch if short == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, short)))
+        return Part(batch, chosen, places, len(index), sum(lengths), float(bool(mine)))
+
+    def ahead(
+        self, order: Sequence[Sequence[int]], world: World = ALONE, *, aside: bool = False
+    ) -> Generator[Part, None, None]:
+        """This process's parts of batches.
+
+        Args:
+            order: the sequences of each batch.
+            world: the processes that share them.
+            aside: a thread puts the next one together while one is trained on. For training on a GPU: on a CPU two
+                threads would have a team of OpenMP threads each, more than there are cores, and OpenMP then lets
+                all of them sleep between two operations, which makes steps three times as long.
+        """
+        if not aside:
+            yield from (self.part(index, world) for index in order)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming: Future[Part] | None = None
+            for index in order:
+                current, coming = coming, pool.submit(self.part, index, world)
+                if current is not None:
+                    yield current.result()
+            if coming is not None:
+                yield coming.result()

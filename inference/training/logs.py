@@ -1,0 +1,168 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard events and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from tqdm import tqdm
+
+from dvae_pyro.files import disk_errors
+
+__all__ = ["MetricsLog", "ProgressBar", "Speed", "bytes_until"]
+
+
+class _Writer(Protocol):
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class MetricsLog:
+    """`metrics.jsonl`, one JSON object per line, and the same numbers as TensorBoard events.
+
+    Args:
+        run: the run folder.
+        keep: bytes of an earlier `metrics.jsonl` to keep; what follows them (lines after the checkpoint,
+            perhaps half a line) is cut.
+        step: the step those bytes end at; TensorBoard hides events after it.
+        tensorboard: whether to write events.
+    """
+
+    def __init__(self, run: Path, *, keep: int = 0, step: int = 0, tensorboard: bool = True) -> None:
+        self.path = run / "metrics.jsonl"
+        with disk_errors(self.path):
+            self._stream = open(self.path, "ab", buffering=0)
+            self._stream.truncate(min(keep, self.path.stat().st_size))
+        self._events = _event_writer(run, step) if tensorboard else None
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line, and its numbers as events of the line's step and split."""
+        with disk_errors(self.path):
+            rest = json.dumps(dict(line)).encode() + b"\n"
+            while rest:  # a disk about to be full takes a part
+                rest = rest[self._stream.write(rest) :]
+            if self._events is not None:
+                for name, value in line.items():
+                    if name != "step" and not isinstance(value, str):
+                        self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])
+
+    def sync(self) -> int:
+        """Bring all lines to the disk; their size in bytes, which a checkpoint remembers."""
+        with disk_errors(self.path):
+            os.fsync(self._stream.fileno())
+            if self._events is not None:
+                self._events.flush()
+            return os.fstat(self._stream.fileno()).st_size
+
+    def close(self) -> None:
+        """Close both logs."""
+        self._stream.close()
+        if self._events is not None:
+            with disk_errors(self.path.parent):
+                self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def bytes_until(path: Path, step: int) -> int:
+    """Size of the lines of a `metrics.jsonl` up to a step; for a checkpoint that does not know it."""
+    size = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            if json.loads(line)["step"] > step or not line.endswith(b"\n"):
+                break
+        except (ValueError, LookupError, TypeError):
+            break
+        size += len(line)
+    return size
+
+
+def _event_writer(run: Path, step: int) -> _Writer:
+    with warnings.catch_warnings():
+        # TensorBoard's own imports of deprecated protobuf and numpy names; nothing a user could mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch.utils.tensorboard import SummaryWriter
+    with disk_errors(run):
+        writer: _Writer = SummaryWriter(str(run), purge_step=step + 1)
+    return writer
+
+
+class ProgressBar:
+    """Steps done, time left, loss and throughput, on stderr; seldom where nobody watches."""
+
+    def __init__(self, total: int, done: int, *, shown: bool = True) -> None:
+        self._shown = shown
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            unit="step",
+            file=sys.stderr,
+            disable=not shown,
+            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+        )
+
+    def advance(self, text: str) -> None:
+        """One more step; `text` is what is shown beside it."""
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._shown:
+            self._bar.write(text, file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+
+class Speed:
+    """Frames per second since the last lap, and the share of that time in which a step waited for its data."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._frames, self._waited, self._since = 0, 0.0, time.perf_counter()
+
+    def add(self, frames: int) -> None:
+        self._frames += frames
+        if self.rate == 0.0:
+            self.rate = self._frames / (time.perf_counter() - self._since)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around whatever waits for data."""
+        started = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - started
+
+    def lap(self) -> dict[str, float]:
+        """Both, as metrics.jsonl names them."""
+        seconds = time.perf_counter() - self._since
+        self.rate = self._frames / seconds
+        waited = self._waited / seconds
+        self.restart()
+        return {"frames_per_second": self.rate, "data_wait": waited}
+
+    def restart(self) -> None:
+        self._frames, self._waited, self._since = 0, 0.0, time.perf_counter()

@@ -1,0 +1,55 @@
+"""What a batch is measured by, and the refusal of what is no number."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from corpora.loading.sequences import Batch
+from dvae_pyro.errors import UserError
+from inference.objectives.elbo import BOUNDS, Bound
+
+if TYPE_CHECKING:
+    from inference.training.job import Job
+
+__all__ = ["Line", "per_frame", "refuse_non_finite"]
+
+Line = dict[str, float | int | str]
+
+
+def per_frame(job: Job, bound: Bound, frames: int, weight: float, **more: Tensor) -> dict[str, float]:
+    """Loss, bound and its terms in nats per frame, over all processes; one transfer from the device for all."""
+    values = {
+        "loss": bound.loss.detach() / frames,
+        **({} if bound.tight is None else {BOUNDS[job.settings.train.objective]: bound.tight.sum() / frames}),
+        "elbo": bound.terms.elbo.sum() / frames,
+        "reconstruction": bound.terms.reconstruction.sum() / frames,
+        **{f"kl_{name}": kl.sum() / frames for name, kl in bound.terms.kl.items()},
+        **{name: factor.sum() / frames for name, factor in bound.factors.items()},
+    }
+    summed = job.world.total(weight * torch.stack([value.double() for value in values.values()]))
+    every = torch.cat([summed, *(value.double()[None] for value in more.values())])
+    return dict(zip([*values, *more], every.tolist(), strict=True))
+
+
+def refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None:
+    """Stop the run, before the weights are touched, where a number is not one."""
+    bad = [name for name, value in line.items() if not isinstance(value, str) and not math.isfinite(value)]
+    if not bad:
+        return
+    what = "gradient" if bad == ["grad_norm"] else "loss"
+    finite = torch.isfinite(bound.terms.elbo if bound.tight is None else bound.tight).tolist()
+    suspects = job.world.gathered({item.file for item, fine in zip(batch.items, finite, strict=True) if not fine})
+    files = job.world.gathered({item.file for item in batch.items})
+    last = job.run / "last.pt"
+    raise UserError(
+        f"The {what} of step {line['step']} ({line['split']}) is not finite ({', '.join(bad)}); "
+        "nothing was trained on it.\n"
+        f"Files of the batch: {', '.join(files)}."
+        + (f" Not finite on: {', '.join(suspects)}." if suspects else "")
+        + f"\nLast good checkpoint: {last}. Go on from there more carefully: "
+        f"python -m inference.svi --resume {job.run} optim.lr={job.settings.optim.lr / 10:g} optim.clip=1"
+    )

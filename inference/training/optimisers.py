@@ -1,0 +1,106 @@
+"""The optimiser of a training: one, or two where a table has gradients for a few of its rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from models.nn.layers import MLP
+
+if TYPE_CHECKING:
+    from inference.settings.tree import OptimSettings
+
+__all__ = ["Optimiser", "Together", "build_optimiser", "forget_rows", "gradients"]
+
+
+class Together:
+    """Several optimisers of different parameters that step together."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        """One update."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put each part where it was."""
+        for part, of_part in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(of_part)
+
+
+Optimiser = torch.optim.Optimizer | Together
+
+
+def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
+    """The optimiser that the settings describe, for all parameters that want a gradient.
+
+    Weight decay is of all parameters, biases too, or of the matrices of hidden fully connected layers
+    (`models.networks.MLP`) alone, of which a recurrent network has none. Tables (`nn.Embedding`) have none in either
+    case: what their rows owe to a prior is in the objective. A sparse one is updated by `torch.optim.SparseAdam`, which
+    leaves rows without gradient alone, their running moments too: an update costs what its rows cost, not what the
+    table does.
+    """
+    tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part.weight.requires_grad]
+    in_tables = {id(table.weight) for table in tables}
+    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in in_tables]
+    if settings.weight_decay_on == "hidden":
+        in_hidden = {id(affine.weight) for part in module.modules() if isinstance(part, MLP) for affine in part.affine}
+        free = [p for p in rest if id(p) not in in_hidden]
+        rest = [p for p in rest if id(p) in in_hidden]
+    else:
+        free = []
+    groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
+    groups += [{"params": free, "weight_decay": 0.0}] if free else []
+    dense = [table.weight for table in tables if not table.sparse]
+    groups += [{"params": dense, "weight_decay": 0.0}] if dense else []
+    shared: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}
+    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    first = adam(groups, weight_decay=settings.weight_decay, **shared)
+    sparse = [table.weight for table in tables if table.sparse]
+    return Together([first, torch.optim.SparseAdam(sparse, **shared)]) if sparse else first
+
+
+def forget_rows(optimiser: Optimiser, table: nn.Embedding, rows: Tensor) -> None:
+    """Forget what an optimiser remembers of rows of a sparse table that were set to something else.
+
+    Their running moments are of what they were before. The count of steps, by which Adam makes up for moments that
+    start at zero, starts anew: right where until the next time no other rows have gradients, as in hierarchical
+    sampling.
+    """
+    for part in optimiser.parts if isinstance(optimiser, Together) else [optimiser]:
+        of_table = part.state.get(table.weight)
+        if of_table:
+            of_table["step"] = 0
+            for moment in ("exp_avg", "exp_avg_sq"):
+                of_table[moment][rows] = 0.0
+
+
+def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """The gradients that there are; of a sparse one its rows."""
+    found = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            found.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            found.append(parameter.grad)
+    return found

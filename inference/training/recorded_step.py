@@ -1,0 +1,248 @@
+"""Loss and gradients of a batch: computed, or recorded once for each shape of batch and then replayed.
+
+A training step runs much Python to launch little work: Pyro's handlers, distributions, the backward pass. A recording
+runs all of it once and keeps the operations, forward and backward, from weights, data, lengths and weights of KLs to
+loss, terms and gradients; random numbers are drawn anew each time from torch's generator. On a GPU that is a CUDA
+graph, replayed by a single launch. On a CPU it is a list of operations, written down from fake tensors, that have
+shapes and no values.
+
+Neither can be looked into while it is recorded. So nothing of the batch that is recorded stays in it: a model, guide or
+objective that decides by values is refused, and what is decided by lengths is told beforehand (`known_shape`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from pyro.infer import trace_elbo, trace_mean_field_elbo
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import pad
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
+
+from dvae_pyro.errors import UserError
+from inference.objectives.elbo import Bound, Objective
+from models.core.grouping import Rows
+
+__all__ = ["Captured", "descend", "known_shape", "lengthened", "whole_multiple"]
+
+Step = Callable[..., list[Any]]
+"""From trained weights, constant ones, x, lengths and numbers (`Captured.step`) to bound and gradients, as leaves."""
+
+WARMUP = 3
+"""Steps before a CUDA graph is captured, in which libraries allocate and choose what it could not."""
+
+
+class known_shape(Messenger):
+    """What is asked about the lengths of a batch, told without a look at them.
+
+    Args:
+        frames: T of the batch, its padding included.
+        ragged: whether there are sequences with fewer frames. True holds for any lengths, False is faster.
+    """
+
+    def __init__(self, frames: int, *, ragged: bool) -> None:
+        super().__init__()
+        self.frames, self.ragged = frames, ragged
+
+    def _pyro_longest(self, msg: Any) -> None:
+        msg["value"], msg["done"] = self.frames, True
+
+    def _pyro_ragged(self, msg: Any) -> None:
+        msg["value"], msg["done"] = self.ragged, True
+
+
+def whole_multiple(frames: int, multiple: int, most: int | None = None) -> int:
+    """The number of frames that a batch of so many is padded to: a multiple, but at most `most`. Few are left so.
+
+    Example:
+        >>> [whole_multiple(frames, 32, 150) for frames in (1, 32, 33, 140, 150)]
+        [32, 32, 64, 150, 150]
+    """
+    padded = -(-frames // multiple) * multiple
+    return padded if most is None else max(frames, min(padded, most))
+
+
+def lengthened(x: Tensor, frames: int) -> Tensor:
+    """Data (T, N, D) with zeros behind, of so many frames."""
+    return x if len(x) == frames else pad(x, (0, 0, 0, 0, 0, frames - len(x)))
+
+
+def descend(
+    objective: Objective, x: Tensor, lengths: Tensor, frames: int, *, weight: float = 1.0, **more: Any
+) -> Bound:
+    """The bound of a batch; the gradients of its loss per real frame are left in the parameters.
+
+    Args:
+        objective: what is trained.
+        x: data (T, N, D), zero beyond each length.
+        lengths: frames of each sequence (N,), on the CPU; none need have all T.
+        frames: the real ones of them all.
+        weight: of the loss.
+        more: further arguments of `Objective.forward`.
+    """
+    with known_shape(len(x), ragged=_ragged(x, lengths)):
+        bound: Bound = objective(x, lengths, **more)
+    (weight * bound.loss / frames).backward()
+    return bound
+
+
+class Captured:
+    """`descend`, recorded: the same numbers. What it returns and leaves in the parameters lasts until the next call.
+
+    What handlers do when a shape is recorded they do for good, so only such as never change may be in force.
+
+    Args:
+        objective: what is trained; its weights are read where they are, so they may change, but not move.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        named = dict(objective.named_parameters())
+        self.trained = {name: p for name, p in named.items() if p.requires_grad}
+        self.constant = {name: p for name, p in named.items() if not p.requires_grad} | dict(objective.named_buffers())
+        self.recordings: dict[tuple[Any, ...], tuple[Callable[..., list[Any]], TreeSpec]] = {}
+        self.pool: Any = None
+        """Memory that all CUDA graphs work in: what one leaves is done with when the next is replayed."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        frames: int,
+        *,
+        beta: float = 1.0,
+        beta_sites: Mapping[str, float] | None = None,
+        rows: Rows | None = None,
+    ) -> Bound:
+        """Arguments as of `descend`; a model that takes `rows` is not recorded.
+
+        Raises:
+            UserError: for what decides by values.
+        """
+        own, ragged = dict(beta_sites or {}), _ragged(x, lengths)
+        numbers = torch.tensor([frames, beta, *own.values()], dtype=x.dtype)
+        inputs = (x, lengths.to(x.device), numbers.to(x.device))
+        key = (x.shape, x.dtype, ragged, self.objective.training, *own)
+        if key not in self.recordings:
+            step, specs = self.step([*own], ragged=ragged)
+            replay = self._graph(step, inputs) if x.is_cuda else self._list(step, inputs)
+            self.recordings[key] = replay, specs[0]
+        replay, spec = self.recordings[key]
+        found, gradients = tree_unflatten(replay(*inputs), spec)
+        for parameter, gradient in zip(self.trained.values(), gradients, strict=True):
+            parameter.grad = gradient
+        return cast(Bound, found)
+
+    def step(self, own: Sequence[str] = (), *, ragged: bool = True) -> tuple[Step, list[TreeSpec]]:
+        """What is recorded, and a list that gets the tree of (bound, gradients) when it is run.
+
+        Its `numbers` are the real frames, the weight of all KLs, and those of the latents of `own`.
+
+        Args:
+            own: latents with a weight of their own.
+            ragged: whether it is to hold for sequences shorter than the batch.
+        """
+        names, specs = [*self.trained, *self.constant], list[TreeSpec]()
+
+        def step(
+            trained: Sequence[Tensor], constant: Sequence[Tensor], x: Tensor, lengths: Tensor, numbers: Tensor
+        ) -> list[Any]:
+            real, beta, *weights = numbers.unbind()
+            given = {"beta": beta, "beta_sites": dict(zip(own, weights, strict=True))}
+            state = dict(zip(names, [*trained, *constant], strict=True))
+            with known_shape(len(x), ragged=ragged), _no_values():
+                # networks that model and guide share are one module: untied, it is given back once
+                bound = functional_call(self.objective, state, (x, lengths), given, tie_weights=False)
+            gradients = torch.autograd.grad(bound.loss / real, trained, allow_unused=True)
+            found = bound._replace(loss=bound.loss.detach(), factors=dict(bound.factors))
+            # some are one tensor for two weights, and clipping writes into them
+            leaves, spec = tree_flatten((found, [None if g is None else g.clone() for g in gradients]))
+            specs[:] = [spec]
+            return leaves
+
+        return step, specs
+
+    def _list(self, step: Step, inputs: Sequence[Tensor]) -> Callable[..., list[Any]]:
+        """The operations of a step, written down from fake tensors."""
+        from torch._subclasses.fake_tensor import (
+            DataDependentOutputException,
+            DynamicOutputShapeException,
+            FakeTensorMode,
+        )
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        weights = [*self.trained.values()], [*self.constant.values()]
+        try:
+            recorded = make_fx(step, tracing_mode="fake")(*tree_map(FakeTensorMode().from_tensor, (*weights, *inputs)))
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise self._undecided() from error
+        detached = tree_map(torch.Tensor.detach, weights)  # the same memory: what optimisers do is seen
+
+        def run(*inputs: Tensor) -> list[Any]:
+            with torch.enable_grad():  # without, oneDNN's LSTM keeps nothing for its backward pass
+                leaves: list[Any] = recorded(*detached, *inputs)
+            return leaves
+
+        return run
+
+    def _graph(self, step: Step, inputs: Sequence[Tensor]) -> Callable[..., list[Any]]:
+        """A step as a CUDA graph, whose inputs and outputs stay where they are."""
+        weights = [*self.trained.values()], [*self.constant.values()]
+        kept = [v.clone() for v in inputs]
+        with torch.cuda.device(kept[0].device):
+            aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+            aside.wait_stream(here)
+            with torch.random.fork_rng(devices=[kept[0].device]), torch.cuda.stream(aside):
+                for _ in range(WARMUP):
+                    step(*weights, *kept)
+            here.wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            self.pool = self.pool or torch.cuda.graph_pool_handle()
+            try:
+                with torch.cuda.graph(graph, pool=self.pool):
+                    leaves = step(*weights, *kept)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise self._undecided(f" (CUDA: {str(error).splitlines()[0]})") from error
+
+        def run(*inputs: Tensor) -> list[Any]:
+            for place, given in zip(kept, inputs, strict=True):
+                place.copy_(given)
+            graph.replay()
+            return leaves
+
+        return run
+
+    def _undecided(self, seen: str = "") -> UserError:
+        parts = type(self.objective.model).__name__, type(self.objective.guide).__name__
+        return UserError(
+            f"train.capture: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} decides by "
+            f"values what to compute, so a step of it cannot be recorded for all batches{seen}. Take "
+            "train.capture=false."
+        )
+
+
+def _ragged(x: Tensor, lengths: Tensor) -> bool:
+    return bool((lengths != len(x)).any())
+
+
+@contextmanager
+def _no_values() -> Iterator[None]:
+    """Pyro's estimators ask for the value of each term as a number, which is returned beside the loss and not used
+    here; while a step is recorded there are none.
+    """
+    modules: list[Any] = [trace_elbo, trace_mean_field_elbo]
+    before = [module.torch_item for module in modules]
+    try:
+        for module in modules:
+            module.torch_item = lambda value: 0.0
+        yield
+    finally:
+        for module, torch_item in zip(modules, before, strict=True):
+            module.torch_item = torch_item

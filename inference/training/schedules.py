@@ -1,0 +1,75 @@
+"""What changes over the steps of training, as pure functions of the step: resuming needs no state for them.
+
+Steps count from 1: step k is the k-th update of the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+
+from inference.settings.tree import FreeBitsSettings, OptimSettings, TrainSettings
+
+__all__ = ["free_bits_threshold", "kl_weight", "learning_rate", "total_steps"]
+
+
+def total_steps(train: TrainSettings, batches: int) -> int:
+    """Steps until `train.steps` or `train.epochs` is reached, with `batches` steps per epoch."""
+    limits = [train.steps, None if train.epochs is None else train.epochs * batches]
+    return min(limit for limit in limits if limit is not None)
+
+
+def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
+    r"""The learning rate of step k of `total`: a linear rise over W warm-up steps, then one of
+
+    - constant: \eta
+    - exponential: max(\eta_min, \eta \gamma^{(k - W) / D})
+    - cosine: \eta_min + (\eta - \eta_min) (1 + \cos(\pi (k - W) / D)) / 2, and \eta_min after k = W + D
+
+    with D = `decay_steps`, or all steps after the warm-up. Every schedule but the constant one starts to fall
+    at the first step after the warm-up, and \eta itself is the rate of step W (or of a step 0).
+
+    Example:
+        >>> optim = OptimSettings(lr=1.0, schedule="cosine", warmup_steps=2)
+        >>> [round(learning_rate(optim, k, 6), 3) for k in range(1, 7)]
+        [0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    warmup = optim.warmup_steps
+    if step < warmup:
+        return optim.lr * step / warmup
+    decay = optim.decay_steps if optim.decay_steps is not None else max(1, total - warmup)
+    elapsed = (step - warmup) / decay
+    if optim.schedule == "exponential":
+        return max(optim.min_lr, optim.lr * math.pow(optim.gamma, elapsed))
+    if optim.schedule == "cosine":
+        return optim.min_lr + (optim.lr - optim.min_lr) * (1 + math.cos(math.pi * min(1.0, elapsed))) / 2
+    return optim.lr
+
+
+def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float:
+    """The weight of the KL at a step: `beta`, reached linearly over `kl_warmup_steps`.
+
+    Args:
+        train: the settings.
+        step: the step.
+        site: a latent, for its own weight where `beta_sites` has one.
+
+    Example:
+        >>> [kl_weight(TrainSettings(beta=2.0, kl_warmup_steps=4), k) for k in (1, 2, 4, 9)]
+        [0.5, 1.0, 2.0, 2.0]
+    """
+    beta = train.beta if site is None else train.beta_sites.get(site, train.beta)
+    if train.kl_warmup_steps == 0:
+        return beta
+    return beta * min(1.0, step / train.kl_warmup_steps)
+
+
+def free_bits_threshold(settings: FreeBitsSettings, step: int) -> float | None:
+    r"""The threshold of free bits at step k: \lambda 2^{-k / H}, H = `halve_every`; None without one.
+
+    Example:
+        >>> [free_bits_threshold(FreeBitsSettings(0.5, halve_every=10), k) for k in (0, 10, 20)]
+        [0.5, 0.25, 0.125]
+    """
+    if settings.threshold is None or settings.halve_every is None:
+        return settings.threshold
+    return settings.threshold * math.pow(0.5, step / settings.halve_every)

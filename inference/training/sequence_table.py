@@ -1,0 +1,190 @@
+r"""Training a model with latents above its segments: which utterance a segment is of, s-vectors of utterances that
+the table does not have, and hierarchical sampling.
+
+Hierarchical sampling (Hsu & Glass, "Scalable factorized hierarchical variational autoencoder training", 2018): draw K
+of the M sequences, compute their rows of the table anew by the closed form with the encoder as it is, train on their
+segments, and draw the next K. A segment is told from K sequences then, not M. The optimiser starts anew with the rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from corpora.loading.sequences import Batches, Prepared
+from dvae_pyro.errors import UserError
+from guides.fhvae import FHVAEGuide, s_vectors, session_vectors
+from inference.training.batches import Data, Members
+from inference.training.optimisers import forget_rows
+from models.core.grouping import Rows
+
+if TYPE_CHECKING:
+    from inference.checkpoints.state import TrainState
+    from inference.settings.tree import DiscriminativeSettings, Settings
+    from inference.training.job import Job
+
+__all__ = ["Blocks", "adopt_table", "is_sparse", "slow_table", "training_rows", "validation_rows"]
+
+
+class Block(NamedTuple):
+    """The batches between two draws of sequences.
+
+    Attributes:
+        rows: the sequences, sorted.
+        batches: the segments of each batch.
+    """
+
+    rows: Tensor
+    batches: list[list[int]]
+
+
+class Blocks(Batches):
+    """Batches of hierarchical sampling: K sequences at a time; a pure function of seed and epoch.
+
+    Args:
+        sequences: the segments.
+        batch_size: segments per batch.
+        seed: decides the order.
+        members: which utterance each is of.
+        at_once: K.
+    """
+
+    def __init__(
+        self, sequences: Sequence[Prepared], batch_size: int, seed: int, members: Members, at_once: int
+    ) -> None:
+        super().__init__(sequences, batch_size, seed)
+        self.members = members
+        self.at_once = at_once
+        self.blocks = functools.lru_cache(maxsize=1)(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self.epoch(0))
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        return [batch for block in self.blocks(epoch) for batch in block.batches]
+
+    def first_of(self, epoch: int, batch: int) -> tuple[Block, bool]:
+        """The block that a batch of an epoch is in, and whether it is its first one."""
+        for block in self.blocks(epoch):
+            if batch < len(block.batches):
+                return block, batch == 0
+            batch -= len(block.batches)
+        raise IndexError(f"epoch {epoch} has no such batch")
+
+    def _blocks(self, epoch: int) -> list[Block]:
+        digest = hashlib.sha256(f"{self.seed}/{epoch}/blocks".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        by_row = torch.argsort(self.members.row, stable=True).split(self.members.counts.tolist())
+        order = torch.randperm(len(by_row), generator=generator)
+        found = []
+        for rows in order.split(self.at_once):
+            segments = torch.cat([by_row[row] for row in rows.tolist()])
+            shuffled = segments[torch.randperm(len(segments), generator=generator)]
+            found.append(Block(rows.sort().values, [b.tolist() for b in shuffled.split(self.batch_size)]))
+        return found
+
+
+def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None:
+    """Give the guide a row for every training utterance, or make sure that the rows it has are theirs.
+
+    Raises:
+        UserError: for a table of other utterances.
+    """
+    names, speakers = members.names(), members.speakers
+    if guide.levels == 3:
+        names = names ^ speakers.names()[members.speaker]
+    if guide.table is None:
+        settings.guide.sequences = len(members.files)
+        settings.guide.sessions = len(speakers.files) if guide.levels == 3 else None
+        guide.make_table(settings.guide.sequences, settings.guide.sessions)
+        guide.files.copy_(names)
+    elif not torch.equal(guide.files.cpu(), names):
+        raise UserError(
+            f"the run's table of mu2 has rows of {len(guide.files)} utterances, and these training data are not they: "
+            f"{len(names)} utterances. Go on with the data that the run was trained on, or train another run on these."
+        )
+    cast(Any, guide.table).sparse = is_sparse(settings.train.discriminative)
+
+
+def slow_table(settings: Settings, members: Members, steps: int) -> str:
+    """What to say of a table whose rows, drawn from N(0, I), cannot go far; empty where they can.
+
+    Adam moves a row by about the learning rate for each batch that has a segment of it. Half the prior's deviation has
+    been seen to do, a quarter not to.
+    """
+    updates = min(steps, steps * settings.train.batch_size / len(members.files))
+    reach = updates * settings.optim.lr
+    if settings.train.discriminative.sequences is not None or reach >= 0.5:
+        return ""
+    return (
+        f"Beware: a row of the table is updated some {updates:.0f} times in the whole training, and moves by about "
+        f"{reach:.2g}, where the prior's deviation is 1: it hardly leaves where chance has drawn it, and z2 learns "
+        "little. Train for longer, or have Eq. 5 give the rows: train.discriminative.sequences=5000."
+    )
+
+
+def is_sparse(discriminative: DiscriminativeSettings) -> bool:
+    """Whether a batch has gradients for a few rows of the table alone: those of its own and those it is told from."""
+    return discriminative.alpha == 0.0 or discriminative.sequences is not None
+
+
+def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | None:
+    """What model and guide are told of the next batch; where a block of hierarchical sampling begins, its rows of the
+    table are computed anew.
+    """
+    if not job.model.hierarchical:
+        return None
+    batches, members, active = job.train.batches, job.train.members, None
+    if isinstance(batches, Blocks):
+        block, first = batches.first_of(state.epoch, state.batch)
+        active = block.rows
+        if first:
+            _refresh(job, block)
+    return members.rows(index, trained=True, active=active)
+
+
+def validation_rows(job: Job, data: Data) -> dict[str, Tensor] | None:
+    """The s-vectors of another split's utterances, by the closed form, (M, L), and mu3 of its speakers, by the names of
+    `Members.rows`.
+    """
+    if not job.model.hierarchical:
+        return None
+    guide, members = cast(FHVAEGuide, job.guide), data.members
+    means, row = _means(job, data, data.batches.epoch(0))
+    if guide.levels == 2:
+        return {"values": s_vectors(means, row, len(members.files), guide.ratio)}
+    speaker, speakers = members.speaker.to(row.device), len(members.speakers.files)
+    mu3 = session_vectors(means, row, speaker, speakers, guide.ratio, guide.mu2_variance)
+    return {"values": s_vectors(means, row, len(members.files), guide.ratio, mu3[speaker]), "of_speakers": mu3}
+
+
+def _refresh(job: Job, block: Block) -> None:
+    guide, members = cast(FHVAEGuide, job.guide), job.train.members
+    means, row = _means(job, job.train, block.batches)
+    mu3 = None if guide.session_table is None else guide.session_table.weight[members.speaker.to(row.device)]
+    values = s_vectors(means, row, len(members.files), guide.ratio, mu3)
+    table: Any = guide.table
+    rows = block.rows.to(values.device)
+    with torch.no_grad():
+        table.weight[rows] = values[rows]
+    forget_rows(job.optimizer, table, rows)
+
+
+@torch.no_grad()
+def _means(job: Job, data: Data, batches: Iterable[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """What the closed form of Eq. 5 takes: the mean of z2 of each segment of these batches (K, L), and its row (K,)."""
+    guide = cast(FHVAEGuide, job.guide)
+    means, rows = [], []
+    for number, index in enumerate(batches):
+        if number % job.world.size == job.world.rank:
+            batch = data.batch(index)
+            means.append(guide.z2_mean(batch.x.to(device=job.device, dtype=job.dtype), batch.lengths))
+        else:
+            means.append(torch.zeros(len(index), guide.z2_dim, device=job.device, dtype=job.dtype))
+        rows.append(data.members.row[torch.tensor(index)])
+    return job.world.total(torch.cat(means)), torch.cat(rows).to(job.device)

@@ -1,0 +1,249 @@
+"""From settings to a running training: a fresh run, or one that goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import Batches, load_split
+from corpora.registry import holds_frames, open_corpus
+from dvae_pyro.errors import UserError
+from dvae_pyro.files import disk_errors
+from guides.fhvae import FHVAEGuide
+from inference.checkpoints.files import load_checkpoint
+from inference.checkpoints.state import TrainState, criterion, read, restore, save_best
+from inference.objectives.elbo import Objective
+from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
+from inference.settings.resolve import load_run_settings, save_settings
+from inference.settings.tree import Settings, TrainSettings
+from inference.training.batches import Data, Members
+from inference.training.distributed import ALONE, World, joined
+from inference.training.job import Job
+from inference.training.logs import MetricsLog, bytes_until
+from inference.training.loop import fit, measure_start, over, save
+from inference.training.optimisers import build_optimiser
+from inference.training.recorded_step import Captured, whole_multiple
+from inference.training.scheduled_sampling import plan
+from inference.training.schedules import total_steps
+from inference.training.sequence_table import Blocks, adopt_table, slow_table
+
+if TYPE_CHECKING:
+    from guides.core.guide import Guide
+    from models.dvae import DVAE
+
+__all__ = ["resume", "start"]
+
+MOST_RECORDINGS = 16
+"""Numbers of frames that training steps are recorded for."""
+
+Say = Callable[[str], None]
+
+
+def start(settings: Settings, say: Say = print) -> Path:
+    """Train a fresh run; the folder it is in.
+
+    Args:
+        settings: all of it; `settings.run` null picks a folder of its own under `runs/`.
+        say: is told, a line at a time, what happens.
+    """
+    with joined(settings.device) as world:
+        return _start(settings, say if world.main else _silent, world)
+
+
+def _start(settings: Settings, say: Say, world: World) -> Path:
+    run = Path(settings.run) if settings.run else default_folder(settings)
+    if world.main:
+        refuse_existing(run)
+    run = Path(world.told(str(run)))
+    settings.run = str(run)
+    model, guide = create(settings)
+    if settings.train.model_from is not None:
+        say(f"the model of {take_model(model, settings)} stays as it is")
+    job = _prepare(settings, run, model, guide, say, world)
+    if settings.train.model_from is None:
+        model.fit_input(item.x for item in job.train.sequences)
+    world.alike(job.objective)
+    if world.main:
+        with disk_errors(run):
+            run.mkdir(parents=True, exist_ok=True)
+        save_settings(settings, run / "config.yaml")
+    torch.manual_seed(settings.seed)
+    state = TrainState()
+    with _log(world, run, tensorboard=settings.train.tensorboard) as log:
+        save(job, state, log)
+        _report(job, fit(job, state, log), say)
+    return run
+
+
+def _silent(line: str) -> None:
+    """What processes say that are not the first."""
+
+
+def _log(world: World, run: Path, **more: Any) -> AbstractContextManager[MetricsLog | None]:
+    """The log of a run, for the process that writes it."""
+    return MetricsLog(run, **more) if world.main else nullcontext()
+
+
+def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
+    """Go on with a run from its `last.pt` as if it had never stopped; `overrides` change its settings."""
+    settings = load_run_settings(run, overrides)
+    with joined(settings.device) as world:
+        return _resume(run, settings, say if world.main else _silent, world)
+
+
+def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
+    if settings.train.model_from != load_run_settings(run).train.model_from:
+        raise UserError("train.model_from cannot change while a run goes on. Train another run with it.")
+    pick_device(settings.device)
+    last = run / "last.pt"
+    if not last.is_file():
+        raise UserError(f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ...")
+    saved = load_checkpoint(last)
+    state = read(saved)
+    _refuse_finished(run, settings.train, state)
+    model, guide = recreate(settings, saved, last)
+    job = _prepare(settings, run, model, guide, say, world)
+    if state.best is not None and state.best_of not in ("", criterion(settings)):
+        say(f"note: the best weights were told by {state.best_of}, from now on by {criterion(settings)}")
+        state = replace(state, best=None, stale_epochs=0)
+    restore(saved, settings, job.optimizer)
+    if saved.get("data") not in (None, job.train.fingerprint):
+        say("note: not the data or batches that the run was trained on so far; its epoch begins anew")
+        state = replace(state, batch=0)
+    if world.main:
+        save_settings(settings, run / "config.yaml")
+    say(f"going on from step {state.step}")
+    keep = saved.get("metrics_bytes")
+    keep = bytes_until(run / "metrics.jsonl", state.step) if keep is None else int(keep)
+    with _log(world, run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
+        if state.best_weights is not None:
+            if world.main:
+                save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
+        elif saved.get("data") is None:  # weights that were not trained here
+            state = measure_start(job, state, log)
+        _report(job, fit(job, state, log), say)
+    return run
+
+
+def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None:
+    reason = over(train, state)
+    if reason:
+        patience = f" train.patience={2 * state.stale_epochs}" if "improved" in reason else ""
+        raise UserError(
+            f"{run} is finished: {reason}.\n"
+            f"To train on: python -m inference.svi --resume {run} train.steps={2 * state.step}{patience}"
+        )
+
+
+def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say, world: World = ALONE) -> Job:
+    """Read the corpus and put everything together that the loop works with."""
+    model.requires_grad_(settings.train.model_from is None)  # with it, what a guide shares with its model
+    objective = Objective.of(model, guide, settings.train)
+    say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
+    say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
+    if world.size > 1:
+        say(f"{world.size} processes, each with its part of every batch")
+        _refuse_chance_apart(settings, objective)
+    with world.first_of_machine() if settings.data.cache else nullcontext():
+        train, valid = _read_data(settings, say, by_utterance=model.hierarchical, progress=world.main)
+    _refuse_other_data(world, train.fingerprint + valid.fingerprint)
+    if isinstance(guide, FHVAEGuide):
+        adopt_table(guide, settings, train.members)
+        say(f"a table of {len(train.members.files)} utterances' mu2, not counted above")
+        if guide.session_table is not None:
+            said = len(train.members.speakers.files)
+            alone = ": each has one utterance, so it adds nothing" if said == len(train.members.files) else ""
+            say(f"and one of {said} speakers' mu3{alone}")
+    optimizer = build_optimiser(settings.optim, objective)
+    steps = total_steps(settings.train, len(train.batches))
+    say(f"{steps} steps at most, {len(train.batches)} per epoch")
+    if isinstance(guide, FHVAEGuide) and (slow := slow_table(settings, train.members, steps)):
+        say(slow)
+    if settings.train.particles > 1:
+        say(f"objective {settings.train.objective}, {settings.train.particles} particles")
+    for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
+        say(line)
+    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
+    captured = _capture(settings, objective, train, world, say) if settings.train.capture else None
+    return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
+
+
+def _capture(settings: Settings, objective: Objective, train: Data, world: World, say: Say) -> Captured:
+    """Steps that are recorded, one for each number of frames that a batch can have.
+
+    Raises:
+        UserError: for so many that recording would be most of the work, and in several processes.
+    """
+    if world.size > 1:
+        raise UserError("train.capture=true is for one process. Set train.capture=false, or train without torchrun.")
+    longest = settings.data.sequence_frames
+    frames = {whole_multiple(len(item.x), settings.train.pad_frames, longest) for item in train.sequences}
+    if len(frames) > MOST_RECORDINGS:
+        raise UserError(
+            f"train.capture=true records a step for each number of frames of a batch, and sequences have {len(frames)} "
+            f"of them, {min(frames)} to {max(frames)}: more than {MOST_RECORDINGS}. Pad batches to a multiple of some, "
+            f"train.pad_frames={-(-max(frames) // MOST_RECORDINGS)}."
+        )
+    say(f"steps are recorded once for each shape of batch, which has one of {len(frames)} numbers of frames")
+    return Captured(objective)
+
+
+def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
+    """Several processes draw the noise of latents as one would, but no other chance."""
+    if settings.train.objective == "fivo":
+        raise UserError("train.objective=fivo resamples in each process apart: take iwae or dreg, or one process.")
+    if any(isinstance(part, nn.Dropout) and part.p > 0 for part in objective.modules()):
+        raise UserError("dropout is drawn in each process apart: set it to 0, or train in one process.")
+
+
+def _refuse_other_data(world: World, read: str) -> None:
+    if world.told(read) != read:
+        raise UserError(
+            "this process has read other data than the first one, or puts them in other batches. Give all processes of "
+            "a training the same settings and the same files: every machine needs the whole corpus."
+        )
+
+
+def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bool) -> tuple[Data, Data]:
+    data, train = settings.data, settings.train
+    frontend = open_frontend(data, settings.model.bins)
+    corpus = open_corpus(data, data.seed, ("train", "valid"))
+    say(f"corpus {corpus.name} {corpus.root}".rstrip())
+    splits = []
+    for split in ("train", "valid"):
+        sequences = load_split(corpus, split, frontend, data, say, cut=True, progress=progress)
+        shuffle = split == "train"
+        members, at_once = Members.of(sequences), train.discriminative.sequences
+        batches = (
+            Blocks(sequences, train.batch_size, settings.seed, members, at_once)
+            if by_utterance and shuffle and at_once is not None
+            else Batches(sequences, train.batch_size, settings.seed, shuffle=shuffle, bucket=train.bucket)
+        )
+        what = [(item.file, item.start, len(item.x)) for item in sequences]
+        order: tuple[object, ...] = (settings.seed, train.batch_size, train.bucket)
+        order += () if at_once is None else (at_once,)
+        fingerprint = hashlib.sha256(repr((order, what)).encode()).hexdigest()
+        splits.append(Data(sequences, batches, fingerprint, members))
+    return splits[0], splits[1]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _report(job: Job, state: TrainState, say: Say) -> None:
+    """Say how it ended, where things are and what comes next."""
+    best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
+    say(f"finished: {over(job.settings.train, state)}{best}")
+    say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
+    spectra = not holds_frames(job.settings.data) and job.settings.data.frontend != "waveform"
+    evaluation = "resynthesis" if spectra else "likelihood"
+    say(f"next: python -m evaluation.{evaluation} {job.run}")

@@ -1,0 +1,205 @@
+"""One pass over a batch: what is observed, which frames are real, and the sample statements of all frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import Any, NamedTuple, cast
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from torch import Tensor
+
+from models.core.effects import Given, conditional, draw, enclosing_shape, known, longest, ragged
+from models.core.grouping import Rows, Share
+
+__all__ = ["Sites", "masked", "rebuilt", "stacked"]
+
+
+class Sites:
+    """One pass over a batch: its data, mask and plates, and the sites registered so far.
+
+    Args:
+        data: the observed sequences by site name, each (T, N, D); None where the site is to be generated.
+        lengths: frames per sequence, (N,), on the CPU, where they are looked at.
+        sizes: the dimension of every site, which says how large the zeros before the first frame are.
+        like: a tensor whose type and device everything has.
+        rows: the sequences of a corpus that these are segments of. The plates are then ``segments`` (all of the corpus,
+            of which these are a subsample), ``time`` and, for what a sequence's segments share, ``sequences``.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Tensor | None],
+        lengths: Tensor,
+        sizes: Mapping[str, int],
+        like: Tensor,
+        rows: Rows | None = None,
+    ) -> None:
+        self.lengths = lengths
+        self.frames = longest(lengths)
+        self.sequences = len(lengths)
+        self.sizes = sizes
+        self.like = like
+        mask = torch.arange(self.frames, device=lengths.device)[:, None] < lengths
+        self.mask = mask.to(like.device) if ragged(lengths, self.frames) else None
+        self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
+        self.leading = enclosing_shape(inner=2)
+        self.rows = rows
+        batch = ("sequences", self.sequences) if rows is None else ("segments", rows.segments)
+        subsample = None if rows is None else rows.numbers
+        self.plates = (
+            pyro.plate(*batch, subsample=subsample, dim=-1),
+            pyro.plate("time", self.frames, dim=-2),
+        )
+        if rows is not None:
+            self.levels = {"sequences": _Level.of("sequences", rows, like)}
+        self.registered: dict[str, Tensor] = {}
+        self._coarser: dict[int, Sites] = {}
+        self.step: Callable[[Any], None] | None = None
+        """The step that is run over it, for handlers that need to run it again."""
+
+    def coarser(self, stride: int) -> Sites:
+        """The same batch at a time scale of its own: one frame from every `stride`, the last perhaps only begun.
+
+        It has a plate of its own, ``time_<stride>``, the same for every call, and no data.
+        """
+        if stride == 1:
+            return self
+        if stride not in self._coarser:
+            scale = copy(self)
+            scale.lengths = -(-self.lengths // stride)
+            scale.frames = -(-self.frames // stride)
+            scale.mask = None if self.mask is None else self.mask[::stride]
+            scale.plates = (self.plates[0], pyro.plate(f"time_{stride}", scale.frames, dim=-2))
+            scale.data = {}
+            self._coarser[stride] = scale
+        return self._coarser[stride]
+
+    def zeroed(self, u: Tensor) -> Tensor:
+        """u (..., T, N, C) with zeros in the frames that are no frames."""
+        return u if self.mask is None else u.masked_fill(~self.mask[..., None], 0.0)
+
+    def _checked(self, name: str, x: Tensor) -> Tensor:
+        expected = (self.frames, self.sequences, self.sizes[name])
+        if x.shape != expected:
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)}, expected (frames, sequences, dimension) = {expected}: "
+                "pass time-major batches whose lengths (N,) have the longest sequence's frames as maximum"
+            )
+        return self.zeroed(x)
+
+    def value(self, name: str) -> Tensor | None:
+        """All frames of a site, if they are settled already: observed, registered, or set by a handler."""
+        if name in self.data:
+            return self.data[name]
+        return self.registered[name] if name in self.registered else known(name)
+
+    def register(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
+        """The Pyro sample statement of all frames of a site, in both plates."""
+        sequences, time = self.plates
+        with sequences, time, Given({name: value}):
+            whole = masked(self.expanded(distribution, self.frames), self.mask)
+            pyro.sample(name, whole, obs=self.data.get(name))
+        self.registered[name] = value
+
+    def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        """A site per sequence, outside time, registered once: (N, L), or (..., 1, N, L) with particles."""
+        if name not in self.registered:
+            distribution = self.expanded(conditional(name, distribution, None), 1 if self.leading else 0)
+            value = known(name)
+            if value is None:
+                value = draw(name, distribution, None)
+            with self.plates[0], Given({name: value}):
+                pyro.sample(name, distribution)
+            self.registered[name] = value
+        return self.registered[name]
+
+    def level(self, plate: str = "sequences") -> _Level:
+        """Which sequences, or sessions of them, are in the batch."""
+        if self.rows is None:
+            raise ValueError(f"what segments of {plate} share: this batch has no rows")
+        if plate not in self.levels:
+            self.levels[plate] = _Level.of(plate, self.rows.sessions, self.like)
+        return self.levels[plate]
+
+    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences", **infer: Any) -> Tensor:
+        r"""A site per sequence of the corpus, whose segments share it; each of them gets its value: (N, L).
+
+        The site holds the U sequences that have segments in the batch, (U, L), or (..., 1, U, L) with particles. With
+        N^{(i)} segments in the corpus, n_i of them in the batch, the log-density of sequence i has the weight of n_i of
+        its N^{(i)} segments: of Hsu et al. (2017), Eq. 2, the sum over the batch. `infer` is the site's. With the plate
+        ``"sessions"`` it is one of each session of sequences.
+        """
+        level = self.level(plate)
+        if name not in self.registered:
+            shape = (*self.leading, *([1] if self.leading else []), len(level.present))
+            distribution = distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
+            value = known(name)
+            if value is None:
+                value = draw(name, distribution, None)
+            with level.plate, poutine.scale(scale=level.weight), Given({name: value}):
+                pyro.sample(name, distribution, infer=cast(Any, {"share": level.share, **infer}))
+            self.registered[name] = value
+        return self.registered[name][..., level.share.entry, :]
+
+    def expanded(self, distribution: dist.TorchDistribution, frames: int) -> dist.TorchDistribution:
+        """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0."""
+        shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
+        return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
+
+
+class _Level(NamedTuple):
+    """The sequences that the segments of a batch are of, or their sessions.
+
+    Attributes:
+        present: the U of them that there are, by their rows, sorted.
+        first: a segment of each, (U,).
+        share: what each segment has of them.
+        plate: of all of the corpus, of which these are a subsample.
+        weight: of each one's log-density, (U,): n_i of N_i segments, apart from the scales of the plates.
+    """
+
+    present: Tensor
+    first: Tensor
+    share: Share
+    plate: Any
+    weight: Tensor
+
+    @classmethod
+    def of(cls, plate: str, rows: Rows, like: Tensor) -> _Level:
+        present, entry = rows.row.to(like.device).unique(return_inverse=True)
+        share = Share(entry, rows.counts.to(like))
+        first = torch.full_like(present, len(entry)).scatter_reduce(
+            0, entry, torch.arange(len(entry)).to(entry), "amin"
+        )
+        weight = like.new_zeros(len(present)).index_add_(0, entry, torch.ones_like(share.counts) / share.counts)
+        of_plates = (rows.segments / len(entry)) / (rows.sequences / len(present))
+        whole = pyro.plate(plate, rows.sequences, subsample=present, dim=-1)
+        return cls(present, first, share, whole, weight * of_plates)
+
+
+def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:
+    """The distribution with the frames that are no frames left out of its density; the mask is (T, N)."""
+    return distribution if mask is None else distribution.mask(mask)
+
+
+def stacked(parts: Sequence[dist.TorchDistribution]) -> dist.TorchDistribution:
+    """One distribution over all frames from one for each, all of a kind: their parameters are joined."""
+    return rebuilt(parts, lambda parameters: torch.cat(parameters, dim=-3))
+
+
+def rebuilt(parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor]], Tensor]) -> dist.TorchDistribution:
+    """One distribution from several of a kind, each of its parameters made of theirs by `join`."""
+    first: Any = parts[0]
+    if isinstance(first, dist.Independent):
+        bases: list[Any] = [part.base_dist for part in parts]
+        return dist.Independent(rebuilt(bases, join), first.reinterpreted_batch_ndims)
+    names = [name for name in first.arg_constraints if name in first.__dict__]
+    if {"probs", "logits"} <= {*names}:  # one of them was asked for and kept; the class takes one
+        names.remove("probs")
+    joined = {name: join([getattr(part, name) for part in parts]) for name in names}
+    whole: dist.TorchDistribution = type(first)(**joined, validate_args=False)
+    return whole

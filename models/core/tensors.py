@@ -1,0 +1,53 @@
+"""Functions of tensors (..., T, N, D) that steps, networks and likelihoods share."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from models.core.effects import ragged
+
+__all__ = ["concatenate", "full", "normal", "reverse", "shift"]
+
+
+def concatenate(*parts: Tensor) -> Tensor:
+    """Join features along the last dimension, [a; b], where one of them may lack particle or frame
+    dimensions.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], dim=-1)
+
+
+def full(v: Tensor) -> Tensor:
+    """v in single precision where autocast has left it in half of it: what densities are made of."""
+    return v.float() if v.dtype in (torch.bfloat16, torch.float16) else v
+
+
+def normal(mean: Tensor, log_variance: Tensor) -> dist.TorchDistribution:
+    """A diagonal Gaussian over the last dimension, from its mean and log-variance."""
+    return dist.Independent(dist.Normal(full(mean), torch.exp(0.5 * full(log_variance))), 1)
+
+
+def reverse(u: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence of u (T, N, D) within its own length; what lies beyond stays where it is.
+
+    Example:
+        >>> u = torch.tensor([1.0, 2.0, 0.0]).reshape(3, 1, 1)
+        >>> reverse(u, torch.tensor([2])).flatten().tolist()
+        [2.0, 1.0, 0.0]
+    """
+    frames = u.shape[0]
+    if not ragged(lengths, frames):
+        return u.flip(0)
+    t = torch.arange(frames, device=lengths.device)[:, None]
+    index = torch.where(t < lengths, lengths - 1 - t, t).to(u.device)
+    return u.gather(0, index[..., None].expand_as(u))
+
+
+def shift(u: Tensor) -> Tensor:
+    """The frame before each: u_{t-1} of u (..., T, N, D), zero before the first."""
+    return pad(u[..., :-1, :, :], (0, 0, 0, 0, 1, 0))

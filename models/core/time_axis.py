@@ -1,0 +1,271 @@
+r"""The time axis: a step is written once and run three ways.
+
+A DVAE is a chain rule over time (Girin et al., "Dynamical variational autoencoders: a comprehensive review",
+2021),
+
+    p(x, z) = prod_t p(z_t | x_{1:t-1}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t}),
+
+and a model, or a guide, writes one factor of it: its ``step``, against a `TimeAxis`. An interpreter decides
+how time runs:
+
+- `Parallel`: all frames in one pass. What lies in the past is a shift, a recurrent network one fused call;
+  sites ``z``, ``x`` in the plates ``time`` (dim -2) and ``sequences`` (dim -1). For scoring: SVI, importance
+  weights.
+- `Looped`: a loop over frames first, then the same stacked sites, registered once. For guides that need
+  z_{t-1} to draw z_t, and models that are fed their own output.
+- `Markov`: `pyro.markov`, frame by frame; sites ``z_0, x_0, z_1, ...`` in the plate ``sequences``. For
+  generation, particle filters, reading, tests.
+
+Shapes, one legend for the whole project:
+
+- ``T`` frames, ``N`` sequences, ``D`` data dimension (``F`` frequency bins), ``L`` latent dimension, ``H``
+  recurrent width, ``...`` leading particle dimensions;
+- ``x`` (T, N, D), ``lengths`` (N,) int64, ``mask`` (T, N) bool; latents and all that follows from them
+  (..., T, N, L);
+- inside a step the frame dimension is always there: its size is T in one pass over all frames, and 1 frame by
+  frame. So a network sees (..., T, N, D) under every interpreter.
+
+Frames beyond a sequence's length are zero, masked in the densities and without effect on any gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from models.core.effects import Given, Sequential, conditional, draw, known, previous
+from models.core.sites import Sites, masked, stacked
+from models.core.tensors import concatenate
+
+__all__ = ["Carry", "Causal", "Looped", "Markov", "Parallel", "Sites", "TimeAxis", "run"]
+
+State = tuple[Tensor, ...]
+_Draw = tuple[dist.TorchDistribution, Tensor]
+
+
+class Causal(Protocol):
+    """A causal network over time: output t depends on inputs 1..t. Fed all frames, or some with the state
+    before them.
+
+    ``forward(u, state)`` takes u (..., T, N, D) and gives the outputs (..., T, N, H) and the state after the
+    last frame; every tensor of a state has the dimensions (..., N, anything).
+    """
+
+    out_dim: int
+
+    def __call__(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]: ...
+
+
+@dataclass
+class Carry:
+    """What one frame hands to the next: the values of all sites, their conditionals, the recurrent states."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    conditionals: dict[str, dist.TorchDistribution] = field(default_factory=dict)
+    states: dict[int, State] = field(default_factory=dict)
+
+
+class TimeAxis:
+    """What a step sees: the frames ``start .. stop-1``, and the carry from the frames before them."""
+
+    def __init__(self, sites: Sites, start: int, stop: int, carry: Carry) -> None:
+        self.sites = sites
+        self.start = start
+        self.stop = stop
+        self.carry = carry
+        self._recurrences = 0
+
+    def feature(self, v: Tensor) -> Tensor:
+        """These frames of something (..., T, N, D) computed for all frames beforehand."""
+        return v[..., self.start : self.stop, :, :]
+
+    def prev(self, name: str) -> Tensor:
+        """The value of a site one frame earlier, zero before the first frame. Handlers may put another in
+        its place.
+        """
+        return previous(name, self._previous(name), self)
+
+    def expected(self, name: str) -> Tensor:
+        """The mean of a site's conditional one frame earlier: what the model itself made of that frame."""
+        raise NotImplementedError
+
+    def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
+        """Advance a recurrent network by the concatenated inputs and read it: (..., T, N, H).
+
+        With `lag` the inputs belong to the frame before, of which the first frame has none: the network is not run
+        there, and reads zero.
+        """
+        u = concatenate(*inputs)
+        index = self._recurrences
+        self._recurrences += 1
+        if lag and self.start == 0:
+            rest = u[..., 1:, :, :]
+            if rest.shape[-3] == 0:
+                return u.new_zeros(*u.shape[:-1], net.out_dim)
+            out, self.carry.states[index] = net(rest, None)
+            return pad(out, (0, 0, 0, 0, 1, 0))
+        out, self.carry.states[index] = net(u, self.carry.states.get(index))
+        return out
+
+    def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        """A sequence-level site (v, w): one draw per sequence, outside time."""
+        return self.sites.once(name, distribution)
+
+    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
+        """A site of a whole sequence that its segments share (mu2): one draw, handed to each segment."""
+        return self.sites.shared(name, distribution, plate)
+
+    def of_sequences(self, of_segments: Tensor) -> Tensor:
+        """What all segments of a sequence have alike, (..., N, L), once for each sequence in the batch, (..., U, L)."""
+        return of_segments[..., self.sites.level().first, :]
+
+    def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        """A latent site. Handlers may put another distribution in its place."""
+        return self._site(name, conditional(name, distribution, self))
+
+    def observe(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        """An observed site, or, where there is no data, one to be generated. Handlers may put another
+        distribution in its place.
+        """
+        return self._site(name, conditional(name, distribution, self))
+
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        raise NotImplementedError
+
+    def _previous(self, name: str) -> Tensor:
+        raise NotImplementedError
+
+
+class Parallel(TimeAxis):
+    """All frames in one pass. Raises `Sequential` where a frame needs what an earlier one has yet to draw."""
+
+    def __init__(self, sites: Sites) -> None:
+        super().__init__(sites, 0, sites.frames, Carry())
+
+    def _previous(self, name: str) -> Tensor:
+        value = self.sites.value(name)
+        if value is None:
+            raise Sequential(name)
+        return pad(value[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+
+    def expected(self, name: str) -> Tensor:
+        raise Sequential(name)
+
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        value = self.sites.value(name)
+        if value is None:
+            value = draw(name, self.sites.expanded(distribution, self.sites.frames), self)
+        self.sites.register(name, distribution, value)
+        return value
+
+
+class Frame(TimeAxis):
+    """One frame, with the carry of those before it."""
+
+    def _previous(self, name: str) -> Tensor:
+        return self._zero(name) if self.start == 0 else self.carry.values[name]
+
+    def expected(self, name: str) -> Tensor:
+        if self.start == 0:
+            return self._zero(name)
+        mean: Tensor = self.carry.conditionals[name].mean
+        return mean
+
+    def _zero(self, name: str) -> Tensor:
+        return self.sites.like.new_zeros(1, self.sites.sequences, self.sites.sizes[name])
+
+    def _keep(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> Tensor:
+        self.carry.values[name] = value
+        self.carry.conditionals[name] = distribution
+        return value
+
+
+class Looped(Frame):
+    """One frame of a loop that registers nothing: `Looped.run` registers the stacked sites afterwards."""
+
+    def __init__(self, sites: Sites, t: int, carry: Carry, seen: dict[str, list[_Draw]]) -> None:
+        super().__init__(sites, t, t + 1, carry)
+        self.seen = seen
+
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        settled = self.sites.value(name)
+        expanded = self.sites.expanded(distribution, 1)
+        value = draw(name, expanded, self) if settled is None else self.feature(settled)
+        self.seen.setdefault(name, []).append((expanded, value))
+        return self._keep(name, distribution, value)
+
+    @classmethod
+    def run(cls, step: Callable[[TimeAxis], None], sites: Sites) -> None:
+        """Run `step` frame by frame, then register every site once, its frames stacked."""
+        carry = Carry()
+        seen: dict[str, list[_Draw]] = {}
+        for t in range(sites.frames):
+            step(cls(sites, t, carry, seen))
+        for name, draws in seen.items():
+            if name not in sites.registered:
+                value = sites.value(name)
+                if value is None:
+                    value = torch.cat([v for _, v in draws], dim=-3)
+                sites.register(name, stacked([d for d, _ in draws]), value)
+
+
+class Markov(Frame):
+    """One frame with sample sites of its own, ``name_t``: the program as one reads it."""
+
+    def __init__(self, sites: Sites, t: int, carry: Carry) -> None:
+        super().__init__(sites, t, t + 1, carry)
+
+    def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        site = f"{name}_{self.start}"
+        mask = None if self.sites.mask is None else self.feature(self.sites.mask[..., None])[..., 0]
+        data = self.feature(self.sites.data[name]) if name in self.sites.data else None
+        distribution = self.sites.expanded(distribution, 1)
+        value = known(site) if data is None else data
+        if value is None:
+            value = draw(name, distribution, self)
+        with self.sites.plates[0], Given({site: value}):
+            pyro.sample(site, masked(distribution, mask), obs=data)
+        return self._keep(name, distribution, value)
+
+    @classmethod
+    def run(cls, step: Callable[[TimeAxis], None], sites: Sites) -> None:
+        """Run `step` frame by frame under `pyro.markov`."""
+        carry = Carry()
+        for t in pyro.markov(range(sites.frames)):
+            step(cls(sites, t, carry))
+
+
+def run(
+    step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto", loop: Callable[[], None] | None = None
+) -> None:
+    """Run a step over all frames: in one pass where that is possible, else looped; or frame by frame.
+
+    Args:
+        step: the step of a model or guide.
+        sites: the batch.
+        loop: a faster way to do what `Looped` does, where the step has one.
+        how: ``"auto"`` (`Parallel`, or `Looped` where a handler or an undrawn latent asks for it),
+            ``"looped"`` or ``"stepwise"`` (`Markov`).
+
+    Raises:
+        ValueError: for any other `how`.
+    """
+    sites.step = step
+    if how == "stepwise":
+        Markov.run(step, sites)
+    elif how == "looped":
+        Looped.run(step, sites)
+    elif how == "auto":
+        try:
+            step(Parallel(sites))
+        except Sequential:
+            Looped.run(step, sites) if loop is None else loop()
+    else:
+        raise ValueError(f"how='{how}': expected 'auto', 'looped' or 'stepwise'")

@@ -1,0 +1,205 @@
+r"""Likelihoods: what a decoder's features say of one frame of data.
+
+`PowerSpectrum` is the distribution of the power of a circular complex Gaussian; `head` builds the last layer
+of a decoder, which turns features into such a distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import pyro.distributions as dist
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import constraints
+from torch.nn.functional import softplus
+
+from dvae_pyro.errors import UserError, nearest
+from models.core.tensors import full, normal
+
+Shape = Size | list[int] | tuple[int, ...]
+
+__all__ = [
+    "LIKELIHOODS",
+    "Likelihood",
+    "LikelihoodSettings",
+    "BernoulliHead",
+    "GaussianOutput",
+    "Scale",
+    "StartsFromData",
+    "Weights",
+    "head",
+    "kind",
+    "log_odds",
+]
+
+
+class LogFloor(nn.Module):
+    """log(exp(o) + floor), for a log-variance o; the identity for a floor of 0."""
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.log_floor = math.log(floor) if floor > 0 else None
+
+    def forward(self, o: Tensor) -> Tensor:
+        return o if self.log_floor is None else torch.logaddexp(o, o.new_full((), self.log_floor))
+
+
+class Scale(nn.Module):
+    """A standard deviation from a number o: softplus(o) plus the root of a floor, or softplus(o) clamped to bounds.
+
+    Args:
+        variance_floor: the floor; not used with bounds.
+        bounds: the least and the largest deviation.
+    """
+
+    def __init__(self, variance_floor: float, bounds: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.floor, self.bounds = math.sqrt(variance_floor), bounds
+
+    def forward(self, o: Tensor) -> Tensor:
+        s = softplus(o)
+        return s + self.floor if self.bounds is None else s.clamp(*self.bounds)
+
+
+class Weights(nn.Module):
+    """Logits of mixture weights from logits (..., K): those of max(weight, floor), normalised; the identity for 0.
+
+    Args:
+        floor: the least weight before normalisation.
+    """
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.log_floor = math.log(floor) if floor > 0 else None
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits if self.log_floor is None else logits.log_softmax(-1).clamp_min(self.log_floor)
+
+
+@runtime_checkable
+class StartsFromData(Protocol):
+    """The last layer of a decoder that can start from statistics of training data."""
+
+    def fit(self, sequences: Sequence[Tensor]) -> None:
+        """Start from data, each (T, D)."""
+        ...
+
+
+def log_odds(sequences: Sequence[Tensor]) -> Tensor:
+    """Log-odds of a one in each value of data, each (T, D): (n_1 + 1/2) to (n_0 + 1/2), to start from. Rare ones have
+    log-odds that training is long in reaching, and all else waits for them.
+    """
+    ones = torch.stack([x.double().cpu().sum(0) for x in sequences]).sum(0)
+    zeros = sum(len(x) for x in sequences) - ones
+    return torch.log(ones + 0.5) - torch.log(zeros + 0.5)
+
+
+class BernoulliHead(nn.Module):
+    """Features (..., in) to a Bernoulli over each of the D values of a frame: an affine map gives the logits.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size D of a frame.
+        variance_floor: not used, a Bernoulli's density is bounded.
+    """
+
+    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, x_dim)
+
+    def fit(self, sequences: Sequence[Tensor]) -> None:
+        """Start from the share of ones of each value in data, each (T, D)."""
+        with torch.no_grad():
+            self.affine.bias.copy_(log_odds(sequences))
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        return dist.Independent(dist.Bernoulli(logits=full(self.affine(h))), 1)
+
+
+class GaussianOutput(nn.Module):
+    """Features (..., in) to a diagonal Gaussian: an affine map gives mean m and o, and the variance is exp(o) + floor.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size D of a frame.
+        variance_floor: the least variance; 0 leaves the density unbounded.
+    """
+
+    def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, 2 * x_dim)
+        self.floor = LogFloor(variance_floor)
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        mean, o = full(self.affine(h)).chunk(2, dim=-1)
+        return normal(mean, self.floor(o))
+
+
+class Likelihood(NamedTuple):
+    """A kind of likelihood.
+
+    Attributes:
+        place: where the last layer of its decoder is, ``"module:Class"``; built from the size of the features, that of
+            a frame, and the least variance.
+        support: the frames that have a density.
+        words: the same in words.
+        has_components: whether it is a mixture, and takes their number.
+        bits: how many of the last values of a frame are 0 or 1 beside others that are numbers.
+    """
+
+    place: str
+    support: constraints.Constraint
+    words: str
+    has_components: bool = False
+    bits: int = 0
+
+
+_PEN = constraints.cat([constraints.real, constraints.boolean], dim=-1, lengths=[2, 1])
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "power_spectrum": Likelihood(
+        "models.likelihoods.power_spectrum:PowerSpectrumHead", constraints.nonnegative, "at least 0"
+    ),
+    "bernoulli": Likelihood("models.likelihoods.base:BernoulliHead", constraints.boolean, "0 or 1"),
+    "gaussian": Likelihood("models.likelihoods.base:GaussianOutput", constraints.real, "numbers"),
+    "mixture": Likelihood("models.likelihoods.mixtures:MixtureHead", constraints.real, "numbers", True),
+    "channel_mixture": Likelihood("models.likelihoods.mixtures:ChannelMixtureHead", constraints.real, "numbers", True),
+    "pen": Likelihood("models.likelihoods.pen:PenStrokeHead", _PEN, "two numbers and a 0 or 1", True, 1),
+}
+
+
+class LikelihoodSettings(Protocol):
+    """What of a model's settings is about its likelihood; see `models.dvae.ModelSettings`."""
+
+    likelihood: str
+    bins: int
+    variance_floor: float
+    scale_bounds: tuple[float, float] | None
+    weight_floor: float
+    components: int
+
+
+def kind(name: str) -> Likelihood:
+    """A kind of likelihood by its name.
+
+    Raises:
+        UserError: for a name that is none.
+    """
+    if name not in LIKELIHOODS:
+        raise UserError(f"unknown likelihood '{name}'.{nearest(name, LIKELIHOODS)} Known: {', '.join(LIKELIHOODS)}.")
+    return LIKELIHOODS[name]
+
+
+def head(settings: LikelihoodSettings, in_dim: int) -> nn.Module:
+    """The last layer of a decoder, from features of size `in_dim` to the distribution of a frame."""
+    chosen = kind(settings.likelihood)
+    module, _, name = chosen.place.partition(":")
+    more: dict[str, Any] = {}
+    if chosen.has_components:
+        more = {name: getattr(settings, name) for name in ("components", "scale_bounds", "weight_floor")}
+    built: nn.Module = getattr(import_module(module), name)(in_dim, settings.bins, settings.variance_floor, **more)
+    return built

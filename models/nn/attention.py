@@ -1,0 +1,258 @@
+r"""Transformers over time: attention, its layers, an encoder of whole sequences, and a causal decoder with caches.
+
+The layer is that of Vaswani et al., "Attention is all you need" (2017), with one head: each of its parts (attention to
+the stream itself, attention to a second stream, a feed-forward network with ReLU) is followed by
+
+.. math:: u \leftarrow \mathrm{LayerNorm}(u + \mathrm{part}(u)),
+
+and sinusoids of the frame number are added to what goes into the first layer. They are computed, not looked up, so a
+sequence may be of any length. Inside this module time is the last dimension but one: streams are (..., N, T, width).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from dvae_pyro.errors import UserError
+from models.core.effects import ragged
+
+__all__ = ["Attention", "Decoder", "Encoder", "Layer", "layers", "positions"]
+
+State = tuple[Tensor, ...]
+Attend = Callable[["Attention", int, Tensor], Tensor]
+
+
+def positions(start: int, stop: int, width: int, like: Tensor) -> Tensor:
+    r"""Sinusoids of the frame numbers `start` .. `stop` - 1, (T, width), of the type and on the device of `like`.
+
+    .. math:: \sin(t / 10000^{2 i / width}), \cos(t / 10000^{2 i / width}), \quad i = 0 .. width / 2 - 1
+
+    Example:
+        >>> positions(0, 2, 4, torch.zeros(1)).round(decimals=2).tolist()
+        [[0.0, 0.0, 1.0, 1.0], [0.8399999737739563, 0.009999999776482582, 0.5400000214576721, 1.0]]
+    """
+    t = torch.arange(start, stop, device=like.device, dtype=torch.float64)
+    rates = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=torch.float64) * (-math.log(1e4) / width))
+    angles = t[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)
+
+
+class Attention(nn.Module):
+    r"""One head of attention: softmax(Q K' / \sqrt{width}) V, and an affine map of the result.
+
+    Keys and values of a source are made by one affine map and kept as one tensor, [K; V].
+
+    Args:
+        width: size of the streams, and of queries, keys and values.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        for affine in (self.query, self.key_value, self.out):
+            nn.init.xavier_uniform_(affine.weight)
+            nn.init.zeros_(affine.bias)
+
+    def forward(self, u: Tensor, key_value: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+        """From u (..., N, T, width) and the [K; V] of a source (..., N, S, 2 width) to (..., N, T, width).
+
+        Args:
+            u: what asks.
+            key_value: what is asked.
+            mask: which of the S frames count, bool, of a shape that broadcasts to (N, T, S); None: all.
+            causal: whether frame t sees frames 1..t of the source alone, where T = S.
+        """
+        q, k, v = (part.flatten(0, -3)[:, None] for part in (self.query(u), *key_value.chunk(2, dim=-1)))
+        if mask is not None:
+            mask = mask.expand(*u.shape[:-2], *mask.shape[-2:]).flatten(0, -3)[:, None]
+        found = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        out: Tensor = self.out(found.reshape(u.shape))
+        return out
+
+
+class Layer(nn.Module):
+    """One layer of a transformer: attention to the stream itself, perhaps to a second one, and a feed-forward network.
+
+    Args:
+        width: size of the streams.
+        ff: width of the feed-forward network.
+        crossing: whether there is a second stream.
+        dropout: share of each part's output that training drops.
+    """
+
+    def __init__(self, width: int, ff: int, *, crossing: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(Attention(width) for _ in range(2 if crossing else 1))
+        self.feed = nn.Sequential(nn.Linear(width, ff), nn.ReLU(), nn.Linear(ff, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if crossing else 2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, u: Tensor, attend: Attend, *, residual: bool = True) -> Tensor:
+        """The attentions in order, then the feed-forward network.
+
+        Args:
+            u: the stream.
+            attend: calls an attention, the first or the second, with its source and mask.
+            residual: whether what goes into a part is added to what comes out.
+        """
+        for place, norm in enumerate(self.norms):
+            last = place == len(self.attentions)
+            part = self.feed(u) if last else attend(cast(Attention, self.attentions[place]), place, u)
+            u = norm(u + self.dropout(part) if residual else self.dropout(part))
+        return u
+
+
+def layers(number: int, width: int, ff: int, *, crossing: bool, dropout: float = 0.0) -> nn.ModuleList:
+    """So many layers of a transformer.
+
+    Raises:
+        UserError: for an odd width, which sinusoids in pairs do not fill, or a dropout that is no share.
+    """
+    if width % 2:
+        raise UserError(f"d_model={width}: expected an even number, as positions are told by pairs of sinusoids.")
+    if not 0.0 <= dropout < 1.0:
+        raise UserError(f"dropout={dropout}: expected a share, at least 0 and below 1.")
+    return nn.ModuleList(Layer(width, ff, crossing=crossing, dropout=dropout) for _ in range(number))
+
+
+class Encoder(nn.Module):
+    """Layers in which every frame sees all frames of its sequence.
+
+    Args:
+        in_dim: size of the input, which an affine map embeds.
+        width: size of the stream.
+        ff: width of the feed-forward networks.
+        number: how many layers.
+        dropout: see `Layer`.
+    """
+
+    def __init__(self, in_dim: int, width: int, ff: int, number: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(in_dim, width)
+        self.layers = layers(number, width, ff, crossing=False, dropout=dropout)
+        self.out_dim = width
+
+    def forward(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """From u (..., T, N, in) to (..., T, N, width), each sequence within its own length."""
+        frames = u.shape[-3]
+        stream = self.embedding(u.movedim(-2, -3)) + positions(0, frames, self.out_dim, u)
+        mask = None
+        if ragged(lengths, frames):
+            mask = (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None].to(u.device)
+
+        def attend(attention: Attention, _: int, u: Tensor) -> Tensor:
+            found: Tensor = attention(u, attention.key_value(u), mask)
+            return found
+
+        for layer in self.layers:
+            stream = layer(stream, attend)
+        out: Tensor = stream.movedim(-3, -2)
+        return out
+
+
+@dataclass
+class _Room:
+    """A buffer (..., N, room, D) of which the first `used` frames are taken. Who goes on from just those may write the
+    next ones in place; who goes on from fewer may not, as another has been there.
+    """
+
+    buffer: Tensor
+    used: int
+
+
+class _Cache(NamedTuple):
+    """What an attention has been shown, (..., N, t, D), perhaps with room behind it."""
+
+    seen: Tensor | None
+    room: _Room | None = None
+
+    def grown(self, new: Tensor) -> _Cache:
+        """The same and then `new`. Without gradients rooms double when they are full, so a frame is copied a bounded
+        number of times on average; with gradients, which need every version, all is copied.
+        """
+        if self.seen is None:
+            return _Cache(new)
+        batch = torch.broadcast_shapes(self.seen.shape[:-2], new.shape[:-2])
+        seen, new = (u.expand(*batch, *u.shape[-2:]) for u in (self.seen, new))
+        if torch.is_grad_enabled():
+            return _Cache(torch.cat([seen, new], dim=-2))
+        before, after, room = seen.shape[-2], seen.shape[-2] + new.shape[-2], self.room
+        if room is None or room.used != before or room.buffer.shape[:-2] != batch or room.buffer.shape[-2] < after:
+            room = _Room(new.new_empty(*batch, 2 * after, new.shape[-1]), before)
+            room.buffer[..., :before, :] = seen
+        room.buffer[..., before:after, :] = new
+        room.used = after
+        return _Cache(room.buffer[..., :after, :], room)
+
+
+class _State(tuple[Tensor, ...]):
+    """A state that knows of the room behind its tensors. What is made of it by selecting or copying is a plain tuple,
+    which does not, and gets room when it grows.
+    """
+
+    rooms: tuple[_Room | None, ...]
+
+    @classmethod
+    def of(cls, caches: list[_Cache]) -> _State:
+        state = cls(cache.seen for cache in caches if cache.seen is not None)
+        state.rooms = tuple(cache.room for cache in caches)
+        return state
+
+
+def _pasts(state: State | None, number: int) -> list[_Cache]:
+    if state is None:
+        return [_Cache(None)] * number
+    rooms = state.rooms if isinstance(state, _State) else (None,) * number
+    return [_Cache(seen, room) for seen, room in zip(state, rooms, strict=True)]
+
+
+class Decoder:
+    """Layers in which frame t of a stream sees frames 1..t of itself and of a second one: a
+    `models.core.time_axis.Causal` network.
+
+    It holds no weights of its own, so that several decoders may share layers.
+
+    Args:
+        layers: with a second stream.
+        width: size of the streams.
+        residual: see `Layer`.
+    """
+
+    def __init__(self, layers: nn.ModuleList, width: int, *, residual: bool = True) -> None:
+        self.layers = layers
+        self.out_dim = width
+        self.residual = residual
+
+    def __call__(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """From [stream; second stream] (..., T, N, 2 width) to (..., T, N, width), and the state.
+
+        A state holds keys and values of all frames so far, (..., N, t, 2 width) for each attention in order: frame by
+        frame nothing of the past is computed again.
+        """
+        stream, second = u.movedim(-2, -3).chunk(2, dim=-1)
+        seen, frames = 0 if state is None else state[0].shape[-2], stream.shape[-2]
+        position = positions(seen, seen + frames, self.out_dim, u)
+        stream, second = (stream + position).contiguous(), (second + position).contiguous()
+        mask = None
+        if seen and frames > 1:
+            mask = torch.ones(frames, seen + frames, dtype=torch.bool, device=u.device).tril(seen)
+        pasts = _pasts(state, 2 * len(self.layers))
+        caches: list[_Cache] = []
+
+        def attend(attention: Attention, place: int, u: Tensor) -> Tensor:
+            caches.append(pasts[len(caches)].grown(attention.key_value(second if place else u)))
+            found: Tensor = attention(u, caches[-1].seen, mask, causal=not seen and frames > 1)
+            return found
+
+        for layer in self.layers:
+            stream = layer(stream, attend, residual=self.residual)
+        return stream.movedim(-3, -2), _State.of(caches)

@@ -1,0 +1,112 @@
+"""What the networks see of the data: the power itself, as published, its logarithm, either of them standardised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dvae_pyro.errors import UserError, nearest
+
+__all__ = ["InputTransform"]
+
+LOG_FLOOR = 1e-8
+"""Power below which the logarithm is flat: about the rounding noise of 16-bit audio in a 512-sample
+window.
+"""
+
+LEAST_DEVIATION = 1e-3
+"""A bin that moves less than this (a logarithm: absolutely; else relative to its mean) is not blown up."""
+
+
+class Kind(NamedTuple):
+    """Whether the logarithm is taken, whether the result is standardised, and by one mean and deviation for all."""
+
+    takes_log: bool = False
+    standardises: bool = False
+    pooled: bool = False
+
+
+KINDS = {
+    "log": Kind(takes_log=True, standardises=True),
+    "unscaled_log": Kind(takes_log=True),
+    "standard": Kind(standardises=True),
+    "global": Kind(standardises=True, pooled=True),
+    "raw": Kind(),
+}
+
+
+class InputTransform(nn.Module):
+    """Data (..., D) to network input (..., D).
+
+    ``"raw"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"unscaled_log"``
+    takes log(x + floor). ``"standard"`` and ``"log"`` take of x and of log(x + floor) the mean away and divide by the
+    standard deviation in each bin, both measured once on the training data by `fit` and kept with the weights;
+    ``"global"`` does so with the mean and deviation of all values of x together, for frames of a waveform.
+
+    Args:
+        kind: a name of `KINDS`.
+        dim: size D of the data.
+        bits: how many of its last values are 0 or 1 and are not standardised.
+
+    Raises:
+        UserError: for another kind.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, kind: str, dim: int, bits: int = 0) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise UserError(f"unknown model.input '{kind}'.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
+        self.kind = kind
+        self.takes_log, self.standardises, self.pooled = KINDS[kind]
+        self.out_dim = dim
+        self.scaled = dim - bits
+        if self.standardises:
+            self.register_buffer("mean", torch.zeros(dim))
+            self.register_buffer("scale", torch.ones(dim))
+
+    def fit(self, sequences: Iterable[Tensor]) -> None:
+        """Measure mean and standard deviation over all frames of the sequences, each (T, D).
+
+        Raises:
+            UserError: for a logarithm of values below zero.
+        """
+        if self.kind == "raw":
+            return
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for x in sequences:
+            if self.takes_log and bool((x < 0).any()):
+                raise UserError(
+                    f"model.input={self.kind} takes the logarithm of power, and the data go down to {float(x.min()):g}."
+                    " Set model.input=standard, or raw for data that are normalised already."
+                )
+            y = self._logarithm(x.double().cpu())
+            count, total, squares = count + len(y), total + y.sum(0), squares + y.square().sum(0)
+        if self.standardises:
+            mean, second = total / max(count, 1), squares / max(count, 1)
+            if self.pooled:
+                mean, second = (m[: self.scaled].mean().expand(self.out_dim) for m in (mean, second))
+            deviation = (second - mean.square()).clamp_min(0.0).sqrt()
+            moves = deviation > LEAST_DEVIATION * (1.0 if self.takes_log else mean.abs())
+            self.mean[: self.scaled] = mean[: self.scaled]
+            self.scale[: self.scaled] = torch.where(moves, deviation, 1.0)[: self.scaled]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self._logarithm(x)
+        return (y - self.mean) / self.scale if self.standardises else y
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Data (..., D) from network input, where no logarithm is taken."""
+        return y * self.scale + self.mean if self.standardises else y
+
+    def log_scale(self) -> float:
+        """log |dx / dy|: what a log-density of network input y is above that of the data, of a frame; no logarithm."""
+        return float(self.scale.double().log().sum()) if self.standardises else 0.0
+
+    def _logarithm(self, x: Tensor) -> Tensor:
+        return torch.log(x + LOG_FLOOR) if self.takes_log else x

@@ -1,0 +1,192 @@
+"""The networks that all models and guides are made of: one MLP, one recurrent network, one Gaussian head.
+
+Shapes are those of `models.core.time_axis`: every network maps (..., T, N, in) to (..., T, N, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from models.core.tensors import normal, reverse, shift
+
+__all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "shift"]
+
+
+class MLP(nn.Sequential):
+    """Affine map and activation, as often as there are widths; no widths: the identity.
+
+    Args:
+        in_dim: size of the input.
+        widths: size of each layer; the activation follows every one of them, the last included.
+        activation: the class of the activation.
+    """
+
+    def __init__(self, in_dim: int, widths: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> None:
+        sizes = [in_dim, *widths]
+        layers = [nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False)]
+        for layer in layers:
+            nn.init.xavier_normal_(layer.weight, nn.init.calculate_gain("tanh"))
+            nn.init.zeros_(layer.bias)
+        super().__init__(*(part for layer in layers for part in (layer, activation())))
+        self.out_dim = sizes[-1]
+
+    @property
+    def affine(self) -> list[nn.Linear]:
+        """Its affine maps, in order."""
+        return [part for part in self if isinstance(part, nn.Linear)]
+
+
+class GaussianHead(nn.Module):
+    """N(mean, exp(log-variance)) of two affine maps of the input, kept as one so that they cost one
+    product.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(in_dim, 2 * out_dim)
+
+    def forward(self, h: Tensor) -> dist.TorchDistribution:
+        return normal(*self.affine(h).chunk(2, dim=-1))
+
+
+FUSED: dict[type[nn.RNNBase], Callable[..., tuple[Tensor, ...]]] = {
+    nn.LSTM: torch.lstm,
+    nn.GRU: torch.gru,
+    nn.RNN: torch.rnn_tanh,
+}
+"""What computes all frames of each kind of network in one call, on CUDA cuDNN's kernels."""
+
+
+def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[int, str] | None = None) -> Any:
+    """What `net(u, before)` gives, fit for gradients and in the precision of the weights.
+
+    `nn.LSTM.forward` hands its `training` on as whether to keep what the backward pass needs. cuDNN keeps nothing in
+    eval mode and cannot go back then, but gradients flow through networks of a frozen run as well. Without dropout
+    between layers, as here, nothing else depends on it.
+
+    Autocast would run the network in half precision: on CUDA float16, whatever type was asked for, in which small
+    gradients are zero. So here it is off.
+
+    Args:
+        net: a network without dropout, `batch_first` or projections.
+        u: its input (T, B, in).
+        before: the state h (layers, B, H), or (h, c) of an LSTM; None: zero.
+        direction: one layer and one direction of it alone (``""``, ``"_reverse"``), run forwards in time.
+
+    Returns:
+        The outputs (T, B, H) and the state after the last frame.
+    """
+    if direction is None:
+        weights = [weight for part in net.all_weights for weight in part]
+        layers, ways = net.num_layers, 2 if net.bidirectional else 1
+    else:
+        weights = [getattr(net, f"{name}_l{direction[0]}{direction[1]}") for name in WEIGHTS]
+        layers, ways = 1, 1
+    lstm = isinstance(net, nn.LSTM)
+    half = torch.is_autocast_enabled(u.device.type)
+    with torch.autocast(u.device.type, enabled=False) if half else nullcontext():
+        u = u.to(weights[0].dtype)
+        if before is None:
+            start = u.new_zeros(layers * ways, u.shape[1], net.hidden_size)
+            before = (start, start) if lstm else start
+        keep = net.training or torch.is_grad_enabled()
+        out, *after = FUSED[type(net)](u, before, weights, True, layers, 0.0, keep, ways == 2, False)
+    return out, tuple(after) if lstm else after[0]
+
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""The names of the parameters of a layer, in the order that PyTorch's functions take them."""
+
+
+class Recurrent(nn.Module):
+    """A recurrent network over time, zero before the first frame; a `models.core.time_axis.Causal` network.
+
+    Args:
+        in_dim: size of the input.
+        out_dim: size H of the state.
+        layers: networks on top of each other.
+        cell: ``"lstm"``, ``"gru"``, or ``"rnn"`` for the plain tanh recurrence.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, layers: int = 1, cell: str = "lstm") -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        cells: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+        self.net = cells[cell](in_dim, out_dim, layers)
+
+    def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (..., T, N, H) and the state after the last frame, (..., N, H) for each layer's h (and c)."""
+        *leading, frames, sequences, _ = u.shape
+        batch = (*leading, sequences)
+        folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
+        before: Any = None
+        if state is not None:
+            layers = [s.expand(*batch, self.out_dim).reshape(-1, self.out_dim) for s in state]
+            h_c = torch.stack(layers).chunk(len(layers) // self.net.num_layers)
+            before = h_c if isinstance(self.net, nn.LSTM) else h_c[0]
+        out, after = recurrence(self.net, folded, before)
+        last = torch.cat(after) if isinstance(after, tuple) else after
+        out = out.reshape(frames, *batch, self.out_dim).movedim(0, -3)
+        return out, tuple(s.reshape(*batch, self.out_dim) for s in last)
+
+
+class Context(nn.Module):
+    """A summary of x around each frame by an LSTM: of its past x_{1:t}, its future x_{t:T}, or all of it.
+
+    Args:
+        in_dim: size of the input.
+        width: size H of the LSTM in each direction.
+        layers: LSTMs on top of each other.
+        sees: ``"past"``, ``"future"`` or ``"all"``; with all, the output is [forward; backward] and 2H wide.
+        backward_first: with all, [backward; forward], as the published RVAE has it.
+    """
+
+    def __init__(
+        self, in_dim: int, width: int, layers: int = 1, sees: str = "all", *, backward_first: bool = False
+    ) -> None:
+        super().__init__()
+        self.net = nn.LSTM(in_dim, width, layers, bidirectional=sees == "all")
+        self.reversed = sees == "future" or backward_first
+        self.out_dim = width * (2 if sees == "all" else 1)
+
+    def forward(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """From u (..., T, N, in) to (..., T, N, out), each sequence within its own length."""
+        *leading, frames, sequences, _ = u.shape
+        folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
+        every = lengths.expand(*leading, sequences).reshape(-1)
+        given = reverse(folded, every) if self.reversed else folded
+        out = self._both_ways(given, every) if self.net.bidirectional else recurrence(self.net, given)[0]
+        out = reverse(out, every) if self.reversed else out
+        return out.reshape(frames, *leading, sequences, -1).movedim(0, -3)
+
+    def ends(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """The last state of either direction, which has seen all of a sequence, ordered as the output: (..., N, 2H).
+
+        Raises:
+            ValueError: unless the network sees all.
+        """
+        if not self.net.bidirectional:
+            raise ValueError("only a network that sees all has two ends: build it with sees='all'")
+        out = self(u, lengths)
+        last = (lengths.to(u.device) - 1)[:, None].expand(*out.shape[:-3], 1, -1, out.shape[-1])
+        first, last = out[..., 0, :, :], out.gather(-3, last)[..., 0, :, :]
+        ends = (first, last) if self.reversed else (last, first)
+        width = self.net.hidden_size
+        return torch.cat([ends[0][..., :width], ends[1][..., width:]], dim=-1)
+
+    def _both_ways(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """The bidirectional LSTM on u (T, B, in), each direction over padded sequences, one of them reversed.
+
+        Packed sequences, which the fused call asks for, make its backward pass on a CPU quadratic in T.
+        """
+        for layer in range(self.net.num_layers):
+            forward, _ = recurrence(self.net, u, direction=(layer, ""))
+            backward, _ = recurrence(self.net, reverse(u, lengths), direction=(layer, "_reverse"))
+            u = torch.cat([forward, reverse(backward, lengths)], dim=-1)
+        return u

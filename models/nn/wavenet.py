@@ -1,0 +1,217 @@
+r"""WaveNets: causal, dilated, gated convolutions, with strides too (van den Oord et al., 2016; Andersson et al., 2021).
+
+A block is, with :math:`[u; v]` the two halves of a convolution's channels and W a map without bias,
+
+.. math:: x + W\,(\tanh v \odot \sigma(u)), \qquad [u; v] = R\,\mathrm{Conv}([x; c]),
+
+R a change of rate where there is one, c a condition. Everything has the shapes of `models.core.time_axis`: (..., T, N,
+C). A network is fed all frames at once, or some with the state that those before them left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
+
+from models.core.tensors import concatenate
+
+__all__ = ["CausalConv", "Downsample", "OverTime", "Upsample", "WaveNet", "WaveNetBlock", "to_multiple"]
+
+State = tuple[Tensor, ...]
+
+
+def to_multiple(u: Tensor, stride: int) -> Tensor:
+    """u (..., T, N, C) with zero frames after its end, up to a multiple of `stride`."""
+    return pad(u, (0, 0, 0, 0, 0, -u.shape[-3] % stride))
+
+
+class CausalConv(nn.Module):
+    """A convolution over time that sees no future frame: output t from inputs t, t - dilation, ..., zero at first.
+
+    Args:
+        in_dim: channels of the input.
+        out_dim: channels of the output.
+        kernel: taps.
+        dilation: frames from one tap to the next.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        reference = nn.Conv1d(in_dim, out_dim, kernel)  # for torch's initialisation
+        assert reference.bias is not None
+        self.weight = nn.Parameter(reference.weight.detach().movedim(2, 1).reshape(out_dim, kernel * in_dim))
+        self.bias = nn.Parameter(reference.bias.detach())
+        self.kernel, self.dilation = kernel, dilation
+
+    def forward(self, u: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """From u (..., T, N, in) and the inputs before it that its taps need: (..., T, N, out), the last inputs."""
+        reach = (self.kernel - 1) * self.dilation
+        if reach == 0:
+            return linear(u, self.weight, self.bias), u[..., :0, :, :]
+        past = u.new_zeros(*u.shape[:-3], reach, *u.shape[-2:]) if before is None else before
+        whole = torch.cat([past.expand(*u.shape[:-3], *past.shape[-3:]), u], dim=-3)
+        frames = u.shape[-3]
+        taps = [whole[..., k * self.dilation : k * self.dilation + frames, :, :] for k in range(self.kernel)]
+        return linear(torch.cat(taps, dim=-1), self.weight, self.bias), whole[..., frames:, :, :]
+
+
+class Downsample(nn.Module):
+    r"""One frame from every `stride`, channel by channel: a weighted sum.
+
+    Args:
+        stride: frames that become one.
+        channels: learns a weight for each frame and channel, a strided convolution, starting from :math:`1/\sqrt{s}`;
+            None keeps `weight`.
+        weight: the weight of every frame where nothing is learned.
+    """
+
+    def __init__(self, stride: int, channels: int | None = None, weight: float = 1.0) -> None:
+        super().__init__()
+        self.stride = stride
+        self.fixed = weight
+        self.weight = None if channels is None else nn.Parameter(torch.full((stride, 1, channels), stride**-0.5))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """From u (..., T, N, C), T a multiple of the stride, to (..., T / stride, N, C)."""
+        parts = u.unflatten(-3, (-1, self.stride))
+        weighted: Tensor = parts * (self.fixed if self.weight is None else self.weight)
+        return weighted.sum(-3)
+
+
+class Upsample(nn.Module):
+    """`stride` frames from every one, channel by channel: repeated, or each with a weight of its own.
+
+    Args:
+        stride: frames that one becomes.
+        channels: learns a weight for each frame and channel, a strided transposed convolution, starting from 1.
+    """
+
+    def __init__(self, stride: int, channels: int | None = None) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = None if channels is None else nn.Parameter(torch.ones(stride, 1, channels))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """From u (..., T, N, C) to (..., stride * T, N, C)."""
+        if self.weight is None:
+            return u.repeat_interleave(self.stride, dim=-3)
+        return (u.unsqueeze(-3) * self.weight).flatten(-4, -3)
+
+
+class WaveNetBlock(nn.Module):
+    r"""One gated block with a residual path and an identity path.
+
+    Args:
+        in_dim: channels of x.
+        width: channels of the output.
+        condition: channels of c.
+        kernel: taps of the convolution.
+        dilation: frames between them.
+        down: frames that become one; `up`: frames that one becomes. At most one of them is above 1.
+        learned: in the residual path the change of rate is learned, and the identity path takes the average of frames
+            (the paper); else both take the sum over :math:`\sqrt{s}` (the public code).
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        width: int,
+        *,
+        condition: int = 0,
+        kernel: int = 1,
+        dilation: int = 1,
+        down: int = 1,
+        up: int = 1,
+        learned: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = CausalConv(in_dim + condition, 2 * width, kernel, dilation)
+        self.mix = nn.Linear(width, width, bias=False)
+        self.identity = nn.Linear(in_dim, width) if in_dim != width else nn.Identity()
+        self.rate_residual: nn.Module = nn.Identity()
+        self.rate_identity: nn.Module = nn.Identity()
+        if down > 1:
+            self.rate_residual = Downsample(down, 2 * width if learned else None, down**-0.5)
+            self.rate_identity = Downsample(down, None, 1.0 / down if learned else down**-0.5)
+        elif up > 1:
+            self.rate_residual = Upsample(up, 2 * width if learned else None)
+            self.rate_identity = Upsample(up)
+
+    def forward(self, x: Tensor, c: Tensor | None = None, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """From x (..., T, N, in) and c (..., T, N, condition): (..., T', N, width), and the last inputs."""
+        out, after = self.conv(x if c is None else concatenate(x, c), before)
+        gate, value = self.rate_residual(out).chunk(2, dim=-1)
+        residual = self.mix(torch.tanh(value) * torch.sigmoid(gate))
+        return residual + self.rate_identity(self.identity(x)), after
+
+
+class WaveNet(nn.Module):
+    """Blocks one after another; the rate goes down in the first, or up in the last, and every block sees the condition.
+
+    Args:
+        in_dim: channels of the input.
+        width: channels of every block.
+        dilations: one block for each.
+        kernel: taps of each convolution.
+        condition: channels of the condition.
+        down: frames that become one.
+        up: frames that one becomes.
+        learned: see `WaveNetBlock`.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        width: int,
+        dilations: Sequence[int],
+        *,
+        kernel: int = 1,
+        condition: int = 0,
+        down: int = 1,
+        up: int = 1,
+        learned: bool = True,
+    ) -> None:
+        super().__init__()
+        last = len(dilations) - 1
+        self.blocks = nn.ModuleList(
+            WaveNetBlock(
+                width if i else in_dim,
+                width,
+                condition=condition,
+                kernel=kernel,
+                dilation=dilation,
+                down=1 if i else down,
+                up=up if i == last else 1,
+                learned=learned,
+            )
+            for i, dilation in enumerate(dilations)
+        )
+        self.out_dim = width
+
+    def forward(self, x: Tensor, c: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
+        """All frames, or some with the state that those before them left: outputs (..., T', N, width) and the state."""
+        after = []
+        for i, block in enumerate(self.blocks):
+            x, last = block(x, c, None if state is None else state[i])
+            after.append(last)
+        return x, tuple(after)
+
+
+class OverTime(nn.Module):
+    """A WaveNet that keeps its rate, as a `models.core.time_axis.Causal` network: its state has sequences before
+    frames.
+    """
+
+    def __init__(self, net: WaveNet) -> None:
+        super().__init__()
+        self.net = net
+        self.out_dim = net.out_dim
+
+    def forward(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """From u (..., T, N, in) to (..., T, N, out), and the last inputs of every block, (..., N, frames, in)."""
+        before = None if state is None else tuple(part.transpose(-3, -2) for part in state)
+        out, after = self.net(u, None, before)
+        return out, tuple(part.transpose(-3, -2) for part in after)
