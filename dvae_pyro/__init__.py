@@ -1,0 +1,1 @@
+"""What every package of the distribution may import: errors, safe file writing, memory."""

@@ -18,7 +18,7 @@ from inference.settings.overrides import config_names
 from inference.settings.resolve import resolve, to_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("configs", "corpora", "evaluation", "guides", "inference", "models")
+PACKAGES = ("configs", "corpora", "dvae_pyro", "evaluation", "guides", "inference", "models")
 PUBLISHED = {
     "benchmark2021/vae": 220_385,
     "benchmark2021/dkf": 397_729,

@@ -1,0 +1,1 @@
+"""Front ends: recordings to frames, and back."""

@@ -1,0 +1,1 @@
+"""Utterances to sequences and batches; the cache of features."""

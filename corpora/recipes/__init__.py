@@ -1,1 +1,1 @@
-"""Loaders of corpora, one a file, and the table of layouts that folders of audio are recognised by."""
+"""One loader per corpus; the layouts that folders of speech corpora have."""

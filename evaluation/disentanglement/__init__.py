@@ -1,0 +1,1 @@
+"""Representations of utterances and segments, and what they hold."""

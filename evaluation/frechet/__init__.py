@@ -1,0 +1,1 @@
+"""Frechet distances between sets of sounds."""

@@ -1,0 +1,1 @@
+"""What all evaluations share: command line, reports, provenance, plots."""

@@ -1,0 +1,1 @@
+"""Resynthesis and its quality metrics."""

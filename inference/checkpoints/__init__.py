@@ -1,0 +1,1 @@
+"""Checkpoints: files and the state that they hold."""

@@ -1,0 +1,1 @@
+"""Importance-weighted estimates, and guides refined for each sequence."""

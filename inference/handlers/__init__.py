@@ -1,0 +1,1 @@
+"""Pyro handlers (poutines) that change a model, a guide or an objective."""

@@ -1,0 +1,1 @@
+"""Log-weights, resampling and particle filters."""

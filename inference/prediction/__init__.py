@@ -1,0 +1,1 @@
+"""Generation, reconstruction, whole utterances from segments."""

@@ -1,0 +1,1 @@
+"""The settings tree, how it is filled and checked."""

@@ -1,0 +1,1 @@
+"""The time axis, sample sites and effects."""

@@ -1,0 +1,1 @@
+"""Likelihoods: the distribution of a frame of data given a decoder's features."""

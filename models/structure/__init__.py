@@ -1,0 +1,1 @@
+"""Declared parents, d-separation, formulas and graphs."""
