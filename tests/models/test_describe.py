@@ -177,7 +177,8 @@ def test_wrong_names_are_refused_without_a_traceback(capsys: pytest.CaptureFixtu
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys, inference.describe as d\ntry: d.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = "import sys, inference.describe as d\ntry: d.main(['--help'])\n"
+    code += "except SystemExit: print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "False"
 
