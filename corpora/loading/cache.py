@@ -1,30 +1,32 @@
 """Features on the disk: computed once, and mapped into memory by every run that wants them.
 
-A file holds one split of a corpus under one front end: the frames of all utterances, float32, one after another; then
-what became of each utterance, as JSON; then 20 bytes that say how long that is. Its name is a digest of all that the
+Of one split of a corpus under one front end, ``NAME.npy`` holds the frames of all utterances one after another, float32
+(frames, D), and ``NAME.json`` what became of each utterance, with checksums. The name ends in a digest of all that the
 features depend on: the utterances and the files they are read from (path, size, time of change), the front end with its
-settings, and the code of this package. So nothing in it is ever out of date; what no longer fits is simply not found.
+settings, and the code of this package. So nothing in it is ever out of date; what no longer fits is not found.
 
-It is written under another name and renamed when it is whole. Two runs that want it at once each write one, and the
-later replaces the earlier, whose readers keep theirs. A file that is cut, changed or something else is known by its
-checksums, and written anew.
+Both are written under other names and renamed when they are whole, the JSON last: without it there is nothing. Two runs
+that want the same features at once each write them, and the later replaces the earlier, whose readers keep theirs.
+Files that are cut, changed or something else are known by the checksums, and written anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import itertools
 import json
 import os
 import pickle
-import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +37,6 @@ from dvae_pyro.files import disk_errors
 
 __all__ = ["Reading", "digest", "kept", "read"]
 
-MAGIC = b"features"
-TAIL = struct.Struct("<8sQI")
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "torch")
 ABANDONED_S = 24 * 3600.0
 
@@ -75,7 +75,7 @@ def digest(utterances: Sequence[Utterance], frontend: FrontEnd) -> str | None:
     """A name for the features of these utterances that changes with all they depend on; None if that is not known."""
     if not all(utterance.source for utterance in utterances):
         return None
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    code = [path.read_bytes() for path in sorted(Path(str(files("corpora"))).rglob("*.py"))]
     found = hashlib.sha256(repr([zlib.crc32(text) for text in code]).encode())
     found.update(repr([version(name) for name in LIBRARIES]).encode())
     found.update(pickle.dumps(frontend, protocol=4))
@@ -107,7 +107,7 @@ def kept(
 
     Args:
         folder: where files of features are kept.
-        name: what the file's name begins with.
+        name: what the files' names begin with.
         utterances: the split's.
         frontend: what the features are made by.
         computed: gives their readings, one after another, if they are needed. What it raises ends the writing and
@@ -121,80 +121,86 @@ def kept(
     if key is None:
         report(f"{name}: not kept in {folder}, since the corpus does not say what its utterances are read from")
         return computed
-    path = folder / f"{name}-{key}"
-    if path.exists():
+    path = folder / f"{name}-{key}.npy"
+    if path.exists() and path.with_suffix(".json").exists():
         try:
             found = _open(path, frontend.dim)
-        except _Damaged as damage:
-            report(f"{path} {damage}: it is computed anew")
+        except (OSError, EOFError, ValueError, TypeError, KeyError) as damage:
+            report(f"{path} is damaged ({str(damage).splitlines()[0]}): it is computed anew")
         else:
             report(f"{name}: features taken from {path}")
             return found
-    _write(path, computed)
+    _write(path, frontend.dim, computed)
     report(f"{name}: features kept in {path}")
     return _open(path, frontend.dim)
 
 
-class _Damaged(Exception):
-    pass
-
-
-def _write(path: Path, readings: Iterable[Reading]) -> None:
+def _write(path: Path, dim: int, readings: Iterable[Reading]) -> None:
+    entries: list[list[object]] = []
+    frames = checksum = 0
     with disk_errors(path, "Free space, name another folder with data.cache, or leave it out"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_up(path)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
-        try:
-            with open(handle, "wb") as stream:
-                told = []
-                for features, *rest in readings:
-                    content = np.ascontiguousarray(features, dtype="<f4").data
-                    stream.write(content)
-                    told.append((len(features), zlib.crc32(content), *rest))
-                index = json.dumps(told).encode()
-                stream.write(index + TAIL.pack(MAGIC, len(index), zlib.crc32(index)))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(beside, path)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
+        with _renamed_when_whole(path) as stream:
+            stream.write(_header(0, dim))
+            for features, *rest in readings:
+                content = np.ascontiguousarray(features, dtype="<f4").data
+                stream.write(content)
+                checksum = zlib.crc32(content, checksum)
+                entries.append([len(features), *rest])
+                frames += len(features)
+            stream.seek(0)
+            stream.write(_header(frames, dim))
+        with _renamed_when_whole(path.with_suffix(".json")) as stream:
+            index = {"utterances": entries, "checksum": checksum, "checksum of utterances": _checksum(entries)}
+            stream.write(json.dumps(index).encode())
+
+
+@contextlib.contextmanager
+def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file under a name of its own, which takes the place of `path` at the end."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
+    try:
+        with open(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+
+
+def _header(frames: int, dim: int) -> bytes:
+    """The header of an ``.npy`` file, which is as long for any number of frames."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (frames, dim)})
+    return stream.getvalue()
+
+
+def _checksum(entries: Sequence[Sequence[object]]) -> int:
+    return zlib.crc32(json.dumps(entries).encode())
 
 
 def _clear_up(path: Path) -> None:
     """Remove what killed runs left half-written a day ago or earlier."""
-    for left in path.parent.glob(f"{path.name}.*.tmp"):
+    for left in path.parent.glob(f"{path.stem}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_S:
                 left.unlink()
 
 
 def _open(path: Path, dim: int) -> list[Reading]:
-    try:
-        with open(path, "rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - TAIL.size))
-            tail = stream.read(TAIL.size)
-            magic, length, checksum = TAIL.unpack(tail) if len(tail) == TAIL.size else (b"", 0, 0)
-            begin = size - TAIL.size - length
-            if magic != MAGIC or begin < 0:
-                raise _Damaged("is cut short, or no file of features")
-            stream.seek(begin)
-            index = stream.read(length)
-    except OSError as error:
-        raise _Damaged(f"cannot be read ({error.strerror})") from None
-    if zlib.crc32(index) != checksum:
-        raise _Damaged("is damaged")
-    told = json.loads(index)
-    if sum(frames for frames, *_ in told) * dim * 4 != begin:
-        raise _Damaged("is of another size than it says")
+    """What `_write` wrote; an error of some kind where it is not that."""
+    index = json.loads(path.with_suffix(".json").read_bytes())
     # Copy on write: a page that somebody writes to becomes his own, and the file stays as it is.
-    whole = np.memmap(path, "<f4", "c", shape=(begin // (4 * dim), dim)) if begin else np.empty((0, dim), np.float32)
-    found, start = [], 0
-    for frames, expected, *rest in told:
-        features = whole[start : start + frames]
-        if zlib.crc32(features.data) != expected:
-            raise _Damaged("is damaged")
-        found.append(Reading(np.asarray(features), *rest))
-        start += frames
-    return found
+    whole = np.load(path, mmap_mode="c")
+    ends = list(itertools.accumulate((frames for frames, *_ in index["utterances"]), initial=0))
+    if (whole.dtype, whole.shape) != (np.dtype("<f4"), (ends[-1], dim)):
+        raise ValueError("frames and index do not agree")
+    if (index["checksum of utterances"], index["checksum"]) != (_checksum(index["utterances"]), zlib.crc32(whole.data)):
+        raise ValueError("a checksum does not agree")
+    return [
+        Reading(np.asarray(whole[start:end]), *rest)
+        for (start, end), (_, *rest) in zip(itertools.pairwise(ends), index["utterances"], strict=True)
+    ]

@@ -91,7 +91,7 @@ def test_kept_features_are_those_that_are_computed(shared: Path, cache: Path, fr
     assert same(plain, first) and same(plain, again)
     assert said_first[0].startswith("folder-train: features kept in") and said_first[1:] == said
     assert said_again[0].startswith("folder-train: features taken from") and said_again[1:] == said
-    assert len(list(cache.iterdir())) == 1
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
     with pytest.raises(UserError, match=r"cannot use .* it (.|\n)*data.on_error=skip"):
         load_sequences(unread(corpus), "train", frontend, sequence_frames=frames, cache=str(cache))
 
@@ -157,7 +157,7 @@ def test_what_has_changed_is_computed_anew(
     changed = Corpus("made", "", {"train": utterances})
     found, said = load(changed, cache, frontend)
     assert same(found, load(changed, None, frontend)[0])
-    assert "features kept in" in said[0] and len(list(cache.iterdir())) == 2
+    assert "features kept in" in said[0] and len(list(cache.iterdir())) == 4
 
 
 def _flip(place: int) -> Callable[[Path], None]:
@@ -169,29 +169,49 @@ def _flip(place: int) -> Callable[[Path], None]:
     return damage
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-500]),
-    "cut in front": lambda path: path.write_bytes(path.read_bytes()[4:]),
-    "first value": _flip(0),
-    "last value": _flip(4 * 33 * 198 - 1),
-    "index": _flip(-40),
-    "tail": _flip(-1),
-    "magic": _flip(-20),
-    "empty": lambda path: path.write_bytes(b""),
-    "foreign": lambda path: path.write_text("once upon a time there was another file of this name"),
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "cut": (".npy", lambda path: path.write_bytes(path.read_bytes()[:-500])),
+    "cut in front": (".npy", lambda path: path.write_bytes(path.read_bytes()[4:])),
+    "first value": (".npy", _flip(128)),
+    "last value": (".npy", _flip(-1)),
+    "shape": (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"(198, 33)", b"(33, 198)"))),
+    "type": (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"<f4", b"<i4"))),
+    "magic": (".npy", _flip(0)),
+    "empty": (".npy", lambda path: path.write_bytes(b"")),
+    "foreign": (".npy", lambda path: path.write_text("once upon a time there was another file of this name")),
+    "index cut": (".json", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+    "index changed": (".json", lambda path: path.write_bytes(path.read_bytes().replace(b"16000", b"16001"))),
+    "index foreign": (".json", lambda path: path.write_text("[1, 2]")),
+    "index empty": (".json", lambda path: path.write_bytes(b"")),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_known_and_computed_anew(corpus: Corpus, cache: Path, damage: str) -> None:
     load(corpus, cache)
-    (path,) = cache.iterdir()
+    suffix, change = DAMAGES[damage]
+    (path,) = cache.glob(f"*{suffix}")
     whole = path.read_bytes()
-    DAMAGES[damage](path)
+    change(path)
     assert path.read_bytes() != whole
     found, said = load(corpus, cache)
-    assert said[0].startswith(str(path)) and "computed anew" in said[0]
+    assert said[0].startswith(str(path.with_suffix(".npy"))) and "computed anew" in said[0]
     assert same(found, load(corpus, None)[0]) and path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_one_of_the_files_alone_is_nothing(corpus: Corpus, cache: Path, suffix: str) -> None:
+    load(corpus, cache)
+    (path,) = cache.glob(f"*{suffix}")
+    path.unlink()
+    found, said = load(corpus, cache)
+    assert "features kept in" in said[0] and same(found, load(corpus, None)[0]) and path.exists()
+
+
+def test_the_frames_are_an_array_that_numpy_reads(corpus: Corpus, cache: Path) -> None:
+    plain = load(corpus, cache, frames=None)[0]
+    (path,) = cache.glob("*.npy")
+    np.testing.assert_array_equal(np.load(path), np.concatenate([item.x.numpy() for item in plain]))
 
 
 def test_an_interruption_leaves_nothing_behind(corpus: Corpus, cache: Path) -> None:
@@ -203,14 +223,14 @@ def test_an_interruption_leaves_nothing_behind(corpus: Corpus, cache: Path) -> N
         kept(cache, "made-train", corpus.splits["train"], FRONTEND, interrupted(), print)
     assert not list(cache.iterdir())
     load(corpus, cache)
-    (path,) = cache.iterdir()
+    path, index = sorted(cache.iterdir(), reverse=True)
     abandoned, recent = (path.with_name(f"{path.name}.{name}.tmp") for name in ("old", "new"))
     for left in (abandoned, recent):
         left.touch()
     os.utime(abandoned, (0, 0))
     path.unlink()
     load(corpus, cache)
-    assert set(cache.iterdir()) == {path, recent}
+    assert set(cache.iterdir()) == {path, index, recent}
 
 
 def test_a_folder_that_cannot_be_written_is_named(corpus: Corpus, tmp_path: Path) -> None:
@@ -264,4 +284,4 @@ def test_two_processes_at_once_and_one_that_is_killed(cache: Path) -> None:
     expected = f"{[100 + k for k in range(60)]} {float(sum(3 * k * (100 + k) for k in range(60)))}"
     assert ends[0] != [expected] and ends[1:] == [[expected], [expected]]
     whole = [path for path in cache.iterdir() if path.suffix != ".tmp"]
-    assert len(whole) == 1 and len(list(cache.iterdir())) == 2
+    assert len(whole) == 2 and len(list(cache.iterdir())) == 3
