@@ -15,7 +15,7 @@ class DataSettings:
     Attributes:
         corpus: Name of a loader in `corpora.registry.CORPORA`.
         root: Folder the loader reads; None for a built-in corpus.
-        layout: Name of a layout of `corpora.recipes.layouts`, ``"splits"`` or ``"none"``; None recognises it.
+        layout: Name of a layout of `corpora.recipes.layouts.table`, ``"splits"`` or ``"none"``; None recognises it.
         speaker_level: Which folder from the root, counted from 1, says who speaks where no known layout does.
         set: Which part of a corpus that comes in several; not every corpus reads it.
         domains: Letters of the conditions of `corpora.audio.conditions` that all utterances are heard in; None as

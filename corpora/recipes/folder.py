@@ -18,9 +18,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from corpora.audio.io import CONVERTED_FIRST, EXTENSIONS, read_audio
-from corpora.recipes.dealing import Dealt, deal, describe
-from corpora.recipes.layouts import LAYOUTS, NONE
-from corpora.recipes.recognition import Place, read_paths, recognise
+from corpora.recipes.layouts.dealing import Dealt, deal, describe
+from corpora.recipes.layouts.recognition import Place, read_paths, recognise
+from corpora.recipes.layouts.table import LAYOUTS, NONE
 from corpora.registry import CORPORA
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, Corpus, Utterance
@@ -34,7 +34,7 @@ def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
 
     Raises:
         UserError: There is none, or none for a needed split; or the tree has a layout that would have to be guessed
-            (`corpora.recipes.recognition.recognise`).
+            (`corpora.recipes.layouts.recognition.recognise`).
     """
     root = corpus_root(settings)
     files = find_audio(root, root)

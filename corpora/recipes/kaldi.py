@@ -13,7 +13,7 @@ A command in ``wav.scp`` (a line that ends in ``|``) is never run. If all it doe
 ``flac``, ``cat``), that file is read here.
 
 With ``data.frontend=frames`` features computed by Kaldi are read in place of sound: ``feats.scp`` in place of
-``wav.scp`` and ``segments``, matrices of its archives, also compressed (`corpora.recipes.kaldi_matrices`). ``cmvn.scp``
+``wav.scp`` and ``segments``, matrices of its archives, also compressed (`corpora.recipes.kaldi_features`). ``cmvn.scp``
 is not applied; the model's input transform standardises (``model.input=standard``). Also set ``data.trim_db=null``,
 ``model.bins`` to the columns of the features and ``model.likelihood=gaussian``.
 """
@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from corpora.audio.io import read_audio
-from corpora.recipes.dealing import seeded_split
 from corpora.recipes.folder import corpus_root
-from corpora.recipes.kaldi_matrices import Place, find_place, read_matrix
+from corpora.recipes.kaldi_features import Place, find_place, read_matrix
+from corpora.recipes.layouts.dealing import seeded_split
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, AudioFault, Corpus, Frames, Sound, Utterance
 from dvae_pyro.errors import UserError

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from corpora.recipes.layouts import split_of
+from corpora.recipes.layouts.table import split_of
 from dvae_pyro.allocator import keep_freed_memory
 from dvae_pyro.errors import UserError
 

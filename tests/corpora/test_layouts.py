@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from corpora.recipes.layouts import LAYOUTS, NONE, SPLITS_AT_TOP
+from corpora.recipes.layouts.table import LAYOUTS, NONE, SPLITS_AT_TOP
 from corpora.registry import check_data, open_corpus
 from corpora.types import SPLITS, Corpus
 from dvae_pyro.errors import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from corpora.frontends.registry import open_frontend
 from corpora.loading.sequences import load_sequences
-from corpora.recipes.kaldi_matrices import Place, find_place, read_matrix
+from corpora.recipes.kaldi_features import Place, find_place, read_matrix
 from corpora.registry import check_data, open_corpus
 from corpora.types import AudioFault
 from dvae_pyro.errors import UserError
@@ -84,14 +85,17 @@ def test_compressed_row_by_row(tmp_path: Path, kind: bytes, dtype: str, most: in
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (plain(X)[:-5], "cut short: 5 bytes of a matrix are missing"),
-        (b"\0BFM \4", "cut short: 9 bytes"),
+        (plain(X)[:-5], "cut short or damaged in the matrix at byte 2"),
+        (b"\0BFM \4", "cut short or damaged"),
+        (b"\0BCM " + struct.pack("<ffii", 1.0, 4.0, 2, 3) + b"\0" * 5, "cut short or damaged"),
+        (b"PKL" + pickle.dumps(X), "holds no binary matrix of Kaldi"),
+        (b"NPY" + bytes(99), "holds no binary matrix of Kaldi"),
         (
             b" [\n 1 2 ]\n",
             r"holds no binary matrix of Kaldi at byte 2, it starts b' \[\\n 1 ' there: copy-feats writes",
         ),
         (b"\0BFV \4", "holds no binary matrix of Kaldi"),
-        (b"\0BFM " + struct.pack("<bibi", 4, -1, 4, 3), "a matrix of -1 by 3: it is damaged"),
+        (b"\0BFM " + struct.pack("<bibi", 4, -1, 4, 3), "cut short or damaged"),
         (plain(np.array([[1.0, np.nan]])), "holds 1 NaN or infinite values in the matrix at byte 2"),
     ],
 )

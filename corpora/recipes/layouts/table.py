@@ -2,7 +2,7 @@ r"""The table of layouts that speech corpora come in, by which a folder of audio
 
 A layout is a regular expression of the end of a path, from the folder (or file name) that says who speaks on. What
 stands before it says the split: a folder that bears a word of `SPLIT_WORDS` (``train-clean-360``, ``Dev``). A corpus
-whose splits are no folders has a function that reads its lists. `corpora.recipes.recognition` applies the table.
+whose splits are no folders has a function that reads its lists. `recognition.py` applies the table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from corpora.recipes.split_lists import Listed, common_voice_lists, speechocean_lists
+from corpora.recipes.layouts.split_lists import Listed, common_voice_lists, speechocean_lists
 
 __all__ = ["LAYOUTS", "NEVER", "NONE", "SPLITS_AT_TOP", "SPLIT_WORDS", "Layout", "LeftOut", "split_of"]
 

@@ -1,4 +1,4 @@
-"""Which layout of `corpora.recipes.layouts` a tree of audio has, and what it says of each file.
+"""Which layout of `corpora.recipes.layouts.table` a tree of audio has, and what it says of each file.
 
 Nothing is guessed: where folders bear words of splits and no layout fits all files, `recognise` refuses.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from corpora.recipes.layouts import LAYOUTS, NONE, SPLIT_WORDS, SPLITS_AT_TOP, Layout
+from corpora.recipes.layouts.table import LAYOUTS, NONE, SPLIT_WORDS, SPLITS_AT_TOP, Layout
 from dvae_pyro.errors import UserError, nearest
 
 __all__ = ["LISTED", "Place", "Reading", "read_paths", "recognise", "splits_in"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from corpora.recipes.recognition import LISTED, Place, Reading
+from corpora.recipes.layouts.recognition import LISTED, Place, Reading
 
 __all__ = ["SHARES", "Dealt", "deal", "describe", "seeded_split"]
 
