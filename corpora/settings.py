@@ -29,6 +29,8 @@ class DataSettings:
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
         short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
+        segment_starts: Where training sequences start: ``"fixed"``, one after another, or ``"random"``, as many of each
+            utterance, drawn anew in each epoch.
         noise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the moves
             of training alone, None none; see `corpora.recipes.strokes.moving`.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
@@ -51,6 +53,7 @@ class DataSettings:
     trim_db: float | None = 30.0
     sequence_frames: int | None = 150
     short: Literal["drop", "keep"] = "drop"
+    segment_starts: Literal["fixed", "random"] = "fixed"
     noise: Literal["all", "train"] | None = None
     on_error: Literal["error", "skip"] = "error"
     cache: str | None = None

@@ -34,12 +34,14 @@ class Prepared(NamedTuple):
         file: Name of the utterance it is from.
         speaker: Who speaks.
         start: Its first frame, counted in the (trimmed) utterance.
+        whole: All frames of the utterance, of which `x` is a view, where they were asked for.
     """
 
     x: Tensor
     file: str
     speaker: str
     start: int
+    whole: Tensor | None = None
 
 
 class Batch(NamedTuple):
@@ -58,6 +60,7 @@ def load_split(
     report: Callable[[str], None],
     *,
     cut: bool = False,
+    movable: bool = False,
     progress: bool = True,
 ) -> list[Prepared]:
     """`load_sequences` as the settings of a run have it: whole utterances, or `cut` as training has them."""
@@ -68,6 +71,7 @@ def load_split(
         sequence_frames=settings.sequence_frames if cut else None,
         short=settings.short,
         on_error=settings.on_error,
+        movable=movable,
         report=report,
         progress=progress,
         cache=settings.cache,
@@ -82,6 +86,7 @@ def load_sequences(
     sequence_frames: int | None,
     short: str = "drop",
     on_error: str = "error",
+    movable: bool = False,
     report: Callable[[str], None] = lambda line: None,
     progress: bool = False,
     cache: str | None = None,
@@ -99,6 +104,7 @@ def load_sequences(
         sequence_frames: Frames per sequence; None gives whole utterances.
         short: ``"drop"`` or ``"keep"`` utterances shorter than that.
         on_error: ``"error"`` stops at the first broken file, ``"skip"`` leaves it out.
+        movable: Keep with each sequence all frames of its utterance (`Prepared.whole`).
         report: Is told, a line at a time, what happened to the data.
         progress: Draw a progress bar on standard error.
         cache: Folder that features are kept in (`corpora.loading.cache`), from which they are then mapped into memory;
@@ -146,10 +152,12 @@ def load_sequences(
         if len(features) < length:
             tally.short.append(f"{utterance.file} ({len(features)})")
             length = len(features) if short == "keep" else length
+        whole = torch.from_numpy(features) if movable else None
         for start in range(0, len(features) - length + 1, length):
+            block = features[start : start + length]
             # A copy, so that a sequence sent to another process does not take its whole utterance along.
-            block = features[start : start + length].copy() if cache is None else features[start : start + length]
-            sequences.append(Prepared(torch.from_numpy(block), utterance.file, utterance.speaker, start))
+            x = torch.from_numpy(block.copy() if cache is None and not movable else block)
+            sequences.append(Prepared(x, utterance.file, utterance.speaker, start, whole))
     if corpus.layout and split == next(iter(corpus.splits)):
         report(corpus.layout)
     for line in corpus.notes.get(split, []):

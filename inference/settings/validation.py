@@ -174,6 +174,11 @@ def _check_segments(settings: Settings) -> None:
             f"train.objective={train.objective}: the segments of model '{name}' share latents, so a segment has no "
             "bound of several draws of its own. Take train.objective=elbo or analytic."
         )
+    if settings.data.segment_starts == "random" and settings.data.sequence_frames is None:
+        raise UserError(
+            "data.segment_starts=random has no effect on whole utterances (data.sequence_frames=null). "
+            "Set data.sequence_frames, or leave it out."
+        )
     segment = getattr(settings.model, "segment", None)
     if segment is not None and settings.data.sequence_frames != segment:
         raise UserError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -94,16 +94,36 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """Sequences of one split, how they come in batches, a name for both that changes with them, and whose they are."""
+    """Sequences of one split, how they come in batches, a name for both that changes with them, and whose they are.
+
+    Attributes:
+        starts: the first frame of each sequence within its utterance in this pass over the split; None: as they are.
+    """
 
     sequences: Sequence[Prepared]
     batches: Batches
     fingerprint: str
     members: Members
+    starts: Sequence[int] | None = None
+
+    def of_epoch(self, epoch: int) -> Data:
+        """The same with starts drawn for an epoch, each uniformly among those that its utterance has room for, where
+        sequences hold their utterances; else as it is. A pure function of seed and epoch.
+        """
+        if not any(item.whole is not None for item in self.sequences[:1]):
+            return self
+        digest = hashlib.sha256(f"{self.batches.seed}/{epoch}/starts".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        room = torch.tensor([len(cast(Tensor, item.whole)) - len(item.x) + 1 for item in self.sequences])
+        drawn = torch.rand(len(room), generator=generator, dtype=torch.float64) * room
+        return replace(self, starts=drawn.long().tolist())
 
     def batch(self, index: Sequence[int]) -> Batch:
         """The sequences of these numbers as one padded batch."""
-        return collate([self.sequences[i] for i in index])
+        items = [self.sequences[i] for i in index]
+        if self.starts is not None:
+            items = [_moved(item, self.starts[i]) for item, i in zip(items, index, strict=True)]
+        return collate(items)
 
     def part(self, index: Sequence[int], world: World = ALONE) -> Part:
         """What of a batch is this process's: as many frames as the whole batch has, and some of its sequences.
@@ -142,3 +162,8 @@ class Data:
                     yield current.result()
             if coming is not None:
                 yield coming.result()
+
+
+def _moved(item: Prepared, start: int) -> Prepared:
+    """As many frames of the same utterance, from another one on."""
+    return item._replace(x=cast(Tensor, item.whole)[start : start + len(item.x)], start=start)

@@ -48,7 +48,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
     """Train until it is `over`; on a signal save and raise `Stopped`. Without a log this process writes nothing."""
     every = job.settings.train.checkpoint_every
     order, aside = job.train.batches.epoch(state.epoch), job.device.type != "cpu"
-    parts = job.train.ahead(order[state.batch :], job.world, aside=aside)
+    parts = job.train.of_epoch(state.epoch).ahead(order[state.batch :], job.world, aside=aside)
     speed = Speed()
     bar = ProgressBar(job.total_steps, state.step, shown=job.world.main)
     with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
@@ -61,7 +61,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
                     state = _after_validation(job, state, _trained_bound(job, line), len(order))
                     bar.say(_summary(state, line, _trained_bound(job, line)))
                     order = job.train.batches.epoch(state.epoch)
-                    parts = job.train.ahead(order[state.batch :], job.world, aside=aside)
+                    parts = job.train.of_epoch(state.epoch).ahead(order[state.batch :], job.world, aside=aside)
                     speed.restart()
                 else:
                     with speed.waiting():

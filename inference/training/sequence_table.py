@@ -144,7 +144,7 @@ def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | N
         block, first = batches.first_of(state.epoch, state.batch)
         active = block.rows
         if first:
-            _refresh(job, block)
+            _refresh(job, job.train.of_epoch(state.epoch), block)
     return members.rows(index, trained=True, active=active)
 
 
@@ -163,9 +163,9 @@ def validation_rows(job: Job, data: Data) -> dict[str, Tensor] | None:
     return {"values": s_vectors(means, row, len(members.files), guide.ratio, mu3[speaker]), "of_speakers": mu3}
 
 
-def _refresh(job: Job, block: Block) -> None:
-    guide, members = cast(FHVAEGuide, job.guide), job.train.members
-    means, row = _means(job, job.train, block.batches)
+def _refresh(job: Job, data: Data, block: Block) -> None:
+    guide, members = cast(FHVAEGuide, job.guide), data.members
+    means, row = _means(job, data, block.batches)
     mu3 = None if guide.session_table is None else guide.session_table.weight[members.speaker.to(row.device)]
     values = s_vectors(means, row, len(members.files), guide.ratio, mu3)
     table: Any = guide.table

@@ -219,8 +219,9 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bo
     say(f"corpus {corpus.name} {corpus.root}".rstrip())
     splits = []
     for split in ("train", "valid"):
-        sequences = load_split(corpus, split, frontend, data, say, cut=True, progress=progress)
         shuffle = split == "train"
+        movable = shuffle and data.segment_starts == "random"
+        sequences = load_split(corpus, split, frontend, data, say, cut=True, movable=movable, progress=progress)
         members, at_once = Members.of(sequences), train.discriminative.sequences
         batches = (
             Blocks(sequences, train.batch_size, settings.seed, members, at_once)
@@ -230,6 +231,7 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bo
         what = [(item.file, item.start, len(item.x)) for item in sequences]
         order: tuple[object, ...] = (settings.seed, train.batch_size, train.bucket)
         order += () if at_once is None else (at_once,)
+        order += ("random starts",) if movable else ()
         fingerprint = hashlib.sha256(repr((order, what)).encode()).hexdigest()
         splits.append(Data(sequences, batches, fingerprint, members))
     return splits[0], splits[1]

@@ -38,6 +38,25 @@ def _sound(frames: int, rate: int = 16000, channels: int = 1) -> Sound:
     return Sound(np.random.RandomState(frames).standard_normal((count, channels)), rate)
 
 
+def test_sequences_can_keep_their_utterance() -> None:
+    """The same sequences, as views of all frames of the utterance, the rest that fills none of them included."""
+    corpus = _corpus({"a": _sound(35), "b": _sound(7)})
+    plain, movable = (
+        load_sequences(corpus, "train", FRONTEND, sequence_frames=10, short="keep", movable=movable)
+        for movable in (False, True)
+    )
+    assert [(item.file, item.start, len(item.x)) for item in movable] == [
+        ("a", 0, 10),
+        ("a", 10, 10),
+        ("a", 20, 10),
+        ("b", 0, 7),
+    ]
+    for one, other in zip(plain, movable, strict=True):
+        assert one.whole is None and torch.equal(one.x, other.x) and other.whole is not None
+        assert len(other.whole) == (35 if other.file == "a" else 7)
+        assert other.x.data_ptr() == other.whole[other.start :].data_ptr()
+
+
 def test_librispeech_gives_the_counts_of_its_readme(shared: Path) -> None:
     data = Data(corpus="folder", root=str(shared / "corpora/librispeech-mini"))
     corpus = open_folder(data, 0)

@@ -58,9 +58,10 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 BLOCKS, PLAIN = "train.discriminative.sequences=2", "train.discriminative=0"
 LEVELS = ("model.levels=3", "model.mu2_variance=0.5", BLOCKS)
+RANDOM = ("data.segment_starts=random", BLOCKS)
 
 
-@pytest.mark.parametrize("more", [(), (BLOCKS,), (PLAIN,), (PLAIN, BLOCKS), LEVELS])
+@pytest.mark.parametrize("more", [(), (BLOCKS,), (PLAIN,), (PLAIN, BLOCKS), LEVELS, RANDOM])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny_corpus: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
@@ -80,6 +81,20 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     assert all(t is None for t in told) if PLAIN in more else all(t < 0.0 for t in told if t)
     assert {"kl_mu2", "kl_z2", "kl_z1"} <= set(trained[0])
     assert resolve(config_path=whole / "config.yaml").guide.sequences == 5
+
+
+def test_random_starts_train_on_other_segments_of_the_same_utterances(tiny_corpus: Path, tmp_path: Path) -> None:
+    """The first loss differs, what is validated and the counts of segments do not."""
+    for name, more in (("fixed", BLOCKS), ("random", RANDOM[0])):
+        start(small(tiny_corpus, tmp_path / name, "train.steps=1", BLOCKS, more), quiet)
+    fixed, random = (load_checkpoint(tmp_path / name / "last.pt") for name in ("fixed", "random"))
+    assert fixed["guide"]["table.weight"].shape == random["guide"]["table.weight"].shape
+    assert fixed["data"] != random["data"]
+    (one, _), (other, _) = (lines(tmp_path / name) for name in ("fixed", "random"))
+    assert one["epoch"] == other["epoch"] and one["loss"] != other["loss"]
+    assert load_run(tmp_path / "random").settings.data.segment_starts == "random"
+    with pytest.raises(UserError, match=r"data\.segment_starts=random .* data\.sequence_frames"):
+        resolve("dkf", overrides=["data.segment_starts=random", "data.sequence_frames=null"])
 
 
 def test_a_table_is_of_its_utterances_alone(tiny_corpus: Path, tmp_path: Path) -> None:

@@ -41,6 +41,29 @@ def bound_of(objective: Objective, split: Data, part: Part, world: World, handle
     return bound
 
 
+def test_starts_of_an_epoch_are_uniform_within_the_utterance() -> None:
+    """Every start that an utterance has room for, as often as any other: chi-square, 9 degrees, rejects 1 in 10^6."""
+    wholes = [torch.arange(float(frames))[:, None] for frames in (13, 4, 2)]
+    items = [Prepared(wholes[0][:4], "long", "", start, wholes[0]) for start in (0, 4, 8)]
+    items += [Prepared(wholes[1], "just", "", 0, wholes[1]), Prepared(wholes[2], "short", "", 0, wholes[2])]
+    fixed = Data(items, Batches(items, 5, seed=3), "", Members.of(items))
+    epochs = [fixed.of_epoch(epoch) for epoch in range(1000)]
+    assert [e.starts for e in epochs[:9]] == [fixed.of_epoch(epoch).starts for epoch in range(9)]
+    counts = torch.zeros(10)
+    for epoch in epochs:
+        assert epoch.members is fixed.members and epoch.starts is not None and [*epoch.starts[3:]] == [0, 0]
+        batch = epoch.batch(range(5))
+        assert batch.lengths.tolist() == [4, 4, 4, 4, 2]
+        for n, start in enumerate(epoch.starts):
+            length = int(batch.lengths[n])
+            assert (
+                batch.x[:length, n, 0].tolist() == list(range(start, start + length)) and batch.items[n].start == start
+            )
+            counts[start] += n < 3
+    assert float(((counts - 300) ** 2 / 300).sum()) < 44.8
+    assert split(LENGTHS).of_epoch(1).starts is None
+
+
 Handler = Callable[[], AbstractContextManager[Any]]
 OBJECTIVES: dict[str, tuple[str, int, Handler]] = {
     "elbo": ("elbo", 1, nullcontext),
