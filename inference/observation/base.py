@@ -25,7 +25,7 @@ from models.core.effects import base_name
 from models.core.sites import masked
 from models.likelihoods.power_spectrum import PowerSpectrum
 
-__all__ = ["Heard", "Observation", "clean_variance"]
+__all__ = ["Heard", "Observation", "clean_variances"]
 
 Shape = Size | list[int] | tuple[int, ...]
 _SPECTRUM = constraints.independent(constraints.nonnegative, 1)
@@ -41,7 +41,7 @@ class Heard(dist.TorchDistribution):
 
     Args:
         signals: the variance of each source, :math:`u_k = g_k v_k`, each (..., T, N, F).
-        noise: n, that of all else, (..., T, N, F).
+        noise: n, that of all else, (..., T, N, F), or one number.
         present: which bins were observed, bool (T, N, F); None: all.
 
     Example:
@@ -56,15 +56,15 @@ class Heard(dist.TorchDistribution):
     def __init__(
         self,
         signals: Sequence[Tensor],
-        noise: Tensor,
+        noise: Tensor | float,
         present: Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        self.signals, self.noise, self.present = tuple(signals), noise, present
-        total = noise
-        for signal in signals:
+        self.signals, self.present = tuple(signals), present
+        total = self.signals[0] + noise
+        for signal in self.signals[1:]:
             total = total + signal
-        self.total = total
+        self.total, self.noise = total, noise
         super().__init__(total.shape[:-1], total.shape[-1:], validate_args=validate_args)
 
     @property
@@ -79,7 +79,8 @@ class Heard(dist.TorchDistribution):
     def expand(self, batch_shape: Shape, _instance: object = None) -> Heard:
         shape = (*batch_shape, *self.event_shape)
         signals = [signal.expand(shape) for signal in self.signals]
-        return Heard(signals, self.noise.expand(shape), self.present, validate_args=False)
+        noise = self.noise.expand(shape) if isinstance(self.noise, Tensor) else self.noise
+        return Heard(signals, noise, self.present, validate_args=False)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         shape = self._extended_shape(Size(sample_shape))
@@ -92,8 +93,8 @@ class Heard(dist.TorchDistribution):
         return (density if self.present is None else density.masked_fill(~self.present, 0.0)).sum(-1)
 
 
-def clean_variance(distribution: Any) -> tuple[Tensor, Tensor | None]:
-    """The variance v (..., T, N, F) that a model gives clean speech, and the mask (T, N) of its frames.
+def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """The variance v (..., T, N, F) that a model gives each clean source, and the mask (T, N) of its frames.
 
     Raises:
         UserError: for a model of anything but power spectra.
@@ -102,12 +103,14 @@ def clean_variance(distribution: Any) -> tuple[Tensor, Tensor | None]:
     while hasattr(distribution, "base_dist"):
         mask = getattr(distribution, "_mask", mask)
         distribution = distribution.base_dist
+    if isinstance(distribution, Heard):
+        return distribution.signals, mask
     if not isinstance(distribution, PowerSpectrum):
         raise UserError(
             f"the prior's likelihood is a {type(distribution).__name__}; an observation needs the variance of an STFT. "
             "Take a run with model.likelihood=power_spectrum and data.frontend=stft."
         )
-    return distribution.mean, mask
+    return (distribution.mean,), mask
 
 
 class Observation(Messenger):
@@ -124,11 +127,11 @@ class Observation(Messenger):
     heard: Heard
     learns: str = ""
 
-    def hear(self, speech: Tensor, y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+    def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
         """The distribution of y in some frames.
 
         Args:
-            speech: v, the model's variance of clean speech in these frames, (..., T, N, F).
+            sources: v, the model's variance of each clean source in these frames, (..., T, N, F); of most models one.
             y: the observed power, (T, N, F), zero in padded frames.
             mask: which frames are no padding, (T, N); None: all.
             frames: which frames of the sequences these are.
@@ -140,6 +143,6 @@ class Observation(Messenger):
         if base_name(name) != "x" or not msg["is_observed"]:
             return
         t = name[2:]  # of site x_12, a run frame by frame
-        speech, mask = clean_variance(msg["fn"])
-        self.heard = self.hear(speech, msg["value"], mask, slice(int(t), int(t) + 1) if t else slice(None))
+        sources, mask = clean_variances(msg["fn"])
+        self.heard = self.hear(sources, msg["value"], mask, slice(int(t), int(t) + 1) if t else slice(None))
         msg["fn"] = masked(self.heard, mask)

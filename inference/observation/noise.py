@@ -10,6 +10,7 @@ g have no prior: they maximise the likelihood by multiplicative updates, between
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ class NoiseParameters(NamedTuple):
     Attributes:
         w: W, spectra (N, F, K).
         h: H, their activations (N, K, T).
-        g: the gain of speech, (N, T).
+        g: the gain of each of S sources, mostly one, (N, S, T).
     """
 
     w: Tensor
@@ -37,12 +38,18 @@ class NoiseParameters(NamedTuple):
         """WH of all frames, (T, N, F)."""
         return (self.h.mT @ self.w.mT).transpose(0, 1)
 
-    def gain(self) -> Tensor:
-        """g of all frames, (T, N, 1)."""
-        return self.g.t()[..., None]
+    def gains(self) -> Tensor:
+        """g of all frames, (S, T, N, 1)."""
+        return self.g.permute(1, 2, 0)[..., None]
+
+    def of(self, frames: slice) -> NoiseParameters:
+        """Those of some frames."""
+        return NoiseParameters(self.w, self.h[..., frames], self.g[..., frames])
 
 
-def initial_noise(frames: int, sequences: int, bins: int, rank: int, like: Tensor, seed: int = 0) -> NoiseParameters:
+def initial_noise(
+    frames: int, sequences: int, bins: int, rank: int, like: Tensor, *, sources: int = 1, seed: int = 0
+) -> NoiseParameters:
     """W and H drawn from [0, 1), the same for each sequence whatever it is batched with, and g = 1.
 
     Args:
@@ -51,6 +58,7 @@ def initial_noise(frames: int, sequences: int, bins: int, rank: int, like: Tenso
         bins: F.
         rank: K.
         like: a tensor whose type and device they have.
+        sources: S.
         seed: of the draw.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -58,11 +66,11 @@ def initial_noise(frames: int, sequences: int, bins: int, rank: int, like: Tenso
     h = torch.rand(frames, rank, generator=generator, dtype=torch.float64)
     tiny = torch.finfo(torch.float32).eps
     w, h = (v.clamp_min(tiny).to(like)[None].repeat(sequences, 1, 1) for v in (w, h))
-    return NoiseParameters(w, h.mT, like.new_ones(sequences, frames))
+    return NoiseParameters(w, h.mT, like.new_ones(sequences, sources, frames))
 
 
 class Noise(Observation):
-    r"""Speech in noise, y = sqrt(g) s + n.
+    r"""Speech in noise, y = sqrt(g) s + n; or several sources and noise, :math:`y = \sum_k \sqrt{g_k} s_k + n`.
 
     Where it `learns`, every run of the model is preceded, at the variance v that the model has just computed, by one
     multiplicative update of each of W, H and g, none of which lowers the likelihood (Févotte & Idier, "Algorithms for
@@ -80,57 +88,70 @@ class Noise(Observation):
         learns: which of ``"w"``, ``"h"``, ``"g"`` are updated in a run.
         floor: added to the noise's variance, so that digital silence has a density.
         shared: whether all sequences of the batch are in one noise: W is then updated for them together.
+        present: which bins were observed, bool (T, N, F); None: all (`inference.observation.mask`).
     """
 
     def __init__(
-        self, parameters: NoiseParameters, learns: str = "", floor: float = 0.0, *, shared: bool = False
+        self,
+        parameters: NoiseParameters,
+        learns: str = "",
+        floor: float = 0.0,
+        *,
+        shared: bool = False,
+        present: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.parameters = parameters
         self.learns = learns
         self.floor = floor
         self.shared = shared
+        self.present = present
 
-    def hear(self, speech: Tensor, y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+    def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+        present = None if self.present is None else self.present[frames]
         if self.learns:
-            self._update(speech.detach(), y, mask, frames)
-        noise = self.parameters._replace(h=self.parameters.h[..., frames]).variance() + self.floor
-        return Heard([self.parameters.gain()[frames] * speech], noise)
+            self._update([v.detach() for v in sources], y, mask, present, frames)
+        here = self.parameters.of(frames)
+        signals = [g * v for g, v in zip(here.gains(), sources, strict=True)]
+        return Heard(signals, here.variance() + self.floor, present)
 
     @torch.no_grad()
-    def _update(self, v: Tensor, y: Tensor, mask: Tensor | None, frames: slice) -> None:
-        """One update of each of W, H and g, from v (..., T, N, F) and y (T, N, F)."""
-        w, whole_h, whole_g = self.parameters
-        h, g = whole_h[..., frames], whole_g[..., frames]
-        v = v.reshape(-1, *v.shape[-3:])  # draws first
-        real = None if mask is None else mask[..., None].to(y)
+    def _update(
+        self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, present: Tensor | None, frames: slice
+    ) -> None:
+        """One update of each of W, H and g, from v (..., T, N, F) of each source and y (T, N, F)."""
+        w, h, g = self.parameters.of(frames)
+        draws = [v.reshape(-1, *v.shape[-3:]) for v in sources]
+        counts = present if mask is None else mask[..., None] if present is None else present & mask[..., None]
+        real = None if counts is None else counts.to(y)
 
         def parts() -> tuple[Tensor, Tensor]:
-            """1 / x of each draw, 0 in padded frames, and x's sums over draws in numerators, y x^-2, (T, N, F)."""
-            x = v * g.t()[..., None] + (h.mT @ w.mT).transpose(0, 1) + self.floor
-            inverse = x.reciprocal_()
-            inverse = inverse if real is None else inverse * real
-            return inverse, y * inverse.square().sum(0)
+            """1 / x of each draw, 0 where nothing was observed, and its square times y, (R, T, N, F)."""
+            here = NoiseParameters(w, h, g)
+            x = here.variance() + self.floor
+            for gain, v in zip(here.gains(), draws, strict=True):
+                x = x + gain * v
+            inverse = x.reciprocal() if real is None else x.reciprocal() * real
+            return inverse, y * inverse.square()
 
         if "w" in self.learns:
             inverse, over = parts()
-            up, down = (u.permute(1, 2, 0) @ h.mT for u in (over, inverse.sum(0)))
+            up, down = (u.sum(0).permute(1, 2, 0) @ h.mT for u in (over, inverse))
             if self.shared:
                 up, down = (u.sum(0, keepdim=True) for u in (up, down))
             w = w * _ratio(up, down)
         if "h" in self.learns:
             inverse, over = parts()
-            h = h * _ratio(w.mT @ over.permute(1, 2, 0), w.mT @ inverse.sum(0).permute(1, 2, 0))
+            h = h * _ratio(*(w.mT @ u.sum(0).permute(1, 2, 0) for u in (over, inverse)))
         if "w" in self.learns:
             scale = w.sum(1, keepdim=True)
             w, h = w / scale, h * scale.mT
         if "g" in self.learns:
-            inverse, _ = parts()
-            seen = v * inverse
-            up, down = (y * (seen * inverse).sum(0)).sum(-1), seen.sum((0, -1))
-            g = g * _ratio(up, down).t()
+            inverse, over = parts()
+            ratios = [_ratio((v * over).sum((0, -1)), (v * inverse).sum((0, -1))).t() for v in draws]
+            g = g * torch.stack(ratios, dim=1)
         if frames != slice(None):
-            h, g = (_placed(part, whole, frames) for part, whole in ((h, whole_h), (g, whole_g)))
+            h, g = (_placed(p, whole, frames) for p, whole in ((h, self.parameters.h), (g, self.parameters.g)))
         self.parameters = NoiseParameters(w, h, g)
 
 

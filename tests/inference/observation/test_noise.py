@@ -15,7 +15,7 @@ from torch import Tensor
 from dvae_pyro.errors import UserError
 from inference.estimation.importance import trace_weights
 from inference.handlers.free_running import free_running
-from inference.observation.base import Heard, clean_variance
+from inference.observation.base import Heard, clean_variances
 from inference.observation.noise import Noise, NoiseParameters, initial_noise
 from inference.posterior.gradient import vem
 from inference.posterior.problem import InferenceSettings, Problem
@@ -32,7 +32,7 @@ def _case(draws: int = 1) -> tuple[Tensor, Tensor, Tensor, NoiseParameters]:
     mask = torch.arange(FRAMES)[:, None] < torch.tensor([FRAMES, 4])
     y = torch.rand(FRAMES, 2, BINS).exponential_() * mask[..., None]
     v = torch.rand(draws, FRAMES, 2, BINS) + 0.1
-    g = torch.rand(2, FRAMES) + 0.5
+    g = torch.rand(2, 1, FRAMES) + 0.5
     return y, v, mask, NoiseParameters(torch.rand(2, BINS, RANK), torch.rand(2, RANK, FRAMES), g)
 
 
@@ -62,12 +62,14 @@ def test_the_wiener_gain_is_the_posterior_mean() -> None:
 def test_updates_are_those_of_a_numpy_itakura_saito_factorisation() -> None:
     y, v, mask, start = _case(draws=2)
     noise = Noise(start, "whg", floor=1e-3)
-    noise.hear(v, y, mask, slice(None))
+    noise.hear([v], y, mask, slice(None))
     for n, length in enumerate((FRAMES, 4)):
         w, h, g = (part[n].numpy() for part in start)
-        expected = _numpy_update(y[:length, n].numpy().T, v[:, :length, n].numpy(), w, h[:, :length], g[:length], 1e-3)
+        expected = _numpy_update(
+            y[:length, n].numpy().T, v[:, :length, n].numpy(), w, h[:, :length], g[0, :length], 1e-3
+        )
         got = noise.parameters
-        for ours, theirs in zip((got.w[n], got.h[n, :, :length], got.g[n, :length]), expected, strict=True):
+        for ours, theirs in zip((got.w[n], got.h[n, :, :length], got.g[n, 0, :length]), expected, strict=True):
             np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-12)
 
 
@@ -90,10 +92,10 @@ def test_no_update_lowers_the_likelihood(part: str) -> None:
     y, v, mask, start = _case()
     noise, before = Noise(start, part), -math.inf
     for _ in range(30):
-        density = float((noise.hear(v[0], y, mask, slice(None)).log_prob(y) * mask).sum())
+        density = float((noise.hear([v[0]], y, mask, slice(None)).log_prob(y) * mask).sum())
         assert density >= before - 1e-12
         before = density
-    none = Noise(start).hear(v[0], y, mask, slice(None)).log_prob(y) * mask
+    none = Noise(start).hear([v[0]], y, mask, slice(None)).log_prob(y) * mask
     assert before > float(none.sum()) + 0.01
 
 
@@ -101,12 +103,12 @@ def test_one_w_for_a_batch_is_that_of_its_sequences_end_to_end() -> None:
     y, v, mask, start = _case()
     one = start._replace(w=start.w[:1].repeat(2, 1, 1))
     both = Noise(one, "w", shared=True)
-    both.hear(v, y, mask, slice(None))
-    h, g = torch.cat([one.h[0], one.h[1, :, :4]], -1), torch.cat([one.g[0], one.g[1, :4]])
+    both.hear([v], y, mask, slice(None))
+    h, g = torch.cat([one.h[0], one.h[1, :, :4]], -1), torch.cat([one.g[0], one.g[1, :, :4]], -1)
     joined = NoiseParameters(one.w[:1], h[None], g[None])
     end_to_end = Noise(joined, "w")
     y_one, v_one = torch.cat([y[:, 0], y[:4, 1]])[:, None], torch.cat([v[:, :, 0], v[:, :4, 1]], 1)[:, :, None]
-    end_to_end.hear(v_one, y_one, None, slice(None))
+    end_to_end.hear([v_one], y_one, None, slice(None))
     torch.testing.assert_close(both.parameters.w[0], end_to_end.parameters.w[0])
     torch.testing.assert_close(both.parameters.w[1], both.parameters.w[0])
 
@@ -137,7 +139,7 @@ def test_interpreters_agree_on_the_observed_program(model: str) -> None:
     torch.testing.assert_close(found[0], found[1])
     with free_running():
         clean = traced(poutine.replay(prior, drawn), y, lengths)
-    v, real = clean_variance(clean.nodes["x"]["fn"])
+    v, real = clean_variances(clean.nodes["x"]["fn"])
     by_hand = Noise(parameters).hear(v, y, real, slice(None)).log_prob(y) * mask
     torch.testing.assert_close(found[0], by_hand.sum())
 
@@ -164,9 +166,9 @@ def test_frames_by_themselves_are_updated_as_within_all() -> None:
     """A run frame by frame updates H and g of that frame alone."""
     y, v, _, start = _case()
     whole, single = Noise(start, "hg"), Noise(start, "hg")
-    whole.hear(v, y, None, slice(None))
+    whole.hear([v], y, None, slice(None))
     for t in range(FRAMES):
-        single.hear(v[:, t : t + 1], y[t : t + 1], None, slice(t, t + 1))
+        single.hear([v[:, t : t + 1]], y[t : t + 1], None, slice(t, t + 1))
     torch.testing.assert_close(single.parameters.h, whole.parameters.h)
     torch.testing.assert_close(single.parameters.g, whole.parameters.g)
 
@@ -186,6 +188,6 @@ def test_weights_of_traces_are_those_of_the_observed_program() -> None:
     q = drawn.nodes["z"]["fn"].base_dist.log_prob(z)
     decoder: Any = prior.decoder
     v = decoder(z).mean
-    seen = dist.Exponential(1.0 / (v * parameters.gain() + parameters.variance())).log_prob(y).sum(-1)
+    seen = dist.Exponential(1.0 / (v * parameters.gains()[0] + parameters.variance())).log_prob(y).sum(-1)
     expected = ((seen + p - q) * mask).sum(0)
     torch.testing.assert_close(trace_weights(scored, drawn), expected)

@@ -83,7 +83,7 @@ def _start(lengths: Tensor, y: Tensor) -> NoiseParameters:
         generator = np.random.RandomState(0)
         w[n] = torch.from_numpy(generator.rand(bins, 8))
         h[n, :, :length] = torch.from_numpy(generator.rand(8, length))
-    return NoiseParameters(w, h, torch.ones(sequences, frames).double())
+    return NoiseParameters(w, h, torch.ones(sequences, 1, frames).double())
 
 
 def _steady(found: Posterior, n: int, nudged: int) -> int:
@@ -105,7 +105,7 @@ def _compare_iterations(found: Posterior, n: int, size: int, iterations: list[di
 
 def _compare_end(found: Posterior, parameters: NoiseParameters, n: int, result: dict[str, Any]) -> None:
     frames = result["frames"]
-    w, h, g = parameters.w[n], parameters.h[n, :, :frames], parameters.g[n, :frames]
+    w, h, g = parameters.w[n], parameters.h[n, :, :frames], parameters.g[n, 0, :frames]
     for name, whole in (("W", w), ("H", h), ("g", g)):
         assert float(whole.sum()) == pytest.approx(result[f"{name}_sum"], rel=RELATIVE), name
     gain = found.gain[:frames, n]

@@ -1,0 +1,57 @@
+"""The command line: ``python -m evaluation.enhance RUN --noisy PATH [--clean PATH] [--inference vem ...]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.resynthesis.worker_pool import all_cores
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = evaluation_parser(
+        "enhance",
+        "Take speech out of noisy recordings, with a run trained on clean speech as the prior.",
+        without=("corpus", "root", "split", "mode", "latents"),
+    )
+    parser.add_argument("--noisy", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
+    parser.add_argument("--clean", type=Path, metavar="PATH", help="the clean ones, by the same names, to measure by")
+    parser.add_argument(
+        "--inference",
+        nargs="+",
+        default=["vem"],
+        metavar="METHOD",
+        help="vem, refine, point, mala, metropolis, smc; several are put side by side (default: vem)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where sounds and reports go (default: RUN/enhance)")
+    parser.add_argument("--audio", type=int, metavar="N", help="write sounds of the first N alone (default: all)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="processes for metrics; default: all cores")
+
+    def command() -> None:
+        request, given = parse(parser, argv)
+        if any(number is not None and number < 0 for number in (given.audio, given.jobs)):
+            raise UserError("--audio and --jobs take a number from 0 up.")
+        from evaluation.enhance.command import Enhancement, run_command
+
+        methods = [word for word in given.inference if "=" not in word]
+        run_command(
+            request._replace(overrides=(*request.overrides, *(word for word in given.inference if "=" in word))),
+            Enhancement(
+                noisy=given.noisy,
+                clean=given.clean,
+                methods=tuple(dict.fromkeys(methods)) or ("vem",),
+                out=given.out or request.run / "enhance",
+                audio=given.audio,
+                jobs=all_cores() if given.jobs is None else given.jobs,
+            ),
+        )
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""The enhancement of recordings, from files to files: what `evaluation.enhance` runs once it has parsed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from corpora.frontends.stft import Stft
+from corpora.loading.sequences import by_length
+from corpora.types import AudioFault
+from dvae_pyro.errors import UserError
+from evaluation.enhance.denoise import Estimate, denoise, stft_of
+from evaluation.enhance.picture import Drawn, save_enhancement
+from evaluation.enhance.report import COLUMNS, report_of, scored, table
+from evaluation.enhance.settings import EnhanceSettings, split_overrides
+from evaluation.recordings.blocks import Assembler, Block, Layout, back, blocks, layout, transformed
+from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
+from evaluation.recordings.output import SoundOut
+from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.report import write_csv, write_json
+from inference.observation.settings import fit_spectra, time_span
+from inference.posterior.methods import method
+
+if TYPE_CHECKING:
+    from inference.runs import Run
+
+__all__ = ["Enhancement", "Made", "enhance", "run_command"]
+
+FRAMES_AT_ONCE = 6000
+"""Padded frames that go through the model together; vem holds weights and their moments for each recording of them."""
+READ_AHEAD = 4
+PICTURES = 6
+
+Row = dict[str, str | int | float]
+
+
+class Enhancement(NamedTuple):
+    """What to enhance.
+
+    Attributes:
+        noisy: a sound file or a folder.
+        clean: clean ones by the same names; None measures nothing.
+        methods: names of methods of inference.
+        out: folder of sounds and reports.
+        audio: of how many recordings sounds are written; None: all.
+        jobs: processes for metrics.
+    """
+
+    noisy: Path
+    clean: Path | None
+    methods: tuple[str, ...]
+    out: Path
+    audio: int | None
+    jobs: int
+
+
+@dataclass
+class Made:
+    """One recording as one method leaves it.
+
+    Attributes:
+        out: its samples, on the disk or kept.
+        assembler: puts its blocks together.
+        frames: how many frames its blocks have.
+        objective: the method's, in nats, of all its blocks.
+        seconds: of computing.
+        rates: what else the method reports: a sum over blocks, weighted by frames.
+        estimate: of its first block, for the picture.
+    """
+
+    out: SoundOut
+    assembler: Assembler
+    frames: int = 0
+    objective: float = 0.0
+    seconds: float = 0.0
+    rates: dict[str, float] = field(default_factory=dict)
+    estimate: Estimate | None = None
+
+    def add(self, estimate: Estimate) -> None:
+        """Count a block."""
+        frames = len(estimate.gain)
+        self.frames += frames
+        self.objective += estimate.objective
+        self.seconds += estimate.seconds
+        for key, value in estimate.rates.items():
+            self.rates[key] = self.rates.get(key, 0.0) + value * frames
+        self.estimate = self.estimate or estimate
+
+
+class _Task(NamedTuple):
+    """What is known of the recordings before anything is computed."""
+
+    recordings: list[tuple[int, Recording, Layout]]
+    clean: list[Recording] | None
+    broken: dict[str, str]
+
+
+def run_command(request: Request, given: Enhancement) -> None:
+    """Enhance, write sounds, ``enhance.json``, ``enhance.csv`` and a picture, and print the table."""
+    settings, of_run = split_overrides(request.overrides)
+    for name in given.methods:
+        method(name)
+    run = open_run(request._replace(overrides=tuple(of_run)))
+    say(f"prior: {run.checkpoint_path}, step {run.state['step']}, model {run.settings.model.name}")
+    rows, broken = enhance(run, given, settings, progress=True)
+    report = report_of(run, request, given, settings, rows, broken)
+    write_json(given.out / "enhance.json", report)
+    write_csv(given.out / "enhance.csv", [c for c in COLUMNS if c in rows[0]], rows)
+    if request.json is not None:
+        write_json(request.json, report)
+    print(table(report))
+    for note in report["notes"]:
+        say(note)
+    say(f"wrote {given.out / 'enhance.json'}, enhance.csv and sounds to {given.out}")
+
+
+def enhance(
+    run: Run, given: Enhancement, settings: EnhanceSettings, *, progress: bool = False
+) -> tuple[list[Row], dict[str, str]]:
+    """Enhance recordings.
+
+    Args:
+        run: the prior.
+        given: what to enhance.
+        settings: of noise and inference.
+        progress: draw a progress bar on standard error.
+
+    Returns:
+        A row for each recording and method, and the broken files with what is wrong with them.
+
+    Raises:
+        UserError: for bad input.
+    """
+    from tqdm import tqdm
+
+    frontend = stft_of(run)
+    task = _task(given, run.settings.data.on_error)
+    shown = range(PICTURES if given.audio is None else min(given.audio, PICTURES))
+    made: dict[tuple[int, str], Made] = {}
+    seconds = sum(cut.samples / cut.rate for _, _, cut in task.recordings) * len(given.methods)
+    bar = tqdm(
+        desc="enhancing",
+        total=seconds + 1e-6,
+        unit="s",
+        disable=not progress,
+        mininterval=0.2 if sys.stderr.isatty() else 30.0,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s of sound [{elapsed}, {remaining} left]",
+    )
+    with ExitStack() as outputs, bar:
+        for name in given.methods:
+            for place, recording, cut in task.recordings:
+                writes = given.audio is None or place < given.audio
+                path = _sound_path(given, recording, name) if writes else None
+                out = outputs.enter_context(SoundOut(path, cut.rate, keep=task.clean is not None or place in shown))
+                made[place, name] = Made(out, Assembler(cut, out))
+        cuts = {place: (recording, cut) for place, recording, cut in task.recordings}
+        for batch in _batches(task, frontend, shared=settings.noise.shared):
+            spectra = _spectra(batch, cuts, frontend, settings)
+            share = sum(block.size / cuts[block.recording][1].rate for block in batch)
+            for name in given.methods:
+                before, step = bar.n, share / max(1, settings.inference.steps)
+
+                def advance(most: float = before + share, step: float = step) -> None:
+                    bar.update(min(step, most - bar.n))
+
+                heard = [block for block in batch if block.scale > 0.0]
+                found = denoise(run, heard, settings, name, spectra=spectra, progress=advance) if heard else []
+                estimates = dict(zip([id(block) for block in heard], found, strict=True))
+                for block in batch:
+                    of = made[block.recording, name]
+                    estimate = estimates.get(id(block))
+                    spectrum = block.spectrum if estimate is None else estimate.gain * block.spectrum
+                    of.assembler.add(block.number, back(block, spectrum, of.out.rate, frontend))
+                    if estimate is not None:
+                        of.add(estimate)
+                bar.update(max(0.0, before + share - bar.n))
+    rows = [_row(of.name, name, made[place, name]) for name in given.methods for place, of, _ in task.recordings]
+    if task.clean is not None:
+        rows = scored(rows, _pairs(task, made, given.methods), given.jobs)
+    drawn = [_drawn(task, made, given.methods[0], i) for i in range(min(len(shown), len(task.recordings)))]
+    if drawn:
+        save_enhancement([d for d in drawn if d is not None], given.out / "enhance.png", frontend)
+    return rows, task.broken
+
+
+def _task(given: Enhancement, on_error: str) -> _Task:
+    recordings = find_recordings(given.noisy, "--noisy")
+    clean = None if given.clean is None else match_clean(recordings, given.clean)
+    kept, broken = [], dict[str, str]()
+    for place, recording in enumerate(recordings):
+        try:
+            kept.append((place, recording, layout(recording)))
+        except AudioFault as fault:
+            if on_error == "error":
+                raise UserError(
+                    f"cannot use {recording.path}: it {fault.fault}.\n"
+                    "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+                ) from None
+            broken[str(recording.path)] = fault.fault
+    if not kept:
+        raise UserError(f"--noisy {given.noisy}: all of its {len(broken)} sound files are broken.")
+    return _Task(kept, clean, broken)
+
+
+def _sound_path(given: Enhancement, recording: Recording, name: str) -> Path:
+    folder = given.out / name if len(given.methods) > 1 else given.out
+    return folder / f"{recording.name}.wav"
+
+
+def _batches(task: _Task, frontend: Stft, *, shared: bool) -> Iterator[list[Block]]:
+    """Blocks of similar length; all together where they share W."""
+    waiting: list[Block] = []
+    for block in blocks(task.recordings, frontend):
+        waiting.append(block)
+        if not shared and sum(len(b.x) for b in waiting) >= READ_AHEAD * FRAMES_AT_ONCE:
+            yield from by_length(waiting, FRAMES_AT_ONCE)
+            waiting = []
+    if shared:
+        yield waiting
+    else:
+        yield from by_length(waiting, FRAMES_AT_ONCE)
+
+
+def _spectra(
+    batch: Sequence[Block], cuts: dict[int, tuple[Recording, Layout]], frontend: Stft, settings: EnhanceSettings
+) -> list[Tensor] | None:
+    """W of each block's noise, from a stretch of its recording without speech."""
+    if settings.noise.span is None:
+        return None
+    start, end = time_span(settings.noise.span, "noise.from")
+    found = []
+    for block in batch:
+        if block.scale == 0.0:
+            continue
+        recording, cut = cuts[block.recording]
+        samples = read_mono(recording)[round(start * cut.rate) : round(end * cut.rate)]
+        quiet = transformed(0, 0, samples, cut.rate, frontend) if len(samples) else None
+        if quiet is None or quiet.scale == 0.0:
+            raise UserError(
+                f"noise.from={settings.noise.span}: {recording.path}, {cut.samples / cut.rate:.2f} s long, has no "
+                "sound there. Give a stretch with noise alone."
+            )
+        found.append(fit_spectra(quiet.x, settings.noise.rank))
+    return found
+
+
+def _row(name: str, inference: str, made: Made) -> Row:
+    length = made.assembler.cut.samples / made.assembler.cut.rate
+    frames = max(made.frames, 1)
+    return {
+        "file": name,
+        "inference": inference,
+        "frames": made.frames,
+        "duration": round(length, 4),
+        "bound_per_frame": made.objective / frames,
+        "seconds": made.seconds,
+        "real_time_factor": made.seconds / length,
+        **{key: value / frames for key, value in made.rates.items()},
+    }
+
+
+def _pairs(
+    task: _Task, made: dict[tuple[int, str], Made], methods: Sequence[str]
+) -> Iterator[tuple[tuple[int, str], tuple[object, object, int]]]:
+    """Clean and noisy, then clean and estimate of each method, by place in the rows."""
+    assert task.clean is not None
+    for i, (place, recording, cut) in enumerate(task.recordings):
+        clean = read_mono(task.clean[place], cut.rate, cut.samples)
+        yield (i, ""), (clean, read_mono(recording), cut.rate)
+        for name in methods:
+            yield (i, name), (clean, made[place, name].out.samples, cut.rate)
+
+
+def _drawn(task: _Task, made: dict[tuple[int, str], Made], name: str, i: int) -> Drawn | None:
+    place, recording, cut = task.recordings[i]
+    of = made[place, name]
+    if of.estimate is None:
+        return None
+    most = 30 * cut.rate
+    clean = None if task.clean is None else read_mono(task.clean[place], cut.rate, cut.samples)[:most]
+    noisy = read_mono(recording)[:most]
+    return Drawn(recording.name, noisy, of.out.samples[:most], clean, cut.rate, of.estimate.gain, *of.estimate.noise)

@@ -1,0 +1,79 @@
+"""A picture of an enhancement: noisy, estimate, clean, the gain, and the noise as W and H have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.reporting.plots import RANGE_DB, save_picture, spectrogram_db
+
+__all__ = ["Drawn", "enhancement_picture", "save_enhancement"]
+
+Samples = NDArray[np.float64]
+
+
+class Drawn(NamedTuple):
+    """One recording, at most half a minute of it.
+
+    Attributes:
+        name: of the recording.
+        noisy: its samples.
+        estimate: what was made of them.
+        clean: the clean ones, if there are any.
+        rate: of all, in Hz.
+        gain: the Wiener gain (T, F) of its first block.
+        w: spectra of the noise (F, K).
+        h: their activations (K, T).
+    """
+
+    name: str
+    noisy: Samples
+    estimate: Samples
+    clean: Samples | None
+    rate: int
+    gain: NDArray[np.float64]
+    w: NDArray[np.float64]
+    h: NDArray[np.float64]
+
+
+def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_frame: float) -> Any:
+    """A row for each recording: noisy, estimate, clean, gain, and the variance WH of the noise."""
+    from matplotlib.figure import Figure
+
+    with_clean = any(d.clean is not None for d in drawn)
+    titles = ["noisy", "estimate", *(["clean"] if with_clean else []), "Wiener gain", "noise WH"]
+    figure = Figure(figsize=(2.9 * len(titles), 0.6 + 2.0 * len(drawn)), layout="constrained", dpi=110)
+    grid = figure.subplots(len(drawn), len(titles), squeeze=False)
+    for row, d in zip(grid, drawn, strict=True):
+        sounds = [d.noisy, d.estimate, *([d.clean] if with_clean else [])]
+        peak = float(spectrogram_db(d.noisy, d.rate).max())
+        for axes, samples, title in zip(row, sounds, titles, strict=False):
+            if samples is None:
+                axes.remove()
+                continue
+            extent = (0.0, len(samples) / d.rate, 0.0, d.rate / 2000.0)
+            _image(axes, spectrogram_db(samples, d.rate) - peak, extent, -RANGE_DB, 0.0, "magma")
+            axes.set_title(title, fontsize=8, loc="left")
+        extent = (0.0, len(d.gain) * seconds_per_frame, 0.0, kilohertz)
+        _image(row[-2], d.gain, extent, 0.0, 1.0, "viridis")
+        noise = 10.0 * np.log10(np.maximum((d.w @ d.h).T, 1e-12))
+        _image(row[-1], noise - noise.max(), extent, -RANGE_DB, 0.0, "magma")
+        for axes, title in zip(row[-2:], titles[-2:], strict=True):
+            axes.set_title(title, fontsize=8, loc="left")
+        row[0].set_ylabel(f"{Path(d.name).name[-24:]}\nkHz", fontsize=7)
+    return figure
+
+
+def save_enhancement(drawn: Sequence[Drawn], path: Path, frontend: Any) -> None:
+    """Write the picture, if there is anything to draw."""
+    if drawn:
+        save_picture(enhancement_picture(drawn, frontend.rate / 2000.0, frontend.hop / frontend.rate), path)
+
+
+def _image(axes: Any, values: Samples, extent: tuple[float, ...], low: float, high: float, colours: str) -> None:
+    axes.imshow(values.T, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, extent=extent)
+    axes.tick_params(labelsize=6)

@@ -1,0 +1,108 @@
+"""What an enhancement found: rows, means, and a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evaluation.reporting.provenance import provenance
+from evaluation.reporting.report import Summary, summarise, text_table
+from evaluation.resynthesis.metrics import METRICS, Scores
+from evaluation.resynthesis.worker_pool import Pair, score_all
+
+if TYPE_CHECKING:
+    from evaluation.enhance.command import Enhancement
+    from evaluation.enhance.settings import EnhanceSettings
+    from evaluation.reporting.command_line import Request
+    from inference.runs import Run
+
+__all__ = ["COLUMNS", "FIGURES", "report_of", "scored", "table"]
+
+FIGURES = Scores._fields
+WHAT = ("file", "inference", "frames", "duration")
+COST = ("bound_per_frame", "evidence_per_frame", "acceptance", "ess", "seconds", "real_time_factor")
+COLUMNS = (*WHAT, *(name for f in FIGURES for name in (f, f"{f}_input", f"{f}_difference")), *COST)
+
+Row = dict[str, str | int | float]
+
+
+def scored(rows: Sequence[Row], pairs: Iterable[tuple[tuple[int, str], Any]], jobs: int) -> list[Row]:
+    """Rows with the figures of estimate and input, and their difference.
+
+    Args:
+        rows: method by method, each in the order of recordings.
+        pairs: (recording, method or nothing for the input), reference, signal and rate.
+        jobs: processes that compute.
+    """
+    found: dict[tuple[int, str], Scores] = {}
+    for tag, scores in score_all(((tag, Pair(*pair)) for tag, pair in pairs), jobs):
+        found[tag] = scores
+    count = len({i for i, _ in found})
+    full = []
+    for place, row in enumerate(rows):
+        before, after = found[place % count, ""], found[place % count, str(row["inference"])]
+        figures: Row = {}
+        for name in FIGURES:
+            a, b = getattr(after, name), getattr(before, name)
+            figures |= {name: a, f"{name}_input": b, f"{name}_difference": a - b}
+        full.append({key: ({**row, **figures})[key] for key in COLUMNS if key in row or key in figures})
+    return full
+
+
+def report_of(
+    run: Run,
+    request: Request,
+    given: Enhancement,
+    settings: EnhanceSettings,
+    rows: Sequence[Row],
+    broken: dict[str, str],
+) -> dict[str, Any]:
+    """The report: what was done, and by method the mean and standard error of each figure."""
+    numbers = [c for c in COLUMNS if c in rows[0] and c not in ("file", "inference")]
+    methods = {
+        name: {c: summarise(float(r[c]) for r in rows if r["inference"] == name)._asdict() for c in numbers}
+        for name in given.methods
+    }
+    notes = [f"skipped {file}: it {fault}" for file, fault in broken.items()]
+    missing = {c: sum(not math.isfinite(float(row[c])) for row in rows) for c in numbers}
+    notes += [f"{c} does not exist in {n} of {len(rows)} rows" for c, n in missing.items() if n and "_d" not in c]
+    return {
+        **provenance("enhance", run, request),
+        "corpus": None,
+        "root": str(given.noisy),
+        "clean": None if given.clean is None else str(given.clean),
+        "num_sequences": len(rows) // len(given.methods),
+        "noise": vars(settings.noise),
+        "inference": vars(settings.inference),
+        "metrics": methods[given.methods[0]],
+        "methods": methods,
+        "skipped": broken,
+        "notes": notes,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for the terminal: a column for the input and one for each method."""
+    names = list(report["methods"])
+    first = report["methods"][names[0]]
+    head = (
+        f"{report['num_sequences']} recordings of {report['root']}; prior {report['model']} "
+        f"({report['run']}, step {report['step']})\n\n"
+    )
+    lines = []
+    for figure in FIGURES:
+        if figure not in first:
+            continue
+        metric = METRICS[figure]
+        cells = [Summary(**first[f"{figure}_input"]).text(metric.decimals, metric.scale)]
+        cells += [Summary(**report["methods"][n][figure]).text(metric.decimals, metric.scale) for n in names]
+        lines.append([metric.label, *cells])
+    known = {"bound_per_frame": ("bound/frame", 2), "evidence_per_frame": ("log p(y)/frame, estimated", 2),
+             "acceptance": ("accepted", 3), "ess": ("effective particles", 1),
+             "real_time_factor": ("real-time factor", 2)}  # fmt: skip
+    for key, (label, decimals) in known.items():
+        if any(key in report["methods"][n] for n in names):
+            cells = [Summary(**of[key]).text(decimals) if key in (of := report["methods"][n]) else "" for n in names]
+            lines.append([label, "", *cells])
+    return head + text_table(["", "input", *names], lines)

@@ -1,0 +1,59 @@
+"""What ``key=value`` says of noise and inference, apart from what it says of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from omegaconf import OmegaConf
+
+from dvae_pyro.errors import UserError
+from inference.observation.settings import NoiseSettings
+from inference.posterior.problem import InferenceSettings
+from inference.settings.overrides import apply_layer, parse_overrides, quoted
+
+__all__ = ["EnhanceSettings", "split_overrides"]
+
+SECTIONS = ("noise", "inference")
+ALIASES = {"noise.from": "noise.span"}
+
+
+@dataclass
+class EnhanceSettings:
+    """The sections of settings that an observed program adds to those of its run."""
+
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
+
+
+def split_overrides(overrides: Sequence[str]) -> tuple[EnhanceSettings, list[str]]:
+    """The settings of noise and inference, and the overrides that are the run's.
+
+    Raises:
+        UserError: for an unknown key or a wrong value, by name.
+    """
+    ours = [item for item in overrides if item.partition(".")[0] in SECTIONS]
+    layer = {ALIASES.get(key, key): value for key, value in parse_overrides([_as_text(i) for i in ours]).items()}
+    tree = OmegaConf.structured(EnhanceSettings)
+    apply_layer(tree, layer, "")
+    settings = OmegaConf.to_object(tree)
+    assert isinstance(settings, EnhanceSettings)
+    of = settings.inference
+    least = {"steps": 0, "draws": 1, "wiener_draws": 1, "particles": 1}
+    for key, low in least.items():
+        if getattr(of, key) < low:
+            raise UserError(f"inference.{key}={getattr(of, key)}: expected a number from {low} up.")
+    if of.lr is not None and not of.lr > 0.0:
+        raise UserError(f"inference.lr={of.lr:g}: expected a number above 0.")
+    if not 0.0 <= of.burn_in < 1.0 or not of.step_size > 0.0:
+        raise UserError(
+            f"inference.burn_in={of.burn_in:g}, inference.step_size={of.step_size:g}: expected a part from 0 to below "
+            "1, and a step above 0."
+        )
+    return settings, [item for item in overrides if item not in ours]
+
+
+def _as_text(item: str) -> str:
+    """A stretch of time as it stands: YAML takes 1:30 for the number ninety."""
+    key, _, value = item.partition("=")
+    return f"{key}={quoted(value)}" if key in ALIASES else item

@@ -1,0 +1,71 @@
+"""Estimates on their way out: sounds written as they become final, and kept where they are measured or drawn."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_pyro.files import disk_errors
+
+__all__ = ["SoundOut"]
+
+
+class SoundOut:
+    """A WAV file of unknown length, 16 bits, written beside its place and renamed when it is whole.
+
+    Args:
+        path: the file; None writes none.
+        rate: sampling rate in Hz.
+        keep: whether the samples are kept in memory too, for `samples`.
+    """
+
+    def __init__(self, path: Path | None, rate: int, *, keep: bool) -> None:
+        self.path = path
+        self.rate = rate
+        self.kept: list[NDArray[np.float64]] | None = [] if keep else None
+        self.peak = 0.0
+        self.stream: Any = None
+
+    def __call__(self, samples: NDArray[np.float64]) -> None:
+        """Further samples."""
+        self.peak = max(self.peak, float(np.abs(samples).max(initial=0.0)))
+        if self.kept is not None:
+            self.kept.append(samples)
+        if self.path is None:
+            return
+        with disk_errors(self.path):
+            if self.stream is None:
+                import soundfile
+
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.stream = soundfile.SoundFile(
+                    self._beside, "w", samplerate=self.rate, channels=1, format="WAV", subtype="PCM_16"
+                )
+            self.stream.write(np.clip(samples, -1.0, 1.0 - 2.0**-15))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if self.stream is not None and self.path is not None:
+            self.stream.close()
+            if kind is None:
+                os.replace(self._beside, self.path)
+            else:
+                self._beside.unlink(missing_ok=True)
+            self.stream = None
+
+    @property
+    def samples(self) -> NDArray[np.float64]:
+        """All of them, where they are kept."""
+        return np.concatenate(self.kept) if self.kept else np.zeros(0)
+
+    @property
+    def _beside(self) -> Path:
+        assert self.path is not None
+        return self.path.with_name(self.path.name + ".tmp")
