@@ -46,8 +46,8 @@ def computed(settings: Settings) -> Settings:
     """The settings of steps that are computed, not recorded.
 
     Raises:
-        UserError: for `train.capture`, which would have no effect.
+        UserError: for `train.cuda_graph`, which would have no effect.
     """
-    if settings.train.capture:
-        raise UserError("train.capture=true: this benchmark computes its steps. benchmarks.gpu times recorded ones.")
+    if settings.train.cuda_graph:
+        raise UserError("train.cuda_graph=true: this benchmark computes its steps. benchmarks.gpu times recorded ones.")
     return settings

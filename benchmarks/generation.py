@@ -98,7 +98,7 @@ def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
     for t in range(frames):
         sites = Sites({"x": None}, torch.full((sequences,), t + 1), model.sizes, like)
         told = model.input(torch.cat([x, x.new_zeros(1, *x.shape[1:])]))  # of frame t nothing is known, nor seen
-        g = model.ladder.descend(model.ladder.features(told, sites), sites, latent)
+        g = model.ladder.sample_top_down(model.ladder.features(told, sites), sites, latent)
         x = torch.cat([x, model.decoder(g[-1:]).sample()])
     return x
 

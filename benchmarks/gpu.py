@@ -93,7 +93,7 @@ def measure(
     from inference.objectives.elbo import Objective
     from inference.runs import create, pick_device
     from inference.training.optimisers import build_optimiser
-    from inference.training.recorded_step import Captured, descend
+    from inference.training.recorded_step import RecordedStep, loss_and_gradients
 
     device = pick_device(settings.device)
     model, guide = create(settings)
@@ -103,7 +103,7 @@ def measure(
     trained = model, guide, settings.train.objective, settings.train.particles
     plain, half = Objective(*trained), Objective(*trained, bf16=True)
     optimizer = build_optimiser(settings.optim, plain)
-    recorded = {"captured": Captured(plain), "bf16": Captured(half)}
+    recorded = {"captured": RecordedStep(plain), "bf16": RecordedStep(half)}
 
     def bound(objective: Objective) -> float:
         torch.manual_seed(0)
@@ -115,7 +115,7 @@ def measure(
         if form in recorded:
             recorded[form](x, lengths, real)
         else:
-            descend(plain, x, lengths, real, how="stepwise" if form == "stepwise" else "auto")
+            loss_and_gradients(plain, x, lengths, real, how="stepwise" if form == "stepwise" else "auto")
         optimizer.step()
 
     with pyro.validation_enabled(False):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from inference.settings.tree import Settings
-    from models.core.grouping import Rows
+    from models.core.grouping import SequenceIndex
 
 __all__ = ["AXES", "main", "measure", "picture", "slope"]
 
@@ -120,7 +120,7 @@ def measure(
     import pyro
     import torch
 
-    from inference.handlers.discriminative import telling_apart
+    from inference.handlers.discriminative import discriminative_handler
     from inference.objectives.elbo import Objective
     from inference.runs import create, pick_device, pick_dtype
     from inference.settings.resolve import resolve
@@ -139,7 +139,7 @@ def measure(
     rows = _with_table(guide, settings, sizes["table"], sizes["sequences"]) if net.hierarchical else None
     optimizer = build_optimiser(settings.optim, objective)
     now, times = clock(device), []
-    with pyro.validation_enabled(False), telling_apart(settings.train.discriminative):
+    with pyro.validation_enabled(False), discriminative_handler(settings.train.discriminative):
         for _ in range(1 + steps):
             started = now()
             optimizer.zero_grad(set_to_none=True)
@@ -151,14 +151,14 @@ def measure(
     return {"seconds": statistics.median(times[1:]), "peak_mib": peak / 2**20}
 
 
-def _with_table(guide: Any, settings: Settings, utterances: int, segments: int) -> Rows:
+def _with_table(guide: Any, settings: Settings, utterances: int, segments: int) -> SequenceIndex:
     """A guide's table of so many utterances; the rows of a batch, each segment of another one of them, where there are
     as many.
     """
     import torch
 
     from inference.training.sequence_table import is_sparse
-    from models.core.grouping import Rows
+    from models.core.grouping import SequenceIndex
 
     guide.make_table(utterances)
     guide.table.sparse = is_sparse(settings.train.discriminative)
@@ -167,7 +167,7 @@ def _with_table(guide: Any, settings: Settings, utterances: int, segments: int) 
     active = None if told is None else torch.cat([row, torch.arange(min(told, utterances))]).unique()
     each = 30  # segments of an utterance, 6 s
     counts = torch.full((segments,), each)
-    return Rows(row, counts, row * each, utterances, each * utterances, trained=True, active=active)
+    return SequenceIndex(row, counts, row * each, utterances, each * utterances, trained=True, active=active)
 
 
 def _resident() -> int:

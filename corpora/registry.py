@@ -53,7 +53,7 @@ _OF_PENS = {
     "data.frontend": "frames",
     "data.trim_db": None,
     "data.sequence_frames": None,
-    "data.noise": "all",
+    "data.dequantise": "all",
     "model.bins": 3,
     "model.input": "raw",
     "model.likelihood": "pen",
@@ -76,7 +76,7 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
     "blizzard2013": {"data.frontend": "waveform"},
 }
 
-#: Corpora that come in several sets, of which ``data.set`` names one, with examples of their names.
+#: Corpora that come in several sets, of which ``data.subset`` names one, with examples of their names.
 SETS: dict[str, Sequence[str]] = {
     "timit": ("with_sa",),
     "aurora4": ("multi", "clean", "dev"),
@@ -118,11 +118,11 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     if settings.channel is not None:
         for split, utterances in corpus.splits.items():
             corpus.splits[split] = [_in_channel(utterance, settings.channel) for utterance in utterances]
-    if settings.domains is None:
+    if settings.conditions is None:
         return corpus
     from corpora.audio.conditions import in_domains
 
-    return in_domains(corpus, settings.domains, seed)
+    return in_domains(corpus, settings.conditions, seed)
 
 
 def _in_channel(utterance: Utterance, channel: int) -> Utterance:
@@ -144,17 +144,18 @@ def check_data(settings: DataSettings) -> None:
         UserError: A set of a corpus that has none, settings of sound for a corpus of frames, or the reverse.
     """
     name = settings.corpus
-    if settings.set is not None and name not in SETS:
+    if settings.subset is not None and name not in SETS:
         known = ", ".join(f"{corpus} (such as {sets[0]})" for corpus, sets in SETS.items())
         raise UserError(
-            f"data.set={settings.set}: corpus '{name}' does not come in sets; those that do: {known}.\n"
-            "Leave data.set out (data.set=null), or name another --corpus."
+            f"data.subset={settings.subset}: corpus '{name}' does not come in sets; those that do: {known}.\n"
+            "Leave data.subset out (data.subset=null), or name another --corpus."
         )
-    if settings.noise is not None and "data.noise" not in CORPUS_DEFAULTS.get(name, {}):
-        known = ", ".join(corpus for corpus, implied in CORPUS_DEFAULTS.items() if "data.noise" in implied)
+    if settings.dequantise is not None and "data.dequantise" not in CORPUS_DEFAULTS.get(name, {}):
+        known = ", ".join(corpus for corpus, implied in CORPUS_DEFAULTS.items() if "data.dequantise" in implied)
         raise UserError(
-            f"data.noise={settings.noise} says nothing: corpus '{name}' lies on no grid; those that do: {known}.\n"
-            "Leave data.noise out (data.noise=null), or name another --corpus."
+            f"data.dequantise={settings.dequantise} says nothing: corpus '{name}' lies on no grid; those that do: "
+            f"{known}.\n"
+            "Leave data.dequantise out (data.dequantise=null), or name another --corpus."
         )
     for key in ("layout", "speaker_level"):
         if getattr(settings, key) is not None and name not in OF_FOLDERS:
@@ -163,13 +164,14 @@ def check_data(settings: DataSettings) -> None:
                 f"Leave it out (data.{key}=null), or give --corpus folder."
             )
     frames = holds_frames(settings)
-    if settings.domains is not None:
+    if settings.conditions is not None:
         from corpora.audio.conditions import check_domains
 
-        check_domains(settings.domains)
+        check_domains(settings.conditions)
         if frames:
             raise UserError(
-                f"data.domains={settings.domains}: corpus '{name}' holds frames, and domains are made from sound. "
+                f"data.conditions={settings.conditions}: corpus '{name}' holds frames, and domains are made from "
+                f"sound. "
                 "Leave it out."
             )
     if frames != (settings.frontend == "frames"):

@@ -17,8 +17,8 @@ class DataSettings:
         root: Folder the loader reads; None for a built-in corpus.
         layout: Name of a layout of `corpora.recipes.layouts.table`, ``"splits"`` or ``"none"``; None recognises it.
         speaker_level: Which folder from the root, counted from 1, says who speaks where no known layout does.
-        set: Which part of a corpus that comes in several; not every corpus reads it.
-        domains: Letters of the conditions of `corpora.audio.conditions` that all utterances are heard in; None as
+        subset: Which part of a corpus that comes in several; not every corpus reads it.
+        conditions: Letters of the conditions of `corpora.audio.conditions` that all utterances are heard in; None as
             recorded.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
         channel: Which channel of recordings with several is taken, counted from 0; None mixes them.
@@ -28,11 +28,11 @@ class DataSettings:
         frame_width: Samples per frame of a waveform; None where frames are none of it.
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
-        short: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it as it is.
+        short_utterances: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it.
         segment_starts: Where training sequences start: ``"fixed"``, one after another, or ``"random"``, as many of each
             utterance, drawn anew in each epoch.
-        noise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the moves
-            of training alone, None none; see `corpora.recipes.strokes.moving`.
+        dequantise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the
+            moves of training alone, None none; see `corpora.recipes.strokes.moving`.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
         cache: Folder that features are kept in; None computes them each time.
     """
@@ -41,8 +41,8 @@ class DataSettings:
     root: str | None = None
     layout: str | None = None
     speaker_level: int | None = None
-    set: str | None = None
-    domains: str | None = None
+    subset: str | None = None
+    conditions: str | None = None
     seed: int = 0
     rate: int = 16000
     channel: int | None = None
@@ -52,8 +52,8 @@ class DataSettings:
     frame_width: int | None = None
     trim_db: float | None = 30.0
     sequence_frames: int | None = 150
-    short: Literal["drop", "keep"] = "drop"
+    short_utterances: Literal["drop", "keep"] = "drop"
     segment_starts: Literal["fixed", "random"] = "fixed"
-    noise: Literal["all", "train"] | None = None
+    dequantise: Literal["all", "train"] | None = None
     on_error: Literal["error", "skip"] = "error"
     cache: str | None = None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
 from guides.core.guide import Guide, GuideSettings
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from models.core.sites import Sites
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, batch_sites
@@ -69,7 +69,7 @@ class Candidates(NamedTuple):
     """The sequences among which that of a segment is to be told: their mu_2 (C, L), and the right one's place, (N,)."""
 
     values: Tensor
-    right: Tensor
+    target: Tensor
 
 
 def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around: Tensor | None = None) -> Tensor:
@@ -192,7 +192,7 @@ class FHVAEGuide(Guide):
 
     def _points(self, sites: Sites, means: Tensor) -> tuple[Tensor, Callable[[], Candidates]]:
         """mu_2 of the sequences of a batch, (U, L), and, when asked, those that each is to be told from."""
-        rows = cast(Rows, sites.rows)
+        rows = cast(SequenceIndex, sites.rows)
         level = sites.level()
         index, present = rows.row.to(means.device), level.present
         if rows.values is not None:
@@ -212,7 +212,7 @@ class FHVAEGuide(Guide):
 
     def _sessions(self, sites: Sites, mu2: Tensor) -> Tensor:
         """mu_3 of the sessions of a batch, (V, L); of a sequence alone that which goes with its mu_2."""
-        above = cast(Rows, sites.rows).above
+        above = cast(SequenceIndex, sites.rows).above
         if above is None:
             return mu2 / (1.0 + self.mu2_variance)
         present = sites.level("sessions").present
@@ -223,7 +223,7 @@ class FHVAEGuide(Guide):
         values: Tensor = self.session_table(present)
         return values
 
-    def _told_from(self, table: nn.Embedding, rows: Rows, index: Tensor) -> Candidates:
+    def _told_from(self, table: nn.Embedding, rows: SequenceIndex, index: Tensor) -> Candidates:
         if rows.active is None:
             return Candidates(table.weight, index)
         active = rows.active.to(index.device)

@@ -25,7 +25,7 @@ __all__ = ["MSSTCNGuide"]
 class MSSTCNGuide(LadderGuide):
     """q(z^l | x, z above) on the model's own features."""
 
-    own = "independent"
+    paper = "independent"
     stepwise = False
 
     def __init__(self, model: DVAE, settings: LadderGuideSettings) -> None:
@@ -47,7 +47,7 @@ class MSSTCNGuide(LadderGuide):
             return Parallel(sites.coarser(self.ladder.scales[i])).sample(f"layer{i + 1}", self.posterior(i, h, d[i]))
 
         if self.heads:
-            self.ladder.descend(d, sites, sample)
+            self.ladder.sample_top_down(d, sites, sample)
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
         """q(z^l | x, z above), l = i + 1."""

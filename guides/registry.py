@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from guides.core.guide import Guide, GuideSettings
     from models.dvae import DVAE, ModelSettings
 
-__all__ = ["build_guide", "compare", "compliant", "guide_class", "guide_names"]
+__all__ = ["build_guide", "compare", "compliant", "current_name", "guide_class", "guide_names"]
 
 _LADDER = ["independent", "precision"]
 _FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in ("meanfield", "markov", "memory")]
@@ -21,7 +21,12 @@ _FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in 
 
 def guide_names() -> list[str]:
     """All names that ``--guide`` takes."""
-    return ["own", "compliant", *_FAMILY, *_LADDER]
+    return ["paper", "compliant", *_FAMILY, *_LADDER]
+
+
+def current_name(name: str) -> str:
+    """The name of a guide by a name that it had earlier: the paper's guide was called "own"."""
+    return "paper" if name == "own" else name
 
 
 def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
@@ -37,10 +42,11 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
     """
     settings = _model_settings(model)
     cls = model_class(settings.name)
+    name = current_name(name)
     if name == "compliant":
         name = compliant(settings)
-    if name == "own":
-        return load_class(cls.guide_place(settings))
+    if name == "paper":
+        return load_class(cls.guide_path(settings))
     if name not in guide_names():
         raise UserError(
             f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."
@@ -52,9 +58,9 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
         raise UserError(
             f"guide '{name}' cannot serve model '{settings.name}': it draws {what}, and the "
             f"model's latents are {', '.join(repr(latent) for latent in latents) or 'none'}. "
-            "Take a guide that draws them, such as the model's own (--guide own)."
+            "Take a guide that draws them, such as the model's own (--guide paper)."
         )
-    return load_class(cls.guide_place(settings) if name in _LADDER else "guides.core.family:FamilyGuide")
+    return load_class(cls.guide_path(settings) if name in _LADDER else "guides.core.family:RecurrentGuide")
 
 
 def compliant(model: str | ModelSettings) -> str:
@@ -65,13 +71,13 @@ def compliant(model: str | ModelSettings) -> str:
     """
     settings = _model_settings(model)
     found: dict[str, int] = {}
-    for candidate in ["own", *(_FAMILY if "z" in model_class(settings.name).latents_of(settings) else [])]:
+    for candidate in ["paper", *(_FAMILY if "z" in model_class(settings.name).latents_of(settings) else [])]:
         verdicts = compare(settings, candidate)
         if not any(one.missing for one in verdicts.values()):
             found[candidate] = sum(len(one.extra) for one in verdicts.values())
     if not found:
         raise UserError(
-            f"no guide has all parents of the exact posterior of model '{settings.name}'. Take its own: --guide own."
+            f"no guide has all parents of the exact posterior of model '{settings.name}'. Take its own: --guide paper."
         )
     return min(found, key=lambda name: found[name])
 

@@ -14,10 +14,10 @@ from models.dvae import DVAE
 from models.rnn import RNN
 from models.structure.parents import Parents
 
-__all__ = ["RNNGuide"]
+__all__ = ["EmptyGuide"]
 
 
-class RNNGuide(Guide):
+class EmptyGuide(Guide):
     """No q."""
 
     def __init__(self, model: DVAE, settings: GuideSettings) -> None:

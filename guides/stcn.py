@@ -30,7 +30,7 @@ __all__ = ["STCNGuide"]
 class STCNGuide(LadderGuide):
     """q(z^l_t | x_{1:t}, z^{l+1}_t)."""
 
-    own = "precision"
+    paper = "precision"
 
     def __init__(self, model: DVAE, settings: LadderGuideSettings) -> None:
         super().__init__(model, settings)

@@ -2,12 +2,12 @@ r"""STORN's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_{1:t}), as the bench
 
 from __future__ import annotations
 
-from guides.core.family import FamilyGuide
+from guides.core.family import RecurrentGuide
 
 __all__ = ["STORNGuide"]
 
 
-class STORNGuide(FamilyGuide):
+class STORNGuide(RecurrentGuide):
     """q(z_t | x_{1:t}): the family's past-meanfield."""
 
     kind = "past-meanfield"

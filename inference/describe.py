@@ -174,7 +174,7 @@ def _verdicts(declared: Structure) -> list[str]:
         differs = (("missing", found.missing), ("extra", found.extra))
         parts = [f"{word} {', '.join(ranges(nodes))}" for word, nodes in differs if nodes]
         lines.append(f"exact posterior {conditional('p', latent, exact, in_time=latent not in outside)}")
-        lines.append(f"guide's {latent}: {'; '.join([found.word, *parts])}")
+        lines.append(f"guide's {latent}: {'; '.join([f'{found.word} variables', *parts])}")
     return [*lines, f"the guide {'complies' if complies else 'does not comply'} with the exact posterior"]
 
 

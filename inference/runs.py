@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-FEATURES = ("frontend", "rate", "window", "hop", "frame_width", "trim_db", "noise")
+FEATURES = ("frontend", "rate", "window", "hop", "frame_width", "trim_db", "dequantise")
 """Settings of the data that a model is bound to."""
 
 

@@ -25,7 +25,7 @@ PAUSE = 5.0
 """Seconds that a process of torchrun keeps back what the first one has to say too, or another one has said: by then
 torchrun, which ends all processes after one has failed, has ended it, and it is said once.
 """
-FLAGS = {"corpus": "data.corpus", "root": "data.root", "set": "data.set", "device": "device", "run": "run"}
+FLAGS = {"corpus": "data.corpus", "root": "data.root", "set": "data.subset", "device": "device", "run": "run"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
     parser.add_argument("--corpus", metavar="C", help="synthetic (default, built in), folder, ...")
     parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
-    parser.add_argument("--set", metavar="NAME", help="set of a corpus that comes in several (data.set)")
+    parser.add_argument("--set", metavar="NAME", help="set of a corpus that comes in several (data.subset)")
     parser.add_argument("--config", metavar="YAML", help="settings: a file, or a packaged one by name")
     parser.add_argument("--run", metavar="DIR", help="run folder to make (default: runs/MODEL-GUIDE-TIME)")
     parser.add_argument("--resume", metavar="DIR", type=Path, help="run folder to go on with")

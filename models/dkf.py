@@ -66,7 +66,7 @@ class DKF(DVAE):
     """p(z_t | z_{t-1}) p(x_t | z_t)."""
 
     Settings = DKFSettings
-    own_guide = "guides.dkf:DKFGuide"
+    paper_guide = "guides.dkf:DKFGuide"
 
     def __init__(self, settings: DKFSettings) -> None:
         super().__init__(settings)

@@ -44,7 +44,7 @@ class DSAE(DVAE):
     """p(v) p(z_t | z_{1:t-1}) p(x_t | z_t, v)."""
 
     Settings = DSAESettings
-    own_guide = "guides.dsae:DSAEGuide"
+    paper_guide = "guides.dsae:DSAEGuide"
     latents = ("v", "z")
 
     def __init__(self, settings: DSAESettings) -> None:

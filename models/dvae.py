@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
 from models.core.effects import longest
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from models.core.sites import Sites
 from models.core.tensors import normal
 from models.core.time_axis import TimeAxis, run
-from models.likelihoods.base import LIKELIHOODS, StartsFromData, kind
+from models.likelihoods.base import LIKELIHOODS, StartsFromData, likelihood_kind
 from models.nn.inputs import InputTransform
 from models.structure.parents import Parents
 
@@ -31,7 +31,7 @@ def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
     return normal(zero, zero)
 
 
-def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: Rows | None = None) -> Sites:
+def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: SequenceIndex | None = None) -> Sites:
     """A pass of a model or guide over a batch, its data scaled; arguments as of `DVAE.forward`.
 
     Raises:
@@ -42,7 +42,7 @@ def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: Rows | No
             f"this model takes segments of up to {program.segment} frames (model.segment), got sequences of "
             f"{longest(lengths)}. Set data.sequence_frames={program.segment}, or cut them."
         )
-    rows = (Rows.alone(len(lengths)) if rows is None else rows) if program.hierarchical else None
+    rows = (SequenceIndex.alone(len(lengths)) if rows is None else rows) if program.hierarchical else None
     data = {"x": None if x is None else program.scaling(x)}
     return Sites(data, lengths, program.sizes, next(program.parameters()), rows)
 
@@ -90,18 +90,18 @@ class DVAE(nn.Module):
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
-        own_guide: where its paper's guide is, ``"module:Class"``; `guide_place` where that depends on settings.
+        own_guide: where its paper's guide is, ``"module:Class"``; `guide_path` where that depends on settings.
         latents: names of its latent sites; those that no conditional names with a frame are outside time;
             `latents_of` where they depend on settings.
         stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
         hierarchical: whether it has latents above the sequences of a batch, which are then segments, and so wants to
-            know their `models.core.grouping.Rows`.
+            know their `models.core.grouping.SequenceIndex`.
         segment: most frames that it takes at once; longer sequences are cut. None: any number.
         defaults: settings outside the model's own that it is trained with by default, by dotted key.
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
-    own_guide: ClassVar[str]
+    paper_guide: ClassVar[str]
     latents: tuple[str, ...] = ("z",)
     stepwise: bool = True
     hierarchical: ClassVar[bool] = False
@@ -117,13 +117,15 @@ class DVAE(nn.Module):
         self.x_dim = settings.bins
         self.z_dim = settings.z_dim
         self.likelihood_name = settings.likelihood
-        if settings.input in ("log", "unscaled_log") and kind(settings.likelihood).words == "numbers":
+        if settings.input in ("log", "unscaled_log") and likelihood_kind(settings.likelihood).support_text == "numbers":
             raise UserError(
                 f"model.input={settings.input} takes the logarithm of data that "
                 f"model.likelihood={settings.likelihood} lets fall below zero. Set model.input=standard or raw."
             )
         self.input = InputTransform(settings.input, settings.bins)
-        self.scaling = InputTransform(SCALINGS[settings.normalise], settings.bins, kind(settings.likelihood).bits)
+        self.scaling = InputTransform(
+            SCALINGS[settings.normalise], settings.bins, likelihood_kind(settings.likelihood).bits
+        )
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
@@ -133,9 +135,9 @@ class DVAE(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def guide_place(cls, settings: Any) -> str:
+    def guide_path(cls, settings: Any) -> str:
         """Where its paper's guide is."""
-        return cls.own_guide
+        return cls.paper_guide
 
     @classmethod
     def latents_of(cls, settings: Any) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ class DVAE(nn.Module):
         """All factors at once, for a model that is not `stepwise`."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: Rows | None = None) -> None:
+    def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None) -> None:
         """The Pyro model.
 
         Args:
@@ -204,10 +206,11 @@ class DVAE(nn.Module):
             self.likelihood.fit(supported)
 
     def _supported(self, x: Tensor) -> Tensor:
-        likelihood = kind(self.likelihood_name)
+        likelihood = likelihood_kind(self.likelihood_name)
         if not bool(likelihood.support.check(x).all()):
             raise UserError(
-                f"model.likelihood={self.likelihood_name} is a distribution of values that are {likelihood.words}, and "
-                f"the data go from {float(x.min()):g} to {float(x.max()):g}. Known: {', '.join(LIKELIHOODS)}."
+                f"model.likelihood={self.likelihood_name} is a distribution of values that are "
+                f"{likelihood.support_text}, and the data go from {float(x.min()):g} to {float(x.max()):g}. "
+                f"Known: {', '.join(LIKELIHOODS)}."
             )
         return x

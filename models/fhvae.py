@@ -94,7 +94,7 @@ class SegmentModel(DVAE):
         "data.frontend": "fbank",
         "data.trim_db": None,
         "data.sequence_frames": 20,
-        "data.short": "keep",
+        "data.short_utterances": "keep",
         "optim.lr": 1e-3,
         "optim.betas": [0.95, 0.999],
         "optim.clip": 5.0,
@@ -142,7 +142,7 @@ class FHVAE(SegmentModel):
     """p(mu2) p(z2 | mu2) p(z1) prod_t p(x_t | z1, z2); with three levels p(mu3) p(mu2 | mu3) in place of p(mu2)."""
 
     Settings = FHVAESettings
-    own_guide = "guides.fhvae:FHVAEGuide"
+    paper_guide = "guides.fhvae:FHVAEGuide"
     latents: tuple[str, ...] = ("mu2", "z2", "z1")
     hierarchical = True
     defaults: ClassVar[Mapping[str, Any]] = {**SegmentModel.defaults, "train.discriminative.alpha": 10.0}
@@ -206,7 +206,7 @@ class BetaVAE(SegmentModel):
     """p(z1) prod_t p(x_t | z1): the FHVAE without latents of the sequence (Higgins et al., "beta-VAE", 2017)."""
 
     Settings = BetaVAESettings
-    own_guide = "guides.fhvae:BetaVAEGuide"
+    paper_guide = "guides.fhvae:BetaVAEGuide"
     latents = ("z1",)
 
     def __init__(self, settings: BetaVAESettings) -> None:

@@ -63,7 +63,7 @@ class LigHTDVAE(DVAE):
     """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by one decoder."""
 
     Settings = LigHTDVAESettings
-    own_guide = "guides.light_dvae:LigHTGuide"
+    paper_guide = "guides.light_dvae:LigHTGuide"
     latents = ("w", "z")
     defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
 

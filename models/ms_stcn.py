@@ -21,7 +21,7 @@ from torch.nn.functional import softplus
 from dvae_pyro.errors import UserError
 from models.core.effects import Sequential, draw
 from models.core.sites import Sites, stacked
-from models.core.tensors import full
+from models.core.tensors import to_float32
 from models.core.time_axis import Carry, Frame, Parallel
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
@@ -88,7 +88,7 @@ class MSSTCNSettings(ModelSettings):
 
 def bounded_normal(mean: Tensor, o: Tensor) -> dist.TorchDistribution:
     """N(mean, s^2), s = softplus(o) between `LEAST` and `MOST`."""
-    return dist.Independent(dist.Normal(full(mean), softplus(full(o)).clamp(LEAST, MOST)), 1)
+    return dist.Independent(dist.Normal(to_float32(mean), softplus(to_float32(o)).clamp(LEAST, MOST)), 1)
 
 
 class LatentHead(nn.Module):
@@ -106,7 +106,7 @@ class MSSTCN(DVAE):
     """Latents at several time scales, from the slowest down to the data."""
 
     Settings = MSSTCNSettings
-    own_guide = "guides.ms_stcn:MSSTCNGuide"
+    paper_guide = "guides.ms_stcn:MSSTCNGuide"
     stepwise = False
     defaults: ClassVar[Mapping[str, Any]] = {
         **DVAE.defaults,
@@ -166,7 +166,7 @@ class MSSTCN(DVAE):
             _FrameByFrame(self, sites).run()
             return
         x = sites.data["x"]
-        g = self.ladder.descend(self.ladder.features(self.input(x), sites), sites, self._sample(sites))
+        g = self.ladder.sample_top_down(self.ladder.features(self.input(x), sites), sites, self._sample(sites))
         axis.observe("x", self.decoder(g))
 
     def prior(self, i: int, h: Tensor) -> dist.TorchDistribution:
@@ -219,7 +219,7 @@ class _FrameByFrame:
         z = None
         if self.model.latents:
             z = self._value(f"layer{i + 1}", self.model.prior(i, h), step, ladder.scales[i])
-        fallen = ladder.fall(i, h, z)
+        fallen = ladder.top_down(i, h, z)
         stride = ladder.strides[i]
         below = []
         for k in range(stride):
@@ -233,7 +233,7 @@ class _FrameByFrame:
             else:
                 below.append(self._observe(finer, part))
         if len(below) == stride:
-            self.last_d[i], self.states[i] = ladder.rise(i, torch.cat(_alike(below), dim=-3), self.states[i])
+            self.last_d[i], self.states[i] = ladder.bottom_up(i, torch.cat(_alike(below), dim=-3), self.states[i])
 
     def _observe(self, t: int, g: Tensor) -> Tensor:
         """Frame t of the data, and what the networks above are told of it."""

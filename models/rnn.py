@@ -43,7 +43,7 @@ class RNN(DVAE):
     """p(x_t | x_{1:t-1})."""
 
     Settings = RNNSettings
-    own_guide = "guides.rnn:RNNGuide"
+    paper_guide = "guides.rnn:EmptyGuide"
     latents = ()
     defaults = {**DVAE.defaults, "train.kl_warmup_steps": 0}
 

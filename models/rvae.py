@@ -62,7 +62,7 @@ class RVAE(DVAE):
         return {"z": (), "x": ("z[:t+1]" if settings.causal else "z[:]",)}
 
     @classmethod
-    def guide_place(cls, settings: RVAESettings) -> str:
+    def guide_path(cls, settings: RVAESettings) -> str:
         return "guides.rvae:CausalRVAEGuide" if settings.causal else "guides.rvae:NoncausalRVAEGuide"
 
     def step(self, t: TimeAxis) -> None:

@@ -47,7 +47,7 @@ class SRNN(DVAE):
     """p(z_t | x_{1:t-1}, z_{t-1}) p(x_t | x_{1:t-1}, z_t)."""
 
     Settings = SRNNSettings
-    own_guide = "guides.srnn:SRNNGuide"
+    paper_guide = "guides.srnn:SRNNGuide"
 
     def __init__(self, settings: SRNNSettings) -> None:
         super().__init__(settings)

@@ -91,7 +91,7 @@ class STCN(DVAE):
     """p(z^l_t | x_{1:t-1}, z^{l+1}_t) from the top layer down, then p(x_t | z)."""
 
     Settings = STCNSettings
-    own_guide = "guides.stcn:STCNGuide"
+    paper_guide = "guides.stcn:STCNGuide"
     defaults: ClassVar[Mapping[str, Any]] = {**DVAE.defaults, "data.frontend": "waveform"}
 
     def __init__(self, settings: STCNSettings) -> None:

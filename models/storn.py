@@ -46,7 +46,7 @@ class STORN(DVAE):
     """p(z_t) p(x_t | x_{1:t-1}, z_{1:t})."""
 
     Settings = STORNSettings
-    own_guide = "guides.storn:STORNGuide"
+    paper_guide = "guides.storn:STORNGuide"
 
     def __init__(self, settings: STORNSettings) -> None:
         super().__init__(settings)

@@ -36,7 +36,7 @@ class VAE(DVAE):
     """p(z_t) p(x_t | z_t)."""
 
     Settings = VAESettings
-    own_guide = "guides.vae:VAEGuide"
+    paper_guide = "guides.vae:VAEGuide"
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__(settings)

@@ -49,7 +49,7 @@ class VRNN(DVAE):
     """p(z_t | x_{1:t-1}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t})."""
 
     Settings = VRNNSettings
-    own_guide = "guides.vrnn:VRNNGuide"
+    paper_guide = "guides.vrnn:VRNNGuide"
 
     def __init__(self, settings: VRNNSettings) -> None:
         super().__init__(settings)

@@ -64,7 +64,7 @@ class ZForcing(DVAE):
     """p(z_t | x_{1:t-2}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t})."""
 
     Settings = ZForcingSettings
-    own_guide = "guides.z_forcing:ZForcingGuide"
+    paper_guide = "guides.z_forcing:ZForcingGuide"
 
     def __init__(self, settings: ZForcingSettings) -> None:
         super().__init__(settings)

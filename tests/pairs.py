@@ -69,7 +69,7 @@ def _serves(variant: str, guide: str) -> bool:
         cls = guide_class(model_class(name).Settings(name=name, **more), guide)
     except UserError:
         return False
-    return getattr(cls, "own", None) != guide  # that is the own guide, by its other name
+    return getattr(cls, "paper", None) != guide  # that is the own guide, by its other name
 
 
 PAIRS = [(variant, guide) for variant in VARIANTS for guide in guide_names() if _serves(variant, guide)]
@@ -82,7 +82,7 @@ class Pair(NamedTuple):
     guide_settings: Any
 
 
-def small_pair(variant: str, guide_name: str = "own", *, input: str | None = None, **given: Any) -> Pair:
+def small_pair(variant: str, guide_name: str = "paper", *, input: str | None = None, **given: Any) -> Pair:
     """A small model and guide with weights large enough that everything depends visibly on everything that
     it may.
     """
@@ -92,7 +92,7 @@ def small_pair(variant: str, guide_name: str = "own", *, input: str | None = Non
     settings = model_class(name).Settings(**{"name": name, "bins": BINS, "z_dim": LATENT, **chosen, **more, **given})
     model = build_model(settings).double()
     resolved = compliant(settings) if guide_name == "compliant" else guide_name
-    own = SMALL_GUIDES.get(name, {}) if guide_name == "own" else {}
+    own = SMALL_GUIDES.get(name, {}) if guide_name == "paper" else {}
     guide_settings = guide_class(settings, guide_name).Settings(name=resolved, **own)
     guide = build_guide(model, settings, guide_settings).double()
     model.fit_input([data()[:, 0]])

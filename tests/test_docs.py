@@ -42,7 +42,7 @@ def arvae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("owed", CONTRACT)
-@pytest.mark.parametrize("guide", ["own", "future-markov"])
+@pytest.mark.parametrize("guide", ["paper", "future-markov"])
 def test_the_model_on_one_page_keeps_the_contract(arvae: str, guide: str, owed: str) -> None:
     getattr(contract, owed)(arvae, guide)
 

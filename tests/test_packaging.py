@@ -288,7 +288,7 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
         assert (settings.model.likelihood == "pen") == (settings.data.frame_width is None)
         return
     if paper == "polyphonic":
-        assert settings.data.set == "JSB_Chorales" and settings.model.bins == 88
+        assert settings.data.subset == "JSB_Chorales" and settings.model.bins == 88
         return
     assert (settings.data.corpus == "voicebank") == row.endswith("_vb")
     assert settings.train.kl_warmup_steps == 0 and settings.model.input == "raw", "as published"

@@ -1,4 +1,4 @@
-r"""The four conditions of Aurora-4 made from the clean speech of any corpus: ``data.domains=ABCD``.
+r"""The four conditions of Aurora-4 made from the clean speech of any corpus: ``data.conditions=ABCD``.
 
     A clean    B noisy, y = x + n    C channel, y = h * x    D noisy+channel, y = h * x + n
 
@@ -53,7 +53,7 @@ def check_domains(domains: str) -> None:
     """
     if not domains or len(set(domains)) < len(domains) or not set(domains) <= set(DOMAINS):
         known = ", ".join(f"{letter} ({name})" for letter, name in DOMAINS.items())
-        raise UserError(f"data.domains={domains}: expected letters, each once, such as ABC, of {known}; or null.")
+        raise UserError(f"data.conditions={domains}: expected letters, each once, such as ABC, of {known}; or null.")
 
 
 def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
@@ -79,8 +79,10 @@ def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
             splits[split] = [u for u in utterances if str(u.labels["condition"]) in domains]
         if not splits.get(split):
             raise UserError(
-                f"data.domains={domains}: split {split} of corpus '{corpus.name}' does not tell the condition of its "
-                "utterances, or has none in these. Take a set that does (aurora4: data.set=dev), or data.domains=null."
+                f"data.conditions={domains}: split {split} of corpus '{corpus.name}' does not tell the condition "
+                f"of its "
+                "utterances, or has none in these. Take a set that does (aurora4: data.subset=dev), or "
+                "data.conditions=null."
             )
         note = f"{len(splits[split])} utterances in domains {', '.join(DOMAINS[letter] for letter in domains)}"
         notes[split] = [*corpus.notes.get(split, []), note]

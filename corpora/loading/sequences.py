@@ -69,7 +69,7 @@ def load_split(
         split,
         frontend,
         sequence_frames=settings.sequence_frames if cut else None,
-        short=settings.short,
+        short=settings.short_utterances,
         on_error=settings.on_error,
         movable=movable,
         report=report,
@@ -118,7 +118,7 @@ def load_sequences(
     if on_error not in ON_ERROR:
         raise UserError(f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}")
     if short not in SHORT:
-        raise UserError(f"data.short: got {short!r}, expected 'drop' or 'keep'.{nearest(short, SHORT)}")
+        raise UserError(f"data.short_utterances: got {short!r}, expected 'drop' or 'keep'.{nearest(short, SHORT)}")
     if sequence_frames is not None and sequence_frames < 1:
         raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
     utterances = corpus.splits.get(split, [])

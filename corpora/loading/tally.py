@@ -52,7 +52,8 @@ class Tally:
         elif self.short:
             found.append(
                 f"{self.split}: left out {len(self.short)} {of}, shorter than one sequence of "
-                f"{sequence_frames} frames (set data.sequence_frames lower, or data.short=keep, to use them; frames of "
+                f"{sequence_frames} frames (set data.sequence_frames lower, or data.short_utterances=keep, to use "
+                f"them; frames of "
                 f"each in parentheses): {', '.join(self.short)}"
             )
         if self.broken:

@@ -1,7 +1,7 @@
 """Aurora-4 (ELRA): WSJ0 in noise, at 16 kHz.
 
-    ROOT/lists/training_multicondition_16k.list   train, the default (``data.set=multi``)
-    ROOT/lists/training_clean_sennh_16k.list      train, ``data.set=clean``
+    ROOT/lists/training_multicondition_16k.list   train, the default (``data.subset=multi``)
+    ROOT/lists/training_clean_sennh_16k.list      train, ``data.subset=clean``
     ROOT/lists/devtest01_0330_16k.list ... 14     valid: 330 sentences in each of 14 conditions
     ROOT/lists/test01_0330_16k.list ... 14        test: 330 sentences in each of 14 conditions
 
@@ -9,8 +9,8 @@ A list names a file on each line, such as ``.../050/050c0201.wv1``: the file bel
 in any case, or that file converted (``050c0201.wav``, ``050c0201.wv1.wav``). Files are as on the discs, samples of 16
 bits, high byte first, without header, or NIST SPHERE or wav. The speaker is the first three letters of a file's name.
 
-``data.set=dev`` trains on 90 % of the sentences of the development set, and validates on the other 10 %, as the public
-code of Hsu, Zhang & Glass (2017) does, whose Table 3 is the paper's figure.
+``data.subset=dev`` trains on 90 % of the sentences of the development set, and validates on the other 10 %, as the
+public code of Hsu, Zhang & Glass (2017) does, whose Table 3 is the paper's figure.
 
 Labels of an utterance: ``microphone`` (1, the close one, or 2); but for the multi-condition list also ``noise``,
 ``condition`` (A to D) and ``domain`` (clean, noisy, channel, noisy+channel), which follow from the list, of valid and
@@ -65,15 +65,15 @@ def condition_of(number: int) -> dict[str, object]:
 
 
 def open_aurora4(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Find the needed splits below ``data.root``; with ``data.set=dev`` the seed decides which sentences validate.
+    """Find the needed splits below ``data.root``; with ``data.subset=dev`` the seed decides which sentences validate.
 
     Raises:
         UserError: The set is unknown, a list is missing or names files that are not there, a split is empty.
     """
-    part = settings.set or TRAINING[0]
+    part = settings.subset or TRAINING[0]
     if part not in TRAINING:
         raise UserError(
-            f"data.set={part}: Aurora-4 trains on one of {', '.join(TRAINING)} (default {TRAINING[0]})."
+            f"data.subset={part}: Aurora-4 trains on one of {', '.join(TRAINING)} (default {TRAINING[0]})."
             f"{nearest(part, TRAINING)}"
         )
     root = corpus_root(settings)

@@ -3,7 +3,7 @@
     ROOT/.../<digit>_<speaker>_<take>.wav (or .flac)    anywhere below the root
 
 Split by takes, all speakers being in all splits: takes 0 to 4 of each digit test, as the corpus has it, 5 to 9
-validate, the others train. ``data.set=strings`` joins the digits of one speaker to strings of three to seven, each
+validate, the others train. ``data.subset=strings`` joins the digits of one speaker to strings of three to seven, each
 digit in `PASSES` of them, drawn by ``data.seed``. Where fewer than three digits of a speaker are left, they join the
 string before.
 
@@ -43,10 +43,11 @@ def open_fsdd(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
     Raises:
         UserError: The set is unknown, or a needed split has no recording.
     """
-    if settings.set not in (None, "strings"):
+    if settings.subset not in (None, "strings"):
         raise UserError(
-            f"data.set={settings.set}: fsdd is read digit by digit (data.set=null) or joined to strings of one speaker "
-            "(data.set=strings)."
+            f"data.subset={settings.subset}: fsdd is read digit by digit (data.subset=null) or joined to strings "
+            f"of one speaker "
+            "(data.subset=strings)."
         )
     root = corpus_root(settings)
     read = functools.cache(read_audio)  # a digit is in several strings
@@ -70,7 +71,7 @@ def open_fsdd(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
             )
         found = [utterance for speaker in sorted(of_speaker) for utterance in of_speaker[speaker]]
         corpus.notes[split] = []
-        if settings.set == "strings":
+        if settings.subset == "strings":
             corpus.notes[split] = [f"{len(found)} digits, each in {PASSES} strings of {SHORTEST} to {LONGEST}"]
             found = [string for speaker in sorted(of_speaker) for string in _strings(of_speaker[speaker], split, seed)]
         corpus.splits[split] = found

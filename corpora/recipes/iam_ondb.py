@@ -51,7 +51,7 @@ def open_iam_ondb(settings: DataSettings, seed: int, needed: Sequence[str] = SPL
             for path in lines.get(form, ()):
                 file = path.relative_to(root).as_posix()
                 load = moving(functools.partial(_read_line, path), settings, split, seed, file)
-                source = (path, settings.noise, split, seed)
+                source = (path, settings.dequantise, split, seed)
                 found.append(Utterance(file, writers.of(form), load, {"form": form}, source))
         if not found:
             raise UserError(f"none of the {len(forms[split])} forms of {LISTS[split]} has a line below {root}.")

@@ -3,7 +3,7 @@ in high-dimensional sequences", 2012), in MATLAB files as the public TCN code ca
 
     ROOT/JSB_Chorales.mat, ROOT/Nottingham.mat, ROOT/Piano_midi.mat, ROOT/MuseData.mat
 
-``data.set`` names the file. It holds ``traindata``, ``validdata`` and ``testdata``, each a cell array of sequences
+``data.subset`` names the file. It holds ``traindata``, ``validdata`` and ``testdata``, each a cell array of sequences
 (frames, 88), 1 where a key is down and 0 where it is not.
 """
 
@@ -30,14 +30,14 @@ KEYS = {"train": "traindata", "valid": "validdata", "test": "testdata"}
 
 
 def open_polyphonic(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Read the set that ``data.set`` names; the seed decides nothing.
+    """Read the set that ``data.subset`` names; the seed decides nothing.
 
     Sequences are called ``SET/SPLIT/NUMBER``, counted from 0 as in the file, and are checked when they are loaded.
 
     Raises:
         UserError: No set is named, there is no file of that name, it is no MATLAB file, or a needed split is not in it.
     """
-    path = _find(corpus_root(settings), settings.set)
+    path = _find(corpus_root(settings), settings.subset)
     contents = _read(path)
     corpus = Corpus("polyphonic", str(path.parent), {})
     rolls = {split: _cells(contents[key]) for split, key in KEYS.items() if key in contents}
@@ -71,9 +71,9 @@ def _find(root: Path, name: str | None) -> Path:
         raise UserError(f"no .mat file in {root}: expected sets of polyphonic music there, such as JSB_Chorales.mat.")
     sets = ", ".join(found)
     if name is None:
-        raise UserError(f"corpus 'polyphonic' comes in sets and none is named: give data.set=NAME, one of {sets}.")
+        raise UserError(f"corpus 'polyphonic' comes in sets and none is named: give data.subset=NAME, one of {sets}.")
     if name not in found:
-        raise UserError(f"data.set={name}: no {name}.mat in {root}, which has {sets}.{nearest(name, found)}")
+        raise UserError(f"data.subset={name}: no {name}.mat in {root}, which has {sets}.{nearest(name, found)}")
     return root / f"{name}.mat"
 
 

@@ -75,14 +75,15 @@ def positions(frames: Points) -> NDArray[np.float32]:
 
 
 def moving(load: Callable[[], Points], settings: DataSettings, split: str, *key: object) -> Callable[[], Frames]:
-    r"""What reads the frames of a drawing, with noise against discretisation where ``data.noise`` asks for it.
+    r"""What reads the frames of a drawing, with noise against discretisation where ``data.dequantise`` asks for it.
 
-    Positions lie on a grid of width 1, so moves have a density without bound. With ``data.noise=all`` every position
+    Positions lie on a grid of width 1, so moves have a density without bound. With ``data.dequantise=all`` every
+    position
     gets u uniform on :math:`[-1/2, 1/2]^2`, as the paper of MS-STCN has it: a density p of noisy drawings then bounds
     the probability of the true ones, :math:`E_u \log p(x + u) \le \log P(x)` (Theis, van den Oord & Bethge, "A note on
-    the evaluation of generative models", 2016), in training and in test alike. ``data.noise=train`` is as the paper's
-    public code: the moves get it, so that positions drift, and those of the training split alone. It is drawn once for
-    each drawing.
+    the evaluation of generative models", 2016), in training and in test alike. ``data.dequantise=train`` is as the
+    paper's public code: the moves get it, so that positions drift, and those of the training split alone. It is drawn
+    once for each drawing.
 
     Args:
         load: Reads the points (T, 3).
@@ -90,8 +91,8 @@ def moving(load: Callable[[], Points], settings: DataSettings, split: str, *key:
         split: What the drawing is for.
         key: Decides the noise: the seed and the drawing's name.
     """
-    on_moves = settings.noise == "train"
-    noisy = settings.noise is not None and (not on_moves or split == "train")
+    on_moves = settings.dequantise == "train"
+    noisy = settings.dequantise is not None and (not on_moves or split == "train")
     return functools.partial(_frames, load, key if noisy else None, on_moves)
 
 
@@ -133,7 +134,10 @@ def open_strokes(settings: DataSettings, seed: int, needed: Sequence[str] = SPLI
             load = functools.partial(_slice, held["points"], first, last)
             dots += bool(first < last and held["points"][first, 2] == 1)
             labels = {"alphabet": names[number], "character": int(held["character"][number])}
-            moved, source = moving(load, settings, split, seed, file), (path, settings.noise, split, seed, first, last)
+            moved, source = (
+                moving(load, settings, split, seed, file),
+                (path, settings.dequantise, split, seed, first, last),
+            )
             found.append(Utterance(file, f"{names[number]}/{drawer}", moved, labels, source))
         corpus.splits[split] = sorted(found, key=lambda utterance: utterance.file)
         corpus.notes[split] = [f"{dots} drawings begin with a dot, which is lost"] if dots else []

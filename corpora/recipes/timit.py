@@ -5,7 +5,7 @@
 
 ``TRAIN`` and ``TEST`` may lie anywhere below the root, in capitals or not. Files are NIST SPHERE, or wav where they
 have been converted (``SX217.WAV.wav`` beside ``SX217.WAV`` is taken in its place). The two sentences that all speakers
-read (SA1, SA2) are left out, as is usual; ``data.set=with_sa`` keeps them.
+read (SA1, SA2) are left out, as is usual; ``data.subset=with_sa`` keeps them.
 
 Who tests is the core test set that comes with the corpus: two men and a woman of each of the eight dialects, eight
 sentences each. Who validates are the 50 speakers of Halberstadt (1998), as in Kaldi's recipe.
@@ -76,10 +76,11 @@ def open_timit(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS
         file of
             phones cannot be read.
     """
-    if settings.set not in (None, "with_sa"):
+    if settings.subset not in (None, "with_sa"):
         raise UserError(
-            f"data.set={settings.set}: TIMIT is read without the sentences SA1 and SA2 (data.set=null) or with them "
-            "(data.set=with_sa)."
+            f"data.subset={settings.subset}: TIMIT is read without the sentences SA1 and SA2 (data.subset=null) "
+            f"or with them "
+            "(data.subset=with_sa)."
         )
     root = corpus_root(settings)
     folders = find_folders(root, set(FOLDERS.values()))
@@ -88,7 +89,7 @@ def open_timit(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS
         if not folders[FOLDERS[split]]:
             raise UserError(_no_folder(root, split))
         wanted = {"train": None, "valid": set(DEVELOPMENT), "test": set(CORE_TEST)}[split]
-        corpus.splits[split], notes = _utterances(root, folders[FOLDERS[split]], wanted, settings.set == "with_sa")
+        corpus.splits[split], notes = _utterances(root, folders[FOLDERS[split]], wanted, settings.subset == "with_sa")
         if not corpus.splits[split]:
             where = ", ".join(str(folder) for folder in folders[FOLDERS[split]])
             whom = "" if wanted is None else f" of the {len(wanted)} speakers of split {split}, such as {min(wanted)},"
@@ -168,7 +169,7 @@ def _utterances(
             found.append(Utterance(file, speaker, functools.partial(read_audio, root / file), labels, (root / file,)))
     notes = []
     if left:
-        notes.append(f"left out {left} sentences SA1 and SA2, which all speakers read (data.set=with_sa keeps them)")
+        notes.append(f"left out {left} sentences SA1 and SA2, which all speakers read (data.subset=with_sa keeps them)")
     if unmarked:
         notes.append(f"{unmarked} of {len(found)} sentences have no .PHN beside them: no phones are known of these")
     return sorted(found, key=lambda utterance: utterance.file), notes

@@ -23,7 +23,7 @@ from corpora.loading.sequences import Prepared, collate, load_split
 from corpora.registry import open_corpus
 from dvae_pyro.errors import UserError
 from guides.fhvae import BetaVAEGuide, FHVAEGuide, s_vectors
-from inference.prediction.segments import Cut, cut
+from inference.prediction.segments import SegmentedBatch, cut
 from inference.runs import pick_dtype
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _guide(run: Run) -> FHVAEGuide | BetaVAEGuide:
 
 def _segments(
     run: Run, utterances: Sequence[Prepared], hop: int | None
-) -> Iterator[tuple[list[Prepared], Cut, dict[str, TorchDistribution]]]:
+) -> Iterator[tuple[list[Prepared], SegmentedBatch, dict[str, TorchDistribution]]]:
     """A few utterances at a time, their segments, and the posteriors of these."""
     guide, size = _guide(run), cast(int, run.model.segment)
     for few in _grouped(utterances, SEGMENTS_AT_ONCE * (hop or size)):

@@ -29,8 +29,8 @@ __all__ = ["main", "report_of", "table"]
 OF_DATA = (
     "corpus",
     "root",
-    "set",
-    "domains",
+    "subset",
+    "conditions",
     "seed",
     "frontend",
     "rate",
@@ -38,7 +38,7 @@ OF_DATA = (
     "hop",
     "trim_db",
     "sequence_frames",
-    "short",
+    "short_utterances",
 )
 
 

@@ -27,7 +27,7 @@ __all__ = ["evaluate", "main", "table"]
 
 DOMAIN, CLEAN = "domain", "clean"
 #: Settings of the data that all runs must share, or their features are not of the same sound.
-SHARED = ("corpus", "root", "set", "seed", "frontend", "rate", "window", "hop", "trim_db")
+SHARED = ("corpus", "root", "subset", "seed", "frontend", "rate", "window", "hop", "trim_db")
 
 
 def evaluate(
@@ -99,7 +99,7 @@ def described(row: Row) -> dict[str, Any]:
         "run": str(row.run.path),
         "model": name,
         "beta" if name == "beta_vae" else "alpha": weight,
-        "model_domains": settings.data.domains,
+        "model_domains": settings.data.conditions,
         "step": row.run.state["step"],
         "features": row.features,
     }
@@ -171,12 +171,12 @@ def _command(request: Request, given: argparse.Namespace, options: Options) -> N
 
     runs = _open_runs(request, given)
     data = runs[0].settings.data
-    made = given.by == DOMAIN and not any(item.startswith("data.domains=") for item in request.overrides)
-    trained_in = data.domains
-    data.domains = "ABCD" if made else trained_in
+    made = given.by == DOMAIN and not any(item.startswith("data.conditions=") for item in request.overrides)
+    trained_in = data.conditions
+    data.conditions = "ABCD" if made else trained_in
     corpus = open_corpus(data, data.seed, needed=list(dict.fromkeys(["train", "valid", request.split])))
     read = {split: read_split(runs[0], corpus, split, given.by) for split in corpus.splits}
-    data.domains = trained_in
+    data.conditions = trained_in
     splits = {"train": read["train"], "valid": read["valid"], "test": read[request.split]}
     source = _source(given, splits["train"])
     rows = [Row(ALL, None, data.frontend), Row(source, None, data.frontend)]

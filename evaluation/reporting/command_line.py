@@ -66,7 +66,7 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
             "metavar": "DIR",
             "help": "folder of that corpus (default: the run's, unless --corpus names another)",
         },
-        "set": {"metavar": "NAME", "help": "set of a corpus that comes in several (data.set)"},
+        "set": {"metavar": "NAME", "help": "set of a corpus that comes in several (data.subset)"},
         "split": {
             "type": split_of,
             "choices": ["train", "valid", "test"],
@@ -113,12 +113,12 @@ def parse(
     overrides: list[str] = []
     if given.corpus is not None:  # another corpus does not lie where the run's does, nor come in its sets
         overrides.append(f"data.corpus={quoted(given.corpus)}")
-        overrides += [f"data.{key}=null" for key in ("root", "set", "layout", "speaker_level", "channel")]
+        overrides += [f"data.{key}=null" for key in ("root", "subset", "layout", "speaker_level", "channel")]
     overrides += given.overrides
     if given.root is not None:
         overrides.append(f"data.root={quoted(given.root)}")
     if given.set is not None:
-        overrides.append(f"data.set={quoted(given.set)}")
+        overrides.append(f"data.subset={quoted(given.set)}")
     request = Request(
         run=given.run,
         split=given.split or "test",

@@ -25,7 +25,7 @@ from models.dvae import DVAE
 from models.nn.layers import MLP, Context, GaussianHead, Recurrent
 from models.structure.parents import Parents
 
-__all__ = ["FamilyGuide", "FamilySettings", "SequencePosterior"]
+__all__ = ["RecurrentGuide", "FamilySettings", "SequencePosterior"]
 
 SEES = {"past": "x[:t+1]", "future": "x[t:]", "all": "x[:]"}
 REMEMBERS: dict[str, tuple[str, ...]] = {"meanfield": (), "markov": ("z[t-1]",), "memory": ("z[:t]",)}
@@ -68,7 +68,7 @@ class SequencePosterior(nn.Module):
         return distribution
 
 
-class FamilyGuide(Guide):
+class RecurrentGuide(Guide):
     """q(z_t | seen x, remembered z) = N of MLP([g_t; k_t]), g_t an LSTM over x, k_t what is kept of z."""
 
     Settings = FamilySettings

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from guides.core.chain import Chain, MemoryChain
 from models.core.effects import draw
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from models.core.sites import Sites
 from models.core.tensors import normal
 from models.core.time_axis import Parallel, TimeAxis, run
@@ -29,7 +29,7 @@ class GuideSettings:
         name: the guide's name on the command line.
     """
 
-    name: str = "own"
+    name: str = "paper"
 
 
 class Guide(nn.Module):
@@ -92,7 +92,7 @@ class Guide(nn.Module):
         """
         return None
 
-    def forward(self, x: Tensor, lengths: Tensor, how: str = "auto", rows: Rows | None = None) -> None:
+    def forward(self, x: Tensor, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None) -> None:
         """The Pyro guide; arguments as of `models.dvae.DVAE.forward`."""
         sites = batch_sites(self, x, lengths, rows)
         if not self.stepwise:

@@ -42,15 +42,15 @@ class LadderGuide(Guide):
     """q(z^l | x, z above) on the model's own features.
 
     Class attributes that a subclass sets:
-        own: which of the two, "independent" or "precision", is its paper's.
+        paper: which of the two, "independent" or "precision", is its paper's.
     """
 
     Settings = LadderGuideSettings
-    own: ClassVar[str]
+    paper: ClassVar[str]
 
     def __init__(self, model: DVAE, settings: LadderGuideSettings) -> None:
         super().__init__(model)
-        self.weighted = (self.own if settings.name == "own" else settings.name) == "precision"
+        self.weighted = (self.paper if settings.name == "paper" else settings.name) == "precision"
 
     @classmethod
     def parents(cls, settings: Any, latents: Sequence[str] = ("layer1",)) -> Parents:

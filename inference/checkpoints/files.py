@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import write_atomically
+from guides.registry import current_name
 
 __all__ = ["FORMAT", "check_names", "load_checkpoint", "load_weights", "save_checkpoint", "snapshot"]
 
@@ -96,7 +97,7 @@ def _broken(path: Path) -> UserError:
 def check_names(state: Mapping[str, Any], model_name: str, guide_name: str, path: Path) -> None:
     """Refuse a checkpoint of another model or guide than the settings name."""
     for part, name in (("model", model_name), ("guide", guide_name)):
-        got = state[f"{part}_name"]
+        got = current_name(state["guide_name"]) if part == "guide" else state["model_name"]
         if got != name:
             raise UserError(
                 f"{path} is a checkpoint of {part} '{got}', but the settings say {part} '{name}'.\n"

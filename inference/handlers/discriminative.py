@@ -16,10 +16,10 @@ from models.core.effects import base_name
 if TYPE_CHECKING:
     from inference.settings.tree import DiscriminativeSettings
 
-__all__ = ["discriminative", "log_told", "telling_apart"]
+__all__ = ["discriminative", "log_p_sequence", "discriminative_handler"]
 
 
-def log_told(m: Tensor, candidates: Tensor, right: Tensor, variance: Tensor) -> Tensor:
+def log_p_sequence(m: Tensor, candidates: Tensor, target: Tensor, variance: Tensor) -> Tensor:
     r"""log p(i | m) of the sequence i that a segment is of, all C candidates equally likely beforehand:
 
     .. math:: \log p(i | m) = \log N(m; \mu_2^{(i)}, \sigma^2) - \log \sum_j N(m; \mu_2^{(j)}, \sigma^2).
@@ -29,7 +29,7 @@ def log_told(m: Tensor, candidates: Tensor, right: Tensor, variance: Tensor) -> 
     Args:
         m: (..., N, L).
         candidates: \mu_2 of each, (C, L).
-        right: the place of the right one among them, (N,).
+        target: the index of the true one among them, (N,).
         variance: \sigma^2, (L,).
 
     Returns:
@@ -37,7 +37,7 @@ def log_told(m: Tensor, candidates: Tensor, right: Tensor, variance: Tensor) -> 
     """
     scaled = candidates / variance
     logits = m @ scaled.t() - 0.5 * (scaled * candidates).sum(-1)
-    where = right[:, None].expand(*logits.shape[:-1], 1)
+    where = target[:, None].expand(*logits.shape[:-1], 1)
     return logits.gather(-1, where)[..., 0] - logits.logsumexp(-1)
 
 
@@ -83,9 +83,9 @@ class discriminative(Messenger):
             found = ask()
             variance = msg["fn"].variance.flatten(0, -2)[0]
             with poutine.scale(scale=self.alpha):
-                pyro.factor("discriminative", log_told(drawn, found.values, found.right, variance))
+                pyro.factor("discriminative", log_p_sequence(drawn, found.values, found.target, variance))
 
 
-def telling_apart(settings: DiscriminativeSettings) -> AbstractContextManager[Any]:
+def discriminative_handler(settings: DiscriminativeSettings) -> AbstractContextManager[Any]:
     """The handler that training runs under: none where alpha is 0."""
     return discriminative(settings.alpha, settings.latents) if settings.alpha > 0.0 else nullcontext()

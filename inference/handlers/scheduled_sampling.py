@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.core.effects import uniform
 from models.core.sites import Sites, rebuilt
-from models.core.teacher_forcing import teach
+from models.core.teacher_forcing import teacher_forced as teacher_forced_conditionals
 from models.core.tensors import shift
 
 __all__ = ["scheduled_sampling"]
@@ -25,12 +25,13 @@ class _Pass(NamedTuple):
         batch: the run's.
         coins: c_t, (T, N, 1) or (T, 1, 1) bool.
         taught: the conditionals of all frames given the true past, where they are needed.
-        own_past: where `taught` is also what is fed back, its mean one frame earlier, (..., T, N, D), by site name.
+        own_past: where `teacher_forced` is also what is fed back, its mean one frame earlier, (..., T, N, D), by site
+            name.
     """
 
     batch: Sites
     coins: Tensor
-    taught: Mapping[str, dist.TorchDistribution]
+    teacher_forced: Mapping[str, dist.TorchDistribution]
     own_past: Mapping[str, Tensor]
 
 
@@ -74,7 +75,7 @@ class scheduled_sampling(Messenger):
                 raise ValueError(f"'{word}': expected {' or '.join(choices)}")
         self.p = p
         self.mix = mix if p < 1.0 else "x"  # which is the same there, and needs no teacher
-        self.all_taught = mix == "h" and p == 0.0  # every x_t is then decoded from the teacher's state
+        self.all_teacher_forced = mix == "h" and p == 0.0  # every x_t is then decoded from the teacher's state
         self.coin = coin
         self.sites = sites
         self._pass: _Pass | None = None
@@ -89,7 +90,7 @@ class scheduled_sampling(Messenger):
             return
         if self._pass is None or self._pass.batch is not axis.sites:
             self._pass = self._begin(axis.sites)
-        own = axis.feature(self._pass.own_past[name]) if self.all_taught else axis.expected(name).detach()
+        own = axis.feature(self._pass.own_past[name]) if self.all_teacher_forced else axis.expected(name).detach()
         if self.mix == "x":
             own = torch.where(axis.feature(self._pass.coins), own, true)
         msg["value"] = own
@@ -99,7 +100,7 @@ class scheduled_sampling(Messenger):
         name, distribution, axis = msg["args"]
         if name in self.sites and self.mix == "h" and self._pass is not None and self._pass.batch is axis.sites:
             coins = axis.feature(self._pass.coins)
-            pair = (distribution, self._pass.taught[name])
+            pair = (distribution, self._pass.teacher_forced[name])
             msg["value"] = rebuilt(pair, lambda v: torch.where(coins, v[0], axis.feature(v[1])))
             msg["done"] = True
 
@@ -111,8 +112,8 @@ class scheduled_sampling(Messenger):
             coins = uniform(batch.frames, batch.sequences, device) < self.p
         else:
             coins = torch.rand(shape, device=device) < self.p
-        taught: Mapping[str, dist.TorchDistribution] = {}
+        teacher_forced: Mapping[str, dist.TorchDistribution] = {}
         if self.mix == "h":
-            taught = teach(batch)
-        means = {name: taught[name].mean.detach() for name in self.sites if name in taught}
-        return _Pass(batch, coins, taught, {name: shift(mean) for name, mean in means.items()})
+            teacher_forced = teacher_forced_conditionals(batch)
+        means = {name: teacher_forced[name].mean.detach() for name in self.sites if name in teacher_forced}
+        return _Pass(batch, coins, teacher_forced, {name: shift(mean) for name, mean in means.items()})

@@ -31,7 +31,7 @@ from inference.handlers.kl_scale import kl_scale
 from inference.objectives.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
 from inference.particles.log_weights import particle_plate, per_sequence, samples
 from models.core.effects import base_name
-from models.core.grouping import Rows, Share
+from models.core.grouping import SequenceIndex, SharedSiteWeight
 
 if TYPE_CHECKING:
     from inference.settings.tree import TrainSettings
@@ -69,20 +69,21 @@ class Bound(NamedTuple):
     Attributes:
         loss: minus the training objective, summed over the batch, in nats; with its graph.
         terms: the true evidence lower bound and its terms, (N,), without graph: their mean over particles.
-        tight: the bound of several draws that was trained, unscaled, (N,), without graph; None where it is that one.
+        multi_sample: the bound of several draws that was trained, unscaled, (N,), without graph; None where it is that
+            one.
         factors: what handlers added to the objective, unscaled, by name, (N,), without graph; no part of any bound.
     """
 
     loss: Tensor
     terms: Terms
-    tight: Tensor | None = None
+    multi_sample: Tensor | None = None
     factors: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     """The unscaled terms of the bound from a guide's trace and the model's trace replayed against it.
 
-    Segments of a sequence bear what they share in equal parts (`models.core.grouping.Share`).
+    Segments of a sequence bear what they share in equal parts (`models.core.grouping.SharedSiteWeight`).
 
     Raises:
         ValueError: if the guide does not draw just the model's latents.
@@ -105,7 +106,7 @@ def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
                 reconstruction = density if reconstruction is None else reconstruction + density
             else:
                 base, divergence = base_name(name), per_sequence(_divergence(drawn[name], p))
-                share: Share | None = p["infer"].get("share")
+                share: SharedSiteWeight | None = p["infer"].get("share")
                 divergence = divergence if share is None else share.per_segment(divergence)
                 kl[base] = kl[base] + divergence if base in kl else divergence
     if reconstruction is None:
@@ -183,7 +184,7 @@ class Objective(nn.Module):
         beta: float | Tensor = 1.0,
         how: str = "auto",
         beta_sites: Mapping[str, float | Tensor] | None = None,
-        rows: Rows | None = None,
+        rows: SequenceIndex | None = None,
     ) -> Bound:
         """The loss and the bound of a batch.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inference.handlers.given_noise import given_noise
 from inference.handlers.mean_latents import mean_latents
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from models.dvae import DVAE
 
 __all__ = ["FEEDS", "Generated", "generate", "generated_batches", "own_noise"]
@@ -126,7 +126,7 @@ def generated_batches(
     for first in range(0, num, batch):
         here = min(batch, num - first)
         lengths = torch.full((here * count,), segment)
-        rows = (Rows.whole(torch.arange(here).repeat_interleave(count)),) if model.hierarchical else ()
+        rows = (SequenceIndex.whole(torch.arange(here).repeat_interleave(count)),) if model.hierarchical else ()
         # Far from all that a model has seen, a variance can be exactly 0 in float32: no reason to stop.
         with torch.random.fork_rng(devices=devices), pyro.validation_enabled(False), ExitStack() as handlers:
             torch.manual_seed(seed + 1_000_003 * first)

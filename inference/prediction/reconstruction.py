@@ -20,8 +20,8 @@ from guides.core.guide import Guide
 from inference.handlers.free_running import free_running
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Terms, terms
-from inference.prediction.segments import Cut, cut
-from models.core.grouping import Rows
+from inference.prediction.segments import SegmentedBatch, cut
+from models.core.grouping import SequenceIndex
 from models.dvae import DVAE
 
 __all__ = ["Reconstruction", "decode", "infer", "reconstruct"]
@@ -122,12 +122,12 @@ def decode(
     return mean if parts is None else parts.joined(mean, len(x))
 
 
-def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[Cut | None, tuple[Any, ...]]:
+def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[SegmentedBatch | None, tuple[Any, ...]]:
     """What model and guide are called with, and how it was cut."""
     if model.segment is None:
         return None, (x, lengths)
     parts = cut(x, lengths, model.segment, hop=hop)
-    rows = (Rows.whole(parts.row),) if model.hierarchical else ()
+    rows = (SequenceIndex.whole(parts.row),) if model.hierarchical else ()
     return parts, (parts.x, parts.lengths, "auto", *rows)
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["Cut", "cut"]
+__all__ = ["SegmentedBatch", "cut"]
 
 
-class Cut(NamedTuple):
+class SegmentedBatch(NamedTuple):
     """Sequences in segments that follow one another or overlap, all but the last of each of them full.
 
     Attributes:
@@ -47,7 +47,7 @@ class Cut(NamedTuple):
         return of_segment.new_zeros(int(row.max()) + 1).index_add(0, row, of_segment)
 
 
-def cut(x: Tensor, lengths: Tensor, size: int, *, hop: int | None = None, full: bool = False) -> Cut:
+def cut(x: Tensor, lengths: Tensor, size: int, *, hop: int | None = None, full: bool = False) -> SegmentedBatch:
     """Cut sequences into segments.
 
     Args:
@@ -78,4 +78,4 @@ def cut(x: Tensor, lengths: Tensor, size: int, *, hop: int | None = None, full: 
     place, row, of_segment = place[kept], row[kept], left[kept].clamp(max=size)
     segments = whole[place, row].permute(2, 0, 1)[: int(of_segment.max())]
     mask = torch.arange(len(segments))[:, None] < of_segment
-    return Cut(segments * mask.to(segments)[..., None], of_segment, row, place, hop)
+    return SegmentedBatch(segments * mask.to(segments)[..., None], of_segment, row, place, hop)

@@ -5,7 +5,9 @@ Going key by key, and not by one merge, lets every refusal name its key, its sou
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs, and OmegaConf brings the package
 
 from dvae_pyro.errors import UserError, first_line, nearest
+from guides.registry import current_name
 
 __all__ = [
     "absent",
     "apply_layer",
     "config_names",
+    "current_names",
     "parse_overrides",
     "quoted",
     "read_config",
@@ -91,6 +95,38 @@ def read_config(config: str | Path) -> dict[str, Any]:
     if not isinstance(tree, DictConfig):
         raise UserError(f"{path} holds no settings: expected a YAML mapping such as 'model: {{name: dkf}}'.")
     return read_layer(tree)
+
+
+RENAMED: Mapping[str, str] = {
+    "data.short": "data.short_utterances",
+    "data.noise": "data.dequantise",
+    "data.domains": "data.conditions",
+    "train.capture": "train.cuda_graph",
+}
+"""Settings by the names that they had in runs and configs of earlier versions."""
+ALIASES: Mapping[str, str] = {"data.set": "data.subset"}
+"""Further names of settings, by dotted key."""
+
+
+def current_names(layer: Layer, source: str) -> dict[str, Any]:
+    """A layer under the names that its settings have now; earlier ones are named once, on standard error.
+
+    Example:
+        >>> current_names({"data.set": "dev", "seed": 1}, "")
+        {'data.subset': 'dev', 'seed': 1}
+    """
+    old = [key for key in layer if key in RENAMED]
+    if old:
+        _note(source, ", ".join(f"{key} is now {RENAMED[key]}" for key in old))
+    current = {ALIASES.get(key, RENAMED.get(key, key)): value for key, value in layer.items()}
+    if "guide.name" in current:
+        current["guide.name"] = current_name(current["guide.name"])
+    return current
+
+
+@functools.cache
+def _note(source: str, renamed: str) -> None:
+    print(f"note: {source or 'the command line'} has settings of an earlier version: {renamed}", file=sys.stderr)
 
 
 def absent(tree: DictConfig, layer: Layer) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dvae_pyro.errors import UserError, first_line
 from dvae_pyro.files import write_atomically
-from inference.settings.overrides import absent, apply_layer, parse_overrides, read_config
+from guides.registry import current_name
+from inference.settings.overrides import absent, apply_layer, current_names, parse_overrides, read_config
 from inference.settings.tree import Settings
 from inference.settings.validation import check_limits, check_scheduled_sampling, refuse_idle
 
@@ -40,7 +41,7 @@ def resolve(
 
     Args:
         model: name of the model; null takes `model.name` of the overrides or the config.
-        guide: name of the guide; null takes `guide.name` of the overrides or the config, else "own".
+        guide: name of the guide; null takes `guide.name` of the overrides or the config, else "paper".
         config_path: path of a YAML file, or the name of a packaged config such as "benchmark/dkf".
         overrides: `key=value` strings with dotted keys.
     """
@@ -58,10 +59,10 @@ def _resolve(
     of_run: bool = False,
 ) -> Settings:
     """`resolve` with the config read; one of a run folder may be older than a setting."""
-    config = _spelled_out(config)
-    given = _spelled_out(parse_overrides(overrides))
+    config = _spelled_out(current_names(config, where))
+    given = _spelled_out(current_names(parse_overrides(overrides), ""))
     model_name = _choose("model", model, given, config)
-    guide_name = _choose("guide", guide, given, config) or "own"
+    guide_name = _choose("guide", None if guide is None else current_name(guide), given, config) or "paper"
     from models.registry import model_class, model_names
 
     if model_name is None:
@@ -112,7 +113,8 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
         raise UserError(f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}")
     if not path.is_file():
         raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
-    trained, given = read_config(path), _spelled_out(parse_overrides(overrides))
+    trained = current_names(read_config(path), str(path))
+    given = _spelled_out(current_names(parse_overrides(overrides), ""))
     for key in ("model.name", "guide.name"):
         if key in given and given[key] != trained.get(key):
             raise UserError(

@@ -94,7 +94,7 @@ class TrainSettings:
     trained (`inference.objectives.elbo`), with `particles` draws of the guide for each sequence. `model_from` is a run
     whose
     model is taken as it is: only the guide is trained. Batches of training are padded to a multiple of `pad_frames`, at
-    most `data.sequence_frames`; `capture` records a step for each shape of them and replays it
+    most `data.sequence_frames`; `cuda_graph` records a step for each shape of them and replays it
     (`inference.training.recorded_step`). With `autocast` networks compute in that precision in training.
     """
 
@@ -111,7 +111,7 @@ class TrainSettings:
     checkpoint_every: int = 200
     bucket: bool = True
     pad_frames: int = 1
-    capture: bool = False
+    cuda_graph: bool = False
     autocast: Literal["bf16"] | None = None
     tensorboard: bool = True
     model_from: str | None = None

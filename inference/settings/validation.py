@@ -202,7 +202,7 @@ def _check_capture(settings: Settings) -> None:
     from models.registry import model_class
 
     train = settings.train
-    if not train.capture:
+    if not train.cuda_graph:
         return
     changing = {
         f"model '{settings.model.name}', whose utterances differ from batch to batch": (
@@ -214,7 +214,9 @@ def _check_capture(settings: Settings) -> None:
     }
     for what, found in changing.items():
         if found:
-            raise UserError(f"train.capture=true records a step once, and cannot with {what}. Set train.capture=false.")
+            raise UserError(
+                f"train.cuda_graph=true records a step once, and cannot with {what}. Set train.cuda_graph=false."
+            )
 
 
 def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:

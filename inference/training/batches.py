@@ -14,12 +14,12 @@ from torch.nn.functional import pad
 
 from corpora.loading.sequences import Batch, Batches, Prepared, collate
 from inference.training.distributed import ALONE, World
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 
-__all__ = ["Data", "Members", "Part"]
+__all__ = ["Data", "UtteranceIndex", "Shard"]
 
 
-class Members(NamedTuple):
+class UtteranceIndex(NamedTuple):
     """Which utterance each segment of a split is of.
 
     Attributes:
@@ -32,22 +32,22 @@ class Members(NamedTuple):
     files: list[str]
     row: Tensor
     counts: Tensor
-    above: Members | None = None
+    above: UtteranceIndex | None = None
 
     @classmethod
-    def of(cls, sequences: Sequence[Prepared]) -> Members:
+    def of(cls, sequences: Sequence[Prepared]) -> UtteranceIndex:
         """Those of all segments of a split; where nobody is known to speak every utterance has a speaker of its own."""
         speakers = cls._named([item.speaker or item.file for item in sequences])
         return cls._named([item.file for item in sequences])._replace(above=speakers)
 
     @classmethod
-    def _named(cls, names: Sequence[str]) -> Members:
+    def _named(cls, names: Sequence[str]) -> UtteranceIndex:
         rows: dict[str, int] = {}
         row = torch.tensor([rows.setdefault(name, len(rows)) for name in names])
         return cls(list(rows), row, torch.bincount(row, minlength=len(rows)))
 
     @property
-    def speakers(self) -> Members:
+    def speakers(self) -> UtteranceIndex:
         """Which speaker each segment is of."""
         return self if self.above is None else self.above
 
@@ -56,15 +56,15 @@ class Members(NamedTuple):
         """The speaker of each utterance, (M,)."""
         return torch.zeros_like(self.counts).scatter(0, self.row, self.speakers.row)
 
-    def rows(self, numbers: Sequence[int], of_speakers: Tensor | None = None, **more: Any) -> Rows:
-        """What a model is told of the segments of these numbers; `more` are fields of `Rows`, `of_speakers` the values
-        of latents of the speakers.
+    def rows(self, numbers: Sequence[int], of_speakers: Tensor | None = None, **more: Any) -> SequenceIndex:
+        """What a model is told of the segments of these numbers; `more` are fields of `SequenceIndex`, `of_speakers`
+        the values of latents of the speakers.
         """
         chosen = torch.tensor(numbers)
         row = self.row[chosen]
         if self.above is not None:
             more["above"] = self.above.rows(numbers, trained=more.get("trained", False), values=of_speakers)
-        return Rows(row, self.counts[row], chosen, len(self.files), len(self.row), **more)
+        return SequenceIndex(row, self.counts[row], chosen, len(self.files), len(self.row), **more)
 
     def names(self) -> Tensor:
         """A number for each utterance's name, (M,), to know a table's rows by."""
@@ -72,7 +72,7 @@ class Members(NamedTuple):
         return torch.tensor([int.from_bytes(digest[:7], "big") for digest in digests])
 
 
-class Part(NamedTuple):
+class Shard(NamedTuple):
     """What of a batch a process computes.
 
     Attributes:
@@ -103,7 +103,7 @@ class Data:
     sequences: Sequence[Prepared]
     batches: Batches
     fingerprint: str
-    members: Members
+    members: UtteranceIndex
     starts: Sequence[int] | None = None
 
     def of_epoch(self, epoch: int) -> Data:
@@ -125,23 +125,23 @@ class Data:
             items = [_moved(item, self.starts[i]) for item, i in zip(items, index, strict=True)]
         return collate(items)
 
-    def part(self, index: Sequence[int], world: World = ALONE) -> Part:
+    def shard(self, index: Sequence[int], world: World = ALONE) -> Shard:
         """What of a batch is this process's: as many frames as the whole batch has, and some of its sequences.
 
         A process without any gets the first one, which then counts for nothing.
         """
-        mine = world.mine(len(index))
+        mine = world.shard(len(index))
         lengths = [len(self.sequences[i].x) for i in index]
         places = mine or [0]
         chosen = [index[place] for place in places]
         batch = self.batch(chosen)
         short = max(lengths) - len(batch.x)
         batch = batch if short == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, short)))
-        return Part(batch, chosen, places, len(index), sum(lengths), float(bool(mine)))
+        return Shard(batch, chosen, places, len(index), sum(lengths), float(bool(mine)))
 
     def ahead(
         self, order: Sequence[Sequence[int]], world: World = ALONE, *, aside: bool = False
-    ) -> Generator[Part, None, None]:
+    ) -> Generator[Shard, None, None]:
         """This process's parts of batches.
 
         Args:
@@ -152,12 +152,12 @@ class Data:
                 all of them sleep between two operations, which makes steps three times as long.
         """
         if not aside:
-            yield from (self.part(index, world) for index in order)
+            yield from (self.shard(index, world) for index in order)
             return
         with ThreadPoolExecutor(1) as pool:
-            coming: Future[Part] | None = None
+            coming: Future[Shard] | None = None
             for index in order:
-                current, coming = coming, pool.submit(self.part, index, world)
+                current, coming = coming, pool.submit(self.shard, index, world)
                 if current is not None:
                     yield current.result()
             if coming is not None:

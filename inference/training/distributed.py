@@ -47,7 +47,7 @@ class World:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
-    def mine(self, count: int) -> list[int]:
+    def shard(self, count: int) -> list[int]:
         """Which of so many sequences are this process's: over all processes, each of them once.
 
         Example:
@@ -67,7 +67,7 @@ class World:
         """Whether it is so in any process: the same answer in all."""
         return asked if self.size == 1 else bool(self.total(torch.tensor([float(asked)])).item())
 
-    def told(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """What the first process has, in all of them."""
         if self.size == 1:
             return value
@@ -76,7 +76,7 @@ class World:
             dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
         return held[0]
 
-    def gathered(self, names: set[str]) -> list[str]:
+    def all_gather(self, names: set[str]) -> list[str]:
         """The names that any process has, sorted."""
         held = [names] * self.size
         if self.size > 1:
@@ -84,7 +84,7 @@ class World:
                 dist.all_gather_object(held, names)
         return sorted(set().union(*held))
 
-    def alike(self, module: nn.Module) -> None:
+    def broadcast_module(self, module: nn.Module) -> None:
         """Give every process the first one's weights and buffers."""
         for v in [*module.parameters(), *module.buffers()] if self.size > 1 else []:
             with _together():

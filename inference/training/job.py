@@ -13,7 +13,7 @@ from inference.settings.tree import Settings
 from inference.training.batches import Data
 from inference.training.distributed import ALONE, World
 from inference.training.optimisers import Optimiser
-from inference.training.recorded_step import Captured
+from inference.training.recorded_step import RecordedStep
 
 if TYPE_CHECKING:
     from guides.core.guide import Guide
@@ -38,4 +38,4 @@ class Job:
     device: torch.device
     dtype: torch.dtype
     world: World = ALONE
-    captured: Captured | None = None
+    captured: RecordedStep | None = None

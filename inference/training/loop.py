@@ -22,17 +22,17 @@ from torch import Tensor
 from inference.checkpoints.files import save_checkpoint, snapshot
 from inference.checkpoints.state import TrainState, criterion, pack, save_best
 from inference.handlers.auxiliary_cost import auxiliary_cost
-from inference.handlers.discriminative import telling_apart
+from inference.handlers.discriminative import discriminative_handler
 from inference.handlers.free_bits import free_bits
 from inference.handlers.noise import whole_batch
 from inference.objectives.elbo import BOUNDS
 from inference.settings.tree import TrainSettings
-from inference.training.batches import Part
+from inference.training.batches import Shard
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, ProgressBar, Speed
 from inference.training.metrics import Line, per_frame, refuse_non_finite
 from inference.training.optimisers import gradients
-from inference.training.recorded_step import descend, lengthened, whole_multiple
+from inference.training.recorded_step import lengthened, loss_and_gradients, whole_multiple
 from inference.training.scheduled_sampling import figures, settled, training_handler, validation_handler
 from inference.training.schedules import free_bits_threshold, kl_weight, learning_rate
 from inference.training.sequence_table import training_rows, validation_rows
@@ -123,7 +123,7 @@ def _validation_due(job: Job, state: TrainState, order: Sequence[Sequence[int]])
     return pause and state.validated != state.step
 
 
-def train_step(job: Job, state: TrainState, part: Part) -> tuple[Line, int]:
+def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
     """One update of the weights on one batch; what it measured, and the number of real frames."""
     step = state.step + 1
     batch, frames = part.batch, part.frames
@@ -134,11 +134,14 @@ def train_step(job: Job, state: TrainState, part: Part) -> tuple[Line, int]:
     job.optimizer.zero_grad(set_to_none=True)
     rows, train = training_rows(job, state, part.chosen), job.settings.train
     spared = free_bits_threshold(train.free_bits, step)
-    scheduled, told = training_handler(train.scheduled_sampling, state.epoch), telling_apart(train.discriminative)
+    scheduled, told = (
+        training_handler(train.scheduled_sampling, state.epoch),
+        discriminative_handler(train.discriminative),
+    )
     with scheduled, told, _noise(job, part), _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
         padded = whole_multiple(len(batch.x), train.pad_frames, job.settings.data.sequence_frames)
         x = _to_device(lengthened(batch.x, padded), job)
-        descended = job.captured or partial(descend, job.objective, weight=part.weight)
+        descended = job.captured or partial(loss_and_gradients, job.objective, weight=part.weight)
         bound = descended(x, batch.lengths, frames, beta=beta, beta_sites=own, rows=rows)
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     job.world.sum_gradients(parameters)
@@ -166,7 +169,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
         for index in job.valid.batches.epoch(0):
             if stop is not None:
                 _stop_together(job, stop)
-            part = job.valid.part(index, job.world)
+            part = job.valid.shard(index, job.world)
             batch = part.batch
             rows = None if values is None else job.valid.members.rows(part.chosen, **values)
             with _noise(job, part):
@@ -194,7 +197,7 @@ def _free_bits(job: Job, threshold: float | None) -> AbstractContextManager[obje
     return nullcontext() if threshold is None else free_bits(threshold, settings.mode, settings.grouping)
 
 
-def _noise(job: Job, part: Part) -> AbstractContextManager[object]:
+def _noise(job: Job, part: Shard) -> AbstractContextManager[object]:
     """Random numbers as one process alone would draw them for the whole batch."""
     return nullcontext() if job.world.size == 1 else whole_batch(part.places, part.sequences, len(part.batch.x))
 

@@ -24,7 +24,11 @@ def per_frame(job: Job, bound: Bound, frames: int, weight: float, **more: Tensor
     """Loss, bound and its terms in nats per frame, over all processes; one transfer from the device for all."""
     values = {
         "loss": bound.loss.detach() / frames,
-        **({} if bound.tight is None else {BOUNDS[job.settings.train.objective]: bound.tight.sum() / frames}),
+        **(
+            {}
+            if bound.multi_sample is None
+            else {BOUNDS[job.settings.train.objective]: bound.multi_sample.sum() / frames}
+        ),
         "elbo": bound.terms.elbo.sum() / frames,
         "reconstruction": bound.terms.reconstruction.sum() / frames,
         **{f"kl_{name}": kl.sum() / frames for name, kl in bound.terms.kl.items()},
@@ -41,9 +45,9 @@ def refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None:
     if not bad:
         return
     what = "gradient" if bad == ["grad_norm"] else "loss"
-    finite = torch.isfinite(bound.terms.elbo if bound.tight is None else bound.tight).tolist()
-    suspects = job.world.gathered({item.file for item, fine in zip(batch.items, finite, strict=True) if not fine})
-    files = job.world.gathered({item.file for item in batch.items})
+    finite = torch.isfinite(bound.terms.elbo if bound.multi_sample is None else bound.multi_sample).tolist()
+    suspects = job.world.all_gather({item.file for item, fine in zip(batch.items, finite, strict=True) if not fine})
+    files = job.world.all_gather({item.file for item in batch.items})
     last = job.run / "last.pt"
     raise UserError(
         f"The {what} of step {line['step']} ({line['split']}) is not finite ({', '.join(bad)}); "

@@ -13,10 +13,10 @@ from models.nn.layers import MLP
 if TYPE_CHECKING:
     from inference.settings.tree import OptimSettings
 
-__all__ = ["Optimiser", "Together", "build_optimiser", "forget_rows", "gradients"]
+__all__ = ["Optimiser", "CombinedOptimizer", "build_optimiser", "forget_rows", "gradients"]
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimisers of different parameters that step together."""
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
@@ -47,7 +47,7 @@ class Together:
             part.load_state_dict(of_part)
 
 
-Optimiser = torch.optim.Optimizer | Together
+Optimiser = torch.optim.Optimizer | CombinedOptimizer
 
 
 def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
@@ -76,7 +76,7 @@ def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
     adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
     first = adam(groups, weight_decay=settings.weight_decay, **shared)
     sparse = [table.weight for table in tables if table.sparse]
-    return Together([first, torch.optim.SparseAdam(sparse, **shared)]) if sparse else first
+    return CombinedOptimizer([first, torch.optim.SparseAdam(sparse, **shared)]) if sparse else first
 
 
 def forget_rows(optimiser: Optimiser, table: nn.Embedding, rows: Tensor) -> None:
@@ -86,7 +86,7 @@ def forget_rows(optimiser: Optimiser, table: nn.Embedding, rows: Tensor) -> None
     start at zero, starts anew: right where until the next time no other rows have gradients, as in hierarchical
     sampling.
     """
-    for part in optimiser.parts if isinstance(optimiser, Together) else [optimiser]:
+    for part in optimiser.parts if isinstance(optimiser, CombinedOptimizer) else [optimiser]:
         of_table = part.state.get(table.weight)
         if of_table:
             of_table["step"] = 0

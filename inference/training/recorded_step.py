@@ -26,12 +26,14 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
 from dvae_pyro.errors import UserError
 from inference.objectives.elbo import Bound, Objective
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 
-__all__ = ["Captured", "descend", "known_shape", "lengthened", "whole_multiple"]
+__all__ = ["RecordedStep", "loss_and_gradients", "known_shape", "lengthened", "whole_multiple"]
 
 Step = Callable[..., list[Any]]
-"""From trained weights, constant ones, x, lengths and numbers (`Captured.step`) to bound and gradients, as leaves."""
+"""From trained weights, constant ones, x, lengths and numbers (`RecordedStep.step`) to bound and gradients, as
+leaves.
+"""
 
 WARMUP = 3
 """Steps before a CUDA graph is captured, in which libraries allocate and choose what it could not."""
@@ -72,7 +74,7 @@ def lengthened(x: Tensor, frames: int) -> Tensor:
     return x if len(x) == frames else pad(x, (0, 0, 0, 0, 0, frames - len(x)))
 
 
-def descend(
+def loss_and_gradients(
     objective: Objective, x: Tensor, lengths: Tensor, frames: int, *, weight: float = 1.0, **more: Any
 ) -> Bound:
     """The bound of a batch; the gradients of its loss per real frame are left in the parameters.
@@ -91,8 +93,9 @@ def descend(
     return bound
 
 
-class Captured:
-    """`descend`, recorded: the same numbers. What it returns and leaves in the parameters lasts until the next call.
+class RecordedStep:
+    """`loss_and_gradients`, recorded: the same numbers. What it returns and leaves in the parameters lasts until the
+    next call.
 
     What handlers do when a shape is recorded they do for good, so only such as never change may be in force.
 
@@ -117,9 +120,9 @@ class Captured:
         *,
         beta: float = 1.0,
         beta_sites: Mapping[str, float] | None = None,
-        rows: Rows | None = None,
+        rows: SequenceIndex | None = None,
     ) -> Bound:
-        """Arguments as of `descend`; a model that takes `rows` is not recorded.
+        """Arguments as of `loss_and_gradients`; a model that takes `rows` is not recorded.
 
         Raises:
             UserError: for what decides by values.
@@ -222,9 +225,9 @@ class Captured:
     def _undecided(self, seen: str = "") -> UserError:
         parts = type(self.objective.model).__name__, type(self.objective.guide).__name__
         return UserError(
-            f"train.capture: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} decides by "
+            f"train.cuda_graph: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} decides by "
             f"values what to compute, so a step of it cannot be recorded for all batches{seen}. Take "
-            "train.capture=false."
+            "train.cuda_graph=false."
         )
 
 

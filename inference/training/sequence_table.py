@@ -19,9 +19,9 @@ from torch import Tensor
 from corpora.loading.sequences import Batches, Prepared
 from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuide, s_vectors, session_vectors
-from inference.training.batches import Data, Members
+from inference.training.batches import Data, UtteranceIndex
 from inference.training.optimisers import forget_rows
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 
 if TYPE_CHECKING:
     from inference.checkpoints.state import TrainState
@@ -55,7 +55,7 @@ class Blocks(Batches):
     """
 
     def __init__(
-        self, sequences: Sequence[Prepared], batch_size: int, seed: int, members: Members, at_once: int
+        self, sequences: Sequence[Prepared], batch_size: int, seed: int, members: UtteranceIndex, at_once: int
     ) -> None:
         super().__init__(sequences, batch_size, seed)
         self.members = members
@@ -89,7 +89,7 @@ class Blocks(Batches):
         return found
 
 
-def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None:
+def adopt_table(guide: FHVAEGuide, settings: Settings, members: UtteranceIndex) -> None:
     """Give the guide a row for every training utterance, or make sure that the rows it has are theirs.
 
     Raises:
@@ -111,7 +111,7 @@ def adopt_table(guide: FHVAEGuide, settings: Settings, members: Members) -> None
     cast(Any, guide.table).sparse = is_sparse(settings.train.discriminative)
 
 
-def slow_table(settings: Settings, members: Members, steps: int) -> str:
+def slow_table(settings: Settings, members: UtteranceIndex, steps: int) -> str:
     """What to say of a table whose rows, drawn from N(0, I), cannot go far; empty where they can.
 
     Adam moves a row by about the learning rate for each batch that has a segment of it. Half the prior's deviation has
@@ -133,7 +133,7 @@ def is_sparse(discriminative: DiscriminativeSettings) -> bool:
     return discriminative.alpha == 0.0 or discriminative.sequences is not None
 
 
-def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | None:
+def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> SequenceIndex | None:
     """What model and guide are told of the next batch; where a block of hierarchical sampling begins, its rows of the
     table are computed anew.
     """
@@ -150,7 +150,7 @@ def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Rows | N
 
 def validation_rows(job: Job, data: Data) -> dict[str, Tensor] | None:
     """The s-vectors of another split's utterances, by the closed form, (M, L), and mu3 of its speakers, by the names of
-    `Members.rows`.
+    `UtteranceIndex.rows`.
     """
     if not job.model.hierarchical:
         return None

@@ -24,13 +24,13 @@ from inference.objectives.elbo import Objective
 from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
 from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings, TrainSettings
-from inference.training.batches import Data, Members
+from inference.training.batches import Data, UtteranceIndex
 from inference.training.distributed import ALONE, World, joined
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, bytes_until
 from inference.training.loop import fit, measure_start, over, save
 from inference.training.optimisers import build_optimiser
-from inference.training.recorded_step import Captured, whole_multiple
+from inference.training.recorded_step import RecordedStep, whole_multiple
 from inference.training.scheduled_sampling import plan
 from inference.training.schedules import total_steps
 from inference.training.sequence_table import Blocks, adopt_table, slow_table
@@ -62,7 +62,7 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
     run = Path(settings.run) if settings.run else default_folder(settings)
     if world.main:
         refuse_existing(run)
-    run = Path(world.told(str(run)))
+    run = Path(world.broadcast_object(str(run)))
     settings.run = str(run)
     model, guide = create(settings)
     if settings.train.model_from is not None:
@@ -70,7 +70,7 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
     job = _prepare(settings, run, model, guide, say, world)
     if settings.train.model_from is None:
         model.fit_input(item.x for item in job.train.sequences)
-    world.alike(job.objective)
+    world.broadcast_module(job.objective)
     if world.main:
         with disk_errors(run):
             run.mkdir(parents=True, exist_ok=True)
@@ -172,28 +172,31 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
         say(line)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
-    captured = _capture(settings, objective, train, world, say) if settings.train.capture else None
+    captured = _capture(settings, objective, train, world, say) if settings.train.cuda_graph else None
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
 
 
-def _capture(settings: Settings, objective: Objective, train: Data, world: World, say: Say) -> Captured:
+def _capture(settings: Settings, objective: Objective, train: Data, world: World, say: Say) -> RecordedStep:
     """Steps that are recorded, one for each number of frames that a batch can have.
 
     Raises:
         UserError: for so many that recording would be most of the work, and in several processes.
     """
     if world.size > 1:
-        raise UserError("train.capture=true is for one process. Set train.capture=false, or train without torchrun.")
+        raise UserError(
+            "train.cuda_graph=true is for one process. Set train.cuda_graph=false, or train without torchrun."
+        )
     longest = settings.data.sequence_frames
     frames = {whole_multiple(len(item.x), settings.train.pad_frames, longest) for item in train.sequences}
     if len(frames) > MOST_RECORDINGS:
         raise UserError(
-            f"train.capture=true records a step for each number of frames of a batch, and sequences have {len(frames)} "
+            f"train.cuda_graph=true records a step for each number of frames of a batch, and sequences have "
+            f"{len(frames)} "
             f"of them, {min(frames)} to {max(frames)}: more than {MOST_RECORDINGS}. Pad batches to a multiple of some, "
             f"train.pad_frames={-(-max(frames) // MOST_RECORDINGS)}."
         )
     say(f"steps are recorded once for each shape of batch, which has one of {len(frames)} numbers of frames")
-    return Captured(objective)
+    return RecordedStep(objective)
 
 
 def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
@@ -205,7 +208,7 @@ def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
 
 
 def _refuse_other_data(world: World, read: str) -> None:
-    if world.told(read) != read:
+    if world.broadcast_object(read) != read:
         raise UserError(
             "this process has read other data than the first one, or puts them in other batches. Give all processes of "
             "a training the same settings and the same files: every machine needs the whole corpus."
@@ -222,7 +225,7 @@ def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bo
         shuffle = split == "train"
         movable = shuffle and data.segment_starts == "random"
         sequences = load_split(corpus, split, frontend, data, say, cut=True, movable=movable, progress=progress)
-        members, at_once = Members.of(sequences), train.discriminative.sequences
+        members, at_once = UtteranceIndex.of(sequences), train.discriminative.sequences
         batches = (
             Blocks(sequences, train.batch_size, settings.seed, members, at_once)
             if by_utterance and shuffle and at_once is not None

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Share"]
+__all__ = ["SequenceIndex", "SharedSiteWeight"]
 
 
-class Rows(NamedTuple):
+class SequenceIndex(NamedTuple):
     """The sequences that the N segments of a batch are of, by their rows among the M sequences of a corpus.
 
     Attributes:
@@ -34,10 +34,10 @@ class Rows(NamedTuple):
     trained: bool = False
     values: Tensor | None = None
     active: Tensor | None = None
-    above: Rows | None = None
+    above: SequenceIndex | None = None
 
     @classmethod
-    def alone(cls, segments: int) -> Rows:
+    def alone(cls, segments: int) -> SequenceIndex:
         """Every segment a sequence of its own.
 
         Example:
@@ -48,13 +48,13 @@ class Rows(NamedTuple):
         return cls(each, torch.ones(segments), each, segments, segments)
 
     @classmethod
-    def whole(cls, row: Tensor) -> Rows:
+    def whole(cls, row: Tensor) -> SequenceIndex:
         """A batch that holds all segments of its sequences: the row of each, (N,), rows 0 .. M-1 all present."""
         per_row = torch.bincount(row)
         return cls(row, per_row[row], torch.arange(len(row)), len(per_row), len(row))
 
     @property
-    def sessions(self) -> Rows:
+    def sessions(self) -> SequenceIndex:
         """The sessions that the segments are of."""
         return self if self.above is None else self.above
 
@@ -64,7 +64,7 @@ class Rows(NamedTuple):
         return len(self.row) / self.segments
 
 
-class Share(NamedTuple):
+class SharedSiteWeight(NamedTuple):
     """How the segments of a batch bear a site that they share: segment n has 1 / counts[n] of entry entry[n]."""
 
     entry: Tensor

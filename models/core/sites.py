@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.core.effects import Given, conditional, draw, enclosing_shape, known, longest, ragged
-from models.core.grouping import Rows, Share
+from models.core.grouping import SequenceIndex, SharedSiteWeight
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
 
@@ -36,7 +36,7 @@ class Sites:
         lengths: Tensor,
         sizes: Mapping[str, int],
         like: Tensor,
-        rows: Rows | None = None,
+        rows: SequenceIndex | None = None,
     ) -> None:
         self.lengths = lengths
         self.frames = longest(lengths)
@@ -55,7 +55,7 @@ class Sites:
             pyro.plate("time", self.frames, dim=-2),
         )
         if rows is not None:
-            self.levels = {"sequences": _Level.of("sequences", rows, like)}
+            self.levels = {"sequences": SharedPlate.of("sequences", rows, like)}
         self.registered: dict[str, Tensor] = {}
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
@@ -117,12 +117,12 @@ class Sites:
             self.registered[name] = value
         return self.registered[name]
 
-    def level(self, plate: str = "sequences") -> _Level:
+    def level(self, plate: str = "sequences") -> SharedPlate:
         """Which sequences, or sessions of them, are in the batch."""
         if self.rows is None:
             raise ValueError(f"what segments of {plate} share: this batch has no rows")
         if plate not in self.levels:
-            self.levels[plate] = _Level.of(plate, self.rows.sessions, self.like)
+            self.levels[plate] = SharedPlate.of(plate, self.rows.sessions, self.like)
         return self.levels[plate]
 
     def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences", **infer: Any) -> Tensor:
@@ -151,7 +151,7 @@ class Sites:
         return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
 
 
-class _Level(NamedTuple):
+class SharedPlate(NamedTuple):
     """The sequences that the segments of a batch are of, or their sessions.
 
     Attributes:
@@ -164,14 +164,14 @@ class _Level(NamedTuple):
 
     present: Tensor
     first: Tensor
-    share: Share
+    share: SharedSiteWeight
     plate: Any
     weight: Tensor
 
     @classmethod
-    def of(cls, plate: str, rows: Rows, like: Tensor) -> _Level:
+    def of(cls, plate: str, rows: SequenceIndex, like: Tensor) -> SharedPlate:
         present, entry = rows.row.to(like.device).unique(return_inverse=True)
-        share = Share(entry, rows.counts.to(like))
+        share = SharedSiteWeight(entry, rows.counts.to(like))
         first = torch.full_like(present, len(entry)).scatter_reduce(
             0, entry, torch.arange(len(entry)).to(entry), "amin"
         )

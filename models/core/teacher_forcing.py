@@ -15,10 +15,10 @@ from models.core.sites import Sites
 from models.core.tensors import shift
 from models.core.time_axis import Parallel
 
-__all__ = ["teach"]
+__all__ = ["teacher_forced"]
 
 
-def teach(sites: Sites) -> dict[str, dist.TorchDistribution]:
+def teacher_forced(sites: Sites) -> dict[str, dist.TorchDistribution]:
     """The conditionals of all sites in all frames given the true past, (..., T, N), by site name.
 
     Nothing is registered, no random number drawn, and no handler asked: a run of the same step that is under way

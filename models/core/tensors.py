@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from models.core.effects import ragged
 
-__all__ = ["concatenate", "full", "normal", "reverse", "shift"]
+__all__ = ["concatenate", "to_float32", "normal", "reverse", "shift"]
 
 
 def concatenate(*parts: Tensor) -> Tensor:
@@ -22,14 +22,14 @@ def concatenate(*parts: Tensor) -> Tensor:
     return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], dim=-1)
 
 
-def full(v: Tensor) -> Tensor:
+def to_float32(v: Tensor) -> Tensor:
     """v in single precision where autocast has left it in half of it: what densities are made of."""
     return v.float() if v.dtype in (torch.bfloat16, torch.float16) else v
 
 
 def normal(mean: Tensor, log_variance: Tensor) -> dist.TorchDistribution:
     """A diagonal Gaussian over the last dimension, from its mean and log-variance."""
-    return dist.Independent(dist.Normal(full(mean), torch.exp(0.5 * full(log_variance))), 1)
+    return dist.Independent(dist.Normal(to_float32(mean), torch.exp(0.5 * to_float32(log_variance))), 1)
 
 
 def reverse(u: Tensor, lengths: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.distributions import constraints
 from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError, nearest
-from models.core.tensors import full, normal
+from models.core.tensors import normal, to_float32
 
 Shape = Size | list[int] | tuple[int, ...]
 
@@ -32,7 +32,7 @@ __all__ = [
     "StartsFromData",
     "Weights",
     "head",
-    "kind",
+    "likelihood_kind",
     "log_odds",
 ]
 
@@ -117,7 +117,7 @@ class BernoulliHead(nn.Module):
             self.affine.bias.copy_(log_odds(sequences))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        return dist.Independent(dist.Bernoulli(logits=full(self.affine(h))), 1)
+        return dist.Independent(dist.Bernoulli(logits=to_float32(self.affine(h))), 1)
 
 
 class GaussianOutput(nn.Module):
@@ -135,7 +135,7 @@ class GaussianOutput(nn.Module):
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        mean, o = full(self.affine(h)).chunk(2, dim=-1)
+        mean, o = to_float32(self.affine(h)).chunk(2, dim=-1)
         return normal(mean, self.floor(o))
 
 
@@ -146,14 +146,14 @@ class Likelihood(NamedTuple):
         place: where the last layer of its decoder is, ``"module:Class"``; built from the size of the features, that of
             a frame, and the least variance.
         support: the frames that have a density.
-        words: the same in words.
+        support_text: the same in words, for messages.
         has_components: whether it is a mixture, and takes their number.
         bits: how many of the last values of a frame are 0 or 1 beside others that are numbers.
     """
 
     place: str
     support: constraints.Constraint
-    words: str
+    support_text: str
     has_components: bool = False
     bits: int = 0
 
@@ -183,7 +183,7 @@ class LikelihoodSettings(Protocol):
     components: int
 
 
-def kind(name: str) -> Likelihood:
+def likelihood_kind(name: str) -> Likelihood:
     """A kind of likelihood by its name.
 
     Raises:
@@ -196,7 +196,7 @@ def kind(name: str) -> Likelihood:
 
 def head(settings: LikelihoodSettings, in_dim: int) -> nn.Module:
     """The last layer of a decoder, from features of size `in_dim` to the distribution of a frame."""
-    chosen = kind(settings.likelihood)
+    chosen = likelihood_kind(settings.likelihood)
     module, _, name = chosen.place.partition(":")
     more: dict[str, Any] = {}
     if chosen.has_components:

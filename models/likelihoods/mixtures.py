@@ -13,7 +13,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
-from models.core.tensors import full
+from models.core.tensors import to_float32
 from models.likelihoods.base import Scale, Weights
 
 __all__ = ["ChannelMixture", "ChannelMixtureHead", "FrameMixture", "MixtureHead"]
@@ -141,7 +141,7 @@ class MixtureHead(nn.Module):
         self.affine = nn.Linear(in_dim, sum(self.sizes))
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        logits, means, o = full(self.affine(h)).split(self.sizes, dim=-1)
+        logits, means, o = to_float32(self.affine(h)).split(self.sizes, dim=-1)
         return self.distribution(self.weights(logits), means, self.scale(o), validate_args=False)
 
 

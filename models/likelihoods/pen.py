@@ -11,7 +11,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-from models.core.tensors import full
+from models.core.tensors import to_float32
 from models.likelihoods.base import Scale, Shape, Weights, log_odds
 
 __all__ = ["PenStroke", "PenStrokeHead"]
@@ -130,6 +130,6 @@ class PenStrokeHead(nn.Module):
             self.affine.bias[-1:] = log_odds([x[:, 2:] for x in sequences])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        logits, means, o, rho, pen = full(self.affine(h)).split(self.sizes, dim=-1)
+        logits, means, o, rho, pen = to_float32(self.affine(h)).split(self.sizes, dim=-1)
         correlations = self.MOST * torch.tanh(rho)
         return PenStroke(self.weights(logits), means, self.scale(o), correlations, pen, validate_args=False)

@@ -7,7 +7,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
-from models.core.tensors import full
+from models.core.tensors import to_float32
 from models.likelihoods.base import LogFloor, Shape
 
 __all__ = ["PowerSpectrum", "PowerSpectrumHead", "itakura_saito"]
@@ -81,4 +81,4 @@ class PowerSpectrumHead(nn.Module):
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        return dist.Independent(PowerSpectrum(self.floor(full(self.affine(h)))), 1)
+        return dist.Independent(PowerSpectrum(self.floor(to_float32(self.affine(h)))), 1)

@@ -97,7 +97,7 @@ class Ladder(nn.Module):
             scale = after
         return d[1:]
 
-    def rise(self, i: int, below: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def bottom_up(self, i: int, below: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Some frames of d at layer index `i`, from those below and the state that earlier ones left."""
         found: tuple[Tensor, State] = self.up[i](below, None, state)
         return found
@@ -107,7 +107,7 @@ class Ladder(nn.Module):
         h: Tensor = self.h[i](before if g is None else concatenate(g, before))[0]
         return h
 
-    def fall(self, i: int, h: Tensor, z: Tensor | None) -> Tensor:
+    def top_down(self, i: int, h: Tensor, z: Tensor | None) -> Tensor:
         """g of the layer below index `i`, from h and its latent."""
         joined = h if z is None else concatenate(h, z)
         if z is None or not self.every_block:
@@ -116,12 +116,14 @@ class Ladder(nn.Module):
             g = self.g[i](joined[..., : h.shape[-1]], z)[0]  # of what is joined, so that h has z's particles
         return g
 
-    def descend(self, d: Sequence[Tensor], sites: Sites, draw: Callable[[int, Tensor], Tensor | None]) -> Tensor:
+    def sample_top_down(
+        self, d: Sequence[Tensor], sites: Sites, draw: Callable[[int, Tensor], Tensor | None]
+    ) -> Tensor:
         """g_0 (..., T, N, C), every layer's latent drawn by `draw(i, h)` on the way down."""
         g: Tensor | None = None
         for i in reversed(range(len(d))):
             h = self.context(i, g, shift(d[i]))
             finer = sites.coarser(self.scales[i - 1] if i else 1).frames
-            g = self.fall(i, h, draw(i, h))[..., :finer, :, :]
+            g = self.top_down(i, h, draw(i, h))[..., :finer, :, :]
         assert g is not None
         return g

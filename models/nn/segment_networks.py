@@ -18,7 +18,7 @@ from dvae_pyro.errors import UserError, nearest
 from models.core.effects import ragged
 from models.core.sites import rebuilt
 from models.core.tensors import concatenate
-from models.likelihoods.base import head, kind
+from models.likelihoods.base import head, likelihood_kind
 from models.nn.layers import MLP, GaussianHead, Recurrent
 
 __all__ = ["CELLS", "FlatDecoder", "SegmentEncoder", "activation", "check_cell", "recurrent"]
@@ -137,7 +137,7 @@ class FlatDecoder(nn.Module):
         self, in_dim: int, width: int, frames: int, settings: Any, activation: type[nn.Module] = nn.ReLU
     ) -> None:
         super().__init__()
-        if kind(settings.likelihood).has_components:
+        if likelihood_kind(settings.likelihood).has_components:
             raise UserError(
                 f"model.likelihood={settings.likelihood}: a fully connected decoder (model.cell=fc) has no mixtures. "
                 "Take gaussian, or model.cell=lstm."

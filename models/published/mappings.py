@@ -218,7 +218,7 @@ def _rvae_settings(ini: Ini) -> dict[str, object]:
     family = "all-memory" if both_ways else "future-memory"
     return {
         "model.causal": not noncausal,
-        "guide.name": "own" if both_ways == noncausal else family,
+        "guide.name": "paper" if both_ways == noncausal else family,
         "guide.x_g": ini.widths("dense_x_gx"),
         "guide.g_dim": ini.integer("Network", "dim_RNN_g_x"),
         "guide.g_layers": ini.integer("Network", "num_RNN_g_x", 1),
@@ -235,7 +235,7 @@ def _rvae_settings(ini: Ini) -> dict[str, object]:
 
 def _rvae_places(settings: RunSettings) -> dict[str, Place]:
     guide, model = settings.guide, settings.model
-    both_ways = guide.name == "all-memory" or (guide.name == "own" and not model.causal)
+    both_ways = guide.name == "all-memory" or (guide.name == "paper" and not model.causal)
     return {
         **_mlp("mlp_x_gx", "guide.x_g", len(guide.x_g)),
         **_lstm("rnn_g_x", "guide.g.net", guide.g_layers, both_ways),

@@ -128,8 +128,10 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """``"poorer"`` if anything is missing, else ``"richer"`` if anything is extra, else ``"exact"``."""
-        return "poorer" if self.missing else "richer" if self.extra else "exact"
+        """Whether the guide conditions on the ``"same"`` variables as the exact posterior factor, on ``"fewer"`` (some
+        are missing, whatever is extra) or on ``"more"``.
+        """
+        return "fewer" if self.missing else "more" if self.extra else "same"
 
 
 def verdict(model: Parents, guide: Parents, latent: str = "z", order: tuple[str, ...] = ("z",)) -> Verdict:

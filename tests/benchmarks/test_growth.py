@@ -66,7 +66,7 @@ def test_an_axis_that_a_model_does_not_have_is_refused(
 
 
 def test_a_recorded_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model", "dkf", "--frames", "3", "--steps", "1", "train.capture=true"]) == 2
+    assert main(["--model", "dkf", "--frames", "3", "--steps", "1", "train.cuda_graph=true"]) == 2
     assert "benchmarks.gpu" in capsys.readouterr().err
 
 

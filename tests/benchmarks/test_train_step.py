@@ -31,7 +31,7 @@ def test_report_has_the_agreed_keys_and_agrees_with_itself(tmp_path: Path, capsy
 
 def test_settings_and_guide_reach_the_model(tmp_path: Path) -> None:
     sizes = {}
-    for name, extra in {"own": [], "wide": ["model.z_dim=32"], "other": ["--guide", "past-markov"]}.items():
+    for name, extra in {"paper": [], "wide": ["model.z_dim=32"], "other": ["--guide", "past-markov"]}.items():
         file = tmp_path / f"{name}.json"
         assert main(["--model", "dkf", *SMALL, "--json", str(file), *extra]) == 0
         sizes[name] = json.loads(file.read_text())["parameters"]
@@ -59,7 +59,7 @@ def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyP
         (["--model", "dkf", "--frames", "0"], "--frames 0: expected at least 1"),
         (["--model", "dkf", "model.z_dimm=3"], "model.z_dimm"),
         (["--model", "dkf", "--bins", "9", "model.bins=17"], "contradicts"),
-        (["--model", "dkf", *SMALL, "train.capture=true"], "benchmarks.gpu"),
+        (["--model", "dkf", *SMALL, "train.cuda_graph=true"], "benchmarks.gpu"),
         (["--model", "dkf", *SMALL, "--json", "/dev/null/all.json"], "Cannot write"),
     ],
 )

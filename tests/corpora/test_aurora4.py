@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def _open(root: Path, needed: Sequence[str] = SPLITS, part: str | None = None) -> Corpus:
-    return open_corpus(Data(corpus="aurora4", root=str(root), set=part), 0, needed)
+    return open_corpus(Data(corpus="aurora4", root=str(root), subset=part), 0, needed)
 
 
 def test_splits_and_conditions(root: Path) -> None:
@@ -116,5 +116,5 @@ def test_converted_files_are_taken_and_what_is_missing_is_named(root: Path) -> N
     (root / "lists" / LISTS["multi"][0]).unlink()
     with pytest.raises(UserError, match=r"no list training_multicondition_16k.list in a folder \(lists/\) of"):
         _open(root, ["train"])
-    with pytest.raises(UserError, match=r"data.set=claen: Aurora-4 trains on one of multi, clean, dev"):
+    with pytest.raises(UserError, match=r"data.subset=claen: Aurora-4 trains on one of multi, clean, dev"):
         _open(root, ["train"], "claen")

@@ -106,10 +106,10 @@ def test_training_cannot_change_what_is_kept(corpus: Corpus, cache: Path) -> Non
 
 def test_corpora_that_are_not_files_say_what_they_are_made_from(shared: Path) -> None:
     music = Data(
-        corpus="polyphonic", root=str(shared / "corpora/polyphonic-music"), set="JSB_Chorales", frontend="frames"
+        corpus="polyphonic", root=str(shared / "corpora/polyphonic-music"), subset="JSB_Chorales", frontend="frames"
     )
     pens = [
-        Data(corpus="strokes", root=str(shared / "corpora/omniglot-strokes"), frontend="frames", noise=noise)
+        Data(corpus="strokes", root=str(shared / "corpora/omniglot-strokes"), frontend="frames", dequantise=noise)
         for noise in ("all", None)
     ]
     assert len({digest(open_corpus(data, 0, ["valid"]).splits["valid"], PassFrames(3)) for data in pens}) == 2

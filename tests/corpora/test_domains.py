@@ -127,7 +127,7 @@ def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
     parts = [corpus(2, condition=letter).splits["test"] for letter in "ABD"]
     found = in_domains(Corpus("own", "", {"test": sum(parts, [])}), "BC", 0)
     assert found.splits["test"] == parts[1]
-    with pytest.raises(UserError, match="data.domains=C: split test of corpus 'own' .* has none in these"):
+    with pytest.raises(UserError, match="data.conditions=C: split test of corpus 'own' .* has none in these"):
         in_domains(Corpus("own", "", {"test": sum(parts, [])}), "C", 0)
     mixed = Corpus("own", "", {"test": [*parts[0], *corpus(1).splits["test"]]})
     with pytest.raises(UserError, match="does not tell the condition"):
@@ -137,12 +137,12 @@ def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
 @pytest.mark.parametrize("letters", ["", "E", "AA", "ab"])
 def test_letters_that_name_nothing_are_refused(letters: str) -> None:
     with pytest.raises(UserError, match=r"expected letters, each once, such as ABC, of A \(clean\)"):
-        check_data(DataSettings(domains=letters))
+        check_data(DataSettings(conditions=letters))
     with pytest.raises(UserError, match="expected letters"):
         in_domains(corpus(1), letters, 0)
 
 
 def test_frames_have_no_domains() -> None:
-    settings: Any = DataSettings(corpus="polyphonic", domains="AB", frontend="frames", trim_db=None)
-    with pytest.raises(UserError, match="data.domains=AB: corpus 'polyphonic' holds frames"):
+    settings: Any = DataSettings(corpus="polyphonic", conditions="AB", frontend="frames", trim_db=None)
+    with pytest.raises(UserError, match="data.conditions=AB: corpus 'polyphonic' holds frames"):
         check_data(settings)

@@ -88,7 +88,7 @@ def test_the_shared_copy_has_its_splits(shared: Path) -> None:
 def test_it_is_read_at_its_own_rate_with_mel_bands_to_4_khz() -> None:
     settings = resolve("fhvae", overrides=["data.corpus=fsdd", "data.root=nowhere", "model.bins=40"])
     frontend: Any = open_frontend(settings.data, 40)
-    assert (settings.data.rate, settings.data.short, frontend.hop) == (8000, "keep", 80)
+    assert (settings.data.rate, settings.data.short_utterances, frontend.hop) == (8000, "keep", 80)
     tone = np.sin(2 * np.pi * 3900 * np.arange(8000) / 8000)
     assert set(frontend.features(tone)[5:-5].argmax(1)) <= {38, 39}
     assert resolve("fhvae", overrides=["data.corpus=fsdd", "data.rate=16000"]).data.rate == 16000

@@ -87,7 +87,7 @@ def test_a_line_is_how_the_pen_moves_with_y_upwards(tmp_path: Path) -> None:
 
 def test_it_implies_what_drawings_imply(tmp_path: Path) -> None:
     settings = resolve("vrnn", overrides=["data.corpus=iam_ondb", f"data.root={tree(tmp_path)}"])
-    assert (settings.data.noise, settings.model.likelihood, settings.model.normalise) == ("all", "pen", True)
+    assert (settings.data.dequantise, settings.model.likelihood, settings.model.normalise) == ("all", "pen", True)
     corpus = open_corpus(settings.data, 0, ["valid"])
     items = load_sequences(corpus, "valid", open_frontend(settings.data, 3), sequence_frames=None)
     assert [tuple(item.x.shape) for item in items] == [(5, 3), (2, 3)]

@@ -33,7 +33,7 @@ README = {
 
 def data(root: Path, set_name: str | None = "Made", **more: Any) -> Data:
     given = {"frontend": "frames", "trim_db": None, "sequence_frames": None, **more}
-    return Data(corpus="polyphonic", root=str(root), set=set_name, **given)
+    return Data(corpus="polyphonic", root=str(root), subset=set_name, **given)
 
 
 def cells(*rolls: NDArray[Any]) -> NDArray[Any]:
@@ -115,7 +115,7 @@ def test_sequences_are_whole_and_as_they_are_in_the_file(root: Path) -> None:
     ("set_name", "message"),
     [
         ("JSB_Choral", "no JSB_Choral.mat in .*, which has JSB_Chorales, Made. Did you mean 'JSB_Chorales'"),
-        (None, "comes in sets and none is named: give data.set=NAME, one of JSB_Chorales, Made"),
+        (None, "comes in sets and none is named: give data.subset=NAME, one of JSB_Chorales, Made"),
         ("JSB_Chorales", "JSB_Chorales.mat cannot be read as a MATLAB file"),
     ],
 )
@@ -186,7 +186,7 @@ def test_implied_settings_are_of_corpora_and_front_ends_that_there_are() -> None
         (["data.corpus=polyphonic", "data.hop=1"], "data.hop=1 says nothing"),
         (["data.corpus=polyphonic", "data.frontend=stft"], "data.frontend=stft: corpus 'polyphonic' holds frames, no"),
         (["data.frontend=frames"], "data.frontend=frames: corpus 'synthetic' holds sound"),
-        (["data.set=Nottingham"], "corpus 'synthetic' does not come in sets; those that do: .*polyphonic"),
+        (["data.subset=Nottingham"], "corpus 'synthetic' does not come in sets; those that do: .*polyphonic"),
     ],
 )
 def test_settings_that_would_say_nothing_are_refused(overrides: list[str], message: str) -> None:
@@ -210,7 +210,7 @@ def test_a_model_trains_on_it_and_is_not_resynthesised(
 ) -> None:
     run = tmp_path / "run"
     small = ["model.z_dim=2", "model.z_x=[8]", "guide.g_dim=8", "guide.x_g=[8]", "train.batch_size=6"]
-    where = ["--corpus", "polyphonic", "--root", str(root), "data.set=Made"]
+    where = ["--corpus", "polyphonic", "--root", str(root), "data.subset=Made"]
     more = ["train.epochs=20", "optim.lr=0.05", "train.tensorboard=false", "train.checkpoint_every=1000"]
     assert svi.main(["--model", "dkf", *where, "--run", str(run), *small, *more]) == 0
     assert f"next: python -m evaluation.likelihood {run}" in capsys.readouterr().out

@@ -153,7 +153,7 @@ def test_short_utterances_are_kept_where_asked_for() -> None:
     assert lines[0] == "train: 1 of 3 files are shorter than a sequence of 20 frames"
     whole = torch.from_numpy(FRONTEND.features(FRONTEND.prepare(sounds["c"])))
     assert torch.equal(found[-1].x, whole)
-    with pytest.raises(UserError, match="data.short: got 'kepp'.*Did you mean 'keep'"):
+    with pytest.raises(UserError, match="data.short_utterances: got 'kepp'.*Did you mean 'keep'"):
         load_sequences(_corpus(sounds), "train", FRONTEND, sequence_frames=20, short="kepp")
 
 

@@ -25,7 +25,9 @@ from models.nn.inputs import InputTransform
 
 
 def data(root: Path, noise: Any = "all") -> Data:
-    return Data(corpus="strokes", root=str(root), frontend="frames", trim_db=None, sequence_frames=None, noise=noise)
+    return Data(
+        corpus="strokes", root=str(root), frontend="frames", trim_db=None, sequence_frames=None, dequantise=noise
+    )
 
 
 def drawings(lengths: list[int], drawers: list[int]) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def test_noise_is_uniform_over_the_grid_and_of_each_drawing(noise: str, tmp_path
 def test_offsets_are_standardised_and_the_pen_is_not(root: Path) -> None:
     settings = resolve("vrnn", overrides=["data.corpus=strokes", f"data.root={root}"])
     assert (settings.model.likelihood, settings.model.bins, settings.model.normalise) == ("pen", 3, True)
-    assert (settings.data.noise, settings.data.sequence_frames) == ("all", None)
+    assert (settings.data.dequantise, settings.data.sequence_frames) == ("all", None)
     frontend = open_frontend(settings.data, 3)
     sequences = load_sequences(open_corpus(settings.data, 0), "train", frontend, sequence_frames=None)
     assert sorted(len(item.x) for item in sequences) == [6, 11, 29]
@@ -189,8 +191,10 @@ def test_faults_of_a_drawing_are_named(points: list[list[float]], fault: str) ->
 
 
 def test_noise_is_refused_where_nothing_lies_on_a_grid() -> None:
-    with pytest.raises(UserError, match="data.noise=all says nothing: corpus 'synthetic' lies on no grid; .*strokes"):
-        resolve("vae", overrides=["data.noise=all"])
+    with pytest.raises(
+        UserError, match="data.dequantise=all says nothing: corpus 'synthetic' lies on no grid; .*strokes"
+    ):
+        resolve("vae", overrides=["data.dequantise=all"])
 
 
 @pytest.mark.parametrize(

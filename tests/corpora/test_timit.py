@@ -36,7 +36,7 @@ def _tree(root: Path, files: Sequence[str]) -> Path:
 
 
 def _open(root: Path, needed: Sequence[str] = SPLITS, part: str | None = None) -> Corpus:
-    return open_corpus(Data(corpus="timit", root=str(root), set=part), 0, needed)
+    return open_corpus(Data(corpus="timit", root=str(root), subset=part), 0, needed)
 
 
 def test_lists_are_those_of_the_corpus() -> None:
@@ -105,7 +105,7 @@ def test_what_is_no_timit(tmp_path: Path) -> None:
         _open(tmp_path, ["test"])
     with pytest.raises(UserError, match="itself one of TIMIT's halves: give the folder above it"):
         _open(tmp_path / "TEST", ["test"])
-    with pytest.raises(UserError, match=r"data.set=core: TIMIT is read without .*with_sa"):
+    with pytest.raises(UserError, match=r"data.subset=core: TIMIT is read without .*with_sa"):
         _open(tmp_path, ["test"], "core")
     _tree(tmp_path, ["TEST/DR1/MDAB0/SX49.WAV", "TEST/DR1/MDAB0/SX49.PHN"])
     (tmp_path / "TEST/DR1/MDAB0/SX49.PHN").write_text("0 3050 h#\n3050 sh\n")

@@ -23,7 +23,7 @@ def test_a_word_that_is_no_split_is_refused(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_set_is_named_as_a_flag_and_another_corpus_forgets_the_runs() -> None:
     request, _ = parse(evaluation_parser("likelihood", ""), ["runs/a", "--set", "strings"])
-    assert request.run == Path("runs/a") and request.overrides == ('data.set="strings"',)
+    assert request.run == Path("runs/a") and request.overrides == ('data.subset="strings"',)
     request, _ = parse(evaluation_parser("likelihood", ""), ["runs/a", "--corpus", "fsdd", "--set", "strings"])
-    assert request.overrides[0] == 'data.corpus="fsdd"' and request.overrides[-1] == 'data.set="strings"'
+    assert request.overrides[0] == 'data.corpus="fsdd"' and request.overrides[-1] == 'data.subset="strings"'
     assert {"data.root=null", "data.layout=null", "data.channel=null"} <= set(request.overrides)

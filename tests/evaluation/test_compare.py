@@ -39,7 +39,7 @@ def made_up(folder: Path, level: float, **changes: object) -> Path:
         "checkpoint": "best.pt",
         "step": 600,
         "model": "dkf",
-        "guide": "own",
+        "guide": "paper",
         "parameters": 397729,
         "autoregressive": False,
         "frontend": FRONTEND,
@@ -70,7 +70,7 @@ def test_table_has_a_row_per_run_and_every_pesq_by_its_band(tmp_path: Path) -> N
     lines = table(found).splitlines()
     assert lines[0].split()[:4] == ["run", "model", "guide", "parameters"]
     assert "PESQ wide" in lines[0] and "PESQ narrow" in lines[0] and "RMSE x1e-2" in lines[0]
-    assert lines[2].split()[:6] == ["vae", "vae", "own", "397,729", "*40.00", "±1.00"]
+    assert lines[2].split()[:6] == ["vae", "vae", "paper", "397,729", "*40.00", "±1.00"]
     assert lines[3].split()[:3] == ["dkf", "dkf", "all-markov"]
     assert len(lines) == 4
 

@@ -78,9 +78,9 @@ def test_a_model_that_looks_back_sees_its_own_exchanged_past(tmp_path: Path) -> 
     a, b = spoken(run, 0.1, 0.1)
     own, other, *_ = exchanged(run, [a, b], mode="gen", latents="mean")
     torch.testing.assert_close(own, alone(run, a)[0])
-    taught = exchanged(run, [a, b], mode="gt", latents="mean")
-    torch.testing.assert_close(taught[1][0], other[0])  # nothing lies before the first frame
-    assert not torch.allclose(taught[1], other)
+    teacher_forced = exchanged(run, [a, b], mode="gt", latents="mean")
+    torch.testing.assert_close(teacher_forced[1][0], other[0])  # nothing lies before the first frame
+    assert not torch.allclose(teacher_forced[1], other)
 
 
 FHVAE = ["data.frontend=log_magnitude", "model.bins=64", "model.h_dim=5", "guide.h_dim=4", "data.rate=16000"]

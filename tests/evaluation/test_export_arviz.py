@@ -80,7 +80,7 @@ def test_dimensions_and_coordinates_have_names(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.observed_data.bin.values, np.arange(BINS) * 1000.0)  # to 8 kHz
     assert read.observed_data.bin.attrs["units"] == "Hz"
     assert list(read.constant_data.frames.values) == list(FRAMES)
-    assert read.attrs["model"] == "dsae" and read.attrs["guide"] == "own"
+    assert read.attrs["model"] == "dsae" and read.attrs["guide"] == "paper"
 
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution:UserWarning")

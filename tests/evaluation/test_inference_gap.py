@@ -75,7 +75,7 @@ def test_the_command_splits_what_guides_lose(
         assert m["approximation_gap"] == pytest.approx(m["log_evidence"] - m["refined_elbo"], abs=1e-9)
         assert m["amortisation_gap"] == pytest.approx(m["refined_elbo"] - m["elbo"], abs=1e-9)
         assert m["log_evidence"] >= max(m["iwae"], m["smc"]) and run["num_sequences"] == 3
-    assert [run["verdict"]["z"] for run in both.values()] == ["richer", "poorer"]
+    assert [run["verdict"]["z"] for run in both.values()] == ["more", "fewer"]
 
 
 def test_models_with_other_weights_are_told_apart(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

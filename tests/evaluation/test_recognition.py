@@ -60,7 +60,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_on(root: Path, path: Path, model: str, *more: str) -> Path:
-    overrides = ["data.corpus=fsdd", "data.set=strings", f"data.root={root}", "model.bins=12", "model.h_dim=6"]
+    overrides = ["data.corpus=fsdd", "data.subset=strings", f"data.root={root}", "model.bins=12", "model.h_dim=6"]
     settings = resolve(model, overrides=[*overrides, "model.z_dim=3", "guide.h_dim=6", *more])
     built, guide = create(settings)
     built.fit_input([torch.randn(20, 12) - 5.0])
@@ -71,8 +71,8 @@ def run_on(root: Path, path: Path, model: str, *more: str) -> Path:
 def test_the_command_reports_a_row_for_each_recogniser(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fhvae = run_on(tree, tmp_path / "fhvae", "fhvae", "data.domains=ABC")
-    beta = run_on(tree, tmp_path / "beta", "beta_vae", "train.beta=2", "data.domains=ABCD")
+    fhvae = run_on(tree, tmp_path / "fhvae", "fhvae", "data.conditions=ABC")
+    beta = run_on(tree, tmp_path / "beta", "beta_vae", "train.beta=2", "data.conditions=ABCD")
     arguments = ["--steps", "4", "--width", "4", "--hop", "4", "--seeds", "2", "--json", str(tmp_path / "copy.json")]
     assert main([str(fhvae), str(beta), *arguments]) == 0, capsys.readouterr().err
     report = json.loads((fhvae / "recognition.json").read_text())

@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from dvae_pyro.errors import UserError
-from guides.core.family import REMEMBERS, SEES, FamilyGuide
+from guides.core.family import REMEMBERS, SEES, RecurrentGuide
 from guides.registry import build_guide, compare, guide_class, guide_names
 from models.dvae import DVAE
 from models.registry import MODELS, build_model, model_class, model_names
 
 
 def test_the_family_has_every_combination() -> None:
-    assert guide_names()[:2] == ["own", "compliant"]
+    assert guide_names()[:2] == ["paper", "compliant"]
     assert guide_names()[2:-2] == [f"{sees}-{remembers}" for sees in SEES for remembers in REMEMBERS]
 
 
 def test_krishnans_guides_see_what_he_says() -> None:
-    parents = {name: set(FamilyGuide.parents(FamilyGuide.Settings(name=name))["z"]) for name in guide_names()[2:-2]}
+    parents = {
+        name: set(RecurrentGuide.parents(RecurrentGuide.Settings(name=name))["z"]) for name in guide_names()[2:-2]
+    }
     assert parents["future-markov"] == {"x[t:]", "z[t-1]"}  # DKS
     assert parents["past-markov"] == {"x[:t+1]", "z[t-1]"}  # ST-L
     assert parents["all-markov"] == {"x[:]", "z[t-1]"}  # ST-LR
@@ -33,7 +35,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 
 class TwoLatents(DVAE):
     latents = ("z1", "z2")
-    own_guide = "guides.core.family:FamilyGuide"
+    paper_guide = "guides.core.family:RecurrentGuide"
 
 
 def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,9 +47,9 @@ def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyP
 def test_compliant_is_built() -> None:
     model = build_model(model_class("dkf").Settings(name="dkf", bins=5, z_dim=2))
     guide = build_guide(model, "dkf", guide_class("dkf", "compliant").Settings(name="compliant"))
-    assert type(guide) is guide_class("dkf", "own")
+    assert type(guide) is guide_class("dkf", "paper")
 
 
 @pytest.mark.parametrize("name", [name for name in model_names() if name not in ("fhvae", "stcn")])  # they have none
 def test_the_compliant_guide_is_never_poorer(name: str) -> None:
-    assert all(one.word != "poorer" for one in compare(name, "compliant").values())
+    assert all(one.word != "fewer" for one in compare(name, "compliant").values())

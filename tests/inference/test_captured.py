@@ -23,7 +23,7 @@ from inference.handlers.given_noise import given_noise
 from inference.handlers.noise import whole_batch
 from inference.objectives.elbo import Bound, Objective
 from inference.settings.resolve import resolve
-from inference.training.recorded_step import Captured, descend, lengthened
+from inference.training.recorded_step import RecordedStep, lengthened, loss_and_gradients
 from inference.training.session import resume, start
 from tests.cudnn import CuDNN
 from tests.pairs import BINS, small_pair, traced
@@ -55,18 +55,20 @@ def measured(step: Any, objective: Objective, *args: Any, **more: Any) -> tuple[
     return bound, {name: p.grad for name, p in objective.named_parameters()}, torch.get_rng_state()
 
 
-def agree(captured: Captured, *args: Any, **more: Any) -> None:
+def agree(captured: RecordedStep, *args: Any, **more: Any) -> None:
     """Both steps give the same on a batch, in loss, terms, gradients and random numbers used."""
     objective = captured.objective
     found, gradients, after = measured(captured, objective, *args, **more)
-    found = Bound(found.loss.clone(), found.terms, found.tight, found.factors)
-    wanted, true, true_after = measured(lambda *a, **m: descend(objective, *a, **m), objective, *args, **more)
+    found = Bound(found.loss.clone(), found.terms, found.multi_sample, found.factors)
+    wanted, true, true_after = measured(
+        lambda *a, **m: loss_and_gradients(objective, *a, **m), objective, *args, **more
+    )
     close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
     close(found.loss, wanted.loss.detach())
     close(found.terms._asdict(), wanted.terms._asdict())
     close(dict(found.factors), dict(wanted.factors))
-    if wanted.tight is not None:
-        close(found.tight, wanted.tight)
+    if wanted.multi_sample is not None:
+        close(found.multi_sample, wanted.multi_sample)
     assert [name for name, g in true.items() if g is None] == [name for name, g in gradients.items() if g is None]
     close(gradients, true)
     assert torch.equal(after, true_after)
@@ -75,7 +77,7 @@ def agree(captured: Captured, *args: Any, **more: Any) -> None:
 @pytest.mark.parametrize("name", RECURRENT)
 def test_it_is_the_step_on_another_batch_than_it_was_recorded_with(name: str) -> None:
     pair = small_pair(name)
-    captured = Captured(Objective(pair.model, pair.guide))
+    captured = RecordedStep(Objective(pair.model, pair.guide))
     captured(*batch([5, 2, 4], seed=1), beta=0.5)
     agree(captured, *batch([3, 5, 1], seed=2), beta=0.25)
     with torch.no_grad():
@@ -90,7 +92,7 @@ def test_it_is_the_step_on_another_batch_than_it_was_recorded_with(name: str) ->
 )
 def test_other_objectives_and_weights_of_single_latents(name: str, latent: str, objective: str, particles: int) -> None:
     pair = small_pair(name)
-    captured = Captured(Objective(pair.model, pair.guide, objective, particles))
+    captured = RecordedStep(Objective(pair.model, pair.guide, objective, particles))
     captured(*batch([5, 5], seed=1), beta=0.5, beta_sites={latent: 1.0})
     agree(captured, *batch([5, 5], seed=2), beta=0.3, beta_sites={latent: 0.7})
     agree(captured, *batch([5, 2], seed=2), beta=0.3, beta_sites={latent: 0.7})  # no longer all of one length
@@ -100,7 +102,7 @@ def test_other_objectives_and_weights_of_single_latents(name: str, latent: str, 
 def test_only_the_guide_is_trained_where_the_model_stays() -> None:
     pair = small_pair("vae")
     pair.model.requires_grad_(False)
-    captured = Captured(Objective(pair.model, pair.guide))
+    captured = RecordedStep(Objective(pair.model, pair.guide))
     captured(*batch([5, 2], seed=1))
     with torch.no_grad():
         for p in pair.model.parameters():  # read where it is, all the same
@@ -119,7 +121,7 @@ def test_frames_behind_all_sequences_change_nothing(name: str) -> None:
     def at_the_mean(x: Tensor) -> tuple[Tensor, dict[str, Any]]:
         noise = {"z": torch.zeros(len(x), 3, 3, dtype=torch.float64)}
         with given_noise(noise):
-            bound, gradients, _ = measured(lambda: descend(objective, x, lengths, frames), objective)
+            bound, gradients, _ = measured(lambda: loss_and_gradients(objective, x, lengths, frames), objective)
         return bound.loss.detach(), gradients
 
     torch.testing.assert_close(at_the_mean(lengthened(x, 8)), at_the_mean(x), rtol=1e-10, atol=1e-10)
@@ -128,7 +130,7 @@ def test_frames_behind_all_sequences_change_nothing(name: str) -> None:
 def test_what_decides_by_values_is_refused_and_leaves_everything_as_it_was() -> None:
     pair = small_pair("dkf")
     with pytest.raises(UserError, match="DKF with guide DKFGuide and train.objective=dreg decides by values"):
-        Captured(Objective(pair.model, pair.guide, "dreg", 2))(*batch([5, 2], seed=1))
+        RecordedStep(Objective(pair.model, pair.guide, "dreg", 2))(*batch([5, 2], seed=1))
     assert sys.modules["pyro.infer.trace_elbo"].torch_item is torch_item
     assert all(type(p) is torch.nn.Parameter for p in pair.model.parameters())
     assert not any(isinstance(b, FakeTensor) for b in pair.model.buffers())
@@ -180,7 +182,7 @@ def test_on_a_device_nothing_is_computed_elsewhere() -> None:
 def test_a_cuda_graph_replays_the_step(name: str) -> None:
     pair = small_pair(name)
     objective = Objective(pair.model.cuda(), pair.guide.cuda())
-    captured = Captured(objective)
+    captured = RecordedStep(objective)
 
     def there(lengths: list[int], seed: int) -> tuple[Tensor, Tensor, int]:
         x, given, frames = batch(lengths, seed)
@@ -225,9 +227,9 @@ def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_o
     tmp_path: Path, ragged: list[str]
 ) -> None:
     computed = trained(tmp_path / "computed", ragged, "train.steps=7")
-    recorded = trained(tmp_path / "recorded", ragged, "train.steps=7", "train.capture=true")
+    recorded = trained(tmp_path / "recorded", ragged, "train.steps=7", "train.cuda_graph=true")
     assert recorded == computed and len(computed) == 7 + 4
-    trained(tmp_path / "halves", ragged, "train.steps=4", "train.capture=true")
+    trained(tmp_path / "halves", ragged, "train.steps=4", "train.cuda_graph=true")
     resume(tmp_path / "halves", ["train.steps=7"], lambda line: None)
     steps = [[line for line in lines if line["split"] == "train"] for lines in (logged(tmp_path / "halves"), computed)]
     assert steps[0] == steps[1]
@@ -236,7 +238,7 @@ def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_o
 def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("inference.training.session.MOST_RECORDINGS", 1)
     with pytest.raises(UserError, match=r"sequences have 2 of them, 8 to 12: .* train.pad_frames=12"):
-        trained(tmp_path / "run", ragged, "train.capture=true")
+        trained(tmp_path / "run", ragged, "train.cuda_graph=true")
 
 
 @pytest.mark.parametrize(
@@ -249,8 +251,8 @@ def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list
     ],
 )
 def test_what_changes_from_step_to_step_is_refused(model: str, more: list[str], why: str) -> None:
-    with pytest.raises(UserError, match=rf"train.capture=true records a step once, and cannot with .*{why}"):
-        resolve(model, overrides=["train.capture=true", *more])
+    with pytest.raises(UserError, match=rf"train.cuda_graph=true records a step once, and cannot with .*{why}"):
+        resolve(model, overrides=["train.cuda_graph=true", *more])
 
 
 def test_bf16_is_of_networks_in_training_alone() -> None:
@@ -260,13 +262,13 @@ def test_bf16_is_of_networks_in_training_alone() -> None:
     x, lengths, frames = batch([5, 2, 4], seed=1)
     x = x.float()
     plain, half = Objective(pair.model, pair.guide), Objective(pair.model, pair.guide, bf16=True)
-    single, gradients, _ = measured(lambda: descend(plain, x, lengths, frames), plain)
-    found, rounded, _ = measured(lambda: descend(half, x, lengths, frames), half)
+    single, gradients, _ = measured(lambda: loss_and_gradients(plain, x, lengths, frames), plain)
+    found, rounded, _ = measured(lambda: loss_and_gradients(half, x, lengths, frames), half)
     assert single.loss != found.loss and found.loss.item() == pytest.approx(single.loss.item(), rel=0.01)
     for name, gradient in rounded.items():
         assert gradient.dtype is torch.float32
         assert (gradient - gradients[name]).norm() < 0.05 * gradients[name].norm() + 1e-3, name
-    recorded, again, _ = measured(Captured(half), half, x, lengths, frames)
+    recorded, again, _ = measured(RecordedStep(half), half, x, lengths, frames)
     assert recorded.loss == found.loss
     torch.testing.assert_close(again, rounded, rtol=0.0, atol=0.0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -278,14 +280,14 @@ def test_bf16_is_of_networks_in_training_alone() -> None:
     assert half.eval()(x, lengths).loss == single.loss
 
 
-@pytest.mark.parametrize(("variant", "guide"), [("vrnn", "own"), ("rvae-noncausal", "own"), ("fhvae-gru", "own")])
+@pytest.mark.parametrize(("variant", "guide"), [("vrnn", "paper"), ("rvae-noncausal", "paper"), ("fhvae-gru", "paper")])
 def test_bf16_leaves_recurrent_networks_in_single_precision(variant: str, guide: str) -> None:
     """Autocast would have cuDNN run them in float16, whatever it was asked for, and small gradients would be zero."""
     pair = small_pair(variant, guide)
     objective = Objective(pair.model.float(), pair.guide.float(), bf16=True)
     x, lengths, frames = batch([5, 2, 4], seed=1)
     with CuDNN() as seen:
-        descend(objective, x.float(), lengths, frames)
+        loss_and_gradients(objective, x.float(), lengths, frames)
     assert {*seen.precisions} == {torch.float32}
 
 
@@ -299,7 +301,7 @@ def test_a_process_with_a_part_of_a_padded_batch_has_the_noise_of_all_of_it() ->
     objective = Objective(pair.model, pair.guide)
     x, lengths, frames = batch([5, 2, 4], seed=1)
     x, mine = lengthened(x, 8), [0, 2]
-    alone, _, _ = measured(lambda: descend(objective, x, lengths, frames), objective)
+    alone, _, _ = measured(lambda: loss_and_gradients(objective, x, lengths, frames), objective)
     with whole_batch(mine, 3, FRAMES):
-        part, _, _ = measured(lambda: descend(objective, x[:, mine], lengths[mine], frames), objective)
+        part, _, _ = measured(lambda: loss_and_gradients(objective, x[:, mine], lengths[mine], frames), objective)
     torch.testing.assert_close(part.terms.elbo, alone.terms.elbo[mine], rtol=1e-10, atol=1e-10)

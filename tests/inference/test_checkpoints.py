@@ -22,7 +22,7 @@ from inference.checkpoints.files import check_names, load_checkpoint, load_weigh
 
 STATE = {
     "model_name": "vae",
-    "guide_name": "own",
+    "guide_name": "paper",
     "model": {"w": torch.arange(5000.0)},
     "guide": {},
     "step": 3,
@@ -142,8 +142,8 @@ def test_a_checkpoint_that_carries_code_is_refused_and_not_run(
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="checkpoint of model 'vae', but the settings say model 'dkf'"):
-        check_names(STATE, "dkf", "own", tmp_path / "last.pt")
-    with pytest.raises(UserError, match="checkpoint of guide 'own', but the settings say guide 'all-markov'"):
+        check_names(STATE, "dkf", "paper", tmp_path / "last.pt")
+    with pytest.raises(UserError, match="checkpoint of guide 'paper', but the settings say guide 'all-markov'"):
         check_names(STATE, "vae", "all-markov", tmp_path / "last.pt")
 
 

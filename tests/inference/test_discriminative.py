@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from inference.handlers.discriminative import discriminative, log_told
+from inference.handlers.discriminative import discriminative, log_p_sequence
 from inference.handlers.given_noise import given_noise
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Objective
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from tests.models.test_fhvae import DIM, LENGTHS, data, noise, rows_of, small
 
 ALL = [0, 1, 2, 3, 4]
@@ -33,8 +33,10 @@ def test_log_told_is_the_softmax_written_out() -> None:
     m, candidates = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (4, 6))
     right, variance = torch.tensor([5, 0, 0, 2]), torch.full((3,), 0.25, dtype=torch.float64)
     expected = by_hand(m, candidates, right, 0.5)
-    torch.testing.assert_close(log_told(m, candidates, right, variance), expected)
-    torch.testing.assert_close(log_told(m.expand(2, 1, 4, 3), candidates, right, variance), expected.expand(2, 1, 4))
+    torch.testing.assert_close(log_p_sequence(m, candidates, right, variance), expected)
+    torch.testing.assert_close(
+        log_p_sequence(m.expand(2, 1, 4, 3), candidates, right, variance), expected.expand(2, 1, 4)
+    )
 
 
 @pytest.mark.parametrize("latents", ["mean", "sample"])
@@ -66,7 +68,7 @@ def test_its_gradient_reaches_all_rows_or_the_active_ones_alone() -> None:
     table: Any = guide.table
     row = torch.tensor([4, 1])
     batch = data()[:, :2], LENGTHS[:2]
-    rows = Rows(row, torch.tensor([2, 3]), torch.tensor([0, 1]), 6, 5, trained=True)
+    rows = SequenceIndex(row, torch.tensor([2, 3]), torch.tensor([0, 1]), 6, 5, trained=True)
     for active, touched in ((None, [0, 1, 2, 3, 4, 5]), (torch.tensor([1, 3, 4]), [1, 3, 4])):
         table.sparse = active is not None
         table.weight.grad = None

@@ -12,7 +12,7 @@ from tests.pairs import LENGTHS, PAIRS, data, small_pair
 SEEDS = [3, 1, 4, 1]
 
 
-@pytest.mark.parametrize(("model_name", "guide_name"), [p for p in PAIRS if p[1] in ("own", "past-markov")])
+@pytest.mark.parametrize(("model_name", "guide_name"), [p for p in PAIRS if p[1] in ("paper", "past-markov")])
 def test_neither_chunks_nor_the_batch_change_weights(model_name: str, guide_name: str) -> None:
     pair = small_pair(model_name, guide_name)
     x = data()

@@ -203,7 +203,7 @@ def test_every_model_has_the_likelihood_that_a_grid_gives(variant: str) -> None:
     one = {f"{latent}_dim": 1 for latent in ("z", *cls.latents) if hasattr(cls.Settings, f"{latent}_dim")}
     settings: Any = cls.Settings(name=name, bins=3, **{**more, **one})
     model = build_model(settings).double()
-    guide = build_guide(model, settings, guide_class(settings, "own").Settings(**SMALL_GUIDES.get(name, {}))).double()
+    guide = build_guide(model, settings, guide_class(settings, "paper").Settings(**SMALL_GUIDES.get(name, {}))).double()
     x = torch.empty(2, 1, 3, dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(4))
     model.fit_input([x[:, 0]])
 

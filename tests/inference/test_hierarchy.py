@@ -17,7 +17,7 @@ from inference.checkpoints.files import load_checkpoint
 from inference.runs import load_run
 from inference.settings.resolve import resolve
 from inference.settings.tree import OptimSettings
-from inference.training.batches import Members
+from inference.training.batches import UtteranceIndex
 from inference.training.optimisers import build_optimiser, forget_rows
 from inference.training.sequence_table import Blocks, slow_table
 from inference.training.session import resume, start
@@ -119,7 +119,7 @@ def test_validation_is_of_the_closed_form_and_its_bound_adds_up(tiny_corpus: Pat
 
 
 def test_blocks_hold_every_segment_once_and_the_sequences_they_say() -> None:
-    members = Members.of(segments([3, 1, 4, 2, 5]))
+    members = UtteranceIndex.of(segments([3, 1, 4, 2, 5]))
     blocks = Blocks(segments([3, 1, 4, 2, 5]), 4, 0, members, 2)
     for epoch in (0, 1):
         batches = blocks.epoch(epoch)
@@ -137,7 +137,7 @@ def test_blocks_hold_every_segment_once_and_the_sequences_they_say() -> None:
 
 
 def test_members_know_whose_segments_are_whose() -> None:
-    members = Members.of(segments([2, 1]))
+    members = UtteranceIndex.of(segments([2, 1]))
     rows = members.rows([2, 0])
     assert (rows.row.tolist(), rows.counts.tolist(), rows.sequences, rows.segments) == ([1, 0], [1, 2], 2, 3)
     assert rows.share == pytest.approx(2 / 3)

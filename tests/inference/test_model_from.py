@@ -17,7 +17,7 @@ def trained(run: Path, tiny: list[str], *arguments: str) -> Path:
     return run
 
 
-@pytest.mark.parametrize(("model", "guide"), [("dkf", "all-meanfield"), ("srnn", "own")])
+@pytest.mark.parametrize(("model", "guide"), [("dkf", "all-meanfield"), ("srnn", "paper")])
 def test_only_the_guide_changes(model: str, guide: str, tmp_path: Path, tiny: list[str]) -> None:
     source = trained(tmp_path / "source", tiny, "--model", model, "train.steps=3")
     steps = [

@@ -22,7 +22,7 @@ from tests.pairs import LENGTHS, PAIRS, VARIANTS, Pair, data, parameters, small_
 SEEDS = ["a", "b", "c", "d"]
 WITHOUT_STEP = [name for name in VARIANTS if not small_pair(name).model.stepwise]
 WITHOUT = [*WITHOUT_STEP, *(name for name in VARIANTS if not small_pair(name).model.latents)]
-CHOSEN = [(v, g) for v, g in PAIRS if g in ("own", "all-memory", "future-markov") and v not in WITHOUT]
+CHOSEN = [(v, g) for v, g in PAIRS if g in ("paper", "all-memory", "future-markov") and v not in WITHOUT]
 MODES = {"gt": nullcontext, "gen": free_running}
 
 

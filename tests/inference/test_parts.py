@@ -19,7 +19,7 @@ from inference.handlers.free_bits import free_bits
 from inference.handlers.noise import whole_batch
 from inference.handlers.scheduled_sampling import scheduled_sampling
 from inference.objectives.elbo import Bound, Objective
-from inference.training.batches import Data, Members, Part
+from inference.training.batches import Data, Shard, UtteranceIndex
 from inference.training.distributed import ALONE, World, joined
 from models.core.effects import draw, longest
 from tests.pairs import LENGTHS, VARIANTS, data, small_pair
@@ -29,10 +29,10 @@ def split(lengths: Tensor) -> Data:
     """Sequences of two utterances, in batches of four."""
     x = data(lengths)
     items = [Prepared(x[:length, n], f"{n % 2}", "", n) for n, length in enumerate(lengths.tolist())]
-    return Data(items, Batches(items, 4, seed=0), "", Members.of(items))
+    return Data(items, Batches(items, 4, seed=0), "", UtteranceIndex.of(items))
 
 
-def bound_of(objective: Objective, split: Data, part: Part, world: World, handler: Any) -> Bound:
+def bound_of(objective: Objective, split: Data, part: Shard, world: World, handler: Any) -> Bound:
     torch.manual_seed(5)
     rows = split.members.rows(part.chosen, trained=True) if objective.model.hierarchical else None
     noise = whole_batch(part.places, part.sequences, len(part.batch.x)) if world.size > 1 else nullcontext()
@@ -46,7 +46,7 @@ def test_starts_of_an_epoch_are_uniform_within_the_utterance() -> None:
     wholes = [torch.arange(float(frames))[:, None] for frames in (13, 4, 2)]
     items = [Prepared(wholes[0][:4], "long", "", start, wholes[0]) for start in (0, 4, 8)]
     items += [Prepared(wholes[1], "just", "", 0, wholes[1]), Prepared(wholes[2], "short", "", 0, wholes[2])]
-    fixed = Data(items, Batches(items, 5, seed=3), "", Members.of(items))
+    fixed = Data(items, Batches(items, 5, seed=3), "", UtteranceIndex.of(items))
     epochs = [fixed.of_epoch(epoch) for epoch in range(1000)]
     assert [e.starts for e in epochs[:9]] == [fixed.of_epoch(epoch).starts for epoch in range(9)]
     counts = torch.zeros(10)
@@ -93,7 +93,7 @@ def test_parts_of_a_ragged_batch_add_up_to_it(variant: str, kind: str, size: int
     objective = Objective(pair.model, pair.guide, name, particles)
     found = []
     for world in (ALONE, *(World(rank, size) for rank in range(size))):
-        part = whole.part(range(4), world)
+        part = whole.shard(range(4), world)
         assert part.frames == int(LENGTHS.sum()) and part.batch.x.shape[:2] == (int(LENGTHS.max()), len(part.places))
         objective.zero_grad(set_to_none=True)
         bound = bound_of(objective, whole, part, world, handler())

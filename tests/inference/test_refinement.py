@@ -104,7 +104,7 @@ def test_the_bound_is_never_lower_with_the_noise_it_was_compared_by(variant: str
     assert bool((after > before + 1e-3).any()) or lr > 1.0
 
 
-@pytest.mark.parametrize(("variant", "guide"), [("dkf", "own"), ("dsae", "own"), ("vrnn", "all-memory")])
+@pytest.mark.parametrize(("variant", "guide"), [("dkf", "paper"), ("dsae", "paper"), ("vrnn", "all-memory")])
 def test_without_offsets_it_is_the_guide_under_every_estimator(variant: str, guide: str) -> None:
     pair, x = small_pair(variant, guide), data()
     seeds = [f"s{n}" for n in range(4)]
@@ -131,7 +131,7 @@ def test_offsets_of_a_sequence_touch_no_other() -> None:
 @pytest.mark.parametrize(
     ("variant", "guide"),
     [
-        (name, "own")
+        (name, "paper")
         for name in ("storn", "vrnn", "rvae", "rvae-noncausal", "dsae", "z_forcing", "beta_vae", "fhvae-gru")
     ]
     + [("dkf", "all-memory"), ("vae", "past-memory")],

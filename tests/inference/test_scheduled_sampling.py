@@ -200,8 +200,8 @@ def test_no_gradient_flows_back_through_the_output(name: str, mix: str) -> None:
     mixed = torch.stack([p.mean.log() for _, p in by_hand])
     if mix == "h":
         teacher = LOOPS[name](pair.model, z, lambda t, own: _true(t))
-        taught = torch.stack([p.mean.log() for _, p in teacher])
-        mixed = torch.where(_coins(0.5, "sequence"), mixed, taught)
+        teacher_forced = torch.stack([p.mean.log() for _, p in teacher])
+        mixed = torch.where(_coins(0.5, "sequence"), mixed, teacher_forced)
     expected = torch.autograd.grad((weights * mixed).sum(), named, allow_unused=True)
     for one, other in zip(got, expected, strict=True):
         assert (one is None) == (other is None)

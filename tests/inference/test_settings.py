@@ -19,7 +19,7 @@ def test_the_command_line_wins_over_the_config_and_the_config_over_the_defaults(
     config = tmp_path / "row.yaml"
     config.write_text("model: {name: vae, z_dim: 8, bins: 33}\noptim: {lr: 1e-4}\n")
     settings = resolve(config_path=config, overrides=["model.z_dim=4", "optim.betas=[0.5, 0.9]"])
-    assert settings.model.name == "vae" and settings.guide.name == "own"
+    assert settings.model.name == "vae" and settings.guide.name == "paper"
     assert (settings.model.z_dim, settings.model.bins) == (4, 33)
     assert settings.optim.lr == 1e-4 and settings.optim.betas == (0.5, 0.9)
     assert settings.train.batch_size == 32

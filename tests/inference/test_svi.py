@@ -151,7 +151,7 @@ def test_the_end_says_what_comes_next(tmp_path: Path, tiny: list[str], capsys: p
     run = str(tmp_path / "run")
     assert main(["--model", "vae", "--run", run, *tiny, "train.steps=2"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("model vae, guide own: ") and out[0].endswith(" parameters")
+    assert out[0].startswith("model vae, guide paper: ") and out[0].endswith(" parameters")
     assert out[-1] == f"next: python -m evaluation.resynthesis {run}"
 
 

@@ -160,7 +160,7 @@ def test_resume_takes_new_optimiser_settings(tmp_path: Path, tiny: list[str]) ->
     [
         ("model.z_dim=3", r"last.pt does not fit the model of these settings"),
         ("model.name=vae", "model.name=vae contradicts the run .*, which is of model.name=dkf"),
-        ("guide.name=all-markov", "guide.name=all-markov contradicts the run .*, which is of guide.name=own"),
+        ("guide.name=all-markov", "guide.name=all-markov contradicts the run .*, which is of guide.name=paper"),
         ("device=cuda:63", "device 'cuda:63' is not there"),
         ("device=gpu", "unknown device 'gpu'"),
         ("train.objective=elbow", "unknown train.objective 'elbow'. Did you mean 'elbo'"),

@@ -15,7 +15,7 @@ from torch import Tensor
 from inference.handlers.given_noise import given_noise
 from inference.objectives.elbo import Objective
 from models.core.time_axis import Sites
-from models.likelihoods.base import kind
+from models.likelihoods.base import likelihood_kind
 from models.structure.parents import frames_of
 from tests.pairs import (
     BINS,
@@ -203,7 +203,7 @@ def test_what_is_generated_is_what_is_scored(model_name: str, guide_name: str) -
     at_once = traced(model, None, lengths)
     at_once.compute_log_prob()
     x = at_once.nodes["x"]["value"]
-    assert x.shape == (5, 2, BINS) and bool(kind(model.likelihood_name).support.check(x).all())
+    assert x.shape == (5, 2, BINS) and bool(likelihood_kind(model.likelihood_name).support.check(x).all())
     drawn = {name: at_once.nodes[name]["value"] for name in model.latents}
     expected = per_sequence(at_once)
     for site, value in per_sequence(scored(model, drawn, model.scaling.inverse(x), lengths, "auto")).items():

@@ -21,7 +21,7 @@ from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Bound, Objective
 from inference.prediction.reconstruction import reconstruct
 from inference.prediction.segments import cut
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from models.fhvae import FHVAE, BetaVAESettings, FHVAESettings
 from models.registry import build_model
 
@@ -45,10 +45,10 @@ def data() -> Tensor:
     return x * (torch.arange(4)[:, None] < LENGTHS)[..., None]
 
 
-def rows_of(chosen: list[int], **more: Any) -> Rows:
+def rows_of(chosen: list[int], **more: Any) -> SequenceIndex:
     numbers = torch.tensor(chosen)
     row = ROW[numbers]
-    return Rows(row, torch.bincount(ROW)[row], numbers, 2, 5, trained=True, **more)
+    return SequenceIndex(row, torch.bincount(ROW)[row], numbers, 2, 5, trained=True, **more)
 
 
 def of_sequences(model: FHVAE, guide: FHVAEGuide, mu2: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ def test_only_the_rows_of_a_batch_are_touched() -> None:
     model, guide = small(table=100_000)
     table: Any = guide.table
     row = torch.tensor([7, 99_999, 7])
-    rows = Rows(row, torch.tensor([2, 1, 2]), torch.tensor([3, 4, 8]), 100_000, 10**6, trained=True)
+    rows = SequenceIndex(row, torch.tensor([2, 1, 2]), torch.tensor([3, 4, 8]), 100_000, 10**6, trained=True)
     state = torch.get_rng_state()
     with mean_latents():
         loss = Objective(model, guide)(data()[:, :3], LENGTHS[:3], rows=rows).loss
@@ -150,7 +150,7 @@ def test_equation_5_maximises_the_bound_of_a_sequence(cell: str) -> None:
     model, guide = small(cell, table=None, z2_variance=0.4)
 
     def bound(mu2: Tensor) -> Tensor:
-        rows = Rows.whole(ROW)._replace(values=mu2)
+        rows = SequenceIndex.whole(ROW)._replace(values=mu2)
         with mean_latents():
             found: Bound = Objective(model, guide, "analytic")(data(), LENGTHS, rows=rows)
         return -found.loss
@@ -164,7 +164,7 @@ def test_equation_5_maximises_the_bound_of_a_sequence(cell: str) -> None:
         away = 0.1 * torch.randn(2, DIM, generator=generator, dtype=torch.float64)
         assert bound(best.detach() + away).item() < at_best.item()
     with mean_latents():  # which is what a guide without a table does by itself
-        by_itself = -Objective(model, guide, "analytic")(data(), LENGTHS, rows=Rows.whole(ROW)).loss
+        by_itself = -Objective(model, guide, "analytic")(data(), LENGTHS, rows=SequenceIndex.whole(ROW)).loss
     torch.testing.assert_close(by_itself, at_best)
 
 
@@ -173,7 +173,7 @@ def test_what_is_generated_shares_its_sequence() -> None:
     with torch.no_grad():
         for layer in model.parameters():
             layer.mul_(3.0)
-    trace: Any = poutine.trace(model).get_trace(None, LENGTHS, "auto", Rows.whole(ROW))
+    trace: Any = poutine.trace(model).get_trace(None, LENGTHS, "auto", SequenceIndex.whole(ROW))
     assert trace.nodes["mu2"]["value"].shape == (2, DIM)
     torch.testing.assert_close(trace.nodes["z2"]["fn"].mean, trace.nodes["mu2"]["value"][ROW])
     torch.testing.assert_close(trace.nodes["z2"]["fn"].variance, torch.full((5, DIM), 0.25, dtype=torch.float64))
@@ -208,7 +208,7 @@ def test_long_sequences_are_decoded_in_segments(cell: str) -> None:
         segments = cut(x[:length, n : n + 1], lengths[n : n + 1], 4)
         assert segments.lengths.tolist() == [4, length - 4]
         both = torch.cat([first, torch.nn.functional.pad(second, (0, 0, 0, 0, 0, 4 - len(second)))], 1)
-        rows = Rows.whole(torch.tensor([0, 0]))
+        rows = SequenceIndex.whole(torch.tensor([0, 0]))
         with mean_latents():
             guide_trace = poutine.trace(guide).get_trace(both, segments.lengths, "auto", rows)
         trace: Any = poutine.trace(poutine.replay(model, guide_trace)).get_trace(both, segments.lengths, "auto", rows)

@@ -17,10 +17,10 @@ from inference.handlers.given_noise import given_noise
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Objective
 from inference.prediction.reconstruction import infer
-from inference.training.batches import Data, Members
+from inference.training.batches import Data, UtteranceIndex
 from inference.training.distributed import ALONE
 from inference.training.sequence_table import validation_rows
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from tests.inference.test_hierarchy import segments
 from tests.models.test_fhvae import DIM, LENGTHS, data, noise, of_sequences, small
 
@@ -29,11 +29,11 @@ SESSION = torch.tensor([0, 1, 0])  # of each sequence
 VARIANCE = 0.4
 
 
-def rows_of(chosen: list[int]) -> Rows:
+def rows_of(chosen: list[int]) -> SequenceIndex:
     numbers = torch.tensor(chosen)
     row, of_session = SEQUENCE[numbers], SESSION[SEQUENCE][numbers]
-    above = Rows(of_session, torch.bincount(SESSION[SEQUENCE])[of_session], numbers, 2, 5, trained=True)
-    return Rows(row, torch.bincount(SEQUENCE)[row], numbers, 3, 5, trained=True, above=above)
+    above = SequenceIndex(of_session, torch.bincount(SESSION[SEQUENCE])[of_session], numbers, 2, 5, trained=True)
+    return SequenceIndex(row, torch.bincount(SEQUENCE)[row], numbers, 3, 5, trained=True, above=above)
 
 
 def three_levels() -> tuple[Any, Any]:
@@ -121,7 +121,7 @@ def conditional_bounds(model: Any, guide: Any, mu2: Tensor) -> Tensor:
 
 def test_members_know_the_speakers_above_them() -> None:
     items = [item._replace(speaker="s" if item.file != "file1" else "") for item in segments([2, 1, 1])]
-    members = Members.of(items)
+    members = UtteranceIndex.of(items)
     assert members.speakers.files == ["s", "file1"] and members.speaker.tolist() == [0, 1, 0]
     above = members.rows([3, 2], trained=True).above
     assert above is not None and above.trained
@@ -134,7 +134,7 @@ def test_validation_is_of_the_joint_mode_of_all_segments_of_a_speaker() -> None:
     items = [item._replace(speaker="ab"[item.file == "file1"]) for item in items]
 
     batches: Any = type("Batches", (), {"epoch": staticmethod(lambda epoch: [[3, 0], [1, 2, 4]])})
-    split = Data(items, batches, "", Members.of(items))
+    split = Data(items, batches, "", UtteranceIndex.of(items))
     parts = {"model": model, "guide": guide, "device": torch.device("cpu"), "dtype": torch.float64, "world": ALONE}
     job: Any = type("Job", (), parts)
     found = validation_rows(job, split)

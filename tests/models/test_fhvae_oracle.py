@@ -24,7 +24,7 @@ from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Bound, Objective
 from inference.settings.tree import OptimSettings
 from inference.training.optimisers import build_optimiser
-from models.core.grouping import Rows
+from models.core.grouping import SequenceIndex
 from models.fhvae import FHVAE, FHVAESettings
 from models.nn.layers import MLP
 from models.registry import build_model
@@ -83,7 +83,7 @@ class Case(NamedTuple):
     model: FHVAE
     guide: FHVAEGuide
     x: Tensor
-    rows: Rows
+    rows: SequenceIndex
     noise: dict[str, Tensor]
     expected: Mapping[str, Any]
 
@@ -198,7 +198,7 @@ def _load(shared: Path, name: str, **more: Any) -> Case:
     of_guide = FHVAEGuideSettings(h_dim=4 if small else 256, sequences=sequences)
     guide = cast(FHVAEGuide, build_guide(model, settings, of_guide).double())
     cast(Any, guide.table).sparse = False  # as training does where every row has a gradient
-    rows = Rows(labels, counts, torch.arange(len(labels)), sequences, 1000, trained=True)
+    rows = SequenceIndex(labels, counts, torch.arange(len(labels)), sequences, 1000, trained=True)
     noise = {latent: given[f"eps.{latent}"].double() for latent in ("z2", "z1")}
     if cell == "gru":
         for owner, name in ((guide.x_z2, "net"), (guide.x_z1, "net"), (model, "h")):

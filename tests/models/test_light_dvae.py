@@ -34,7 +34,7 @@ def test_parameters_are_those_of_the_paper(model: str, parameters: int) -> None:
 @pytest.mark.parametrize("owed", OWED)
 @pytest.mark.parametrize("variant", ABLATIONS)
 def test_ablations_keep_the_contract(variant: str, owed: str) -> None:
-    getattr(contract, owed)(variant, "own")
+    getattr(contract, owed)(variant, "paper")
 
 
 def _without_the_second_stream(variant: str) -> set[str]:
@@ -114,8 +114,8 @@ def test_generation_mode_is_teacher_forcing_by_its_own_output(variant: str) -> N
     with free_running():
         own = scored(pair.model, values, data(), LENGTHS, "auto").nodes["x"]["fn"].mean
     real = (torch.arange(FRAMES)[:, None] < LENGTHS)[..., None]
-    taught = scored(pair.model, values, own * real, LENGTHS, "auto").nodes["x"]["fn"].mean
-    torch.testing.assert_close(taught * real, own * real, rtol=1e-9, atol=1e-9)
+    teacher_forced = scored(pair.model, values, own * real, LENGTHS, "auto").nodes["x"]["fn"].mean
+    torch.testing.assert_close(teacher_forced * real, own * real, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ PIANO: dict[str, Any] = {
 
 def _pair(settings: MSSTCNSettings) -> tuple[DVAE, Any]:
     model = build_model(settings)
-    return model, build_guide(model, settings, guide_class(settings, "own").Settings(name="own"))
+    return model, build_guide(model, settings, guide_class(settings, "paper").Settings(name="paper"))
 
 
 def _count(*modules: torch.nn.Module) -> int:

@@ -134,7 +134,7 @@ def _load(shared: Path, name: str) -> Case:
         **SETTINGS[name],
     )
     model = cast(MSSTCN, build_model(settings).double())
-    guide = build_guide(model, settings, guide_class(settings, "own").Settings(name="own")).double()
+    guide = build_guide(model, settings, guide_class(settings, "paper").Settings(name="paper")).double()
     layers = range(1, len(settings.widths) + 1)
     given = case["given"]
     shapes = {k.removeprefix("grad."): v["shape"] for k, v in case["expected"].items() if k.startswith("grad.")}

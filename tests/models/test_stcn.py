@@ -60,7 +60,7 @@ def test_deviations_have_bounds() -> None:
 def test_a_guide_of_ladders_is_refused_elsewhere() -> None:
     with pytest.raises(UserError, match="guide 'precision' cannot serve model 'dkf': it draws layers of latents"):
         guide_class("dkf", "precision")
-    assert guide_class("stcn", "own") is guide_class("stcn", "independent")
+    assert guide_class("stcn", "paper") is guide_class("stcn", "independent")
 
 
 def test_no_guide_of_stcn_sees_the_future_that_its_posterior_needs() -> None:
