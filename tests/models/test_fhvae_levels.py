@@ -21,7 +21,7 @@ from inference.training.batches import Data, UtteranceIndex
 from inference.training.distributed import ALONE
 from inference.training.sequence_table import validation_rows
 from models.core.grouping import SequenceIndex
-from tests.inference.test_hierarchy import segments
+from tests.inference.training.test_hierarchy import segments
 from tests.models.test_fhvae import DIM, LENGTHS, data, noise, of_sequences, small
 
 SEQUENCE = torch.tensor([0, 0, 1, 2, 1])

@@ -16,7 +16,7 @@ from guides.z_forcing import ZForcingGuideSettings
 from inference.handlers.auxiliary_cost import auxiliary_cost
 from inference.handlers.given_noise import given_noise
 from inference.objectives.elbo import Objective
-from tests.inference.test_training import lines, train
+from tests.inference.training.test_training import lines, train
 from tests.pairs import LENGTHS, Pair, data, noise, small_pair, traced
 
 ALPHA = 0.3

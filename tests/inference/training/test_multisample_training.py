@@ -12,7 +12,7 @@ from inference.checkpoints.files import load_checkpoint
 from inference.settings.resolve import load_run_settings, resolve, save_settings
 from inference.settings.validation import check_limits
 from inference.training.session import resume
-from tests.inference.test_training import _stop_after, lines, quiet, same_weights, train
+from tests.inference.training.test_training import _stop_after, lines, quiet, same_weights, train
 
 OBJECTIVES = {"iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
 """The multi-sample objectives, and what metrics.jsonl calls their bounds."""

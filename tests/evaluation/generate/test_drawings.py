@@ -20,7 +20,7 @@ from inference.prediction.generation import generate
 from inference.runs import Run, create, load_run, write_run
 from inference.settings.resolve import resolve
 from models.nn.inputs import InputTransform
-from tests.corpora.test_strokes import drawings
+from tests.corpora.recipes.test_strokes import drawings
 
 SMALL = ["model.z_dim=2", "model.x=[8]", "model.z=[4]", "model.h_dim=8", "model.h_z=[4]", "model.hz_x=[8]"]
 

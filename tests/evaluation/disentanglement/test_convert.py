@@ -15,7 +15,7 @@ from evaluation.exchange import exchanged, read_pair
 from evaluation.resynthesis.decoding import frontend_of
 from guides.fhvae import s_vectors
 from inference.runs import Run
-from tests.evaluation.test_exchange import FHVAE, made_run, write_corpus
+from tests.evaluation.disentanglement.test_exchange import FHVAE, made_run, write_corpus
 
 
 @pytest.fixture

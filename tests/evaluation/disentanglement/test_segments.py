@@ -17,7 +17,7 @@ from dvae_pyro.errors import UserError
 from evaluation import factor_grid, traverse
 from evaluation.disentanglement.segments import Segment, chosen, decoded, inferred
 from inference.runs import Run
-from tests.evaluation.test_exchange import FHVAE, made_run
+from tests.evaluation.disentanglement.test_exchange import FHVAE, made_run
 from tests.sounds import RATE, noise, voice
 
 SPEAKERS = ("a", "b", "c")
