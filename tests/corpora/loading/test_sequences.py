@@ -256,10 +256,10 @@ def test_a_split_is_read_as_the_settings_have_it(tmp_path: Path, capsys: pytest.
         read()
     assert read(on_error="skip") == [("long", 50), ("short", 10)]
     assert "reading train" in capsys.readouterr().err
-    assert read(on_error="skip", short="drop", cut=True, progress=False) == [("long", 20), ("long", 20)]
+    assert read(on_error="skip", short_utterances="drop", cut=True, progress=False) == [("long", 20), ("long", 20)]
     assert "reading train" not in capsys.readouterr().err
     assert not cache.exists()
-    assert read(on_error="skip", short="keep", cut=True, cache=str(cache)) == [
+    assert read(on_error="skip", short_utterances="keep", cut=True, cache=str(cache)) == [
         ("long", 20),
         ("long", 20),
         ("short", 10),

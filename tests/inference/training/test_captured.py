@@ -143,7 +143,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from inference.training.recorded_step import Captured
+from inference.training.recorded_step import RecordedStep
 from inference.objectives.elbo import Objective
 from tests.pairs import small_pair
 
@@ -151,7 +151,7 @@ _setup_privateuseone_for_python_backend("pretended")
 pyro.enable_validation(False)
 for name in sys.argv[1:]:
     pair = small_pair(name)
-    captured = Captured(Objective(pair.model, pair.guide))
+    captured = RecordedStep(Objective(pair.model, pair.guide))
     inputs = torch.ones(3, 2, 6).double(), torch.tensor([2, 3]), torch.ones(2).double()
     given = [*captured.trained.values()], [*captured.constant.values()], *inputs
     with FakeTensorMode() as mode:
