@@ -45,6 +45,7 @@ CORPORA: dict[str, str] = {
     "polyphonic": "corpora.recipes.polyphonic:open_polyphonic",
     "blizzard2013": "corpora.recipes.blizzard2013:open_blizzard2013",
     "strokes": "corpora.recipes.strokes:open_strokes",
+    "lhotse": "corpora.recipes.lhotse.recipe:open_lhotse",
     "iam_ondb": "corpora.recipes.iam_ondb:open_iam_ondb",
 }
 
@@ -163,6 +164,11 @@ def check_data(settings: DataSettings) -> None:
                 f"data.{key}={getattr(settings, key)} has no effect: corpus '{name}' is read by its own loader.\n"
                 f"Leave it out (data.{key}=null), or give --corpus folder."
             )
+    chosen = next((split for split in SPLITS if getattr(settings.cuts, split) is not None), None)
+    if chosen is not None and name != "lhotse":
+        raise UserError(
+            f"data.cuts.{chosen} has no effect: corpus '{name}' is not read from cuts. Give --corpus lhotse."
+        )
     frames = holds_frames(settings)
     if settings.conditions is not None:
         from corpora.audio.conditions import check_domains

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["DataSettings"]
+__all__ = ["CutsSettings", "DataSettings"]
+
+
+@dataclass
+class CutsSettings:
+    """Lhotse's manifests of cuts, or folders of Shar shards, by split; for ``data.corpus=lhotse``."""
+
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
 
 
 @dataclass
@@ -17,6 +26,7 @@ class DataSettings:
         root: Folder the loader reads; None for a built-in corpus.
         layout: Name of a layout of `corpora.recipes.layouts.table`, ``"splits"`` or ``"none"``; None recognises it.
         speaker_level: Which folder from the root, counted from 1, says who speaks where no known layout does.
+        cuts: Manifests of the splits, for the corpus ``lhotse``.
         subset: Which part of a corpus that comes in several; not every corpus reads it.
         conditions: Letters of the conditions of `corpora.audio.conditions` that all utterances are heard in; None as
             recorded.
@@ -41,6 +51,7 @@ class DataSettings:
     root: str | None = None
     layout: str | None = None
     speaker_level: int | None = None
+    cuts: CutsSettings = field(default_factory=CutsSettings)
     subset: str | None = None
     conditions: str | None = None
     seed: int = 0

@@ -69,24 +69,11 @@ def read_audio(path: str | Path) -> Sound:
             trimmed signal.
     """
     path = Path(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody to write to it
-            raise AudioFault("cannot be opened (it is a folder, pipe or device)", str(path))
-        size = status.st_size
-        with path.open("rb") as file:
-            head = file.read(64)
-            missing = missing_bytes(file, size)
-            header = finished_header(file, size)
-            source = _name(path) if header is None else io.BytesIO(header + file.read())
-    except OSError as error:
-        raise AudioFault(f"cannot be opened ({error.strerror})", str(path)) from None
-    if size == 0:
-        raise AudioFault("is empty (0 bytes)", str(path))
-    if missing == 1 and head[:4] == b"OggS":
-        raise AudioFault("is cut short: its last Ogg page is missing", str(path))
-    if missing > 0:
-        raise AudioFault(f"is cut short: its header announces {missing} bytes more than the file has", str(path))
+    head, header = check_file(path)
+    source = _name(path)
+    if header is not None:
+        content = path.read_bytes()
+        source = io.BytesIO(header + content[len(header) :])
     try:
         samples, rate, announced = _decode(source)
     except MemoryError:
@@ -107,6 +94,34 @@ def read_audio(path: str | Path) -> Sound:
     if len(bad):
         raise AudioFault(f"holds {len(bad)} NaN or infinite samples, the first at {bad[0] / rate:.3f} s", str(path))
     return Sound(samples, rate, "" if header is None else UNFINISHED)
+
+
+def check_file(path: Path) -> tuple[bytes, bytes | None]:
+    """Refuse a file that cannot be opened, is empty, or is cut short by what its header announces.
+
+    Returns:
+        Its first bytes, and a header to read it by in place of its own where that was never finished.
+
+    Raises:
+        AudioFault: It is one of these.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody to write to it
+            raise AudioFault("cannot be opened (it is a folder, pipe or device)", str(path))
+        with path.open("rb") as file:
+            head = file.read(64)
+            missing = missing_bytes(file, status.st_size)
+            header = finished_header(file, status.st_size)
+    except OSError as error:
+        raise AudioFault(f"cannot be opened ({error.strerror})", str(path)) from None
+    if status.st_size == 0:
+        raise AudioFault("is empty (0 bytes)", str(path))
+    if missing == 1 and head[:4] == b"OggS":
+        raise AudioFault("is cut short: its last Ogg page is missing", str(path))
+    if missing > 0:
+        raise AudioFault(f"is cut short: its header announces {missing} bytes more than the file has", str(path))
+    return head, header
 
 
 def _name(path: Path) -> str | bytes | io.BytesIO:

@@ -35,17 +35,22 @@ class Dealt(NamedTuple):
     unplaced: int
 
 
-def deal(places: Sequence[Place], seed: int) -> Dealt:
+def deal(places: Sequence[Place], seed: int, *, validated: bool = False) -> Dealt:
     """Deal files to splits.
 
     Where no file says its split, the seed deals train, valid and test; where ten or more train and none validates, it
     takes the validation set out of the training set. It deals whole speakers where there are three, else files.
+
+    Args:
+        places: The files.
+        seed: Decides who validates and tests.
+        validated: Whether there is a validation set that is not among these files.
     """
     splits: dict[str, list[Place]] = {split: [p for p in places if p.split == split] for split in SPLITS}
     unplaced = [place for place in places if place.split is None]
     if any(splits.values()):
         pool, shares = splits["train"], {"valid": SHARES["valid"]}
-        if splits["valid"] or len(pool) < FEWEST:
+        if validated or splits["valid"] or len(pool) < FEWEST:
             return Dealt(splits, (), True, len(unplaced))
         left_out = len(unplaced)
     else:
@@ -113,7 +118,7 @@ def _with_star(source: str) -> str:
         >>> _with_star("train-clean-360"), _with_star("Dev"), _with_star("train.tsv")
         ('train-*', 'Dev', 'train.tsv')
     """
-    match = re.fullmatch(r"([A-Za-z]+[-_ ]?)[A-Za-z0-9_ -]+", source)
+    match = re.fullmatch(r"([A-Za-z]+[-_]?)[A-Za-z0-9_-]+", source)
     return source if match is None or match[1] == source or match[1].isalpha() else f"{match[1]}*"
 
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from corpora.recipes.layouts.table import LAYOUTS, NONE, SPLIT_WORDS, SPLITS_AT_TOP, Layout
 from dvae_pyro.errors import UserError, nearest
 
-__all__ = ["LISTED", "Place", "Reading", "read_paths", "recognise", "splits_in"]
+__all__ = ["LISTED", "Place", "Reading", "meanings", "read_paths", "recognise", "splits_in"]
 
 _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
-_EVAL = re.compile(r"eval(uation)?(?![a-z])", re.IGNORECASE)
+_EVAL = re.compile(r"(?<![a-z])eval(uation)?(?![a-z])", re.IGNORECASE)
 #: Folders that hold a kind of file, and no speaker.
 _CONTAINER = re.compile(r"(wav|waves?|wavs|flac|mp3|audio|clips|speech|sounds?|recordings|data)\d*", re.IGNORECASE)
 
@@ -190,27 +190,37 @@ def _place(file: str, match: re.Match[str], layout: Layout, of_root: str | None)
 
 def _below_splits(root: Path, files: Sequence[str], level: int | None) -> Reading:
     """Files below folders of splits at the top; others are left out."""
-    meanings = _meanings(root, sorted({PurePosixPath(file).parts[0] for file in files if "/" in file}))
+    found = meanings(root, sorted({PurePosixPath(file).parts[0] for file in files if "/" in file}))
     taken = []
     left: Counter[str] = Counter()
     for file in files:
         top = file.partition("/")[0]
-        if top in meanings:
-            taken.append(_in_tree(file, 1, level)._replace(split=meanings[top], source=top))
+        if top in found:
+            taken.append(_in_tree(file, 1, level)._replace(split=found[top], source=top))
         else:
             left[f"in {top}/, which names no split" if top != file else "that lie in no folder of a split"] += 1
     return Reading(taken, left)
 
 
-def _meanings(root: Path, tops: Sequence[str]) -> dict[str, str]:
-    """The split of each folder at the top that names one."""
-    found = {top: next(iter(splits_in(top))) for top in tops if len(splits_in(top)) == 1 and _begins(top)}
-    evals = [top for top in found if _EVAL.match(top)]
-    if evals and any(split == "valid" for top, split in found.items() if top not in evals):
+def meanings(root: Path, names: Sequence[str], *, anywhere: bool = False) -> dict[str, str]:
+    """The split of each name that says one.
+
+    Args:
+        root: Where they lie, for messages.
+        names: Names of folders or files.
+        anywhere: Whether the word may stand anywhere in a name, and need not begin it.
+
+    Raises:
+        UserError: What ``eval`` means would be a guess.
+    """
+    single = [name for name in names if len(splits_in(name)) == 1 and (anywhere or _begins(name))]
+    found = {name: next(iter(splits_in(name))) for name in single}
+    evals = [name for name in found if _EVAL.search(name)]
+    if evals and any(split == "valid" for name, split in found.items() if name not in evals):
         if "test" in found.values():
             raise UserError(
-                f"{root} has folders {', '.join(f'{top}/' for top in found)}: whether {evals[0]}/ validates or tests "
-                "would be a guess.\nRename it so that its name begins with dev or test."
+                f"{root} has {', '.join(found)}: whether {evals[0]} validates or tests would be a guess.\n"
+                "Rename it, with dev or test in its name."
             )
         found |= dict.fromkeys(evals, "test")
     return found

@@ -278,7 +278,7 @@ def test_speakers_of_two_splits_are_said(tmp_path: Path) -> None:
         (["my_train/anna/1.wav", "my_test/ben/1.wav"], "my_test/, my_train/"),
         (["train/anna/1.wav", "train/testing/2.wav"], "train/testing/"),
         (["anna/dev/1.wav", "ben/2.wav"], "anna/dev/"),
-        (["train/a/1.wav", "dev/b/1.wav", "eval/c/1.wav", "test/d/1.wav"], "eval/ validates or tests"),
+        (["train/a/1.wav", "dev/b/1.wav", "eval/c/1.wav", "test/d/1.wav"], "eval validates or tests"),
     ],
 )
 def test_what_would_be_a_guess_is_refused_with_the_choices(tmp_path: Path, files: list[str], named: str) -> None:
