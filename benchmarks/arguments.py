@@ -49,5 +49,7 @@ def computed(settings: Settings) -> Settings:
         UserError: for `train.cuda_graph`, which would have no effect.
     """
     if settings.train.cuda_graph:
-        raise UserError("train.cuda_graph=true: this benchmark computes its steps. benchmarks.gpu times recorded ones.")
+        raise UserError(
+            "train.cuda_graph=true: this benchmark computes its steps. benchmarks.gpu_suite times recorded ones."
+        )
     return settings

@@ -23,6 +23,14 @@ def shared() -> Path:
     return root
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU of CUDA"))
+
+
 @pytest.fixture(autouse=True)
 def _clean_slate() -> Iterator[None]:
     torch.set_num_threads(1)

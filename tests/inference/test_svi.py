@@ -155,7 +155,7 @@ def test_the_end_says_what_comes_next(tmp_path: Path, tiny: list[str], capsys: p
     assert out[-1] == f"next: python -m evaluation.resynthesis {run}"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_a_run_trains_and_resumes_on_the_gpu(tmp_path: Path, tiny: list[str]) -> None:
     run = tmp_path / "run"
     assert main(["--model", "dkf", "--run", str(run), "--device", "cuda", *tiny, "train.steps=5"]) == 0

@@ -177,7 +177,7 @@ def test_on_a_device_nothing_is_computed_elsewhere() -> None:
     assert all(int(operations) > 100 for _, operations, _ in found)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_cuda_graph_replays_the_step(name: str) -> None:
     pair = small_pair(name)

@@ -237,6 +237,7 @@ def test_ctrl_c_saves_once_and_says_how_to_go_on(ragged: list[str], tmp_path: Pa
     assert f"Stopped at step {step} " in error and lines(tmp_path / "run")[-1]["step"] == step
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_two_gpus_follow_the_curve_of_one(ragged: list[str], tmp_path: Path) -> None:
     on_gpu = ["device=cuda", "train.steps=5"]

@@ -1,0 +1,1 @@
+"""The parts of the suite, each a program of its own."""
