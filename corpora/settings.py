@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dvae_pyro.fields import bounded
+
 __all__ = ["CutsSettings", "DataSettings"]
 
 
@@ -50,19 +52,19 @@ class DataSettings:
     corpus: str = "synthetic"
     root: str | None = None
     layout: str | None = None
-    speaker_level: int | None = None
+    speaker_level: int | None = bounded(None, at_least=1)
     cuts: CutsSettings = field(default_factory=CutsSettings)
     subset: str | None = None
     conditions: str | None = None
     seed: int = 0
-    rate: int = 16000
-    channel: int | None = None
+    rate: int = bounded(16000, at_least=1)
+    channel: int | None = bounded(None, at_least=0)
     frontend: str = "stft"
-    window: int | None = None
-    hop: int | None = None
-    frame_width: int | None = None
+    window: int | None = bounded(None, at_least=2)
+    hop: int | None = bounded(None, at_least=1)
+    frame_width: int | None = bounded(None, at_least=1)
     trim_db: float | None = 30.0
-    sequence_frames: int | None = 150
+    sequence_frames: int | None = bounded(150, at_least=1)
     short_utterances: Literal["drop", "keep"] = "drop"
     segment_starts: Literal["fixed", "random"] = "fixed"
     dequantise: Literal["all", "train"] | None = None

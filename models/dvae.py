@@ -10,6 +10,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
+from dvae_pyro.fields import bounded
 from models.core.effects import longest
 from models.core.grouping import SequenceIndex
 from models.core.sites import Sites
@@ -76,7 +77,7 @@ class ModelSettings:
     input: str = "log"
     likelihood: str = "power_spectrum"
     components: int = 10
-    variance_floor: float = 1e-10
+    variance_floor: float = bounded(1e-10, at_least=0)
     scale_bounds: tuple[float, float] | None = None
     weight_floor: float = 0.0
     normalise: bool | Literal["global"] = False

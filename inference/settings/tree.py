@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from corpora.settings import DataSettings
+from dvae_pyro.fields import bounded
 
 __all__ = [
     "DataSettings",
@@ -20,6 +21,9 @@ __all__ = [
     "Settings",
     "TrainSettings",
 ]
+
+LARGEST_SEED = 2**62
+"""Torch takes 64 bits; evaluations add to the seed."""
 
 
 @dataclass
@@ -32,17 +36,17 @@ class OptimSettings:
     """
 
     name: Literal["adam", "adamw"] = "adam"
-    lr: float = 1e-3
+    lr: float = bounded(1e-3, at_least=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    eps: float = bounded(1e-8, at_least=0)
+    weight_decay: float = bounded(0.0, at_least=0)
     weight_decay_on: Literal["all", "hidden"] = "all"
-    clip: float | None = None
+    clip: float | None = bounded(None, above=0)
     schedule: Literal["constant", "exponential", "cosine"] = "constant"
-    warmup_steps: int = 0
-    decay_steps: int | None = None
-    gamma: float = 0.1
-    min_lr: float = 0.0
+    warmup_steps: int = bounded(0, at_least=0)
+    decay_steps: int | None = bounded(None, at_least=1)
+    gamma: float = bounded(0.1, above=0)
+    min_lr: float = bounded(0.0, at_least=0)
 
 
 @dataclass
@@ -56,10 +60,10 @@ class ScheduledSamplingSettings:
     """
 
     schedule: Literal["constant", "linear", "staircase"] | None = None
-    probability: float = 1.0
-    start_epoch: int = 0
+    probability: float = bounded(1.0, at_least=0, at_most=1)
+    start_epoch: int = bounded(0, at_least=0)
     end_epoch: int = 50
-    epochs_per_step: int = 5
+    epochs_per_step: int = bounded(5, at_least=1)
     mix: Literal["x", "h"] = "x"
     coin: Literal["sequence", "batch"] = "sequence"
 
@@ -70,19 +74,19 @@ class FreeBitsSettings:
     set.
     """
 
-    threshold: float | None = None
+    threshold: float | None = bounded(None, at_least=0)
     mode: Literal["linear", "constant"] = "linear"
     grouping: Literal["element", "channel", "sequence", "layer"] = "element"
-    halve_every: int | None = None
+    halve_every: int | None = bounded(None, at_least=1)
 
 
 @dataclass
 class DiscriminativeSettings:
     """FHVAE's alpha log p(i | z2), and `sequences`, from how many utterances at a time i is told; null: from all."""
 
-    alpha: float = 0.0
+    alpha: float = bounded(0.0, at_least=0)
     latents: Literal["mean", "sample"] = "mean"
-    sequences: int | None = None
+    sequences: int | None = bounded(None, at_least=1)
 
 
 @dataclass
@@ -98,19 +102,19 @@ class TrainSettings:
     (`inference.training.recorded_step`). With `autocast` networks compute in that precision in training.
     """
 
-    steps: int | None = None
-    epochs: int | None = 100
-    batch_size: int = 32
+    steps: int | None = bounded(None, at_least=1)
+    epochs: int | None = bounded(100, at_least=1)
+    batch_size: int = bounded(32, at_least=1)
     objective: str = "elbo"
-    particles: int = 1
-    beta: float = 1.0
+    particles: int = bounded(1, at_least=1)
+    beta: float = bounded(1.0, at_least=0)
     beta_sites: dict[str, float] = field(default_factory=dict)
-    kl_warmup_steps: int = 0
-    patience: int | None = 20
-    log_every: int = 1
-    checkpoint_every: int = 200
+    kl_warmup_steps: int = bounded(0, at_least=0)
+    patience: int | None = bounded(20, at_least=1)
+    log_every: int = bounded(1, at_least=1)
+    checkpoint_every: int = bounded(200, at_least=1)
     bucket: bool = True
-    pad_frames: int = 1
+    pad_frames: int = bounded(1, at_least=1)
     cuda_graph: bool = False
     autocast: Literal["bf16"] | None = None
     tensorboard: bool = True
@@ -137,7 +141,7 @@ class EvaluationSettings:
 class Settings:
     """Everything that defines a run; `model` and `guide` hold the settings classes of what they name."""
 
-    seed: int = 0
+    seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     run: str | None = None

@@ -7,15 +7,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from dvae_pyro.errors import UserError, nearest
+from dvae_pyro.fields import check_ranges
 from inference.settings.tree import OptimSettings, ScheduledSamplingSettings, Settings
 
 if TYPE_CHECKING:
     from models.structure.parents import Parents
 
 __all__ = ["check_limits", "check_scheduled_sampling", "refuse_idle"]
-
-LARGEST_SEED = 2**62
-"""Torch takes 64 bits; evaluations add to the seed."""
 
 
 def check_limits(settings: Settings) -> None:
@@ -52,56 +50,20 @@ def refuse_idle(layer: Mapping[str, Any], schedule: str) -> None:
 
 
 def _check_ranges(settings: Settings) -> None:
-    train, optim, data = settings.train, settings.optim, settings.data
+    train, optim = settings.train, settings.optim
     if train.steps is None and train.epochs is None:
         raise UserError("train.steps and train.epochs are both null: training would never end. Set one of them.")
-    at_least: dict[str, tuple[float | None, float]] = {
-        "train.steps": (train.steps, 1),
-        "train.epochs": (train.epochs, 1),
-        "train.batch_size": (train.batch_size, 1),
-        "train.particles": (train.particles, 1),
-        "train.patience": (train.patience, 1),
-        "train.pad_frames": (train.pad_frames, 1),
-        "train.log_every": (train.log_every, 1),
-        "train.checkpoint_every": (train.checkpoint_every, 1),
-        "train.beta": (train.beta, 0),
-        **{f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()},
-        "train.discriminative.alpha": (train.discriminative.alpha, 0),
-        "train.discriminative.sequences": (train.discriminative.sequences, 1),
-        "train.kl_warmup_steps": (train.kl_warmup_steps, 0),
-        "train.free_bits.threshold": (train.free_bits.threshold, 0),
-        "train.free_bits.halve_every": (train.free_bits.halve_every, 1),
-        "optim.lr": (optim.lr, 0),
-        "optim.min_lr": (optim.min_lr, 0),
-        "optim.eps": (optim.eps, 0),
-        "optim.weight_decay": (optim.weight_decay, 0),
-        "optim.warmup_steps": (optim.warmup_steps, 0),
-        "optim.decay_steps": (optim.decay_steps, 1),
-        "data.rate": (data.rate, 1),
-        "data.speaker_level": (data.speaker_level, 1),
-        "data.channel": (data.channel, 0),
-        "data.window": (data.window, 2),
-        "data.hop": (data.hop, 1),
-        "data.frame_width": (data.frame_width, 1),
-        "data.sequence_frames": (data.sequence_frames, 1),
-        "seed": (settings.seed, 0),
-        "model.variance_floor": (settings.model.variance_floor, 0),
-        **{key: (value, 1) for key, value in _sizes(settings)},
-    }
+    check_ranges(settings)
+    at_least = {f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()}
+    at_least |= {key: (size, 1) for key, size in _sizes(settings)}
     for key, (value, bound) in at_least.items():
-        if value is not None and not value >= bound:
+        if not value >= bound:
             raise UserError(f"{key}={value}: expected at least {bound}.")
-    if settings.seed > LARGEST_SEED:
-        raise UserError(f"seed={settings.seed}: expected at most {LARGEST_SEED}.")
     _check_scales(settings.model)
     if not all(0 <= beta < 1 for beta in optim.betas):
         raise UserError(f"optim.betas={list(optim.betas)}: expected two numbers from 0 to below 1.")
-    if optim.clip is not None and not optim.clip > 0:
-        raise UserError(f"optim.clip={optim.clip}: expected a number above 0, or null for no clipping.")
     if train.autocast is not None and settings.dtype != "float32":
         raise UserError(f"train.autocast={train.autocast} is for dtype=float32, got {settings.dtype}. Leave one out.")
-    if not optim.gamma > 0:
-        raise UserError(f"optim.gamma={optim.gamma}: expected a number above 0.")
 
 
 def _check_scales(model: Any) -> None:
@@ -250,12 +212,6 @@ def check_scheduled_sampling(settings: ScheduledSamplingSettings, parents: Paren
             f"{section}.schedule={settings.schedule}: model '{model}' never looks back at x, so there is nothing to "
             f"put in its place.\nLeave {section} away, or take a model that does, such as storn, vrnn or srnn."
         )
-    if not 0.0 <= settings.probability <= 1.0:
-        raise UserError(f"{section}.probability={settings.probability}: expected a probability, 0 to 1.")
-    if settings.start_epoch < 0:
-        raise UserError(f"{section}.start_epoch={settings.start_epoch}: expected at least 0.")
-    if settings.epochs_per_step < 1:
-        raise UserError(f"{section}.epochs_per_step={settings.epochs_per_step}: expected at least 1.")
     if settings.schedule == "linear" and settings.end_epoch <= settings.start_epoch:
         raise UserError(
             f"{section}.end_epoch={settings.end_epoch}: expected more than start_epoch={settings.start_epoch}."
