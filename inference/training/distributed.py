@@ -51,7 +51,7 @@ class World:
         """Which of so many sequences are this process's: over all processes, each of them once.
 
         Example:
-            >>> [World(rank, 3).mine(5) for rank in range(3)]
+            >>> [World(rank, 3).shard(5) for rank in range(3)]
             [[0, 3], [1, 4], [2]]
         """
         return list(range(self.rank, count, self.size))

@@ -41,7 +41,7 @@ class SequenceIndex(NamedTuple):
         """Every segment a sequence of its own.
 
         Example:
-            >>> Rows.alone(2).row.tolist(), Rows.alone(2).sequences
+            >>> SequenceIndex.alone(2).row.tolist(), SequenceIndex.alone(2).sequences
             ([0, 1], 2)
         """
         each = torch.arange(segments)

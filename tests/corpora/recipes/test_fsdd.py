@@ -55,7 +55,7 @@ def test_takes_decide_the_split_and_names_the_labels(tree: Path) -> None:
 
 
 def test_strings_join_digits_of_one_speaker_and_split_each_as_often(tree: Path) -> None:
-    single, strings = opened(tree), opened(tree, set="strings")
+    single, strings = opened(tree), opened(tree, subset="strings")
     for split, found in strings.splits.items():
         parts: dict[float, Any] = {u.sound().samples[0, 0]: u for u in single.splits[split]}
         seen: Counter[str] = Counter()
@@ -70,9 +70,9 @@ def test_strings_join_digits_of_one_speaker_and_split_each_as_often(tree: Path) 
             assert np.diff([*starts, len(samples)]).tolist() == lengths and string.sound().rate == 8000
             seen.update(d.file for d in digits)
         assert dict(seen) == {u.file: PASSES for u in single.splits[split]}
-    assert [u.file for u in strings.splits["test"]] == [u.file for u in opened(tree, set="strings").splits["test"]]
+    assert [u.file for u in strings.splits["test"]] == [u.file for u in opened(tree, subset="strings").splits["test"]]
     assert [u.file for u in strings.splits["test"]] != [
-        u.file for u in opened(tree, set="strings", seed=1).splits["test"]
+        u.file for u in opened(tree, subset="strings", seed=1).splits["test"]
     ]
 
 
@@ -95,7 +95,7 @@ def test_it_is_read_at_its_own_rate_with_mel_bands_to_4_khz() -> None:
 
 
 def test_what_cannot_be_read_is_refused(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.set=string: fsdd is read digit by digit"):
-        opened(tree, set="string")
+    with pytest.raises(UserError, match=r"data\.subset=string: fsdd is read digit by digit"):
+        opened(tree, subset="string")
     with pytest.raises(UserError, match=r"no take 10 to .*split train.* expected files such as george/7_george_10"):
         opened(tmp_path)

@@ -57,7 +57,7 @@ def tree(root: Path, writers: Mapping[str, str] = FORMS, task: str = "task1") ->
 
 
 def data(root: Path, noise: Any = None, on_error: Any = "error") -> Data:
-    given: dict[str, Any] = {"frontend": "frames", "trim_db": None, "sequence_frames": None, "noise": noise}
+    given: dict[str, Any] = {"frontend": "frames", "trim_db": None, "sequence_frames": None, "dequantise": noise}
     return Data(corpus="iam_ondb", root=str(root), on_error=on_error, **given)
 
 
