@@ -45,11 +45,13 @@ class FHVAEGuideSettings(GuideSettings):
 
     Attributes:
         h_dim: width H of the networks that z_2 and z_1 are inferred by.
+        h_layers: of these, where they are recurrent, layers on top of each other.
         sequences: rows of the table of mu_2; training counts them.
         sessions: rows of the table of mu_3, where the model has one; training counts them.
     """
 
     h_dim: int = 256
+    h_layers: int = 1
     sequences: int | None = None
     sessions: int | None = None
 
@@ -60,9 +62,11 @@ class BetaVAEGuideSettings(GuideSettings):
 
     Attributes:
         h_dim: width H of the network.
+        h_layers: where it is recurrent, layers on top of each other.
     """
 
     h_dim: int = 512
+    h_layers: int = 1
 
 
 class Candidates(NamedTuple):
@@ -138,8 +142,9 @@ class FHVAEGuide(Guide):
         self.ratio_alone = of.z2_variance / (of.mu2_variance + (1.0 if of.levels == 3 else 0.0))
         """That of a sequence which is a session of its own, mu_3 left out: its mu_2 has both variances around 0."""
         width, frames = settings.h_dim, cast(int, of.segment)
-        self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, frames, of.activation)
-        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, frames, of.activation)
+        more = (frames, of.activation, of.layers(settings.h_layers, "guide"))
+        self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, *more)
+        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, *more)
         self.table: nn.Embedding | None = None
         self.session_table: nn.Embedding | None = None
         if settings.sequences is not None:
@@ -238,8 +243,8 @@ class BetaVAEGuide(Guide):
     def __init__(self, model: DVAE, settings: BetaVAEGuideSettings) -> None:
         super().__init__(model)
         of = cast(BetaVAE, model)
-        frames = cast(int, of.segment)
-        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, 0, settings.h_dim, self.z_dim, frames, of.activation)
+        more = (cast(int, of.segment), of.activation, of.layers(settings.h_layers, "guide"))
+        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, 0, settings.h_dim, self.z_dim, *more)
 
     @classmethod
     def parents(cls, settings: BetaVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
@@ -16,6 +17,7 @@ from inference.checkpoints.files import check_names, load_checkpoint, load_weigh
 from inference.checkpoints.state import TrainState, pack
 from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings
+from models.nn.initialisation import glorot
 from models.registry import build_model
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def create(settings: Settings) -> tuple[DVAE, Guide]:
     torch.manual_seed(settings.seed)
     model = build_model(settings.model)
     guide = build_guide(model, settings.model, settings.guide)
+    if settings.train.initialisation == "glorot":
+        glorot(nn.ModuleList([model, guide]))
     return model.to(device=device, dtype=dtype), guide.to(device=device, dtype=dtype)
 
 

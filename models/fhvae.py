@@ -40,8 +40,10 @@ class SegmentSettings(ModelSettings):
     """Settings of a model of segments.
 
     Attributes:
-        cell: the decoder's network, and that of the guide: "lstm", "gru", "rnn", or "fc" for a fully connected one.
+        cell: the decoder's network, and that of the guide: "lstm", "gru" (PyTorch's, whose reset gate acts after the
+            product with the state; in the public code before it), "rnn", or "fc" for a fully connected one.
         h_dim: its width H.
+        h_layers: recurrent networks of the decoder on top of each other.
         activation: of a fully connected one, "relu", as in the public code, or "tanh".
         segment: T, frames of a segment.
     """
@@ -52,6 +54,7 @@ class SegmentSettings(ModelSettings):
     normalise: bool | Literal["global"] = True
     cell: str = "lstm"
     h_dim: int = 256
+    h_layers: int = 1
     activation: str = "relu"
     segment: int = 20
 
@@ -108,12 +111,26 @@ class SegmentModel(DVAE):
         self.activation = activation(settings.activation)
         self.segment = settings.segment
         self.stepwise = settings.cell != "fc"
+        self.layers(settings.h_layers, "model")
         self.h: Recurrent
         if self.stepwise:
-            self.h = recurrent(in_dim, settings.h_dim, settings.cell)
+            self.h = recurrent(in_dim, settings.h_dim, settings.cell, settings.h_layers)
             self.likelihood = head(settings, settings.h_dim)
         else:
             self.likelihood = FlatDecoder(in_dim, settings.h_dim, settings.segment, settings, self.activation)
+
+    def layers(self, number: int, part: str) -> int:
+        """A number of recurrent layers of the model or its guide.
+
+        Raises:
+            UserError: for several of a fully connected network.
+        """
+        if number > 1 and not self.stepwise:
+            raise UserError(
+                f"{part}.h_layers={number}: a fully connected network (model.cell=fc) has one hidden layer. "
+                f"Set {part}.h_layers=1, or another model.cell."
+            )
+        return number
 
     def draw_latents(self, t: TimeAxis) -> Tensor:
         """Draw the latents, and join what the decoder sees of them: (N, L), or (..., 1, N, L) with particles."""

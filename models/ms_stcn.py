@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError
+from models.core.affine import AffineMaps
 from models.core.effects import Sequential, draw
 from models.core.sites import Sites, stacked
 from models.core.tensors import to_float32
@@ -96,7 +97,7 @@ class LatentHead(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.affine = nn.Linear(in_dim, 2 * out_dim)
+        self.affine = AffineMaps(in_dim, [out_dim, out_dim])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         return bounded_normal(*self.affine(h).chunk(2, dim=-1))

@@ -100,6 +100,7 @@ class TrainSettings:
     model is taken as it is: only the guide is trained. Batches of training are padded to a multiple of `pad_frames`, at
     most `data.sequence_frames`; `cuda_graph` records a step for each shape of them and replays it
     (`inference.training.recorded_step`). With `autocast` networks compute in that precision in training.
+    `initialisation` is PyTorch's, or "glorot", TensorFlow's (`models.nn.initialisation`).
     """
 
     steps: int | None = bounded(None, at_least=1)
@@ -119,6 +120,7 @@ class TrainSettings:
     autocast: Literal["bf16"] | None = None
     tensorboard: bool = True
     model_from: str | None = None
+    initialisation: Literal["torch", "glorot"] = "torch"
     free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)
     scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
     discriminative: DiscriminativeSettings = field(default_factory=DiscriminativeSettings)

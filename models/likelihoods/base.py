@@ -18,6 +18,7 @@ from torch.distributions import constraints
 from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError, nearest
+from models.core.affine import AffineMaps
 from models.core.tensors import normal, to_float32
 
 Shape = Size | list[int] | tuple[int, ...]
@@ -131,7 +132,7 @@ class GaussianOutput(nn.Module):
 
     def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
         super().__init__()
-        self.affine = nn.Linear(in_dim, 2 * x_dim)
+        self.affine = AffineMaps(in_dim, [x_dim, x_dim])
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:

@@ -13,6 +13,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
+from models.core.affine import AffineMaps
 from models.core.tensors import to_float32
 from models.likelihoods.base import Scale, Weights
 
@@ -138,7 +139,7 @@ class MixtureHead(nn.Module):
         super().__init__()
         self.sizes = [components, components * x_dim, components * x_dim]
         self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
-        self.affine = nn.Linear(in_dim, sum(self.sizes))
+        self.affine = AffineMaps(in_dim, self.sizes)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         logits, means, o = to_float32(self.affine(h)).split(self.sizes, dim=-1)

@@ -11,6 +11,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
+from models.core.affine import AffineMaps
 from models.core.tensors import to_float32
 from models.likelihoods.base import Scale, Shape, Weights, log_odds
 
@@ -122,7 +123,7 @@ class PenStrokeHead(nn.Module):
         super().__init__()
         self.sizes = [components, 2 * components, 2 * components, components, 1]
         self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
-        self.affine = nn.Linear(in_dim, sum(self.sizes))
+        self.affine = AffineMaps(in_dim, self.sizes)
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
         """Start from the share of lifted pens in data, each (T, 3)."""

@@ -13,6 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from models.core.affine import AffineMaps
 from models.core.tensors import normal, reverse, shift
 
 __all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "shift"]
@@ -43,13 +44,11 @@ class MLP(nn.Sequential):
 
 
 class GaussianHead(nn.Module):
-    """N(mean, exp(log-variance)) of two affine maps of the input, kept as one so that they cost one
-    product.
-    """
+    """N(mean, exp(log-variance)) of two affine maps of the input."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.affine = nn.Linear(in_dim, 2 * out_dim)
+        self.affine = AffineMaps(in_dim, [out_dim, out_dim])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         return normal(*self.affine(h).chunk(2, dim=-1))

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError, nearest
@@ -19,6 +18,7 @@ from models.core.effects import ragged
 from models.core.sites import rebuilt
 from models.core.tensors import concatenate
 from models.likelihoods.base import head, likelihood_kind
+from models.nn.initialisation import open_gates
 from models.nn.layers import MLP, GaussianHead, Recurrent
 
 __all__ = ["CELLS", "FlatDecoder", "SegmentEncoder", "activation", "check_cell", "recurrent"]
@@ -48,23 +48,21 @@ def activation(name: str) -> type[nn.Module]:
     return ACTIVATIONS[name]
 
 
-def recurrent(in_dim: int, width: int, cell: str) -> Recurrent:
-    """A recurrent network whose forget gate, if it has one, starts with a bias of 1, as in the published code.
+def recurrent(in_dim: int, width: int, cell: str, layers: int = 1) -> Recurrent:
+    """A recurrent network whose forget gate (LSTM) or both gates (GRU) start with a bias of 1, as in the public code.
 
-    Its parameters are those of the paper and one bias vector more (4H of an LSTM, 3H of a GRU, H of a plain network):
-    PyTorch's cells have two, of which all but a GRU's candidate need one.
+    Its parameters are those of the paper and one bias vector more in each layer (4H of an LSTM, 3H of a GRU, H of a
+    plain network): PyTorch's cells have two, of which all but a GRU's candidate need one. A GRU of PyTorch is not that
+    of the public code: its reset gate acts on the state after the product, there before it.
     """
-    net = Recurrent(in_dim, width, cell=cell)
-    if isinstance(net.net, nn.LSTM):
-        parameters = dict(net.net.named_parameters())
-        with torch.no_grad():
-            parameters["bias_ih_l0"][width : 2 * width] = 1.0
-            parameters["bias_hh_l0"][width : 2 * width] = 0.0
+    net = Recurrent(in_dim, width, layers, cell)
+    open_gates(net.net)
     return net
 
 
 class SegmentEncoder(nn.Module):
-    """N(mean, variance) of a latent given a segment and, perhaps, latents drawn before.
+    """N(mean, variance) of a latent given a segment and, perhaps, latents drawn before: of the last state of each layer
+    of a recurrent network, or of the output of a fully connected one.
 
     Args:
         cell: one of `CELLS`.
@@ -74,6 +72,7 @@ class SegmentEncoder(nn.Module):
         out_dim: size L of the latent.
         frames: T, frames of a whole segment; only a fully connected network needs it.
         activation: of a fully connected network.
+        layers: recurrent networks on top of each other.
     """
 
     def __init__(
@@ -85,6 +84,7 @@ class SegmentEncoder(nn.Module):
         out_dim: int,
         frames: int,
         activation: type[nn.Module] = nn.ReLU,
+        layers: int = 1,
     ) -> None:
         super().__init__()
         self.frames = frames
@@ -93,7 +93,8 @@ class SegmentEncoder(nn.Module):
             if cell == "fc"
             else recurrent(x_dim + given_dim, width, cell)
         )
-        self.head = GaussianHead(width, out_dim)
+        self.above = nn.ModuleList(recurrent(width, width, cell) for _ in range(layers - 1))
+        self.head = GaussianHead(layers * width, out_dim)
 
     def forward(self, x: Tensor, lengths: Tensor, *given: Tensor) -> dist.TorchDistribution:
         """From x (T, N, D), zero beyond each length, and latents (N, L) or (..., 1, N, L) to a distribution of those
@@ -110,7 +111,11 @@ class SegmentEncoder(nn.Module):
         return h
 
     def _last(self, x: Tensor, lengths: Tensor, *given: Tensor) -> Tensor:
-        out: Tensor = self.net(concatenate(x, *given))[0]
+        """The state of every layer after the last frame of each segment, [h^1; h^2; ...]."""
+        outs = [self.net(concatenate(x, *given))[0]]
+        for net in self.above:
+            outs.append(net(outs[-1])[0])
+        out = concatenate(*outs)
         if not ragged(lengths, x.shape[0]):
             last = out[..., -1:, :, :]
         else:

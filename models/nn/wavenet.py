@@ -36,15 +36,16 @@ class CausalConv(nn.Module):
         out_dim: channels of the output.
         kernel: taps.
         dilation: frames from one tap to the next.
+        maps: how many convolutions of the same input it stands for, their channels side by side.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, dilation: int = 1) -> None:
+    def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, dilation: int = 1, maps: int = 1) -> None:
         super().__init__()
         reference = nn.Conv1d(in_dim, out_dim, kernel)  # for torch's initialisation
         assert reference.bias is not None
         self.weight = nn.Parameter(reference.weight.detach().movedim(2, 1).reshape(out_dim, kernel * in_dim))
         self.bias = nn.Parameter(reference.bias.detach())
-        self.kernel, self.dilation = kernel, dilation
+        self.kernel, self.dilation, self.maps = kernel, dilation, maps
 
     def forward(self, u: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From u (..., T, N, in) and the inputs before it that its taps need: (..., T, N, out), the last inputs."""
@@ -128,7 +129,7 @@ class WaveNetBlock(nn.Module):
         learned: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = CausalConv(in_dim + condition, 2 * width, kernel, dilation)
+        self.conv = CausalConv(in_dim + condition, 2 * width, kernel, dilation, maps=2)
         self.mix = nn.Linear(width, width, bias=False)
         self.identity = nn.Linear(in_dim, width) if in_dim != width else nn.Identity()
         self.rate_residual: nn.Module = nn.Identity()

@@ -196,6 +196,52 @@ def test_sizes_are_those_of_table_4(cell: str, width: int, published: int, more:
     assert sum(p.numel() for part in (model, guide) for p in part.parameters()) == published + 3 * more
 
 
+def test_encoders_read_the_last_state_of_every_layer() -> None:
+    """Two layers by the equations of an LSTM, on segments of different lengths; the decoder reads the layer on top."""
+    torch.manual_seed(0)
+    settings = FHVAESettings(bins=BINS, z_dim=DIM, h_dim=5, h_layers=2, segment=4)
+    model: Any = build_model(settings).double()
+    guide: Any = build_guide(model, settings, FHVAEGuideSettings(h_dim=4, h_layers=2)).double()
+    encoder = guide.x_z2
+
+    def lstm(net: Any, inputs: list[Tensor]) -> list[Tensor]:
+        h = c = torch.zeros(net.hidden_size, dtype=torch.float64)
+        states = []
+        for u in inputs:
+            gates = net.weight_ih_l0 @ u + net.bias_ih_l0 + net.weight_hh_l0 @ h + net.bias_hh_l0
+            i, f, g, o = gates.chunk(4)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            states.append(h)
+        return states
+
+    q = encoder(data(), LENGTHS)
+    for n, length in enumerate(LENGTHS.tolist()):
+        first = lstm(encoder.net.net, [*data()[:length, n]])
+        second = lstm(encoder.above[0].net, first)
+        mean, log_variance = encoder.head.affine(torch.cat([first[-1], second[-1]])).chunk(2)
+        torch.testing.assert_close(q.mean[n], mean)
+        torch.testing.assert_close(q.variance[n].log(), log_variance)
+    assert model.h.net.num_layers == 2 and model.likelihood.affine.in_features == 5
+    gates = [getattr(model.h.net, f"bias_ih_l{layer}")[5:10] for layer in range(2)]
+    assert all(torch.equal(gate, torch.ones(5, dtype=torch.float64)) for gate in gates)
+    with pytest.raises(UserError, match=r"guide\.h_layers=2: .*model\.cell=fc"):
+        flat = FHVAESettings(cell="fc")
+        build_guide(build_model(flat), flat, FHVAEGuideSettings(h_layers=2))
+    with pytest.raises(UserError, match=r"model\.h_layers=3"):
+        build_model(BetaVAESettings(cell="fc", h_layers=3))
+
+
+def test_sizes_of_the_scalable_fhvae() -> None:
+    """Two LSTMs of 256 everywhere, z1 and z2 of 32, 80 bins, counted as its public code has them, and one bias more."""
+    settings = FHVAESettings(z_dim=32, h_layers=2)
+    model = build_model(settings)
+    guide = build_guide(model, settings, FHVAEGuideSettings(h_layers=2))
+    lstm = [4 * 256 * (n + 256 + 1) for n in (80, 256, 80 + 32, 256, 32 + 32, 256)]
+    heads = 2 * 2 * (512 + 1) * 32 + 2 * (256 + 1) * 80
+    assert sum(p.numel() for part in (model, guide) for p in part.parameters()) == sum(lstm) + heads + 6 * 4 * 256
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "fc"])
 def test_long_sequences_are_decoded_in_segments(cell: str) -> None:
     model, guide = small(cell, table=None)
