@@ -29,12 +29,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where sounds and reports go (default: RUN/enhance)")
     parser.add_argument("--audio", type=int, metavar="N", help="write sounds of the first N alone (default: all)")
+    parser.add_argument(
+        "--evidence",
+        type=int,
+        default=0,
+        metavar="K",
+        help="estimate log p(y) of every method's outcome in one way, with K particles (default: do not)",
+    )
     parser.add_argument("--jobs", type=int, metavar="J", help="processes for metrics; default: all cores")
 
     def command() -> None:
         request, given = parse(parser, argv)
-        if any(number is not None and number < 0 for number in (given.audio, given.jobs)):
-            raise UserError("--audio and --jobs take a number from 0 up.")
+        if any(number is not None and number < 0 for number in (given.audio, given.jobs, given.evidence)):
+            raise UserError("--audio, --evidence and --jobs take a number from 0 up.")
         from evaluation.enhance.command import Enhancement, run_command
 
         methods = [word for word in given.inference if "=" not in word]
@@ -46,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 methods=tuple(dict.fromkeys(methods)) or ("vem",),
                 out=given.out or request.run / "enhance",
                 audio=given.audio,
+                evidence=given.evidence,
                 jobs=all_cores() if given.jobs is None else given.jobs,
             ),
         )

@@ -50,6 +50,7 @@ class Enhancement(NamedTuple):
         out: folder of sounds and reports.
         audio: of how many recordings sounds are written; None: all.
         jobs: processes for metrics.
+        evidence: particles of the estimate of log p(y); 0: none.
     """
 
     noisy: Path
@@ -58,6 +59,7 @@ class Enhancement(NamedTuple):
     out: Path
     audio: int | None
     jobs: int
+    evidence: int = 0
 
 
 @dataclass
@@ -171,7 +173,11 @@ def enhance(
                     bar.update(min(step, most - bar.n))
 
                 heard = [block for block in batch if block.scale > 0.0]
-                found = denoise(run, heard, settings, name, spectra=spectra, progress=advance) if heard else []
+                found = []
+                if heard:
+                    found = denoise(
+                        run, heard, settings, name, spectra=spectra, particles=given.evidence, progress=advance
+                    )
                 estimates = dict(zip([id(block) for block in heard], found, strict=True))
                 for block in batch:
                     of = made[block.recording, name]

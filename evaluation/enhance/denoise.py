@@ -21,8 +21,9 @@ from inference.estimation.refinement import remembers
 from inference.handlers.free_running import free_running
 from inference.observation.noise import Noise, NoiseParameters
 from inference.observation.settings import build_noise
+from inference.posterior.evidence import evidence
 from inference.posterior.methods import method
-from inference.posterior.problem import Problem
+from inference.posterior.problem import Problem, frames_independent
 from inference.runs import Run, pick_dtype
 
 __all__ = ["Estimate", "denoise", "posed", "stft_of"]
@@ -83,6 +84,7 @@ def posed(run: Run, batch: Sequence[Block], settings: EnhanceSettings, spectra: 
         observation,
         free_running(),
         remembers=remembers(run.guide, run.settings.guide, run.model.latents),
+        independent=frames_independent(run.model.parents(run.settings.model)),
     )
 
 
@@ -93,6 +95,7 @@ def denoise(
     name: str,
     *,
     spectra: Sequence[Tensor] | None = None,
+    particles: int = 0,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Estimate]:
     """Infer clean speech in each block.
@@ -103,6 +106,7 @@ def denoise(
         settings: of noise and inference.
         name: the method's name.
         spectra: W (F, K) of each block's noise, where it is known.
+        particles: of the estimate of log p(y) at the end, `rates["evidence_per_frame"]`; 0: none.
         progress: called after each step.
     """
     started = time.perf_counter()
@@ -114,6 +118,8 @@ def denoise(
     parameters = NoiseParameters(*(v.double().cpu() for v in observation.parameters))
     gains, objective = found.gain.double().cpu(), found.objective.double().cpu()
     per_frame = (time.perf_counter() - started) / float(problem.lengths.sum())
+    if particles:
+        found.rates["evidence_per_frame"] = evidence(problem, particles).cpu() / problem.lengths
     made = []
     for n, frames in enumerate(problem.lengths.tolist()):
         noise = parameters.w[n].numpy(), parameters.h[n, :, :frames].numpy()

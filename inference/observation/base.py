@@ -121,10 +121,12 @@ class Observation(Messenger):
 
     Attributes:
         heard: the distribution of the last run, with its graph.
+        clean: v, the variances of clean sources in it.
         learns: what of it is learned in a run; by default nothing is.
     """
 
     heard: Heard
+    clean: tuple[Tensor, ...]
     learns: str = ""
 
     def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
@@ -144,5 +146,6 @@ class Observation(Messenger):
             return
         t = name[2:]  # of site x_12, a run frame by frame
         sources, mask = clean_variances(msg["fn"])
+        self.clean = sources
         self.heard = self.hear(sources, msg["value"], mask, slice(int(t), int(t) + 1) if t else slice(None))
         msg["fn"] = masked(self.heard, mask)

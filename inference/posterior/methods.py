@@ -14,6 +14,8 @@ METHODS = {
     "vem": "inference.posterior.gradient:vem",
     "refine": "inference.posterior.gradient:refine",
     "point": "inference.posterior.gradient:point",
+    "mala": "inference.posterior.chains:mala",
+    "metropolis": "inference.posterior.chains:metropolis",
 }
 """Where each is, ``"module:function"``: from a problem and settings to a posterior."""
 

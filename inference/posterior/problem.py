@@ -16,8 +16,9 @@ from guides.core.guide import Guide
 from inference.objectives.elbo import Terms
 from inference.observation.base import Observation
 from models.dvae import DVAE
+from models.structure.parents import Parents
 
-__all__ = ["InferenceSettings", "Posterior", "Problem", "check_finite"]
+__all__ = ["InferenceSettings", "Posterior", "Problem", "check_finite", "frames_independent"]
 
 
 @dataclass
@@ -122,3 +123,13 @@ def check_finite(value: Tensor, step: int) -> None:
             f"the objective of sequence {places} of the batch is not finite at step {step}. Lower inference.lr, or "
             "compute with dtype=float64."
         )
+
+
+def frames_independent(parents: Parents) -> bool:
+    """Whether the frames of a model with these parents are independent: each x_t has a z_t of its own, and no more.
+
+    Example:
+        >>> frames_independent({"z": (), "x": ("z[t]",)}), frames_independent({"z": ("z[t-1]",), "x": ("z[t]",)})
+        (True, False)
+    """
+    return all(set(of) <= {"z[t]"} for of in parents.values())
