@@ -1,0 +1,192 @@
+"""Long trainings, one after another, in order of rank: ``python -m benchmarks.trainings --root DIR``.
+
+Each training is a run folder under ``--runs``. A finished one is skipped, one that was begun goes on from its last
+checkpoint, so the command may be interrupted at any time (Ctrl-C, SIGTERM, a power cut) and given again. ``--list``
+shows how far each is; ``trainings.jsonl`` keeps the seconds of every stretch, with its command.
+
+The corpus is a folder with train/, valid/ and test/ (docs/corpora.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import guarded
+
+__all__ = ["TRAININGS", "Training", "main", "progress"]
+
+SPECTRA = [
+    "model.input=log",
+    "model.variance_floor=1e-10",
+    "data.sequence_frames=100",
+    "optim.lr=1e-3",
+    "optim.clip=5",
+    "optim.schedule=cosine",
+    "train.epochs=300",
+    "train.patience=40",
+    "train.kl_warmup_steps=1000",
+    "train.log_every=10",
+]
+"""Of the models of the benchmark paper on two hours of speech: the papers' 500 epochs at a constant rate are for 25."""
+SEGMENTS = ["data.rate=16000", "optim.schedule=cosine", "train.epochs=200", "train.patience=40", "train.log_every=10"]
+WAVEFORMS = ["train.steps=20000", "train.log_every=20"]
+SMALL = ["train.steps=8000", "train.log_every=10"]
+
+
+class Training(NamedTuple):
+    """One training of the list.
+
+    Attributes:
+        name: of its run folder.
+        config: a packaged config.
+        overrides: settings, ``key=value``.
+    """
+
+    name: str
+    config: str
+    overrides: Sequence[str]
+
+    def of_seed(self, seed: int) -> Training:
+        """The same with another seed."""
+        return self._replace(name=f"{self.name}-seed{seed}", overrides=[*self.overrides, f"seed={seed}"])
+
+
+_BENCHMARK = [
+    Training(name, f"benchmark2021/{config}", SPECTRA)
+    for name, config in (
+        ("vae", "vae"),
+        ("dkf", "dkf_equal_kl"),
+        ("rvae", "rvae"),
+        ("srnn", "srnn_equal_kl"),
+        ("vrnn", "vrnn_equal_kl"),
+        ("storn", "storn"),
+        ("dsae", "dsae_equal_kl"),
+    )
+]
+_FHVAE = [Training(f"fhvae-alpha{alpha}", f"fhvae2017/verification32_alpha{alpha}", SEGMENTS) for alpha in ("10",)] + [
+    Training("fhvae-alpha0", "fhvae2017/verification32_alpha10", [*SEGMENTS, "train.discriminative.alpha=0"])
+]
+_LIGHT = [
+    *(Training(name, f"light2023/small_{name}", SMALL) for name in ("light", "hit")),
+    Training(
+        "srnn-ss",
+        "light2023/srnn_ss_vb",
+        [*SMALL, "data.corpus=folder", "data.sequence_frames=100", "train.batch_size=8", "train.epochs=null"],
+    ),
+]
+_MS_STCN = [
+    Training(name, f"ms_stcn2021/small_{name}", WAVEFORMS)
+    for name in ("fw200", "fw200_no_multiscale", "fw25", "fw25_no_multiscale")
+]
+_FIRST = [*_BENCHMARK, *_FHVAE, *_LIGHT, *_MS_STCN]
+_REST = [
+    Training("original-rvae", "benchmark2021/original_rvae", SPECTRA),
+    *(Training(f"{name}-historical-kl", f"benchmark2021/{name}", SPECTRA) for name in ("dkf", "vrnn", "srnn", "dsae")),
+    *(Training(name, f"light2023/small_{name}", SMALL) for name in ("light_inv_s", "light_inv_s_nr")),
+    *(Training(name, f"light2023/small_{name}", SMALL) for name in ("hit_inv_s", "hit_inv_s_nr")),
+    *(
+        Training(name, f"ms_stcn2021/small_{name}", WAVEFORMS)
+        for name in ("fw200_no_latents", "fw25_no_latents", "stcn_moderate")
+    ),
+]
+
+TRAININGS: list[Training] = [
+    *_FIRST,
+    *(training.of_seed(seed) for seed in (1, 2) for training in _BENCHMARK),
+    *_REST,
+]
+"""In order of rank: one seed of what the papers' claims need, further seeds, then the rest."""
+
+
+def progress(run: Path) -> dict[str, Any]:
+    """How far a run is: its state ("waiting", "begun", "finished"), steps, and best validation bound, nats per
+    frame.
+    """
+    if not (run / "last.pt").is_file():
+        return {"state": "waiting", "step": 0, "best": None, "reason": ""}
+    from inference.checkpoints.files import load_checkpoint
+    from inference.checkpoints.state import read
+    from inference.settings.resolve import load_run_settings
+    from inference.training.loop import over
+
+    state = read(load_checkpoint(run / "last.pt"))
+    reason = over(load_run_settings(run).train, state)
+    return {"state": "finished" if reason else "begun", "step": state.step, "best": state.best, "reason": reason}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trainings",
+        description="Train what the papers trained, one after another, resumably.",
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="the corpus: a folder with train/, valid/, test/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/trainings"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these trainings, in the order of the list")
+    parser.add_argument("--list", action="store_true", help="show how far each is, and stop")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings for all of them")
+    return guarded(lambda: _command(parser.parse_args(argv)))
+
+
+def _command(given: argparse.Namespace) -> None:
+    chosen = [t for t in TRAININGS if given.only is None or t.name in given.only]
+    unknown = set(given.only or ()) - {t.name for t in TRAININGS}
+    if unknown:
+        raise UserError(f"--only {' '.join(sorted(unknown))}: no such training. Known: {_names()}.")
+    if given.list:
+        for rank, training in enumerate(chosen, start=1):
+            now = progress(given.runs / training.name)
+            best = "" if now["best"] is None else f"best {now['best']:.2f}"
+            print(
+                f"{rank:3d} {training.name:28s} {now['state']:9s} step {now['step']:6d} {best} {now['reason']}".rstrip()
+            )
+        return
+    if given.root is None:
+        raise UserError("--root DIR is missing: the corpus to train on, a folder with train/, valid/ and test/.")
+    for training in chosen:
+        if progress(given.runs / training.name)["state"] != "finished":
+            _train(training, given)
+
+
+def _train(training: Training, given: argparse.Namespace) -> None:
+    """Begin a training or go on with it; what it prints goes to its log."""
+    run = given.runs / training.name
+    svi = [sys.executable, "-m", "inference.svi"]
+    begun = (run / "last.pt").is_file()
+    new = ["--config", training.config, "--corpus", "folder", "--root", str(given.root), "--run", str(run)]
+    command = [*svi, "--resume", str(run)] if begun else [*svi, *new, *training.overrides, *given.settings]
+    given.runs.mkdir(parents=True, exist_ok=True)
+    print(f"{training.name}: {'goes on' if begun else 'begins'}; its output is in {run}.log", flush=True)
+    started = time.time()
+    with open(f"{run}.log", "a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()  # it saves, and stops
+            process.wait()
+            raise
+        finally:
+            line = {"name": training.name, "command": command[1:], "seconds": round(time.time() - started, 1)}
+            with open(given.runs / "trainings.jsonl", "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(line | {"status": process.returncode}) + "\n")
+    if status != 0:
+        print(
+            f"{training.name}: ended with status {status}; see the end of {run}.log. The next one begins.", flush=True
+        )
+
+
+def _names() -> str:
+    return ", ".join(training.name for training in TRAININGS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
