@@ -20,10 +20,11 @@ from evaluation.recordings.blocks import Block
 from inference.estimation.refinement import remembers
 from inference.handlers.free_running import free_running
 from inference.observation.noise import Noise, NoiseParameters
+from inference.observation.past import sampled_past
 from inference.observation.settings import build_noise
 from inference.posterior.evidence import evidence
 from inference.posterior.methods import method
-from inference.posterior.problem import Problem, frames_independent
+from inference.posterior.problem import Problem, causal, frames_independent
 from inference.runs import Run, pick_dtype
 
 __all__ = ["Estimate", "denoise", "posed", "stft_of"]
@@ -82,9 +83,10 @@ def posed(run: Run, batch: Sequence[Block], settings: EnhanceSettings, spectra: 
         y,
         lengths,
         observation,
-        free_running(),
+        sampled_past(observation) if settings.inference.past == "sampled" else free_running(),
         remembers=remembers(run.guide, run.settings.guide, run.model.latents),
         independent=frames_independent(run.model.parents(run.settings.model)),
+        causal=causal(run.guide.parents(run.settings.guide, run.model.latents)),
     )
 
 

@@ -17,7 +17,7 @@ Steps run on the frame-by-frame interpreter, `models.core.time_axis.Markov`, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -95,6 +95,7 @@ def smc(
     seeds: Sequence[Seed] | None = None,
     keep: bool = True,
     scaled: bool = True,
+    each_frame: Callable[[int, Tensor], object] | None = None,
 ) -> Filtered:
     """Run a particle filter over a batch; every sequence weighs and resamples its own particles.
 
@@ -113,6 +114,7 @@ def smc(
             (`inference.handlers.noise.sequence_noise`). By default all come from torch's generator.
         keep: whether particles and ancestors are kept, which `Filtered.smoothed` needs; K T N numbers and more.
         scaled: whether weights are as handlers (`inference.handlers.kl_scale`) scale them.
+        each_frame: called after each frame t with the normalised log-weights (K, N), before any resampling.
 
     Raises:
         UserError: for a model without a step.
@@ -142,6 +144,8 @@ def smc(
             total = log_weights.logsumexp(0)
             log_weights = torch.where(total.isneginf(), even, log_weights - total)
             settled = log_weights.detach()
+            if each_frame is not None:
+                each_frame(t, settled)
             ess = effective_sample_size(settled)
             few = (ess < threshold * particles) & (t + 1 < ends)
             alive = t < ends

@@ -15,6 +15,7 @@ METHODS = {
     "refine": "inference.posterior.gradient:refine",
     "point": "inference.posterior.gradient:point",
     "mala": "inference.posterior.chains:mala",
+    "smc": "inference.posterior.online:smc",
     "metropolis": "inference.posterior.chains:metropolis",
 }
 """Where each is, ``"module:function"``: from a problem and settings to a posterior."""

@@ -18,7 +18,7 @@ from inference.observation.base import Observation
 from models.dvae import DVAE
 from models.structure.parents import Parents
 
-__all__ = ["InferenceSettings", "Posterior", "Problem", "check_finite", "frames_independent"]
+__all__ = ["InferenceSettings", "Posterior", "Problem", "causal", "check_finite", "frames_independent"]
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Problem(NamedTuple):
         observation: the handler that makes the prior the program of y; what it learns it keeps.
         past: the handler that says what a model sees that looks back at x.
         remembers: whether the guide's z_t depends on z before it.
+        causal: whether the guide's z_t depends on no x after frame t.
         independent: whether, given W, H and g, the frames of the posterior are independent of each other.
     """
 
@@ -77,6 +78,7 @@ class Problem(NamedTuple):
     past: Messenger
     remembers: bool = False
     independent: bool = False
+    causal: bool = False
 
     @contextmanager
     def program(self) -> Iterator[None]:
@@ -133,3 +135,14 @@ def frames_independent(parents: Parents) -> bool:
         (True, False)
     """
     return all(set(of) <= {"z[t]"} for of in parents.values())
+
+
+def causal(parents: Parents) -> bool:
+    """Whether a guide with these parents can go along with its recording: z_t sees x up to frame t alone.
+
+    Example:
+        >>> causal({"z": ("x[:t+1]", "z[t-1]")}), causal({"z": ("x[t:]", "z[t-1]")}), causal({"z": ("x[:]",)})
+        (True, False, False)
+    """
+    of_past = {"x[t]", "x[:t]", "x[:t+1]", "x[t-1]"}
+    return all(parent in of_past for of in parents.values() for parent in of if parent.startswith("x"))

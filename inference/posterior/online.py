@@ -1,0 +1,116 @@
+r"""Enhancement that goes along with the recording: a particle filter, one pass, frame by frame.
+
+The guide proposes z_t from what was heard up to frame t, particles are weighted by p(y_t, z_t | ...) / q(z_t | ...),
+and the estimate of frame t is the Wiener gain averaged over them by weight, before any later frame is known,
+
+.. math:: \sum_k W_t^{(k)} \frac{g_t v_t^{(k)}}{g_t v_t^{(k)} + (W H)_t}\, y_t.
+
+W is fixed; H_t and g_t start where those of frame t - 1 ended, and are updated a few times in each frame, for all
+particles together (`inference.observation.noise`). An estimate is late by the window of the transform, whose frame it
+must have whole, and by the time that a frame takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dvae_pyro.errors import UserError
+from inference.objectives.elbo import Terms
+from inference.observation.base import Heard
+from inference.observation.noise import Noise, NoiseParameters
+from inference.observation.past import sampled_past
+from inference.particles import particle_filter
+from inference.posterior.gradient import refine
+from inference.posterior.problem import InferenceSettings, Posterior, Problem, Progress
+
+__all__ = ["FrameByFrame", "smc"]
+
+UPDATES = 8
+"""Of H_t and g_t in each frame."""
+FIRST_PASS = 40
+"""Steps of refine that W comes from, where it is not known."""
+
+
+class FrameByFrame(Noise):
+    """Noise whose H_t and g_t go on from those of the frame before.
+
+    Args:
+        parameters: W, and room for H and g.
+        learns: of ``"h"`` and ``"g"``.
+        floor: as of `Noise`.
+        updates: in each frame.
+    """
+
+    def __init__(self, parameters: NoiseParameters, learns: str, floor: float, updates: int = UPDATES) -> None:
+        super().__init__(parameters, learns, floor)
+        self.updates = updates
+
+    def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+        if frames.start:
+            w, h, g = self.parameters
+            before = slice(frames.start - 1, frames.start)
+            h, g = h.clone(), g.clone()
+            h[..., frames], g[..., frames] = h[..., before], g[..., before]
+            self.parameters = NoiseParameters(w, h, g)
+        for _ in range(self.updates - 1):
+            self._update(sources, y, mask, None, frames)
+        return super().hear(sources, y, mask, frames)
+
+
+@torch.no_grad()
+def smc(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
+    """Follow the recording with particles.
+
+    Raises:
+        UserError: for a model without a step, or a guide that sees the future.
+    """
+    if not problem.causal:
+        raise UserError(
+            "--inference smc goes along with a recording, and the guide of this run sees frames that are still to "
+            "come. Train one that does not, with the same model: python -m inference.svi --guide past-markov "
+            "train.model_from=RUN ..."
+        )
+    frames, sequences = problem.y.shape[:2]
+    observation = problem.observation
+    assert isinstance(observation, Noise)
+    if "w" in observation.learns:  # not known: from a pass over the whole recording
+        refine(problem, settings_of_first_pass(settings))
+    w, h, g = observation.parameters
+    first = problem.y[0].sum(-1).clamp_min(torch.finfo(h.dtype).tiny)  # columns of W have a sum of one
+    h = (first / h.shape[1])[:, None, None].expand_as(h).clone()
+    learns = observation.learns.replace("w", "")
+    following = FrameByFrame(NoiseParameters(w, h, torch.ones_like(g)), learns, observation.floor)
+    gain, speech = torch.zeros_like(problem.y), torch.zeros_like(problem.y)
+
+    def each_frame(t: int, log_weights: Tensor) -> None:
+        weights = log_weights.exp()[:, None, :, None]
+        heard = following.heard
+        gain[t] = (weights * heard.wiener()).sum(0)[0]
+        speech[t] = (weights * heard.signals[0]).sum(0)[0]
+        progress()
+
+    seeds = [f"{settings.seed}/smc/{n}" for n in range(sequences)]
+    past = sampled_past(following) if isinstance(problem.past, sampled_past) else problem.past
+    online = problem._replace(observation=following, past=past)
+    with online.program():
+        found = particle_filter.smc(
+            problem.model,
+            problem.guide,
+            problem.y,
+            problem.lengths,
+            settings.particles,
+            seeds=seeds,
+            keep=False,
+            each_frame=each_frame,
+        )
+    observation.parameters = following.parameters
+    ess = found.ess.sum(0) / problem.lengths.to(found.ess.device)
+    return Posterior(gain, speech, [Terms(found.log_evidence, {})], {"ess": ess})
+
+
+def settings_of_first_pass(settings: InferenceSettings) -> InferenceSettings:
+    """A short refinement, from which W is taken alone."""
+    return InferenceSettings(steps=FIRST_PASS, past=settings.past, seed=settings.seed)
