@@ -1,0 +1,210 @@
+"""Inpainting from files to files: what `evaluation.inpaint` runs once it has parsed."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from corpora.frontends.stft import Stft
+from corpora.loading.sequences import by_length
+from dvae_pyro.errors import UserError
+from evaluation.enhance.denoise import stft_of
+from evaluation.enhance.settings import EnhanceSettings, split_overrides
+from evaluation.inpaint.fill import ROUNDS, consistent_phase, predictive
+from evaluation.recordings.blocks import Block, layout, transformed
+from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
+from evaluation.recordings.output import SoundOut
+from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.provenance import provenance
+from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_json
+from evaluation.resynthesis.metrics import METRICS, Metric, Scores
+from evaluation.resynthesis.worker_pool import Pair, score_all
+from inference.observation.mask import interpolated, present_bins
+from inference.observation.settings import time_span
+from inference.runs import Run
+
+__all__ = ["Inpainting", "run_command"]
+
+FRAMES_AT_ONCE = 6000
+WAYS = ("input", "interpolation", "prior")
+
+Samples = NDArray[np.float64]
+
+
+class Inpainting(NamedTuple):
+    """What to fill in.
+
+    Attributes:
+        path: a sound file or a folder.
+        gaps: ``"0.5:0.6,1.2:1.3"``.
+        above: cut-off in Hz.
+        clean: whole ones by the same names.
+        method: of inference.
+        out: folder of sounds and reports.
+        jobs: processes for metrics.
+    """
+
+    path: Path
+    gaps: str | None
+    above: float | None
+    clean: Path | None
+    method: str
+    out: Path
+    jobs: int
+
+
+class _Item(NamedTuple):
+    """One recording, on its way."""
+
+    place: int
+    recording: Recording
+    rate: int
+    block: Block
+    known: Samples
+    missing: NDArray[np.bool_]
+    present: Tensor
+
+    @property
+    def x(self) -> Tensor:
+        return self.block.x
+
+
+def run_command(request: Request, given: Inpainting) -> None:
+    """Fill in, write sounds, ``inpaint.json`` and ``inpaint.csv``, and print the table."""
+    if given.method not in ("vem", "refine", "point"):
+        raise UserError(f"--inference {given.method}: expected refine, vem or point.")
+    settings, of_run = split_overrides(request.overrides)
+    run = open_run(request._replace(overrides=tuple(of_run)))
+    frontend = stft_of(run)
+    if given.above is not None and not 0.0 < given.above < frontend.rate / 2:
+        raise UserError(f"--above {given.above:g}: expected a frequency below {frontend.rate / 2:g} Hz, half the rate.")
+    recordings = find_recordings(given.path, "--input")
+    clean = None if given.clean is None else match_clean(recordings, given.clean)
+    items = [_item(place, recording, given, frontend) for place, recording in enumerate(recordings)]
+    made = _made(run, items, settings, given, frontend)
+    rows = _rows(items, made, clean, given, frontend)
+    report = {
+        **provenance("inpaint", run, request),
+        "corpus": None,
+        "root": str(given.path),
+        "gaps": given.gaps,
+        "above": given.above,
+        "num_sequences": len(items),
+        "inference": {"method": given.method, **vars(settings.inference)},
+        "metrics": {c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c != "file"},
+    }
+    write_json(given.out / "inpaint.json", report)
+    write_csv(given.out / "inpaint.csv", list(rows[0]), rows)
+    if request.json is not None:
+        write_json(request.json, report)
+    print(_table(report))
+    say(f"wrote inpaint.json, inpaint.csv and sounds to {given.out}")
+
+
+def _item(place: int, recording: Recording, given: Inpainting, frontend: Stft) -> _Item:
+    samples, rate = read_mono(recording), layout(recording).rate
+    gaps = [time_span(text, "--gaps") for text in given.gaps.split(",")] if given.gaps else []
+    missing = np.zeros(len(samples), dtype=bool)
+    for start, end in gaps:
+        if round(start * rate) >= len(samples):
+            raise UserError(
+                f"--gaps {start:g}:{end:g}: {recording.path} ends at {len(samples) / rate:.2f} s. Give gaps within it."
+            )
+        missing[round(start * rate) : round(end * rate)] = True
+    block = transformed(place, 0, np.where(missing, 0.0, samples), rate, frontend)
+    if block.scale == 0.0:
+        raise UserError(f"{recording.path}: nothing of it is left outside of the gaps.")
+    count = (len(block.x) - 1) * frontend.hop
+    known = frontend.waveform(block.spectrum, count)
+    at = np.zeros(count, dtype=bool)
+    for start, end in gaps:
+        at[round(start * frontend.rate) : round(end * frontend.rate)] = True
+    present = present_bins(len(block.x), frontend.window, frontend.hop, frontend.rate, gaps=gaps, above=given.above)
+    return _Item(place, recording, rate, block, known, at, present)
+
+
+def _made(
+    run: Run, items: Sequence[_Item], settings: EnhanceSettings, given: Inpainting, frontend: Stft
+) -> dict[tuple[int, str], tuple[Samples, Tensor]]:
+    """Samples at the front end's rate, and power, of each recording by either way."""
+    from tqdm import tqdm
+
+    made: dict[tuple[int, str], tuple[Samples, Tensor]] = {}
+    batches = list(by_length(items, FRAMES_AT_ONCE))
+    total = len(batches) * ROUNDS * settings.inference.steps
+    with tqdm(total=total, desc="inpainting", unit="step", mininterval=0.2 if sys.stderr.isatty() else 30.0) as bar:
+        for batch in batches:
+            blocks, present = [item.block for item in batch], [item.present for item in batch]
+            powers = predictive(run, blocks, present, settings, given.method, progress=bar.update)
+            for item, power in zip(batch, powers, strict=True):
+                line = interpolated(item.block.x, item.present)
+                for way, of in (("interpolation", line), ("prior", power)):
+                    samples = consistent_phase(of, item.block, item.present, item.known, item.missing, frontend)
+                    made[item.place, way] = (item.block.scale * samples[: item.block.samples], of)
+    return made
+
+
+def _rows(
+    items: Sequence[_Item],
+    made: dict[tuple[int, str], tuple[Samples, Tensor]],
+    clean: Sequence[Recording] | None,
+    given: Inpainting,
+    frontend: Stft,
+) -> list[dict[str, str | int | float]]:
+    """A row for each recording: figures of the input, of interpolation, and of the prior."""
+    rows: list[dict[str, str | int | float]] = [
+        {"file": item.recording.name, "frames": len(item.block.x), "missing": float((~item.present).float().mean())}
+        for item in items
+    ]
+    for item in items:
+        path = given.out / f"{item.recording.name}.wav"
+        with SoundOut(path, frontend.rate, keep=False) as out:
+            out(made[item.place, "prior"][0])
+    if clean is None:
+        return rows
+    references = [read_mono(c, frontend.rate, i.block.samples) for i, c in zip(items, clean, strict=True)]
+
+    def pairs() -> Iterator[tuple[tuple[int, str], Pair]]:
+        for item, reference in zip(items, references, strict=True):
+            observed = item.block.scale * item.known[: item.block.samples]
+            for way in WAYS:
+                estimate = observed if way == "input" else made[item.place, way][0]
+                yield (item.place, way), Pair(reference, estimate, frontend.rate)
+
+    found = dict(score_all(pairs(), given.jobs))
+    for item, reference in zip(items, references, strict=True):
+        truth = transformed(0, 0, reference, frontend.rate, frontend)
+        power = truth.x * (truth.scale / item.block.scale) ** 2
+        for way in WAYS[1:]:
+            rows[item.place][f"lsd_missing_{way}"] = _distance(made[item.place, way][1], power, ~item.present)
+        for figure in Scores._fields:
+            rows[item.place] |= {f"{figure}_{way}": getattr(found[item.place, way], figure) for way in WAYS}
+    return rows
+
+
+def _distance(power: Tensor, truth: Tensor, where: Tensor) -> float:
+    """Log-spectral distance in dB, root mean square over some bins."""
+    if not bool(where.any()):
+        return math.nan
+    levels = [10.0 * torch.log10(p[where].clamp_min(1e-10)) for p in (power, truth)]
+    return float((levels[0] - levels[1]).square().mean().sqrt())
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = []
+    for figure in (*Scores._fields, "lsd_missing"):
+        metric = METRICS.get(figure, Metric("LSD of what is missing, dB", 2, "lower"))
+        found = [report["metrics"].get(f"{figure}_{way}") for way in WAYS]
+        cells = ["" if f is None else Summary(**f).text(metric.decimals, metric.scale) for f in found]
+        if any(cells):
+            lines.append([metric.label, *cells])
+    head = f"{report['num_sequences']} recordings of {report['root']}; prior {report['model']} ({report['run']})"
+    return head + ("\n\n" + text_table(["", *WAYS], lines) if lines else "")
