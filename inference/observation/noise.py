@@ -52,6 +52,8 @@ def initial_noise(
 ) -> NoiseParameters:
     """W and H drawn from [0, 1), the same for each sequence whatever it is batched with, and g = 1.
 
+    Of several sources g is drawn from [0.5, 1.5): with equal gains two of one prior would never come apart.
+
     Args:
         frames: T of the batch.
         sequences: N.
@@ -66,7 +68,11 @@ def initial_noise(
     h = torch.rand(frames, rank, generator=generator, dtype=torch.float64)
     tiny = torch.finfo(torch.float32).eps
     w, h = (v.clamp_min(tiny).to(like)[None].repeat(sequences, 1, 1) for v in (w, h))
-    return NoiseParameters(w, h.mT, like.new_ones(sequences, sources, frames))
+    g = like.new_ones(sequences, sources, frames)
+    if sources > 1:
+        drawn = torch.rand(frames, sources, generator=generator, dtype=torch.float64).t() + 0.5
+        g = drawn.to(like).expand(sequences, -1, -1).clone()
+    return NoiseParameters(w, h.mT, g)
 
 
 class Noise(Observation):

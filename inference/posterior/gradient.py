@@ -16,8 +16,9 @@ methods differ in the guide alone:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from typing import Any
 
 import pyro.poutine as poutine
 import torch
@@ -27,9 +28,11 @@ from guides.core.guide import Guide
 from inference.estimation.refinement import Refined, frozen
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Objective, Terms
+from inference.observation.mixture import Mixture, MixtureGuide
 from inference.posterior.individual import Individual
 from inference.posterior.point import Point
 from inference.posterior.problem import InferenceSettings, Posterior, Problem, Progress, check_finite
+from models.dvae import DVAE
 
 __all__ = ["fit", "point", "refine", "vem", "wiener"]
 
@@ -39,14 +42,28 @@ RATES = {"vem": 5e-3, "refine": 0.02, "point": 0.02}
 
 def vem(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
     """Train the guide's weights further on each recording."""
-    guide = Individual(problem.model, problem.guide, len(problem.lengths))
-    return fit(problem, guide, guide.trained, settings, RATES["vem"], progress)
+    guide = _of_each_source(problem, lambda model, guide: Individual(model, guide, len(problem.lengths)))
+    trained = [p for module in guide.modules() if isinstance(module, Individual) for p in module.trained]
+    return fit(problem, guide, trained, settings, RATES["vem"], progress)
 
 
 def refine(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
     """Train offsets of the guide's conditionals in each frame of each recording; its weights stay."""
-    guide = Refined(problem.model, problem.guide, problem.y, problem.lengths, remembers=problem.remembers)
-    return fit(problem, guide, guide.offsets.parameters(), settings, RATES["refine"], progress)
+    y, lengths = problem.y, problem.lengths
+    guide = _of_each_source(
+        problem, lambda model, guide: Refined(model, guide, y, lengths, remembers=problem.remembers)
+    )
+    offsets = [p for module in guide.modules() if isinstance(module, Refined) for p in module.offsets.parameters()]
+    return fit(problem, guide, offsets, settings, RATES["refine"], progress)
+
+
+def _of_each_source(problem: Problem, build: Callable[[DVAE, Guide], Guide]) -> Guide:
+    """A guide built from that of the problem, or, of a mixture, from that of each source."""
+    if not isinstance(problem.model, Mixture):
+        return build(problem.model, problem.guide)
+    assert isinstance(problem.guide, MixtureGuide)
+    pairs: Any = zip(problem.model.sources, problem.guide.guides, strict=True)
+    return MixtureGuide(problem.model, [build(model, guide) for model, guide in pairs], problem.guide.reads)
 
 
 def point(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
@@ -94,23 +111,24 @@ def fit(
                 progress()
             problem.observation.learns = learns
         problem.observation.learns = ""
-        gain, speech = wiener(problem, guide, 1 if settings.latents == "mean" else settings.wiener_draws)
+        gains, speech = wiener(problem, guide, 1 if settings.latents == "mean" else settings.wiener_draws)
         problem.observation.learns = learns
-    return Posterior(gain, speech, trajectory, {}, guide)
+    return Posterior(gains[0], speech, trajectory, {}, guide, tuple(gains[1:]))
 
 
 @torch.no_grad()
-def wiener(problem: Problem, guide: Guide, draws: int, source: int = 0) -> tuple[Tensor, Tensor]:
-    """The Wiener gain of a source and its variance g v, averaged over draws of a guide, (T, N, F) each.
+def wiener(problem: Problem, guide: Guide, draws: int) -> tuple[list[Tensor], Tensor]:
+    """The Wiener gain of every source, and g v of the first, averaged over draws of a guide, (T, N, F) each.
 
     Handlers of the observed program are in force already.
     """
-    gains, speech = [], []
+    gains: list[Tensor] = []
+    speech = torch.zeros_like(problem.y)
     for _ in range(draws):
         drawn = poutine.trace(guide).get_trace(problem.y, problem.lengths)
-        with poutine.block():
-            poutine.replay(problem.model, drawn)(problem.y, problem.lengths)
+        poutine.replay(problem.model, drawn)(problem.y, problem.lengths)
         heard = problem.observation.heard
-        gains.append(heard.wiener(source))
-        speech.append(heard.signals[source])
-    return torch.stack(gains).mean(0), torch.stack(speech).mean(0)
+        found = [heard.wiener(k) / draws for k in range(len(heard.signals))]
+        gains = [a + b for a, b in zip(gains, found, strict=True)] if gains else found
+        speech += heard.signals[0] / draws
+    return gains, speech

@@ -96,6 +96,7 @@ class Posterior(NamedTuple):
         trajectory: terms of the bound at each step, (N,) each; of a chain the log-density is the reconstruction.
         rates: by name, (N,): such as how many proposals were accepted.
         guide: a guide that draws from what was found; None for chains and particles.
+        others: the Wiener gains of further sources, each (T, N, F).
     """
 
     gain: Tensor
@@ -103,6 +104,7 @@ class Posterior(NamedTuple):
     trajectory: Sequence[Terms]
     rates: dict[str, Tensor]
     guide: Guide | None = None
+    others: tuple[Tensor, ...] = ()
 
     @property
     def objective(self) -> Tensor:

@@ -18,6 +18,7 @@ from inference.posterior.gradient import point, refine, vem
 from inference.posterior.problem import InferenceSettings, Problem, frames_independent
 from inference.runs import create
 from inference.settings.resolve import resolve
+from tests.pairs import traced
 
 BINS = 4
 METHODS = {"vem": vem, "refine": refine, "point": point, "mala": mala, "metropolis": metropolis}
@@ -131,11 +132,11 @@ def test_a_point_ends_where_the_gradient_is_zero(model: str) -> None:
     guide: Any = found.guide
     zeta = guide.zeta["z"]
     with problem.program():
-        traced = poutine.trace(poutine.condition(problem.model, data={"z": zeta})).get_trace(problem.y, problem.lengths)
+        scored = traced(poutine.condition(problem.model, data={"z": zeta}), problem.y, problem.lengths)
     seen = problem.observation.heard.log_prob(problem.y).sum()
     prior = -0.5 * zeta.square().sum() - 2.0 * torch.tensor(2.0 * torch.pi).log()
     torch.testing.assert_close(found.objective[0], (seen + prior).detach())
-    density = torch.as_tensor(traced.log_prob_sum())
+    density = torch.as_tensor(scored.log_prob_sum())
     (gradient,) = torch.autograd.grad(density, [zeta])
     assert float(gradient.abs().max()) < 2e-3
 
@@ -202,3 +203,20 @@ def test_padding_changes_nothing(name: str) -> None:
 def test_chains_refuse_a_past_that_is_drawn() -> None:
     with pytest.raises(UserError, match=r"inference\.past"):
         mala(_problem("vae", 1), InferenceSettings(past="sampled"))
+
+
+def test_the_gain_is_averaged_over_fresh_draws() -> None:
+    """Of a guide that is not trained: the mean over 1000 draws is that of the guide's Gaussian, by quadrature."""
+    problem = _problem("vae", 1)
+    torch.manual_seed(6)
+    found = refine(problem, InferenceSettings(steps=0, wiener_draws=1000))
+    q = traced(problem.guide, problem.y, problem.lengths).nodes["z"]["fn"].base_dist
+    mean, deviation = q.loc.flatten(), q.scale.flatten()
+    steps = torch.linspace(-5.0, 5.0, 201)
+    z = torch.cartesian_prod(steps, steps)
+    weight = (-0.5 * z.square().sum(-1)).softmax(0)[:, None]
+    v = problem.model.decoder(mean + deviation * z).mean  # type: ignore[operator]
+    parameters = problem.observation.parameters  # type: ignore[attr-defined]
+    signal = v * parameters.g[0, 0, 0]
+    expected = (weight * signal / (signal + parameters.variance()[0, 0])).sum(0)
+    torch.testing.assert_close(found.gain[0, 0], expected.detach(), atol=0.03, rtol=0.0)
