@@ -1,1 +1,1 @@
-"""What every package of the distribution may import: errors, safe file writing, memory."""
+"""Helpers that every package of the distribution may import: errors, atomic file writing, ranges, memory."""

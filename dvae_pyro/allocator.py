@@ -1,9 +1,9 @@
-"""Memory that is freed stays with the process, for the next step to use.
+"""Options of glibc's allocator: freed memory stays with the process and is reused by the next step.
 
-The C library of Linux hands every block above a threshold back to the system as soon as it is freed, and asks for it
-again a moment later. Each page must then be mapped and cleared anew; on a CPU that costs a training step up to a
-quarter of its time, and log-weights of many particles half of theirs. A step allocates what the step before it freed,
-so keeping it costs nothing beyond the peak.
+By default glibc returns every block above a threshold to the operating system as soon as it is freed, and requests it
+again at the next allocation. Each page must then be mapped and cleared again; on a CPU this takes up to a quarter of
+the time of a training step, and half the time of log-weights of many particles. Each step allocates what the step
+before it freed, so keeping freed blocks does not raise the peak memory.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ __all__ = ["keep_freed_memory"]
 # Numbers of mallopt(3), as <malloc.h> of glibc has them, and the environment variables that set the same.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-LARGEST_THRESHOLD = 32 * 2**20  # glibc takes no larger one; larger blocks still come from the system and go back
+LARGEST_THRESHOLD = 32 * 2**20  # the largest that glibc accepts; larger blocks are still returned to the system
 PAD = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks; called by command lines, before they compute.
+    """Make glibc keep freed blocks; command lines call this before they compute.
 
-    Nothing is done where the C library is another one, or where the environment says already what to do.
+    It has no effect with another C library, or where one of the environment variables `VARIABLES` is set.
 
     Returns:
-        Whether freed memory is kept.
+        Whether the options were set.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in VARIABLES):
         return False

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one clear message, no traceback on the command line."""
+"""Errors that the user can fix: command lines print the message without a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class ProcessLost(UserError):
-    """Another process of the training has ended; what it had to say, it has said."""
+    """Another process of the training has ended; that process prints the cause."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -30,5 +30,5 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, short enough to be part of ours."""
+    """The first line of an error's message, or its type where the message is empty; for quoting in our messages."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Fields of settings that know their range."""
+"""Settings fields with a declared range, and the check of these ranges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INSIDE: dict[str, Callable[[float, float], bool]] = {
 def bounded(
     default: Any, *, at_least: float | None = None, above: float | None = None, at_most: float | None = None
 ) -> Any:
-    """A field of a dataclass with a range; None, where the field's type allows it, is in every range.
+    """A dataclass field with a range; None, where the field's type allows it, is always accepted.
 
     Example:
         >>> from dataclasses import dataclass
@@ -37,14 +37,14 @@ def bounded(
 
 
 def check_ranges(settings: Any, key: str = "") -> None:
-    """Check the numbers of a settings dataclass and of those in it.
+    """Check the numbers of a settings dataclass and of the dataclasses nested in it.
 
     Args:
         settings: the dataclass.
         key: its dotted key, for messages.
 
     Raises:
-        UserError: for the first number outside its range; NaN is outside of every range.
+        UserError: for the first number outside its range; NaN is outside every range.
     """
     for name, value, limits in _bounded_values(settings, f"{key}." if key else ""):
         if not all(_INSIDE[word](value, bound) for word, bound in limits.items()):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, flushed to the disk, renamed."""
+"""Atomic file writing: a temporary file in the same folder is flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["disk_errors", "write_atomically"]
 
 @contextlib.contextmanager
 def disk_errors(path: Path, remedy: str = "Free space or mend the disk") -> Iterator[None]:
-    """Turn what the operating system refuses (full disk, no permission) into one clear message."""
+    """Turn an error of the operating system (full disk, no permission) into a `UserError` with the path and reason."""
     try:
         yield
     except OSError as error:
@@ -24,10 +24,10 @@ def disk_errors(path: Path, remedy: str = "Free space or mend the disk") -> Iter
 
 
 def write_atomically(path: Path, content: bytes | io.BytesIO) -> None:
-    """Replace `path` by `content`; whatever fails leaves the old file as it was and nothing beside it.
+    """Replace `path` by `content`; on failure the old file is unchanged and no temporary file remains.
 
-    Of a stream nothing is copied. Its view is released here, whatever fails: one that lived on in a traceback, in a
-    cycle with its stream, ends CPython up to 3.12.3 with a segmentation fault when the cycle is collected.
+    The buffer of a stream is not copied. Its view is released here even on failure: a view that stays alive in a
+    traceback, in a cycle with its stream, makes CPython up to 3.12.3 crash when the cycle is collected.
     """
     if isinstance(content, io.BytesIO):
         with content.getbuffer() as view:
@@ -53,7 +53,7 @@ def _write(path: Path, content: bytes | memoryview) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut, where the system can sync folders."""
+    """Make the rename durable across a power failure, where the system can sync folders."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

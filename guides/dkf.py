@@ -1,7 +1,7 @@
-r"""The DKF's guide, which has the parents of the true posterior: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t |
-z_{t-1}, x_{t:T}).
+r"""The DKF's guide, which conditions on the same variables as the exact posterior: q(z_{1:T} | x_{1:T}) =
+\prod_t q(z_t | z_{t-1}, x_{t:T}).
 
-Krishnan et al. (2017) call it DKS, the benchmark paper (Bie et al., 2021) gives its networks:
+It is the DKS of Krishnan et al. (2017), with the networks of the benchmark paper (Bie et al., 2021):
 
 .. math:: e_t = \tanh(A\,\mathrm{MLP}(z_{t-1})), \quad g_t = \mathrm{LSTM}^{\leftarrow}(\mathrm{MLP}(x))_t,
 \quad
@@ -35,9 +35,9 @@ class DKFGuideSettings(GuideSettings):
     Attributes:
         x_g: widths from x_t to the input of the LSTM.
         g_dim: width H of the LSTM.
-        g_layers: its layers.
-        bidirectional: whether the LSTM sees the past of x too.
-        z_g: widths from z_{t-1} to e_t, less the last, which is H.
+        g_layers: number of layers of the LSTM.
+        bidirectional: whether the LSTM also covers the past of x.
+        z_g: widths from z_{t-1} to e_t, without the last one, which is H.
         g_z: widths from the mean of e_t and g_t to z_t.
     """
 

@@ -2,7 +2,7 @@ r"""DSAE's guide (Li & Mandt, 2018, as in Bie et al., 2021):
 
 .. math:: q(v, z_{1:T} | x_{1:T}) = q(v | x_{1:T}) \prod_t q(z_t | v, x_{1:T}).
 
-Given v all z_t are drawn at once; the true posterior of z_t has z_{1:t-1} among its parents.
+Given v, all z_t are drawn at once; the exact posterior of z_t also depends on z_{1:t-1}.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class DSAEGuideSettings(GuideSettings):
     Attributes:
         x: widths of the feature extractor of x_t.
         gv_dim: width of the bidirectional LSTM that v is inferred from.
-        gv_layers: its layers.
-        g_v: widths from its two last states to v.
+        gv_layers: number of its layers.
+        g_v: widths from its two final states to v.
         gxv_dim: width of the bidirectional LSTM over x and v.
-        gxv_layers: its layers.
+        gxv_layers: number of its layers.
         xv_g: widths from the features of x_t and v to that LSTM.
         g_r: widths from it to the plain recurrent network.
         r_dim: width of the plain recurrent network that z_t is inferred from.
-        r_layers: its layers.
+        r_layers: number of its layers.
     """
 
     x: list[int] = field(default_factory=lambda: [256])

@@ -3,9 +3,10 @@ r"""FHVAE's guide (Hsu, Zhang & Glass, 2017), and that of the beta-VAE:
 .. math:: q(\mu_2, Z_1, Z_2 | X^{(i)}) = q(\mu_2)\, \prod_n q(z_2^{(n)} | x^{(n)})\,
     q(z_1^{(n)} | x^{(n)}, z_2^{(n)}).
 
-q(mu_2) is a point, row i of a table that is trained with the rest. The paper has a Gaussian of fixed variance around
-the row: its entropy, and what it adds to the means of log p(mu_2) and of the KL of z_2, depend on no parameter and are
-the "const" of its Eq. 2. Sequences that the table does not have get the point that maximises their bound (Eq. 5).
+q(mu_2) is a point mass at row i of a table, which is trained with the networks. In the paper it is a Gaussian of fixed
+variance around the row: its entropy and its contributions to the means of log p(mu_2) and of the KL of z_2 do not
+depend on parameters, and are the "const" of Eq. 2. For sequences outside the table, mu_2 is the point that maximises
+their bound (Eq. 5).
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ class BetaVAEGuideSettings(GuideSettings):
 
 
 class Candidates(NamedTuple):
-    """The sequences among which that of a segment is to be told: their mu_2 (C, L), and the right one's place, (N,)."""
+    """The candidate sequences of the discriminative objective.
+
+    Attributes:
+        values: mu_2 of the candidates, (C, L).
+        target: index of each segment's sequence among them, (N,).
+    """
 
     values: Tensor
     target: Tensor
@@ -83,9 +89,9 @@ def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around:
 
     Args:
         means: m, the posterior mean of z_2 of every segment of the sequences, (N, L).
-        rows: the sequence of each, (N,).
-        sequences: how many sequences, M; one without segments gets 0, the prior's mean.
-        ratio: the variance of z_2 around mu_2 over that of mu_2.
+        rows: the sequence of each segment, (N,).
+        sequences: number of sequences M; one without segments gets 0, the prior's mean.
+        ratio: the variance of z_2 around mu_2 divided by the variance of mu_2.
         around: the mean of each sequence's prior, mu_3 of its session, (M, L), of which `ratio` is added to the sum;
             None is 0.
 
@@ -132,7 +138,7 @@ class FHVAEGuide(Guide):
 
     Settings = FHVAEGuideSettings
     files: Tensor
-    """A number for the name of each row's utterance, (M,), where there is a table."""
+    """A hash of the name of each row's utterance, (M,), if there is a table."""
 
     def __init__(self, model: DVAE, settings: FHVAEGuideSettings) -> None:
         super().__init__(model)
@@ -178,7 +184,7 @@ class FHVAEGuide(Guide):
         return sites.once("z1", self.x_z1(x, lengths, z2))
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
-        """Nothing is left: no latent is in time."""
+        """Draw nothing: no latent is in time, all are drawn by `encode`."""
 
     def z2_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The mean of q(z2 | x) of segments x (T, N, D): (N, L)."""
@@ -196,7 +202,7 @@ class FHVAEGuide(Guide):
         return data
 
     def _points(self, sites: Sites, means: Tensor) -> tuple[Tensor, Callable[[], Candidates]]:
-        """mu_2 of the sequences of a batch, (U, L), and, when asked, those that each is to be told from."""
+        """mu_2 of the sequences of a batch, (U, L), and a function that returns the candidates."""
         rows = cast(SequenceIndex, sites.rows)
         level = sites.level()
         index, present = rows.row.to(means.device), level.present
@@ -210,10 +216,10 @@ class FHVAEGuide(Guide):
         if table is None or table.num_embeddings != rows.sequences:
             have = "no table" if table is None else f"a table of {table.num_embeddings} sequences"
             raise UserError(
-                f"the guide has {have} of mu2, and the training data are {rows.sequences} sequences. A run goes on "
-                "with the data that it was trained on; train another run on others."
+                f"the guide has {have} of mu2, but the training data have {rows.sequences} sequences. Resume a run "
+                "with the data that it was trained on; train a new run on other data."
             )
-        return table(present), lambda: self._told_from(table, rows, index)
+        return table(present), lambda: self._candidates(table, rows, index)
 
     def _sessions(self, sites: Sites, mu2: Tensor) -> Tensor:
         """mu_3 of the sessions of a batch, (V, L); of a sequence alone that which goes with its mu_2."""
@@ -228,7 +234,7 @@ class FHVAEGuide(Guide):
         values: Tensor = self.session_table(present)
         return values
 
-    def _told_from(self, table: nn.Embedding, rows: SequenceIndex, index: Tensor) -> Candidates:
+    def _candidates(self, table: nn.Embedding, rows: SequenceIndex, index: Tensor) -> Candidates:
         if rows.active is None:
             return Candidates(table.weight, index)
         active = rows.active.to(index.device)
@@ -242,9 +248,9 @@ class BetaVAEGuide(Guide):
 
     def __init__(self, model: DVAE, settings: BetaVAEGuideSettings) -> None:
         super().__init__(model)
-        of = cast(BetaVAE, model)
-        more = (cast(int, of.segment), of.activation, of.layers(settings.h_layers, "guide"))
-        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, 0, settings.h_dim, self.z_dim, *more)
+        beta_vae = cast(BetaVAE, model)
+        more = (cast(int, beta_vae.segment), beta_vae.activation, beta_vae.layers(settings.h_layers, "guide"))
+        self.x_z1 = SegmentEncoder(beta_vae.cell, self.x_dim, 0, settings.h_dim, self.z_dim, *more)
 
     @classmethod
     def parents(cls, settings: BetaVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
@@ -254,7 +260,7 @@ class BetaVAEGuide(Guide):
         return sites.once("z1", self.x_z1(self.input(sites.data["x"]), lengths))
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
-        """Nothing is left: no latent is in time."""
+        """Draw nothing: no latent is in time, all are drawn by `encode`."""
 
     def posteriors(self, x: Tensor, lengths: Tensor) -> dict[str, dist.TorchDistribution]:
         """q(z1 | x) of segments x (T, N, D)."""

@@ -2,9 +2,9 @@ r"""The guide of LigHT-DVAE and HiT-DVAE (Lin et al., 2023, equation 4):
 
 .. math:: q(w, z_{1:T} | x_{1:T}) = q(w | x_{1:T}) \prod_t q(z_t | x_{1:T}, w).
 
-w comes from the two ends of a bidirectional LSTM, each of which has seen all of x ("the output at the last frame" of
-the paper, taken literally, has a backward half that has seen x_T alone). Given w all z_t are drawn at once, by a
-transformer encoder; the true posterior of z_t has z_{1:t-1} among its parents.
+w is inferred from the final states of both directions of a bidirectional LSTM, each of which depends on all of x ("the
+output at the last frame" of the paper, taken literally, has a backward half that depends on x_T only). Given w, all z_t
+are drawn at once by a transformer encoder; the exact posterior of z_t also depends on z_{1:t-1}.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class LigHTGuideSettings(GuideSettings):
     Attributes:
         x: widths of the feature extractor of x_t.
         gw_dim: width of the bidirectional LSTM that w is inferred from.
-        gw_layers: its layers.
+        gw_layers: number of its layers.
         d_model: width of the transformer that z is inferred from.
         ff: width of its feed-forward networks.
-        layers: its layers.
-        dropout: share that training drops of each part of a layer; the paper names none.
+        layers: number of its layers.
+        dropout: dropout probability of each part of a layer; the paper specifies none.
     """
 
     x: list[int] = field(default_factory=lambda: [256])

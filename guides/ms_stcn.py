@@ -1,8 +1,8 @@
-r"""MS-STCN's guide, which has the parents of the true posterior (Andersson et al., 2021, equation 13):
+r"""MS-STCN's guide, which conditions on the same variables as the exact posterior (Andersson et al., 2021, eq. 13):
 
 .. math:: q(z \mid x) = \prod_l \prod_\tau q(z^l_\tau \mid x_{< (\tau + 1) S_l}, z^{l+1:L}_\tau),
 
-a Gaussian of [h_l; d_l] by a map of its own: not a product with the prior, as in a ladder VAE (`guides.core.ladder`).
+a Gaussian from an affine map of [h_l; d_l], not a product with the prior as in a ladder VAE (`guides.core.ladder`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["MSSTCNGuide"]
 
 
 class MSSTCNGuide(LadderGuide):
-    """q(z^l | x, z above) on the model's own features."""
+    """q(z^l | x, z above), on the features of the model's ladder."""
 
     paper = "independent"
     stepwise = False
@@ -51,5 +51,5 @@ class MSSTCNGuide(LadderGuide):
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
         """q(z^l | x, z above), l = i + 1."""
-        told: dist.TorchDistribution = self.heads[i](concatenate(h, d))
-        return precision_weighted(told, self.prior_heads[i](h)) if self.weighted else told
+        inferred: dist.TorchDistribution = self.heads[i](concatenate(h, d))
+        return precision_weighted(inferred, self.prior_heads[i](h)) if self.weighted else inferred

@@ -20,12 +20,12 @@ _FAMILY = [f"{sees}-{keeps}" for sees in ("past", "future", "all") for keeps in 
 
 
 def guide_names() -> list[str]:
-    """All names that ``--guide`` takes."""
+    """All names that ``--guide`` accepts."""
     return ["paper", "compliant", *_FAMILY, *_LADDER]
 
 
 def current_name(name: str) -> str:
-    """The name of a guide by a name that it had earlier: the paper's guide was called "own"."""
+    """Today's name of a guide: "own" is an earlier name of "paper"."""
     return "paper" if name == "own" else name
 
 
@@ -33,7 +33,7 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
     """The class of a guide for a model.
 
     Args:
-        model: the model's settings; its name stands for its default ones.
+        model: the model's settings, or its name for the default settings.
         name: the guide's name.
 
     Raises:
@@ -56,44 +56,44 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
     if draws not in latents:
         what = "layers of latents, 'layer1' nearest the data" if name in _LADDER else "one latent 'z' in each frame"
         raise UserError(
-            f"guide '{name}' cannot serve model '{settings.name}': it draws {what}, and the "
+            f"guide '{name}' does not support model '{settings.name}': it draws {what}, but the "
             f"model's latents are {', '.join(repr(latent) for latent in latents) or 'none'}. "
-            "Take a guide that draws them, such as the model's own (--guide paper)."
+            "Use a guide that draws them, such as --guide paper."
         )
     return load_class(cls.guide_path(settings) if name in _LADDER else "guides.core.family:RecurrentGuide")
 
 
 def compliant(model: str | ModelSettings) -> str:
-    """The name of the guide that has the parents of the model's exact posterior, or the fewest beside them.
+    """The name of the guide that has all parents of the model's exact posterior and the fewest further ones.
 
     Raises:
         UserError: if no guide has all of them.
     """
     settings = _model_settings(model)
-    found: dict[str, int] = {}
+    extra_parents: dict[str, int] = {}
     for candidate in ["paper", *(_FAMILY if "z" in model_class(settings.name).latents_of(settings) else [])]:
         verdicts = compare(settings, candidate)
         if not any(one.missing for one in verdicts.values()):
-            found[candidate] = sum(len(one.extra) for one in verdicts.values())
-    if not found:
+            extra_parents[candidate] = sum(len(one.extra) for one in verdicts.values())
+    if not extra_parents:
         raise UserError(
-            f"no guide has all parents of the exact posterior of model '{settings.name}'. Take its own: --guide paper."
+            f"no guide has all parents of the exact posterior of model '{settings.name}'. Use --guide paper."
         )
-    return min(found, key=lambda name: found[name])
+    return min(extra_parents, key=lambda name: extra_parents[name])
 
 
 def compare(model: str | ModelSettings, name: str) -> dict[str, Verdict]:
-    """How a guide, with its default settings, compares with the exact posterior: a verdict for each latent."""
+    """Compare a guide, with its default settings, with the exact posterior: a verdict by latent."""
     settings = _model_settings(model)
     name = compliant(settings) if name == "compliant" else name
     cls, guide = model_class(settings.name), guide_class(settings, name)
     latents = cls.latents_of(settings)
-    ours = guide.parents(guide.Settings(name=name), latents)
-    return {latent: verdict(cls.parents(settings), ours, latent, latents) for latent in latents}
+    declared = guide.parents(guide.Settings(name=name), latents)
+    return {latent: verdict(cls.parents(settings), declared, latent, latents) for latent in latents}
 
 
 def build_guide(model: DVAE, model_settings: str | ModelSettings, settings: GuideSettings) -> Guide:
-    """The guide that the settings describe, for a model; its weights drawn from torch's generator."""
+    """The guide of a model that the settings describe, with weights initialised by torch's generator."""
     name = compliant(model_settings) if settings.name == "compliant" else settings.name
     cls: Any = guide_class(model_settings, name)
     guide: Guide = cls(model, replace(settings, name=name))

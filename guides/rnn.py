@@ -1,4 +1,4 @@
-"""The guide of a model without latents: it draws nothing."""
+"""The guide of a model without latents: it has no sample sites."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["EmptyGuide"]
 
 
 class EmptyGuide(Guide):
-    """No q."""
+    """A guide without sample sites."""
 
     def __init__(self, model: DVAE, settings: GuideSettings) -> None:
         super().__init__(model)
-        self.h = cast(RNN, model).h  # what says of which type and on which device a batch is
+        self.h = cast(RNN, model).h  # its parameters define dtype and device of a batch
 
     @classmethod
     def parents(cls, settings: Any, latents: Sequence[str] = ()) -> Parents:

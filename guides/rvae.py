@@ -1,4 +1,4 @@
-r"""RVAE's guide, which has the parents of the true posterior (Leglaive et al., 2020):
+r"""RVAE's guide, which conditions on the same variables as the exact posterior (Leglaive et al., 2020):
 
 .. math:: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | z_{1:t-1}, x_{t:T}),
 

@@ -1,7 +1,7 @@
 r"""SRNN's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | z_{t-1}, x_{1:T}).
 
-It shares the model's recurrent network over the past of x, and has the parents of the true posterior (Fraccaro et al.,
-2016, without their residual means).
+It shares the model's recurrent network over the past of x, and conditions on the same variables as the exact posterior
+(Fraccaro et al., 2016, without their residual means).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class SRNNGuideSettings(GuideSettings):
     """Settings of SRNN's guide.
 
     Attributes:
-        hx_g: widths from h_t and x_t to the LSTM that runs backward.
+        hx_g: widths from h_t and x_t to the backward LSTM.
         g_dim: width of that LSTM.
-        g_layers: its layers.
+        g_layers: number of its layers.
         gz_z: widths from g_t and z_{t-1} to z_t.
     """
 

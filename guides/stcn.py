@@ -2,9 +2,9 @@ r"""STCN's guide, precision-weighted (Aksan & Hilliges, 2019):
 
 .. math:: q(z \mid x) = \prod_t \prod_l q(z^l_t \mid x_{1:t}, z^{l+1}_t).
 
-It reads the convolutions that the prior reads, one frame later. The true posterior sees the future of x too, which is
-decoded from the latents of earlier frames. Unlike the public code, which hands the variance on where a deviation is
-expected and conditions prior and posterior on different draws, this is a bound.
+It takes the convolutional features of the prior, one frame later. The exact posterior also depends on the future of x,
+which is decoded from latents of earlier frames. The public code passes a variance where a standard deviation is
+expected, and conditions prior and posterior on different draws; here the objective is a valid bound.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class STCNGuide(LadderGuide):
         return {site: ("x[:t+1]", *(f"{m}[t]" for m in latents[:i][-1:])) for i, site in enumerate(latents)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
-        """[d^1; ...; d^L] of the zero frame before the first, and of all frames: (T + 1, N, C)."""
+        """[d^1; ...; d^L] of a zero frame before the first one, and of all frames: (T + 1, N, C)."""
         d = self.input(pad(sites.data["x"], (0, 0, 0, 0, 1, 0)))
         features = []
         for net in self.up:
@@ -66,5 +66,7 @@ class STCNGuide(LadderGuide):
         """q(z^l_t | x_{1:t}, z^{l+1}_t), l = i + 1, from d^l after frame t and after the one before, and the latent
         above.
         """
-        told: dist.TorchDistribution = self.heads[i](concatenate(now, *above))
-        return precision_weighted(told, self.prior_heads[i](concatenate(before, *above))) if self.weighted else told
+        inferred: dist.TorchDistribution = self.heads[i](concatenate(now, *above))
+        if not self.weighted:
+            return inferred
+        return precision_weighted(inferred, self.prior_heads[i](concatenate(before, *above)))

@@ -1,4 +1,4 @@
-r"""STORN's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_{1:t}), as the benchmark paper (Bie et al., 2021) has it."""
+r"""STORN's guide, as in the benchmark paper (Bie et al., 2021): q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_{1:t})."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""VRNN's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | z_{1:t-1}, x_{1:t}).
 
-It shares the model's feature extractors and recurrent network (Chung et al., 2015). The true posterior sees the future
-of x too.
+It shares the model's feature extractors and recurrent network (Chung et al., 2015). The exact posterior also depends on
+the future of x.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class VRNNGuideSettings(GuideSettings):
 
 
 class VRNNGuide(Guide):
-    """q(z_t | z_{1:t-1}, x_{1:t}) = N of MLP([x's features; h_t]), h_t the model's own."""
+    """q(z_t | z_{1:t-1}, x_{1:t}) = N of MLP([x's features; h_t]), h_t the state of the model's recurrent network."""
 
     Settings = VRNNGuideSettings
 

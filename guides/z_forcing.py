@@ -1,16 +1,16 @@
-r"""Z-Forcing's guide, and the cost that the paper is named for (Goyal et al., 2017).
+r"""Z-Forcing's guide, and the auxiliary cost of the paper (Goyal et al., 2017).
 
 .. math:: q(z \mid x) = \prod_t q(z_t \mid h_{t-1}, b_t), \qquad b_t = \mathrm{LSTM}(x_t, b_{t+1}),
 
-h the model's own state and b one that comes from the end of the sequence. Training can ask z for what b knows of the
-future, by
+with h the model's recurrent state and b the state of a backward LSTM. In training, an auxiliary cost can make z_t
+predict b_t, and with it the future of x:
 
 .. math:: \alpha \sum_t \log p(\mathrm{sg}(b_t) \mid z_t), \qquad
     p(b_t \mid z_t) = N(\tanh m(z_t), e^{\ell(z_t)}),
 
-beside the bound (sg: no gradient, so that b is not made easy to tell; through z_t it has one).
-`inference.handlers.auxiliary_cost. auxiliary_cost` adds it. As in the authors' code (github.com/sordonia/zforcing),
-\ell is kept within 8 of 0.
+is added to the bound (sg: stop-gradient on b, so that b does not become trivial to predict; the gradient flows through
+z_t). `inference.handlers.auxiliary_cost.auxiliary_cost` adds it. As in the authors' code
+(github.com/sordonia/zforcing), \ell is clamped to -8 .. 8.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from models.z_forcing import ZForcing
 __all__ = ["ZForcingGuide", "ZForcingGuideSettings"]
 
 MOST = 8.0
-"""Bound of the log-variances of what b_t is told by."""
+"""Bound on the absolute log-variances of p(b_t | z_t)."""
 
 
 @dataclass
@@ -46,10 +46,10 @@ class ZForcingGuideSettings(GuideSettings):
     """Settings of Z-Forcing's guide.
 
     Attributes:
-        b_dim: width of the LSTM that runs backward.
-        b_layers: its layers.
+        b_dim: width of the backward LSTM.
+        b_layers: number of its layers.
         hb_z: widths from h_{t-1} and b_t to z_t.
-        auxiliary: weight alpha of log p(b_t | z_t) in training; 0 is without it, and without its network.
+        auxiliary: weight alpha of log p(b_t | z_t) in training; 0 disables it and omits its network.
         z_b: widths from z_t to b_t.
     """
 
@@ -88,7 +88,7 @@ class ZForcingGuide(Guide):
         x = sites.data["x"]
         b: Tensor = self.b(self.x_h(self.input(x)), lengths)
         if self.auxiliary > 0.0:
-            auxiliary("z", lambda z: sites.zeroed(self.told(z).log_prob(b.detach())[..., None])[..., 0])
+            auxiliary("z", lambda z: sites.zeroed(self.predicted_b(z).log_prob(b.detach())[..., None])[..., 0])
         return concatenate(b, shift(self.x_h(self.input(shift(x)))))
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
@@ -121,7 +121,7 @@ class ZForcingGuide(Guide):
         distribution: dist.TorchDistribution = self.head(self.hb_z(concatenate(before, b)))
         return distribution
 
-    def told(self, z: Tensor) -> dist.TorchDistribution:
+    def predicted_b(self, z: Tensor) -> dist.TorchDistribution:
         """p(b_t | z_t)."""
         mean, log_variance = self.b_told(self.z_b(z)).chunk(2, dim=-1)
         return normal(mean.tanh(), log_variance.clamp(-MOST, MOST))

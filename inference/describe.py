@@ -1,7 +1,7 @@
-"""A model and its guide at a glance: ``python -m models.describe --model vrnn [--guide G] [key=value ...]``.
+"""Summary of a model and its guide: ``python -m models.describe --model vrnn [--guide G] [key=value ...]``.
 
-Prints how both factorise, how the guide compares with the exact posterior, and how many parameters each conditional and
-each network has. With ``--graph FILE`` the graphical model is drawn, unrolled over a few frames.
+Prints the factorisation of both, the comparison of the guide with the exact posterior, and the number of parameters of
+each conditional and each network. ``--graph FILE`` draws the graphical model, unrolled over a few frames.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Structure", "describe", "main", "networks", "structure", "total", "u
 
 @dataclass(frozen=True)
 class Structure:
-    """What model and guide declare.
+    """The declared parents of a model and a guide.
 
     Attributes:
-        model: the parents of the model's sites.
-        guide: the parents of the guide's.
+        model: parents of the model's sites.
+        guide: parents of the guide's sites.
         latents: names of the latent sites.
     """
 
@@ -85,28 +85,28 @@ def describe(settings: Settings) -> list[str]:
 
 
 def networks(model: DVAE, guide: Guide) -> dict[str, int]:
-    """How many parameters each direct child of model and guide has; one that both have is the model's."""
-    seen: set[int] = set()
-    found: dict[str, int] = {}
+    """The number of parameters of each direct child of model and guide; shared parameters count for the model."""
+    counted: set[int] = set()
+    counts: dict[str, int] = {}
     for part, module in (("model", model), ("guide", guide)):
         for name, child in _children(module):
-            fresh = {id(p): p.numel() for p in child if id(p) not in seen}
-            seen |= set(fresh)
-            if fresh:
-                found[f"{part}.{name}"] = sum(fresh.values())
-    return found
+            new = {id(p): p.numel() for p in child if id(p) not in counted}
+            counted |= set(new)
+            if new:
+                counts[f"{part}.{name}"] = sum(new.values())
+    return counts
 
 
 def total(model: DVAE, guide: Guide) -> int:
-    """How many parameters model and guide have together."""
+    """The number of parameters of model and guide together; shared ones count once."""
     return sum(networks(model, guide).values())
 
 
 def used_by(model: DVAE, guide: Guide, latents: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Which networks each conditional goes through: those that its log-density has a gradient to.
+    """The networks that each conditional uses: those in which its log-density has a gradient.
 
     Returns:
-        for p or q and the name of the site, the names of `networks`.
+        names of `networks` by letter (p or q) and site.
     """
     import pyro.poutine as poutine
     import torch
@@ -117,11 +117,11 @@ def used_by(model: DVAE, guide: Guide, latents: Sequence[str]) -> dict[tuple[str
     values = {name: drawn.nodes[name]["value"].detach() for name in latents}
     owner = {
         id(p): f"{part}.{name}"
-        for part, module in (("guide", guide), ("model", model))  # the model's name is the last word on a shared one
+        for part, module in (("guide", guide), ("model", model))  # the model comes last: shared ones get its name
         for name, child in _children(module)
         for p in child
     }
-    found: dict[tuple[str, str], list[str]] = {}
+    names_by_site: dict[tuple[str, str], list[str]] = {}
     for letter, program in (("p", model), ("q", guide)):
         trace: Any = poutine.trace(poutine.condition(program, values)).get_trace(x, lengths)
         trace.compute_log_prob()
@@ -134,16 +134,15 @@ def used_by(model: DVAE, guide: Guide, latents: Sequence[str]) -> dict[tuple[str
                 else [None] * len(parameters)
             )
             used = {owner[id(p)] for p, grad in zip(parameters, grads, strict=True) if grad is not None}
-            found[letter, site] = [name for name in networks(model, guide) if name in used]
-    return found
+            names_by_site[letter, site] = [name for name in networks(model, guide) if name in used]
+    return names_by_site
 
 
 def draw_graph(settings: Settings, file: Path) -> None:
-    """Draw the graphical model, by what the model declares.
+    """Draw the graphical model that the model's declared parents define.
 
     Raises:
-        UserError: where graphviz is missing, for a kind of picture that it does not make, and where the file cannot be
-            written.
+        UserError: if graphviz is missing, for an unknown file format, and if the file cannot be written.
     """
     from models.structure.graph import render
 
@@ -151,14 +150,14 @@ def draw_graph(settings: Settings, file: Path) -> None:
 
 
 def _children(module: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
-    """The parameters of each direct child, and of the module itself by their own names."""
-    own = [(name, [parameter]) for name, parameter in module.named_parameters(recurse=False)]
-    return own + [(name, list(child.parameters())) for name, child in module.named_children()]
+    """The parameters of each direct child by the child's name, and the module's direct parameters by their names."""
+    direct = [(name, [parameter]) for name, parameter in module.named_parameters(recurse=False)]
+    return direct + [(name, list(child.parameters())) for name, child in module.named_children()]
 
 
 def _shared(model: DVAE, guide: Guide) -> set[str]:
-    of_guide = {id(p) for p in guide.parameters()}
-    return {f"model.{name}" for name, child in _children(model) if any(id(p) in of_guide for p in child)}
+    guide_parameters = {id(p) for p in guide.parameters()}
+    return {f"model.{name}" for name, child in _children(model) if any(id(p) in guide_parameters for p in child)}
 
 
 def _verdicts(declared: Structure) -> list[str]:
@@ -169,17 +168,17 @@ def _verdicts(declared: Structure) -> list[str]:
     outside = outside_time(declared.model, declared.guide)
     for latent in declared.latents:
         exact = ranges(sorted(posterior_parents(declared.model, latent, declared.latents), key=_time_last))
-        found = verdict(declared.model, declared.guide, latent, declared.latents)
-        complies = complies and not found.missing
-        differs = (("missing", found.missing), ("extra", found.extra))
+        comparison = verdict(declared.model, declared.guide, latent, declared.latents)
+        complies = complies and not comparison.missing
+        differs = (("missing", comparison.missing), ("extra", comparison.extra))
         parts = [f"{word} {', '.join(ranges(nodes))}" for word, nodes in differs if nodes]
         lines.append(f"exact posterior {conditional('p', latent, exact, in_time=latent not in outside)}")
-        lines.append(f"guide's {latent}: {'; '.join([f'{found.word} variables', *parts])}")
+        lines.append(f"guide's {latent}: {'; '.join([f'{comparison.word} variables', *parts])}")
     return [*lines, f"the guide {'complies' if complies else 'does not comply'} with the exact posterior"]
 
 
 def _time_last(node: tuple[str, int]) -> tuple[bool, bool, str, int]:
-    """Latents before data, as the formulas of posteriors are written; what is outside time at the end."""
+    """Sort key for formulas of posteriors: latents before data, sequence-level variables last."""
     return (node[1] < 0, node[0] == "x", *node)
 
 
@@ -199,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parser().parse_intermixed_args(argv)
     try:
-        # What is heavy is imported when it is known to be needed: --help must not wait for torch.
+        # Heavy imports happen after parsing, so that --help does not wait for torch.
         from inference.settings.resolve import resolve
 
         settings = resolve(args.model, args.guide, args.config, args.settings)
@@ -219,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="python -m models.describe",
-        description="Show how a model and its guide factorise, and how the guide compares with the exact posterior.",
+        description="Show the factorisation of a model and its guide, and compare the guide with the exact posterior.",
     )
     parser.add_argument("--model", metavar="M", help="the generative model: " + ", ".join(model_names()))
     parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))

@@ -1,12 +1,12 @@
 """Public DVAE checkpoints as runs: ``python -m models.published CHECKPOINT CONFIG.ini --run RUN``.
 
-Reads a checkpoint of the public DVAE code (a ``.pt`` state dict, or its arrays as ``.npz``) with the ``.ini``
-that it was trained from, and makes a run folder that every command takes. The networks are the published ones
-to the last unit: the tests compare them with figures of the authors' own code.
+Reads a checkpoint of the public DVAE code (a ``.pt`` state dict, or its arrays as ``.npz``) with the ``.ini`` that it
+was trained with, and writes a run folder that every command accepts. The networks equal the published ones exactly:
+the tests compare them with figures of the authors' code.
 
-Two generations of that code differ in what they add to a variance: DVAE-speech (2020) nothing, DVAE_SE (2023)
-1e-10, which is `model.variance_floor` here. A model trained with scheduled sampling is evaluated on its own past
-(`evaluation.mode=gen`), all others on the true one.
+Two generations of that code differ in the constant added to a variance: 0 in DVAE-speech (2020), 1e-10 in DVAE_SE
+(2023), which is `model.variance_floor` here. A model trained with scheduled sampling is evaluated free running
+(`evaluation.mode=gen`), all others with the true past.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["convert", "main", "read_arrays", "settings_of"]
 
 _LATER_SOURCE = {"User": ("print_model",), "Training": ("kl_warm_step", "ss_start", "ss_end")}
-"""Keys that only the ini files of DVAE_SE have."""
+"""Keys that only ini files of DVAE_SE have."""
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Read the arrays of a checkpoint, by their published names: a ``.npz``, or what ``torch.save`` wrote of
-    a state dict.
+    """Read the arrays of a checkpoint by their published names, from a ``.npz`` or a state dict saved by
+    ``torch.save``.
 
-    Nothing in the file is executed.
+    No code in the file is executed.
 
     Raises:
         UserError: for a file that is missing, damaged, or holds anything but named arrays.
@@ -52,12 +52,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
                 return {name: torch.from_numpy(np.array(file[name])) for name in file.files}
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {_first_line(error)} Is the file whole?") from error
-    except Exception as error:  # what a pickle can raise has no common base
+        raise UserError(f"{path} cannot be read as a checkpoint: {_first_line(error)} Is it complete?") from error
+    except Exception as error:  # errors of unpickling have no common base class
         raise UserError(f"{path} is refused: it holds more than arrays. {_first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(
-            f"{path} is no state dict: expected tensors by name, as torch.save(model.state_dict(), ...) writes them."
+            f"{path} is not a state dict: expected tensors by name, as written by torch.save(model.state_dict(), ...)."
         )
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
@@ -75,10 +75,10 @@ def settings_of(ini: Ini) -> Settings:
         raise UserError(f"{ini.path}: [Network] name = {name}; known: {', '.join(f.upper() for f in FAMILIES)}.")
     if ini.text("Network", "activation", "tanh").lower() != "tanh":
         raise UserError(
-            f"{ini.path}: [Network] activation = {ini.text('Network', 'activation')}: only tanh networks are known."
+            f"{ini.path}: [Network] activation = {ini.text('Network', 'activation')}: only tanh is supported."
         )
     if ini.number("STFT", "zp_percent", 0) != 0:
-        raise UserError(f"{ini.path}: [STFT] zp_percent must be 0: a zero-padded FFT has no front end here.")
+        raise UserError(f"{ini.path}: [STFT] zp_percent must be 0: zero-padded FFTs are not supported.")
     later = any(ini.has(section, key) for section, keys in _LATER_SOURCE.items() for key in keys)
     scheduled = ini.has("Training", "ss_start") or ini.has("Training", "ss_end")
     rate = ini.integer("STFT", "fs", 16000)
@@ -114,14 +114,14 @@ def settings_of(ini: Ini) -> Settings:
 
 
 def _scheduled_sampling(ini: Ini) -> dict[str, object]:
-    """How the public code goes over to the model's own output, should the run be trained on."""
+    """The scheduled sampling of the public code, for the case that the run is trained further."""
     start, end = ini.integer("Training", "ss_start", 0), ini.integer("Training", "ss_end", 0)
     schedule = {"schedule": "linear", "start_epoch": start, "end_epoch": end, "mix": "h", "coin": "batch"}
     return {f"train.scheduled_sampling.{key}": value for key, value in schedule.items()} if end > start >= 0 else {}
 
 
 def convert(checkpoint: Path, config: Path, run: Path) -> Settings:
-    """Make the run folder.
+    """Write the run folder; returns its settings.
 
     Raises:
         UserError: if checkpoint and config do not belong together, or the folder holds a run.
@@ -141,11 +141,11 @@ def convert(checkpoint: Path, config: Path, run: Path) -> Settings:
         raise UserError(
             f"{checkpoint} is not the checkpoint of {config} ({settings.model.name}):"
             + (f" it lacks {_some(missing)}." if missing else "")
-            + (f" It has arrays of no place, {_some(unknown)}." if unknown else "")
+            + (f" It has unexpected keys {_some(unknown)}." if unknown else "")
         )
     for name, array in arrays.items():
         if not bool(torch.isfinite(array).all()):
-            raise UserError(f"{checkpoint}: {name} has NaN or infinite values. Is the file whole?")
+            raise UserError(f"{checkpoint}: {name} has NaN or infinite values. Is the file complete?")
         if tuple(array.shape) != wanted[name]:
             raise UserError(
                 f"{checkpoint}: {name} has shape {tuple(array.shape)}, {config} says {wanted[name]}. "
@@ -175,11 +175,11 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m models.published",
-        description="Make a run folder of a public DVAE checkpoint and its .ini.",
+        description="Convert a public DVAE checkpoint and its .ini to a run folder.",
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="state dict (.pt) or arrays (.npz)")
-    parser.add_argument("config", type=Path, metavar="CONFIG.ini", help="the config that it was trained from")
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder to make")
+    parser.add_argument("config", type=Path, metavar="CONFIG.ini", help="the config that it was trained with")
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder to create")
     args = parser.parse_args(argv)
     try:
         settings = convert(args.checkpoint, args.config, args.run)
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     model = settings.model
     print(
-        f"{args.run}: {model.name}, {model.bins} bins, z of {model.z_dim}, evaluated in mode {settings.evaluation.mode}"
+        f"{args.run}: {model.name}, {model.bins} bins, z_dim {model.z_dim}, evaluation.mode {settings.evaluation.mode}"
     )
     print(f"next: python -m evaluation.resynthesis {args.run} --corpus folder --root DIR")
     return 0

@@ -1,4 +1,4 @@
-"""Run folders: making them, and turning one back into a model and a guide."""
+"""Run folders: creating them, and loading model and guide from one."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ __all__ = [
 
 
 FEATURES = ("frontend", "rate", "window", "hop", "frame_width", "trim_db", "dequantise")
-"""Settings of the data that a model is bound to."""
+"""Settings of the data that must equal those a model was trained with."""
 
 
 class Run(NamedTuple):
-    """A trained run, ready to evaluate: `model` and `guide` are in eval mode on the device asked for."""
+    """A trained run, loaded for evaluation: `model` and `guide` are in eval mode on the requested device."""
 
     path: Path
     settings: Settings
@@ -55,10 +55,10 @@ class Run(NamedTuple):
 
 
 def create(settings: Settings) -> tuple[DVAE, Guide]:
-    """The model and guide that the settings describe, with fresh weights from `settings.seed`.
+    """The model and guide that the settings describe, initialised from `settings.seed`.
 
-    Weights are drawn in float32 on the CPU whatever dtype and device are, so that these do not change where
-    training starts. Torch's global generator goes on from here.
+    Weights are drawn in float32 on the CPU for every dtype and device, so that the initial weights do not depend on
+    them. Sets the seed of torch's global generator.
     """
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     torch.manual_seed(settings.seed)
@@ -85,24 +85,24 @@ def load_run(
 
     Args:
         run: the run folder.
-        checkpoint: a file inside the folder or anywhere; null takes `best.pt`, else `last.pt`.
-        device: where model and guide are put, whatever the run was trained on.
+        checkpoint: a file name in the folder, or a path; None takes `best.pt`, else `last.pt`.
+        device: the device for model and guide, independent of the one that the run was trained on.
         overrides: `key=value` changes of its settings, such as "data.root=...".
     """
     path = Path(run)
     settings = load_run_settings(path, overrides)
     settings.device = device
-    chosen = find_checkpoint(path, checkpoint)
-    state = load_checkpoint(chosen)
-    model, guide = recreate(settings, state, chosen)
-    return Run(path, settings, model.eval(), guide.eval(), chosen, state)
+    checkpoint_path = find_checkpoint(path, checkpoint)
+    state = load_checkpoint(checkpoint_path)
+    model, guide = recreate(settings, state, checkpoint_path)
+    return Run(path, settings, model.eval(), guide.eval(), checkpoint_path, state)
 
 
 def take_model(model: DVAE, settings: Settings) -> Path:
-    """Put the model of the run `train.model_from` in place of a fresh one; the checkpoint it was read from.
+    """Load the weights of the run `train.model_from` into a model; returns the checkpoint's path.
 
     Raises:
-        UserError: if the settings are not those it was trained with.
+        UserError: if settings of model or data differ from those that the run was trained with.
     """
     source = Path(settings.train.model_from or "")
     trained = load_run_settings(source)
@@ -111,32 +111,32 @@ def take_model(model: DVAE, settings: Settings) -> Path:
         theirs = vars(getattr(trained, name))
         differ = [key for key in keys or theirs if ours.get(key) != theirs[key]]
         if differ:
-            given = ", ".join(f"{name}.{key}={ours.get(key)}" for key in differ)
+            got = ", ".join(f"{name}.{key}={ours.get(key)}" for key in differ)
             remedy = " ".join(f"{name}.{key}={theirs[key]}" for key in differ if key != "name")
             raise UserError(
-                f"train.model_from={source}: its model was trained otherwise than {given}.\n"
+                f"train.model_from={source}: its model was trained with settings other than {got}.\n"
                 + (f"Add {remedy}" if "name" not in differ else f"Give --model {theirs['name']}.")
             )
-    chosen = find_checkpoint(source)
-    load_weights(model, load_checkpoint(chosen)["model"], "model", chosen)
-    return chosen
+    checkpoint = find_checkpoint(source)
+    load_weights(model, load_checkpoint(checkpoint)["model"], "model", checkpoint)
+    return checkpoint
 
 
 def find_checkpoint(run: Path, checkpoint: str | Path | None = None) -> Path:
-    """The checkpoint to evaluate: the one asked for, else the run's `best.pt`, else its `last.pt`."""
+    """The checkpoint to evaluate: `checkpoint`, else the run's `best.pt`, else its `last.pt`."""
     names = [run / "best.pt", run / "last.pt"] if checkpoint is None else [run / checkpoint, Path(checkpoint)]
     for path in names:
         if path.is_file():
             return path
     if checkpoint is not None:
-        raise UserError(f"No checkpoint {checkpoint}, neither in {run} nor as a path of its own.")
+        raise UserError(f"No checkpoint {checkpoint}: there is no such file in {run}, nor at this path.")
     raise UserError(
-        f"{run} holds no checkpoint (best.pt or last.pt).\nTrain it first: python -m inference.svi --run {run} ..."
+        f"{run} has no checkpoint (best.pt or last.pt).\nTrain it first: python -m inference.svi --run {run} ..."
     )
 
 
 def write_run(path: Path, settings: Settings, model: DVAE, guide: Guide) -> None:
-    """Make a run folder of weights got elsewhere: it can be evaluated, and trained on from step 0."""
+    """Write a run folder for weights from another source; it can be evaluated, and trained further from step 0."""
     refuse_existing(path)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -149,19 +149,19 @@ def write_run(path: Path, settings: Settings, model: DVAE, guide: Guide) -> None
 
 
 def refuse_existing(run: Path) -> None:
-    """Refuse to train over a run, or in something that is no folder."""
+    """Refuse a run folder that already holds a run, or a path that is a file."""
     if run.exists() and not run.is_dir():
         raise UserError(f"--run {run} is a file, not a folder. Give another --run.")
     for name in ("last.pt", "best.pt"):
         if (run / name).exists():
             raise UserError(
-                f"{run} already holds a run ({name}). Go on with it: python -m inference.svi --resume {run}\n"
+                f"{run} already holds a run ({name}). Resume it: python -m inference.svi --resume {run}\n"
                 "or give another --run."
             )
 
 
 def default_folder(settings: Settings) -> Path:
-    """A folder of its own for each training: runs/MODEL-GUIDE-DATE-TIME."""
+    """A new folder for a training: runs/MODEL-GUIDE-DATE-TIME."""
     name = f"{settings.model.name}-{settings.guide.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, count = Path("runs") / name, 1
     while path.exists():
@@ -171,7 +171,11 @@ def default_folder(settings: Settings) -> Path:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name, which must be there."""
+    """The device of this name.
+
+    Raises:
+        UserError: for an unknown device, or one that is not available.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -180,11 +184,11 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UserError(
-                f"device '{name}' is not there: PyTorch {torch.__version__} sees {count} CUDA devices.\n"
+                f"device '{name}' is not available: PyTorch {torch.__version__} finds {count} CUDA devices.\n"
                 "Use --device cpu, or install the CUDA build of PyTorch on a machine with an NVIDIA GPU."
             )
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device 'mps' is not there: it needs a Mac with Apple silicon. Use --device cpu.")
+        raise UserError("device 'mps' is not available: it needs a Mac with Apple silicon. Use --device cpu.")
     elif device.type not in ("cpu", "mps"):
         raise UserError(f"unknown device '{name}': expected cpu, cuda or cuda:0 and so on.")
     return device

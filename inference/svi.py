@@ -1,4 +1,4 @@
-"""Train a model by stochastic variational inference, or go on with a run.
+"""Train a model by stochastic variational inference, or resume a run.
 
 python -m inference.svi --model dkf
 python -m inference.svi --model dkf --corpus folder --root data/librispeech-mini --run runs/dkf
@@ -22,17 +22,17 @@ from dvae_pyro.errors import ProcessLost, UserError
 __all__ = ["main"]
 
 PAUSE = 5.0
-"""Seconds that a process of torchrun keeps back what the first one has to say too, or another one has said: by then
-torchrun, which ends all processes after one has failed, has ended it, and it is said once.
+"""Seconds that a process of torchrun other than the first waits before it prints an error. torchrun ends all processes
+after one has failed, within that time, so an error that all processes share is printed once.
 """
 FLAGS = {"corpus": "data.corpus", "root": "data.root", "set": "data.subset", "device": "device", "run": "run"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake, 130 stopped by a signal."""
+    """Run the command line; returns the exit status: 0 success, 2 invalid input, 130 stopped by a signal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # names of files can be any bytes
+            stream.reconfigure(errors="replace")  # file names may contain any bytes
     parser = _parser()
     args = parser.parse_intermixed_args(argv)
     _refuse_contradictions(parser, args)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # What is heavy is imported when it is known to be needed: --help must not wait for torch.
+    # Heavy imports happen after parsing, so that --help does not wait for torch.
     from inference.settings.overrides import quoted
     from inference.settings.resolve import load_run_settings, resolve, to_yaml
 
@@ -81,7 +81,7 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Names
         return
     for flag in ("model", "guide", "config", "run"):
         if getattr(args, flag) is not None:
-            parser.error(f"--resume takes the run's own {flag}: leave --{flag} away, or start a new run")
+            parser.error(f"--resume uses the {flag} of the run: omit --{flag}, or start a new run")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,17 +92,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m inference.svi",
         description="Train a dynamical VAE by stochastic variational inference.",
         epilog="All settings and their defaults: python -m inference.svi --model dkf --print-config. "
-        "Several trainings on one machine at a time: give each its share of the cores (OMP_NUM_THREADS=1), "
-        "or their threads will mostly wait for each other.",
+        "For several trainings on one machine at a time, limit the threads of each (OMP_NUM_THREADS=1): more threads "
+        "than cores slow all of them down.",
     )
     parser.add_argument("--model", metavar="M", help="the generative model: " + ", ".join(model_names()))
     parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
     parser.add_argument("--corpus", metavar="C", help="synthetic (default, built in), folder, ...")
-    parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
-    parser.add_argument("--set", metavar="NAME", help="set of a corpus that comes in several (data.subset)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the corpus")
+    parser.add_argument("--set", metavar="NAME", help="subset of a corpus that has several (data.subset)")
     parser.add_argument("--config", metavar="YAML", help="settings: a file, or a packaged one by name")
-    parser.add_argument("--run", metavar="DIR", help="run folder to make (default: runs/MODEL-GUIDE-TIME)")
-    parser.add_argument("--resume", metavar="DIR", type=Path, help="run folder to go on with")
+    parser.add_argument("--run", metavar="DIR", help="run folder to create (default: runs/MODEL-GUIDE-TIME)")
+    parser.add_argument("--resume", metavar="DIR", type=Path, help="run folder to resume")
     parser.add_argument("--device", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as optim.lr=1e-4")

@@ -1,4 +1,4 @@
-"""A model and its guide at a glance: ``python -m models.describe --model vrnn [--guide G] [key=value ...]``.
+"""Summary of a model and its guide: ``python -m models.describe --model vrnn [--guide G] [key=value ...]``.
 
 The command itself is `inference.describe`: it needs guides and settings, which lie above models.
 """

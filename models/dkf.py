@@ -27,7 +27,8 @@ class DKFSettings(ModelSettings):
     """Settings of the DKF.
 
     Attributes:
-        z_z: width of the hidden layer of the transition's gate and of its proposal; null is that of z, as published.
+        z_z: width of the hidden layers of the transition's gate and proposal; null: the size of z, as in the public
+            code.
         z_x: widths of the decoder from z_t to x_t.
     """
 
@@ -37,14 +38,14 @@ class DKFSettings(ModelSettings):
 
 
 class GatedTransition(nn.Module):
-    r"""Krishnan et al.'s gated transition; in the benchmark paper's code every layer is as wide as z.
+    r"""The gated transition of Krishnan et al.; in the code of the benchmark paper every layer has the width of z.
 
     .. math::
         \gamma = \sigma(A\,\mathrm{relu}(A z)), \quad m = A\,\mathrm{relu}(A z), \quad
         \mu = (1 - \gamma) \odot A z + \gamma \odot m, \quad \sigma^2 =
         \mathrm{softplus}(A\,\mathrm{relu}(m)).
 
-    The softplus gives the variance, where Krishnan et al. take it for the standard deviation.
+    The softplus gives the variance; in Krishnan et al. it gives the standard deviation.
     """
 
     def __init__(self, z_dim: int, width: int | None = None) -> None:

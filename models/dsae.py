@@ -2,7 +2,7 @@ r"""DSAE, disentangled sequential autoencoder (Li & Mandt, 2018; networks as in 
 
 .. math:: p(x_{1:T}, z_{1:T}, v) = p(v) \prod_t p(z_t \mid z_{1:t-1})\, p(x_t \mid z_t, v), \qquad p(v) = N(0, I),
 
-v for what stays the same in a sequence, z_t for what moves.
+where v represents what is constant in a sequence, and z_t what varies over time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DSAESettings(ModelSettings):
     Attributes:
         v_dim: size of the latent of a sequence.
         h_dim: width of the LSTM of the prior, over z_{1:t-1}.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         vz_x: widths of the decoder from v and z_t to x_t.
     """
 
@@ -73,7 +73,7 @@ class DSAE(DVAE):
         return standard_normal(self, self.v_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | z_{1:t-1}), from h_t, which has seen z_{0:t-1}, z_0 = 0."""
+        """p(z_t | z_{1:t-1}), from h_t, the state after z_{0:t-1}, z_0 = 0."""
         distribution: dist.TorchDistribution = self.prior_head(h)
         return distribution
 

@@ -3,8 +3,8 @@ dynamical VAE", 2022; for speech as in Lin et al., 2023).
 
 .. math:: p(x_{1:T}, z_{1:T}, w) = p(w) \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1}, w)\, p(x_t \mid x_{1:t-1}, z_{1:t}, w).
 
-LigHT-DVAE (`models.light_dvae`) with a decoder of its own for z_t, in which x asks: the stream is [x_{0:t-1}; w], and
-what it asks about is z_{0:t-1}, x_0 = 0 and z_0 = 0.
+LigHT-DVAE (`models.light_dvae`) with a separate decoder for z_t: queries come from the stream [x_{0:t-1}; w], keys and
+values of the cross-attention from z_{0:t-1}, with x_0 = 0 and z_0 = 0.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ class HiTDVAE(LigHTDVAE):
         self.z_decoder = Decoder(self.z_layers, settings.d_model)
 
     def streams_of_z(self, z_before: Tensor, x_before: Tensor, w: Tensor) -> Streams:
-        """For the decoder of z_t: the stream, of x_{t-1} and w, and the second one, of z_{t-1}."""
+        """Inputs of the decoder of z_t: the stream, from x_{t-1} and w, and the second stream, from z_{t-1}."""
         return self.xw_d(concatenate(x_before, w)), self.z_d(z_before)

@@ -4,13 +4,13 @@ dynamical VAE", 2023).
 .. math:: p(x_{1:T}, z_{1:T}, w) = p(w) \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1}, w)\, p(x_t \mid x_{1:t-1}, z_{1:t}, w),
     \qquad p(w) = N(0, I)
 
-(its equation 1), w for what stays the same in a sequence. Both conditionals come from one transformer decoder: the
-stream that goes through it, and asks, is that of z and w, and what it asks about is the past of x. For x_t the stream
-is [z_{1:t}; w]; for z_t it is one frame behind, [z_{0:t-1}; w] with z_0 = 0, as the connections around each attention
-carry a frame's own input. The past of x is x_{0:t-1}, x_0 = 0.
+(its equation 1), where w represents what is constant in a sequence. Both conditionals are computed by one transformer
+decoder: queries come from the stream of z and w, keys and values of the cross-attention from the past of x. For x_t the
+stream is [z_{1:t}; w]; for z_t it is one frame behind, [z_{0:t-1}; w] with z_0 = 0, because residual connections pass a
+frame's own input on. The past of x is x_{0:t-1}, x_0 = 0.
 
-The paper does not say what features x and [z; w] are taken through first, and its code is not public: the sizes here
-give both published numbers of parameters (17.46 million, HiT-DVAE 21.75) to the digit that is printed.
+The paper does not specify the feature extractors of x and [z; w], and its code is not public: the sizes here give both
+published numbers of parameters (17.46 million, HiT-DVAE 21.75 million) to all printed digits.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class LigHTDVAESettings(ModelSettings):
         x: widths of the feature extractor of x_t.
         d_model: width of the transformer.
         ff: width of its feed-forward networks.
-        layers: its layers.
-        dropout: share that training drops of each part of a layer; the paper names none.
-        variant: "standard"; "inv_s", in the decoder of x the past of x asks about [z; w]; or "inv_s_nr", there also
-            without the connections around each part (the ablations of the paper's Table 2).
+        layers: number of its layers.
+        dropout: dropout probability of each part of a layer; the paper specifies none.
+        variant: "standard"; "inv_s": in the decoder of x_t, queries come from the past of x, and keys and values from
+            [z; w]; "inv_s_nr": also without its residual connections (the ablations of the paper's Table 2).
     """
 
     name: str = "light_dvae"
@@ -95,11 +95,13 @@ class LigHTDVAE(DVAE):
         t.observe("x", self.decoder(t.recur(self.x_decoder, *self.streams_of_x(z, x_before, w))))
 
     def streams_of_z(self, z_before: Tensor, x_before: Tensor, w: Tensor) -> Streams:
-        """For the decoder of z_t: the stream, of z_{t-1} and w, and the second one, of x_{t-1}."""
+        """Inputs of the decoder of z_t: the stream, from z_{t-1} and w, and the second stream, from x_{t-1}."""
         return self.zw_d(concatenate(z_before, w)), self.x_d(x_before)
 
     def streams_of_x(self, z: Tensor, x_before: Tensor, w: Tensor) -> Streams:
-        """For the decoder of x_t: the stream, of z_t and w, and the second one, of x_{t-1}; or the other way round."""
+        """Inputs of the decoder of x_t: the stream, from z_t and w, and the second stream, from x_{t-1}; swapped in the
+        inverted variants.
+        """
         of_z, of_x = self.zw_d(concatenate(z, w)), self.x_d(x_before)
         return (of_x, of_z) if self.inverted else (of_z, of_x)
 
@@ -108,12 +110,12 @@ class LigHTDVAE(DVAE):
         return standard_normal(self, self.w_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), from what its decoder makes of them."""
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), from the output h_t of its decoder."""
         distribution: dist.TorchDistribution = self.prior_head(h)
         return distribution
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}, w), from what its decoder makes of them."""
+        """p(x_t | x_{1:t-1}, z_{1:t}, w), from the output h_t of its decoder."""
         distribution: dist.TorchDistribution = self.likelihood(h)
         return distribution
 

@@ -3,8 +3,9 @@ r"""MS-STCN, multiscale stochastic temporal convolutional network (Andersson, Wa
 .. math:: p(x, z) = \prod_t p(x_t \mid x_{1:t-1}, z^{1:L}_t) \prod_l \prod_\tau
     p(z^l_\tau \mid x_{< \tau S_l}, z^{l+1:L}_\tau),
 
-L layers of latents, layer 1 next to the data, each at a time scale of its own: a step of layer l is S_l frames, and
-z^m_\tau above it is that of the step that holds frame \tau S_l. All else is deterministic (`models.nn.ladder`).
+with L layers of latents, layer 1 next to the data, each with its own time scale: a step of layer l is S_l frames, and
+z^m_\tau of a layer m above it is the latent of the step that contains frame \tau S_l. All other networks are
+deterministic (`models.nn.ladder`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ WAVEFORM: Mapping[str, Any] = {
     "train.free_bits.threshold": 0.5,
     "train.free_bits.halve_every": 300_000,
 }
-"""How the paper and its public code train on waveforms."""
+"""Settings of the paper and its public code for waveforms."""
 SMALLEST_FRAMES: Mapping[str, Any] = {
     "model.widths": [26, 58, 128, 256, 256],
     "model.strides": [1, 5, 5, 4, 1],
@@ -65,14 +66,14 @@ class MSSTCNSettings(ModelSettings):
 
     Attributes:
         widths: channels of each layer.
-        strides: frames of the layer below that become one step of each layer; all 1 is "without multiscale".
+        strides: steps of the layer below per step of each layer; all 1 is "without multiscale".
         z_dims: size of each layer's latent; empty: `z_dim` in all of them.
-        latent: false leaves the latents out: a deterministic autoregressive model.
-        dilations: of the blocks of each bottom-up WaveNet but the last layer's.
-        top_dilations: of the last layer's.
+        latent: false omits the latents: a deterministic autoregressive model.
+        dilations: dilations of the blocks of the bottom-up WaveNets, except in the last layer.
+        top_dilations: dilations in the last layer's bottom-up WaveNet.
         down_blocks: blocks of each top-down WaveNet.
-        every_block: every top-down block sees the latent, else the first alone.
-        resampling: "learned", as the paper has it, or "fixed", as its public code.
+        every_block: whether every top-down block is conditioned on the latent, or only the first.
+        resampling: "learned" as in the paper, or "fixed" as in its public code.
     """
 
     name: str = "ms_stcn"
@@ -136,19 +137,19 @@ class MSSTCN(DVAE):
 
     @classmethod
     def waveform_defaults(cls, frame_width: int) -> Mapping[str, Any]:
-        """The paper's training, and its sizes where they are known."""
+        """The training of the paper, and its sizes where they are known."""
         return {**WAVEFORM, **SMALLEST_FRAMES} if frame_width == 2 else WAVEFORM
 
     @classmethod
     def latents_of(cls, settings: MSSTCNSettings) -> tuple[str, ...]:
-        """``layer<L>`` to ``layer1``, in the order they are drawn."""
+        """``layer<L>`` to ``layer1``, in the order of drawing."""
         return tuple(f"layer{i}" for i in range(len(settings.widths), 0, -1)) if settings.latent else ()
 
     @classmethod
     def parents(cls, settings: MSSTCNSettings) -> Parents:
         above = cls.latents_of(settings)
-        found = {site: ("x[:t]", *(f"{m}[t]" for m in above[:i])) for i, site in enumerate(above)}
-        return found | {"x": ("x[:t]", *(f"{m}[t]" for m in above))}
+        latents = {site: ("x[:t]", *(f"{m}[t]" for m in above[:i])) for i, site in enumerate(above)}
+        return latents | {"x": ("x[:t]", *(f"{m}[t]" for m in above))}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -163,7 +164,7 @@ class MSSTCN(DVAE):
         axis = Parallel(sites)
         try:
             axis.prev("x")
-        except Sequential:  # x is to be generated, or the model is fed its own output
+        except Sequential:  # x is generated, or the model is given its own output
             _FrameByFrame(self, sites).run()
             return
         x = sites.data["x"]
@@ -171,7 +172,7 @@ class MSSTCN(DVAE):
         axis.observe("x", self.decoder(g))
 
     def prior(self, i: int, h: Tensor) -> dist.TorchDistribution:
-        """p(z^l | x, z above), l = i + 1, from h_l, which has seen the data before each step and the latents above."""
+        """p(z^l | x, z above), l = i + 1, from h_l, a function of earlier data and the latents above."""
         distribution: dist.TorchDistribution = self.prior_heads[i](h)
         return distribution
 
@@ -190,9 +191,9 @@ class MSSTCN(DVAE):
 
 
 class _FrameByFrame:
-    """The same program step by step: one step of a layer, then all steps below it, each network with what it remembers.
+    """The same program frame by frame: one step of a layer, then all steps below it; networks keep their states.
 
-    What a frame costs does not depend on the frames before it.
+    The cost of a frame does not depend on the number of frames before it.
     """
 
     def __init__(self, model: MSSTCN, sites: Sites) -> None:
@@ -214,36 +215,37 @@ class _FrameByFrame:
             sites.register(name, stacked([d for d, _ in drawn]), value)
 
     def _layer(self, i: int, step: int, g: Tensor | None) -> None:
-        """One step of the layer at index `i`, and all that is below it in time."""
+        """One step of the layer at index `i`, and all steps of the layers below within it."""
         ladder = self.ladder
         h = ladder.context(i, g, self.last_d[i])
         z = None
         if self.model.latents:
             z = self._value(f"layer{i + 1}", self.model.prior(i, h), step, ladder.scales[i])
-        fallen = ladder.top_down(i, h, z)
+        g_below = ladder.top_down(i, h, z)
         stride = ladder.strides[i]
         below = []
         for k in range(stride):
             finer = step * stride + k
             if finer >= self.sites.coarser(ladder.scales[i - 1] if i else 1).frames:
                 break
-            part = fallen[..., k : k + 1, :, :]
+            g_step = g_below[..., k : k + 1, :, :]
             if i:
-                self._layer(i - 1, finer, part)
+                self._layer(i - 1, finer, g_step)
                 below.append(self.last_d[i - 1])
             else:
-                below.append(self._observe(finer, part))
+                below.append(self._observe(finer, g_step))
         if len(below) == stride:
-            self.last_d[i], self.states[i] = ladder.bottom_up(i, torch.cat(_alike(below), dim=-3), self.states[i])
+            inputs = torch.cat(_broadcast(below), dim=-3)
+            self.last_d[i], self.states[i] = ladder.bottom_up(i, inputs, self.states[i])
 
     def _observe(self, t: int, g: Tensor) -> Tensor:
-        """Frame t of the data, and what the networks above are told of it."""
+        """Observe or generate frame t of the data; returns its features for the bottom-up networks."""
         axis = _Frame(self.sites, t, t + 1, self.carry)
         distribution = self.model.decoder(g)
         value = self._value("x", distribution, t, 1)
         axis.keep("x", distribution, value)
-        told: Tensor = self.model.input(_Frame(self.sites, t + 1, t + 2, self.carry).prev("x"))
-        return told
+        features: Tensor = self.model.input(_Frame(self.sites, t + 1, t + 2, self.carry).prev("x"))
+        return features
 
     def _value(self, name: str, distribution: dist.TorchDistribution, step: int, scale: int) -> Tensor:
         sites = self.sites.coarser(scale)
@@ -256,13 +258,13 @@ class _FrameByFrame:
 
 
 class _Frame(Frame):
-    """A frame whose carry holds the data alone."""
+    """A frame whose carry holds only the data."""
 
     def keep(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
         self._keep(name, distribution, value)
 
 
-def _alike(parts: list[Tensor]) -> list[Tensor]:
+def _broadcast(parts: list[Tensor]) -> list[Tensor]:
     shape = torch.broadcast_shapes(*(part.shape[:-3] for part in parts))
     return [part.expand(*shape, *part.shape[-3:]) for part in parts]
 
@@ -284,8 +286,8 @@ def _check(settings: MSSTCNSettings) -> None:
             )
     if settings.strides[0] != 1:
         raise UserError(
-            f"model.strides[0]={settings.strides[0]}: layer 1 has the time scale of the data, else frames of one of "
-            "its steps would not see each other. Set it to 1, and model.bins to the frame width that you want."
+            f"model.strides[0]={settings.strides[0]}: expected 1, the time scale of the data; otherwise the frames of "
+            "one step of layer 1 would not depend on each other. Set model.bins for another frame width."
         )
     if settings.resampling not in ("learned", "fixed"):
         raise UserError(f"model.resampling={settings.resampling}: expected learned or fixed.")

@@ -29,19 +29,19 @@ MODELS = {
     "rnn": "models.rnn:RNN",
     "z_forcing": "models.z_forcing:ZForcing",
 }
-"""Where each model is: a new model is one line here."""
+"""``"module:Class"`` of each model by name; a new model is one line here."""
 
 
 def model_names() -> list[str]:
-    """All names that ``--model`` takes."""
+    """All names that ``--model`` accepts."""
     return list(MODELS)
 
 
 def load_class(place: str) -> type:
     """The class at ``"module:Class"``."""
     module, _, name = place.partition(":")
-    found: type = getattr(import_module(module), name)
-    return found
+    loaded: type = getattr(import_module(module), name)
+    return loaded
 
 
 def model_class(name: str) -> type[DVAE]:
@@ -56,5 +56,5 @@ def model_class(name: str) -> type[DVAE]:
 
 
 def build_model(settings: ModelSettings) -> DVAE:
-    """The model that the settings describe, its weights drawn from torch's generator."""
+    """The model that the settings describe, with weights initialised by torch's generator."""
     return model_class(settings.name)(settings)

@@ -2,7 +2,7 @@ r"""A recurrent network without latents, the deterministic baseline of DVAEs (th
 
 .. math:: p(x_{1:T}) = \prod_t p(x_t \mid x_{1:t-1}),
 
-through one LSTM. Its bound is the log-likelihood itself.
+with one LSTM. Its bound is the exact log-likelihood.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RNNSettings(ModelSettings):
     Attributes:
         x_h: widths from x_{t-1} to the LSTM.
         h_dim: width H of the LSTM.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         h_x: widths of the decoder from h_t to x_t.
     """
 

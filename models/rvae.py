@@ -3,7 +3,7 @@ networks as in Bie et al., 2021).
 
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t)\, p(x_t \mid z_{1:t}), \qquad p(z_t) = N(0, I),
 
-or, non-causal, p(x_t | z_{1:T}).
+or, in the non-causal model, p(x_t | z_{1:T}).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class RVAESettings(ModelSettings):
     """Settings of RVAE.
 
     Attributes:
-        causal: whether x_t sees z_{1:t}, or all z_{1:T}.
+        causal: whether x_t depends on z_{1:t}, or on all z_{1:T}.
         z_h: widths from z_t to the LSTM.
         h_dim: width H of the LSTM, in each direction.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         h_x: widths of the decoder from h_t to x_t.
     """
 
@@ -70,7 +70,7 @@ class RVAE(DVAE):
         t.observe("x", self.decoder(t.recur(self.h, self.z_h(z))))
 
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
-        """The non-causal model, which does not fit a step: all z, then a pass over them both ways, then all x."""
+        """The non-causal model, which has no step: all z, then a bidirectional LSTM over them, then all x."""
         t = Parallel(sites)
         z = t.sample("z", self.prior())
         t.observe("x", self.decoder(self.h(self.z_h(z), lengths)))
@@ -80,6 +80,6 @@ class RVAE(DVAE):
         return standard_normal(self, self.z_dim)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z_{1:t}), or p(x_t | z_{1:T}), from h_t, which has seen them."""
+        """p(x_t | z_{1:t}), or p(x_t | z_{1:T}), from h_t, which depends on them."""
         distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
         return distribution

@@ -3,7 +3,7 @@ networks as in Bie et al., 2021).
 
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid x_{1:t-1}, z_{t-1})\, p(x_t \mid x_{1:t-1}, z_t),
 
-the past of x through a deterministic recurrent network, h_t = LSTM(x_{1:t-1}).
+where the past of x enters through a deterministic recurrent network, h_t = LSTM(x_{1:t-1}).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SRNNSettings(ModelSettings):
     Attributes:
         x_h: widths from x_{t-1} to the LSTM.
         h_dim: width H of the LSTM.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         hz_z: widths of the prior from h_t and z_{t-1} to z_t.
         hz_x: widths of the decoder from h_t and z_t to x_t.
     """

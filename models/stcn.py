@@ -3,13 +3,13 @@ networks", 2019).
 
 .. math:: p(x, z) = \prod_t p(x_t \mid z^{1:L}_{t-r:t}) \prod_l p(z^l_t \mid x_{1:t-1}, z^{l+1}_t),
 
-L layers of latents, layer 1 next to the data. The past goes through one stack of causal convolutions, which the priors
-read at different depths: layer l at d^l, after l of L equal parts of it. The data are decoded from the latents of the
-last r + 1 frames by convolutions of their own, and see the past through them alone. In the dense variant (STCN-dense,
-the one that the MS-STCN paper quotes) the decoder sees all layers, else layer 1.
+with L layers of latents, layer 1 next to the data. The past of x is encoded by one stack of causal convolutions; the
+prior of layer l takes its features d^l, after l of L equal parts of the stack. The data are decoded from the latents of
+the last r + 1 frames by separate convolutions, and depend on the past only through these latents. In the dense variant
+(STCN-dense, which the MS-STCN paper quotes) the decoder takes all layers, else layer 1.
 
-Sizes and what the paper leaves open are as in its authors' code, but for the map without bias after a gate, as in
-`models.nn.wavenet`: what such a bias adds is in the biases of the layers after it.
+Sizes, and details that the paper does not specify, follow its authors' code, except that the linear map after a gate
+has no bias (`models.nn.wavenet`): it would be redundant with the biases of the following layers.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ WAVEFORM: Mapping[str, Any] = {
     "optim.schedule": "exponential",
     "optim.gamma": 0.98,
     "optim.decay_steps": 1000,
-    "optim.clip": 0.025,  # of a gradient per frame; the code's is 1, per sequence of 40
+    "optim.clip": 0.025,  # norm of the gradient per frame; 1 per sequence of 40 frames in the public code
     "train.batch_size": 128,
     "train.kl_warmup_steps": 10_000,
 }
-"""How the public code trains on waveforms."""
+"""Settings of the public code for waveforms."""
 
 
 @dataclass
@@ -56,11 +56,12 @@ class STCNSettings(ModelSettings):
     Attributes:
         widths: channels of each layer's part of the convolutions over the past.
         z_dims: size of each layer's latent; empty: `z_dim` in all of them.
-        dilations: of the blocks of each layer's part.
-        hidden: widths from d and the latent above to a latent, in prior and posterior, for mean and deviation each.
+        dilations: dilations of the blocks of each layer's part.
+        hidden: widths from d and the latent above to a latent, in prior and posterior, separately for mean and
+            standard deviation.
         out_width: channels of the decoder.
-        out_dilations: of its blocks.
-        dense: the decoder sees the latents of all layers, else those of layer 1.
+        out_dilations: dilations of its blocks.
+        dense: whether the decoder takes the latents of all layers, or only of layer 1.
     """
 
     name: str = "stcn"
@@ -74,7 +75,7 @@ class STCNSettings(ModelSettings):
 
 
 class DeepLatentHead(nn.Module):
-    """A Gaussian whose mean and deviation have hidden layers (ReLU) of their own."""
+    """A Gaussian whose mean and standard deviation have separate hidden layers (ReLU)."""
 
     def __init__(self, in_dim: int, out_dim: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class DeepLatentHead(nn.Module):
 
 
 class STCN(DVAE):
-    """p(z^l_t | x_{1:t-1}, z^{l+1}_t) from the top layer down, then p(x_t | z)."""
+    """p(z^l_t | x_{1:t-1}, z^{l+1}_t) from the top layer down, and p(x_t | z)."""
 
     Settings = STCNSettings
     paper_guide = "guides.stcn:STCNGuide"
@@ -117,20 +118,20 @@ class STCN(DVAE):
 
     @classmethod
     def waveform_defaults(cls, frame_width: int) -> Mapping[str, Any]:
-        """The public code's training; a run of a few steps wants another `train.kl_warmup_steps`."""
+        """The training of the public code; short runs need a smaller `train.kl_warmup_steps`."""
         return WAVEFORM
 
     @classmethod
     def latents_of(cls, settings: STCNSettings) -> tuple[str, ...]:
-        """``layer<L>`` to ``layer1``, in the order they are drawn."""
+        """``layer<L>`` to ``layer1``, in the order of drawing."""
         return tuple(f"layer{i}" for i in range(len(settings.widths), 0, -1))
 
     @classmethod
     def parents(cls, settings: STCNSettings) -> Parents:
         layers = cls.latents_of(settings)
-        found = {site: ("x[:t]", *(f"{m}[t]" for m in layers[:i][-1:])) for i, site in enumerate(layers)}
-        seen = layers if settings.dense else layers[-1:]
-        return found | {"x": tuple(f"{m}[t-{sum(settings.out_dilations)}:t+1]" for m in seen)}
+        latents = {site: ("x[:t]", *(f"{m}[t]" for m in layers[:i][-1:])) for i, site in enumerate(layers)}
+        decoded = layers if settings.dense else layers[-1:]
+        return latents | {"x": tuple(f"{m}[t-{sum(settings.out_dilations)}:t+1]" for m in decoded)}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -153,7 +154,7 @@ class STCN(DVAE):
         return distribution
 
     def decoder(self, g: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z), from what the decoder's convolutions made of the latents."""
+        """p(x_t | z), from the output of the decoder's convolutions over the latents."""
         distribution: dist.TorchDistribution = self.likelihood(g)
         return distribution
 

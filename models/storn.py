@@ -3,7 +3,7 @@ as in Bie et al., 2021).
 
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t)\, p(x_t \mid x_{1:t-1}, z_{1:t}), \qquad p(z_t) = N(0, I),
 
-through one recurrent network over z_t and x_{t-1}.
+with one recurrent network over z_t and x_{t-1}.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class STORNSettings(ModelSettings):
         z_h: widths from z_t to the LSTM.
         x_h: widths from x_{t-1} to the LSTM.
         h_dim: width H of the LSTM.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         h_x: widths of the decoder from h_t to x_t.
     """
 
@@ -70,6 +70,6 @@ class STORN(DVAE):
         return standard_normal(self, self.z_dim)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}), from h_t, which has seen both."""
+        """p(x_t | x_{1:t-1}, z_{1:t}), from h_t, which depends on both."""
         distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
         return distribution

@@ -1,5 +1,5 @@
-r"""VAE: every frame on its own (Kingma & Welling, 2014; configured as in Bie et al., "A benchmark of
-dynamical variational autoencoders applied to speech spectrogram modeling", 2021).
+r"""VAE: independent frames (Kingma & Welling, 2014; configured as in Bie et al., "A benchmark of dynamical variational
+autoencoders applied to speech spectrogram modeling", 2021).
 
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t)\, p(x_t \mid z_t), \qquad p(z_t) = N(0, I).
 """

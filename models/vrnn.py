@@ -3,7 +3,7 @@ r"""VRNN, variational recurrent neural network (Chung et al., "A recurrent laten
 
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1})\, p(x_t \mid x_{1:t-1}, z_{1:t}),
 
-both through h_t, the state of one recurrent network before it has absorbed frame t; h_1 = 0.
+where both depend on the past through h_t, the state of one recurrent network after frame t - 1; h_1 = 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class VRNNSettings(ModelSettings):
         x: widths of the feature extractor of x_t.
         z: widths of the feature extractor of z_t.
         h_dim: width H of the LSTM.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         h_z: widths of the prior from h_t to z_t.
         hz_x: widths of the decoder from z_t's features and h_t to x_t.
     """

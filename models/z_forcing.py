@@ -3,8 +3,8 @@ r"""The model of Z-Forcing (Goyal et al., "Z-Forcing: Training stochastic recurr
 .. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid h_{t-1})\, p(x_t \mid h_t), \qquad
     h_t = \mathrm{LSTM}([x_{t-1}; z_t], h_{t-1}), \quad h_0 = 0:
 
-a latent drives the recurrent network, and is decoded through it alone. What the paper is named for, a further cost
-in training, is `guides.z_forcing`'s.
+where z_t is an input of the recurrent network, and x_t depends on it only through h_t. The auxiliary cost in training,
+which gives the paper its name, is in `guides.z_forcing`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ZForcingSettings(ModelSettings):
         x_h: widths from x_{t-1} to the LSTM.
         z_h: widths from z_t to the LSTM.
         h_dim: width H of the LSTM.
-        h_layers: its layers.
+        h_layers: number of layers of the LSTM.
         h_z: widths of the prior from h_{t-1} to z_t.
         h_x: widths of the decoder from h_t to x_t.
     """
@@ -47,7 +47,7 @@ class ZForcingSettings(ModelSettings):
 
 
 class Delay(nn.Module):
-    """The input of the frame before, zero at first, as a `models.core.time_axis.Causal` network."""
+    """The input of the previous frame, zero at the first one, as a `models.core.time_axis.Causal` network."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Checkpoints: files and the state that they hold."""
+"""Checkpoint files and the training state that they hold."""

@@ -1,4 +1,4 @@
-"""Where training stands: what a checkpoint holds besides the weights, and how both become one file."""
+"""The state of a training: counters and best weights, and how they are written to and read from checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["TrainState", "Weights", "criterion", "pack", "read", "restore", "sav
 
 
 class Optimiser(Protocol):
-    """What of an optimiser goes into a checkpoint."""
+    """The interface of an optimiser that checkpoints need."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]: ...
@@ -37,7 +37,7 @@ Weights = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where training stands between two steps.
+    """The state of a training between two steps.
 
     Attributes:
         step: updates of the parameters so far.
@@ -45,10 +45,10 @@ class TrainState:
         batch: batches of the current epoch already trained on.
         validated: step of the last validation.
         best: best validation bound, nats per frame.
-        best_of: which bound that is (`criterion`); empty where it is not known.
-        best_step, best_epoch: where it was reached.
+        best_of: the name of that bound (`criterion`); empty if unknown.
+        best_step, best_epoch: step and epoch of the best bound.
         best_weights: copies of the weights of that step, ``{"model": ..., "guide": ...}``.
-        stale_epochs: epochs since then.
+        stale_epochs: epochs since the best bound.
     """
 
     step: int = 0
@@ -64,9 +64,9 @@ class TrainState:
 
 
 def criterion(settings: Settings) -> str:
-    """What best weights are told by, in words: the bound that is trained, unscaled, on the validation split.
+    """The name of the bound that selects the best weights: the trained bound, unweighted, on the validation split.
 
-    Bounds of different kinds, or of more draws, are no measure for each other.
+    Bounds of different objectives or numbers of draws are not comparable.
     """
     train = settings.train
     bound = BOUNDS[train.objective]
@@ -89,7 +89,7 @@ def pack(
     metrics_bytes: int = 0,
     data: str | None = None,
 ) -> dict[str, Any]:
-    """The contents of `last.pt`: all that training needs to go on as if nothing had happened."""
+    """The contents of `last.pt`, enough to resume training exactly."""
     cuda = settings.device.startswith("cuda")
     return {
         "model_name": settings.model.name,
@@ -106,17 +106,17 @@ def pack(
 
 
 def read(saved: Mapping[str, Any]) -> TrainState:
-    """The state a checkpoint was made in."""
+    """The training state of a checkpoint."""
     return TrainState(**{name: saved[name] for name in vars(TrainState()) if name in saved})
 
 
 def restore(saved: Mapping[str, Any], settings: Settings, optimizer: Optimiser) -> None:
-    """Put the optimiser and torch's generators where they were."""
+    """Restore the state of the optimiser and of torch's generators."""
     if saved.get("optimizer") is not None:
-        chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        hyperparameters = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved["optimizer"])
-        for group, values in zip(optimizer.param_groups, chosen, strict=True):
-            group.update(values)  # the settings' betas, weight decay and so on, which may be new
+        for group, values in zip(optimizer.param_groups, hyperparameters, strict=True):
+            group.update(values)  # betas, weight decay and so on of the settings, which may have changed
     if saved.get("rng") is not None:
         torch.set_rng_state(saved["rng"])
     if saved.get("rng_cuda") is not None and settings.device.startswith("cuda"):
@@ -124,7 +124,7 @@ def restore(saved: Mapping[str, Any], settings: Settings, optimizer: Optimiser) 
 
 
 def save_best(path: Path, settings: Settings, state: TrainState) -> None:
-    """Write `best.pt` from the best weights that the state carries."""
+    """Write `best.pt` from the best weights of the state."""
     weights = state.best_weights
     assert weights is not None
     save_checkpoint(

@@ -1,1 +1,1 @@
-"""Importance-weighted estimates, and guides refined for each sequence."""
+"""Importance-weighted estimates of log p(x), and guides refined per sequence."""

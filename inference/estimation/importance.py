@@ -1,16 +1,16 @@
-r"""How likely data are: importance weights of the guide's draws, and the bounds that they give.
+r"""Importance weights of draws of the guide, and the bounds on log p(x) that follow from them.
 
-With K draws z^{(k)} of a guide q, each sequence on its own,
+With K draws z^{(k)} of a guide q, for each sequence,
 
 .. math::
     \log w_k = \log p(x, z^{(k)}) - \log q(z^{(k)} \mid x), \qquad
     \mathrm{ELBO} = E[\log w_1] \le E\Big[\log \frac1K \sum_k w_k\Big] \le \log p(x),
 
 the importance-weighted bound (Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", 2016, eq. 8), whose
-gap falls as K grows. The mean over particles comes before any sum over sequences: a bound for each sequence.
+gap decreases with K. The mean over particles is taken before any sum over sequences: there is one bound per sequence.
 
-Over long sequences the weights degenerate, and K must grow exponentially with T: `inference.particles.particle_filter`
-does not.
+On long sequences the weights degenerate: K must grow exponentially with T for the same accuracy. The particle filter
+(`inference.particles.particle_filter`) avoids that.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = [
 
 
 class Estimate(NamedTuple):
-    """What K particles say of each sequence, in nats.
+    """Log-weights and bounds of each sequence from K particles, in nats.
 
     Attributes:
         log_weights: log w_k, (K, N).
-        analytic: the bound with closed-form KLs, where there are any, (N,): the mean over the same particles.
-        kl: these KLs, by latent, each (N,).
+        analytic: the ELBO with closed-form KLs where these exist, (N,): the mean over the same particles.
+        kl: the KL of each latent, (N,), by site name.
     """
 
     log_weights: Tensor
@@ -57,7 +57,7 @@ class Estimate(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """The evidence lower bound from samples alone, mean over particles, (N,)."""
+        """The ELBO by Monte Carlo, without closed-form KLs, mean over particles, (N,)."""
         return self.log_weights.mean(0)
 
     @property
@@ -74,9 +74,9 @@ class Estimate(NamedTuple):
 def traces(
     model: nn.Module, guide: nn.Module, x: Tensor, lengths: Tensor, particles: int, how: str = "auto"
 ) -> tuple[Trace, Trace]:
-    """The model's trace, replayed against the guide's, both with particles left of frames and sequences (dim -3).
+    """Traces of the model, replayed against the guide, and of the guide, with particles at dim -3.
 
-    Log-densities are computed, unscaled and as handlers in force scale them.
+    Log-densities are computed, both without and with the scales of active handlers.
     """
     with pyro.plate("particles", particles, dim=-3):
         guide_trace = poutine.trace(guide).get_trace(x, lengths, how)
@@ -96,9 +96,9 @@ def log_weights(
     chunk: int | None = None,
     seeds: Sequence[Seed] | None = None,
 ) -> Tensor:
-    """Log-weights of K draws of the guide, (K, N), with their graph where gradients are on.
+    """Log-weights of K draws of the guide, (K, N), differentiable where gradients are enabled.
 
-    A sequence has noise of its own, drawn particle after particle (`inference.handlers.noise.sequence_noise`), so the
+    Each sequence has its own noise, drawn particle after particle (`inference.handlers.noise.sequence_noise`), so the
     result depends neither on `chunk` nor on the other sequences of the batch.
 
     Args:
@@ -107,9 +107,9 @@ def log_weights(
         x: data (T, N, D), zero beyond each length.
         lengths: frames of each sequence (N,), on the CPU.
         particles: K.
-        chunk: particles of each sequence that are computed at once; memory grows with it, not with K (unless gradients
-            are on). All by default.
-        seeds: one for each sequence, for its noise; drawn from torch's generator by default.
+        chunk: particles of each sequence that are computed at once; all by default. Memory grows with `chunk`, not with
+            K (unless gradients are enabled).
+        seeds: a seed for the noise of each sequence; drawn from torch's generator by default.
 
     Raises:
         ValueError: unless `particles` and `chunk` are at least 1 and there are N seeds.
@@ -129,13 +129,13 @@ def estimate(
     chunk: int | None = None,
     seeds: Sequence[Seed] | None = None,
 ) -> Estimate:
-    """Log-weights, and the bound with analytic KLs and these, from the same draws; arguments as of `log_weights`."""
-    weights, found = [], []
+    """Log-weights, the ELBO with closed-form KLs and the KLs, from the same draws; arguments as of `log_weights`."""
+    weights, bound_terms = [], []
     for pair in _chunks(model, guide, x, lengths, particles, chunk, seeds):
         weights.append(trace_weights(*pair))
-        found.append(terms(*pair))
-    kl = {name: torch.cat([one.kl[name] for one in found]).mean(0) for name in found[0].kl}
-    return Estimate(torch.cat(weights), torch.cat([one.elbo for one in found]).mean(0), kl)
+        bound_terms.append(terms(*pair))
+    kl = {name: torch.cat([one.kl[name] for one in bound_terms]).mean(0) for name in bound_terms[0].kl}
+    return Estimate(torch.cat(weights), torch.cat([one.elbo for one in bound_terms]).mean(0), kl)
 
 
 def _chunks(

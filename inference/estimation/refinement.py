@@ -1,14 +1,14 @@
-r"""Refine a guide for given data: what is lost to sharing one network among all sequences.
+r"""Refinement of a guide per sequence, which estimates the amortisation gap.
 
-A guide is amortised: the parameters of each conditional are outputs of networks. Beside them every sequence is given
-free parameters of its own,
+A guide is amortised: the parameters of each conditional are outputs of networks shared by all sequences. Refinement
+adds free parameters for every sequence,
 
 .. math:: q^*(z_t | \cdot) = N\big(\mu_t + a_t + B_t z_{t-1},\; \sigma_t^2 e^{s_t}\big),
 
-with :math:`\mu_t, \sigma_t` the guide's, :math:`B_t` only where the guide remembers z. They start at zero, where
-q* = q, and follow the gradient of the bound, model and guide fixed. What the bound gains is the amortisation gap; what
-it still lacks to log p(x) the approximation gap, that of the guide's family (Cremer, Li & Duvenaud, "Inference
-suboptimality in variational autoencoders", 2018, eqs. 4, 5).
+with :math:`\mu_t, \sigma_t` of the guide, and :math:`B_t` only if the guide's z_t depends on z_{t-1}. They start at
+zero, where q* = q, and follow the gradient of the bound with model and guide fixed. The increase of the bound is the
+amortisation gap; the remaining difference to log p(x) is the approximation gap of the guide's family (Cremer, Li &
+Duvenaud, "Inference suboptimality in variational autoencoders", 2018, eqs. 4, 5).
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from models.dvae import DVAE
 
 __all__ = ["Refined", "frozen", "refine", "remembers"]
 
-CHECKS = 8  # times that the offsets are compared with the best so far
+CHECKS = 8  # how often the offsets are compared with the best so far
 
 
 class Refined(Guide):
-    """A guide with offsets for one batch of sequences, all zero at first; it runs wherever a guide does.
+    """A guide with offsets for one batch of sequences, initially zero; it replaces the guide in every use.
 
     Args:
-        model: the model whose posterior it is.
-        guide: the guide to refine, which this one runs, step by step.
+        model: the generative model.
+        guide: the guide to refine, whose conditionals get the offsets.
         x: data (T, N, D), zero beyond each length.
         lengths: frames of each sequence (N,), on the CPU.
-        remembers: whether z_{t-1} is among the parents of z_t, in the guide.
+        remembers: whether z_{t-1} is among the parents of z_t in the guide.
 
     Raises:
-        UserError: for a latent that is neither Gaussian nor a point, which stays where it is.
+        UserError: for a latent that is neither Gaussian nor a point mass; point masses are not refined.
     """
 
     def __init__(self, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, remembers: bool) -> None:
@@ -92,14 +92,14 @@ class _offset(Messenger):
     def _pyro_conditional(self, msg: Any) -> None:
         name, distribution, axis = msg["args"]
 
-        def of(part: str) -> Tensor:
-            v: Tensor = self.offsets[f"{name}_{part}"]
+        def offset(parameter: str) -> Tensor:
+            v: Tensor = self.offsets[f"{name}_{parameter}"]
             return v if axis is None else v[axis.start : axis.stop]
 
         normal = distribution.base_dist
-        mean, deviation = normal.loc + of("mean"), normal.scale * torch.exp(0.5 * of("log_variance"))
+        mean, deviation = normal.loc + offset("mean"), normal.scale * torch.exp(0.5 * offset("log_variance"))
         if f"{name}_before" in self.offsets:
-            mean = mean + (of("before") @ axis.prev(name)[..., None])[..., 0]
+            mean = mean + (offset("before") @ axis.prev(name)[..., None])[..., 0]
         msg["value"] = dist.Independent(dist.Normal(mean, deviation), 1)
         msg["done"] = True
 
@@ -117,24 +117,24 @@ def refine(
     seeds: Sequence[Seed] | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Refined:
-    """Refine a guide for a batch by Adam on the bound with closed-form KLs; the learning rate falls to zero.
+    """Refine a guide for a batch by Adam on the bound with closed-form KLs; the learning rate decays to zero.
 
-    The matrices B_t have a tenth of it: what they change, the frames after pass on.
+    The matrices B_t have a tenth of the learning rate, because their effect accumulates over later frames.
 
-    Eight times on the way the bound of each sequence is measured with `seeds`' noise, and each keeps the offsets that
-    gave the best one, zero among them: so it is never lower than the guide's own, with that noise. Measure it again
-    with other noise to report it, or it is flattered.
+    The bound of each sequence is measured eight times during the optimisation with the noise of `seeds`, and each
+    sequence keeps its best offsets, zero included: with that noise the bound is never below the unrefined guide's.
+    Measure it again with other noise before reporting it: the maximum over offsets is biased upwards.
 
     Args:
         model: the generative model.
         guide: the guide.
         x: data (T, N, D), zero beyond each length.
         lengths: frames of each sequence (N,), on the CPU.
-        remembers: whether z_{t-1} is among the parents of z_t, in the guide.
+        remembers: whether z_{t-1} is among the parents of z_t in the guide.
         steps: gradient steps.
         particles: draws for each gradient; four times as many for each comparison.
-        lr: learning rate at the start, of the offsets.
-        seeds: one for each sequence, for the comparisons.
+        lr: initial learning rate of the offsets.
+        seeds: a seed for each sequence's noise in the comparisons.
         progress: called after each step.
     """
     refined = Refined(model, guide, x, lengths, remembers=remembers)
@@ -162,30 +162,30 @@ def refine(
                 now = bound()
                 better = now > best  # not where it is NaN
                 best = torch.where(better, now, best)
-                for own, p in zip(kept, free, strict=True):
+                for best_offset, p in zip(kept, free, strict=True):
                     by_sequence = better.reshape(-1, *[1] * (p.dim() - (2 if p.dim() > 2 else 1)))
-                    own.copy_(torch.where(by_sequence, p.detach(), own))
+                    best_offset.copy_(torch.where(by_sequence, p.detach(), best_offset))
         with torch.no_grad():
-            for own, p in zip(kept, free, strict=True):
-                p.copy_(own)
+            for best_offset, p in zip(kept, free, strict=True):
+                p.copy_(best_offset)
     return refined
 
 
 def remembers(guide: Guide, settings: GuideSettings, latents: Sequence[str]) -> bool:
-    """Whether a guide's z_t depends on z before it: only then may its refinement.
+    """Whether z_t depends on earlier z in the guide; only then does the refinement have matrices B_t.
 
     Args:
         guide: the guide.
         settings: its settings.
-        latents: those of the model.
+        latents: names of the model's latents.
     """
     parents = guide.parents(settings, latents)
-    return any(parent.startswith("z[") for of in parents.values() for parent in of)
+    return any(parent.startswith("z[") for site_parents in parents.values() for parent in site_parents)
 
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """No gradient of their parameters."""
+    """Disable gradients of the modules' parameters within the context."""
     was = {p: p.requires_grad for module in modules for p in module.parameters()}
     for p in was:
         p.requires_grad_(False)
@@ -197,7 +197,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 def _unmasked(distribution: Any) -> Any:
-    """What is inside a mask and an `Independent`."""
+    """The base distribution inside masks and `Independent`."""
     while hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
     return distribution

@@ -20,16 +20,16 @@ __all__ = ["discriminative", "log_p_sequence", "discriminative_handler"]
 
 
 def log_p_sequence(m: Tensor, candidates: Tensor, target: Tensor, variance: Tensor) -> Tensor:
-    r"""log p(i | m) of the sequence i that a segment is of, all C candidates equally likely beforehand:
+    r"""log p(i | m), the log-probability that a segment belongs to sequence i, with a uniform prior on C candidates:
 
     .. math:: \log p(i | m) = \log N(m; \mu_2^{(i)}, \sigma^2) - \log \sum_j N(m; \mu_2^{(j)}, \sigma^2).
 
-    What the candidates have in common cancels: logits are (m \mu_j - \mu_j^2 / 2) / \sigma^2, one product of matrices.
+    Terms that all candidates share cancel: logits are (m \mu_j - \mu_j^2 / 2) / \sigma^2, one matrix product.
 
     Args:
-        m: (..., N, L).
-        candidates: \mu_2 of each, (C, L).
-        target: the index of the true one among them, (N,).
+        m: the segments' z2, (..., N, L).
+        candidates: \mu_2 of each candidate, (C, L).
+        target: the index of the segment's sequence among the candidates, (N,).
         variance: \sigma^2, (L,).
 
     Returns:
@@ -44,16 +44,16 @@ def log_p_sequence(m: Tensor, candidates: Tensor, target: Tensor, variance: Tens
 class discriminative(Messenger):
     r"""Add :math:`\alpha \log p(i | z_2^{(i, n)})` to the objective: a factor after the model's site ``z2``.
 
-    The guide's site ``mu2`` says which sequences i is to be told from (all of the table, or those of
-    `train.discriminative.sequences`), and its ``z2`` has been seen when the model comes to its own. The bound that is
-    reported beside the objective does not hold the factor.
+    The guide's site ``mu2`` provides the candidate sequences (all of the table, or those of
+    `train.discriminative.sequences`); the guide's ``z2`` is recorded before the model's. The reported bound does not
+    include the factor.
 
     Args:
         alpha: the weight, above 0.
-        latents: the ``"mean"`` of q(z2 | x), as the public code has it, or the ``"sample"``.
+        latents: the ``"mean"`` of q(z2 | x), as in the public code, or the ``"sample"``.
 
     Raises:
-        ValueError: for another weight or word.
+        ValueError: for another `alpha` or `latents`; and if the guide has no site ``mu2`` with candidates.
     """
 
     def __init__(self, alpha: float, latents: str = "mean") -> None:
@@ -76,16 +76,16 @@ class discriminative(Messenger):
         elif name == "z2" and self._drawn is None:
             self._drawn = msg["fn"].mean if self.latents == "mean" else msg["value"]
         elif name == "z2" and self._drawn is not None:
-            drawn, ask = self._drawn, self._candidates
+            drawn, get_candidates = self._drawn, self._candidates
             self._drawn = self._candidates = None
-            if ask is None:
-                raise ValueError("no site 'mu2' of the guide said what the sequence is to be told from")
-            found = ask()
+            if get_candidates is None:
+                raise ValueError("the guide has no site 'mu2' with infer={'candidates': ...}, which FHVAE's guide has")
+            candidates = get_candidates()
             variance = msg["fn"].variance.flatten(0, -2)[0]
             with poutine.scale(scale=self.alpha):
-                pyro.factor("discriminative", log_p_sequence(drawn, found.values, found.target, variance))
+                pyro.factor("discriminative", log_p_sequence(drawn, candidates.values, candidates.target, variance))
 
 
 def discriminative_handler(settings: DiscriminativeSettings) -> AbstractContextManager[Any]:
-    """The handler that training runs under: none where alpha is 0."""
+    """The handler for training; a null context where alpha is 0."""
     return discriminative(settings.alpha, settings.latents) if settings.alpha > 0.0 else nullcontext()

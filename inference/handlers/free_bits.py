@@ -1,13 +1,13 @@
-r"""Free bits: a KL that is small anyway is left alone, so that latents are not given up early in training.
+r"""Free bits: a KL below a threshold is not penalised, so that latents do not collapse early in training.
 
-For a part g of the KL of a latent, with threshold \lambda, and sg for no gradient (Kingma et al., "Improved variational
-inference with inverse autoregressive flow", 2016; linear: Andersson et al., 2021, appendix A),
+For a group g of elements of a latent's KL, threshold \lambda, and sg the stop-gradient (Kingma et al., "Improved
+variational inference with inverse autoregressive flow", 2016; linear: Andersson et al., 2021, appendix A),
 
 .. math:: \mathrm{linear:}\; \min(1, \mathrm{sg}(KL_g) / \lambda)\, KL_g, \qquad
     \mathrm{constant:}\; \max(KL_g, \lambda).
 
-Both are weights on the elements of a latent's log-density, in model and guide alike. Those of constant are 0 and 1,
-which leaves \lambda itself, that has no gradient, out of the loss.
+Both are implemented as weights on the elements of a latent's log-density, in model and guide. The weights of constant
+are 0 and 1; the constant \lambda, which has no gradient, is omitted from the loss.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from torch.distributions import kl_divergence, register_kl
 __all__ = ["GROUPINGS", "MODES", "free_bits", "unweighted"]
 
 GROUPINGS: dict[str, tuple[int, ...]] = {"element": (), "channel": (-1,), "sequence": (-3,), "layer": (-3, -1)}
-"""By name, the dimensions of (..., T, N, L) that a part of the KL is summed over: each element is a part; or each
-frame, each channel, each sequence.
-"""
+"""By name, the dimensions of (..., T, N, L) that the KL is summed over before the threshold is applied."""
 MODES = ("linear", "constant")
 LEAST = 1e-8
 
 
 class _Pair:
-    """A latent's conditionals in guide and model, and the weight of their elements, once both are known."""
+    """The conditionals of a latent in guide and model, and the weights that follow from both."""
 
     def __init__(self, handler: free_bits) -> None:
         self.handler = handler
@@ -41,22 +39,24 @@ class _Pair:
 
     def weight(self) -> Tensor:
         if len(self.seen) != 2:
-            raise ValueError("free bits weigh a latent by its KL: score it when guide and model have both been run")
+            raise ValueError(
+                "free bits need the conditionals of guide and model: compute log-densities after running both"
+            )
         if self._weight is None:
             with torch.no_grad():
                 q, p, mask = self.seen[0][0], self.seen[1][0], self.seen[1][1]
                 kl = kl_divergence(q.base_dist, p.base_dist)
-                part = kl if mask is None else kl * mask[..., None]
+                group = kl if mask is None else kl * mask[..., None]
                 summed = GROUPINGS[self.handler.grouping]
                 if kl.dim() < 3:  # outside time: (..., N, L)
                     summed = tuple(dim for dim in summed if dim != -3)
-                part = part.sum(summed, keepdim=True) if summed else part
-                self._weight = self.handler.weight_of(part).expand_as(kl)
+                group = group.sum(summed, keepdim=True) if summed else group
+                self._weight = self.handler.weight_of(group).expand_as(kl)
         return self._weight
 
 
 class _Weighted(dist.TorchDistribution):
-    """A diagonal Gaussian whose log-density weighs its elements."""
+    """A diagonal Gaussian with weights on the elements of its log-density."""
 
     arg_constraints: dict[str, Any] = {}
     has_rsample = True
@@ -94,26 +94,27 @@ def _kl(q: _Weighted, p: _Weighted) -> Tensor:
 
 
 def unweighted(distribution: Any) -> Any:
-    """A conditional without the weights that `free_bits` gave it."""
+    """A conditional without the weights of `free_bits`."""
     if isinstance(distribution, MaskedDistribution):
         return MaskedDistribution(unweighted(distribution.base_dist), distribution._mask)
     return distribution.plain if isinstance(distribution, _Weighted) else distribution
 
 
 class free_bits(Messenger):
-    """Weigh latents down where their KL is below a threshold; the bound that is reported stays the true one.
+    """Down-weight latents whose KL is below a threshold; the reported bound is not weighted.
 
-    A latent that the guide gives as a point, which has no information to spare, is left as it is.
+    A latent that is a point mass in the guide is not weighted.
 
-    It is put around an objective, so that it sees the guide's conditional of a latent first and then the model's.
+    The handler encloses an objective: it expects the guide's conditional of a latent first, then the model's.
 
     Args:
-        threshold: lambda, in nats; 0 changes nothing.
+        threshold: lambda, in nats; 0 has no effect.
         mode: ``"linear"`` or ``"constant"``.
-        grouping: what the threshold holds for, a key of `GROUPINGS`.
+        grouping: the groups of elements that the threshold applies to, a key of `GROUPINGS`.
 
     Raises:
-        ValueError: for a negative threshold, or another word; and where a latent is no diagonal Gaussian.
+        ValueError: for a negative threshold, or another `mode` or `grouping`; and for a latent that is not a diagonal
+            Gaussian.
     """
 
     def __init__(self, threshold: float, mode: str = "linear", grouping: str = "element") -> None:
@@ -132,7 +133,7 @@ class free_bits(Messenger):
         return super().__enter__()
 
     def weight_of(self, kl: Tensor) -> Tensor:
-        """The weight of a part of the KL."""
+        """The weight for the KL of a group, elementwise."""
         if self.mode == "constant":
             return (kl >= self.threshold).to(kl.dtype)
         return (kl / self.threshold).clamp(LEAST, 1.0) if self.threshold > 0 else torch.ones_like(kl)
@@ -140,16 +141,16 @@ class free_bits(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or type(msg["fn"]).__name__ == "_Subsample":
             return
-        whole, mask = msg["fn"], None
-        if isinstance(whole, MaskedDistribution):
-            whole, mask = whole.base_dist, whole._mask
-        if isinstance(whole, dist.Delta):
+        conditional, mask = msg["fn"], None
+        if isinstance(conditional, MaskedDistribution):
+            conditional, mask = conditional.base_dist, conditional._mask
+        if isinstance(conditional, dist.Delta):
             self._points.add(msg["name"])
         if msg["name"] in self._points:
             return
-        if not isinstance(whole, dist.Independent) or not isinstance(whole.base_dist, dist.Normal):
-            raise ValueError(f"free bits need Gaussian latents, and '{msg['name']}' is a {type(whole).__name__}")
+        if not isinstance(conditional, dist.Independent) or not isinstance(conditional.base_dist, dist.Normal):
+            raise ValueError(f"free bits need Gaussian latents, but '{msg['name']}' is a {type(conditional).__name__}")
         pair = self._pairs.setdefault(msg["name"], _Pair(self))
-        pair.seen.append((whole, mask))
-        weighted = _Weighted(whole, pair)
+        pair.seen.append((conditional, mask))
+        weighted = _Weighted(conditional, pair)
         msg["fn"] = weighted if mask is None else MaskedDistribution(weighted, mask)

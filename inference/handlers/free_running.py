@@ -1,4 +1,4 @@
-"""Generation mode: the model fed its own output, as a poutine."""
+"""Free running: the model is given its own output as the past, as a poutine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ __all__ = ["free_running"]
 
 
 class free_running(Messenger):
-    """Generation mode: where a conditional looks back at the data, let it see the mean that the model gave
-    that frame.
+    """Free running (mode ``"gen"``): conditionals on past data are given the model's own mean of that frame instead.
 
-    Given the latents these means are functions of them, so this is a model of its own, whose bound is a bound.
+    The means are functions of the latents, so this defines a model of its own, and its ELBO is a valid bound.
 
     Args:
-        sites: names of the observed sites that this holds for.
-        stop_gradient: whether no gradient flows back through that mean, as published.
+        sites: names of the observed sites that are replaced.
+        stop_gradient: stop the gradient through the mean, as in the public code.
     """
 
     def __init__(self, sites: Sequence[str] = ("x",), *, stop_gradient: bool = True) -> None:

@@ -12,10 +12,10 @@ __all__ = ["given_noise"]
 
 
 class given_noise(Messenger):
-    """Draw Gaussian latents from noise handed in: z = mean + standard deviation * noise.
+    """Draw Gaussian latents from the noise passed in: z = mean + standard deviation * noise.
 
     Args:
-        noise: for each site standard normal numbers (..., T, N, L), or (..., N, L) for a sequence-level site.
+        noise: standard normal noise by site name, (..., T, N, L), or (..., N, L) for a sequence-level site.
     """
 
     def __init__(self, noise: Mapping[str, Tensor]) -> None:

@@ -14,18 +14,17 @@ __all__ = ["kl_scale"]
 
 
 class kl_scale(Messenger):
-    """Multiply the weight of latent sites by `beta`, in model and guide: beta times their KL in the
-    objective.
+    """Multiply the scale of latent sites in model and guide by `beta`, the weight of their KL in the objective.
 
     .. math:: E_q[\\log p(x | z)] - \\beta\\, KL(q(z | x), p(z))
 
-    (Higgins et al., "beta-VAE", 2017.) Zero is allowed. What `inference.objectives.elbo.Bound` reports as the
-    bound and as KLs is never scaled.
+    (Higgins et al., "beta-VAE", 2017.) Zero is allowed. The bound and the KLs of `inference.objectives.elbo.Bound` are
+    always unweighted.
 
     Args:
-        beta: the weight; a tensor is not looked at.
-        sites: names of the latents that it holds for; all of them by default.
-        own: weights of single latents by name, in beta's place.
+        beta: the weight; the value of a tensor is not checked.
+        sites: names of the latents that are weighted; all by default.
+        own: weights of single latents by name, which replace beta.
 
     Raises:
         ValueError: for a negative weight.

@@ -11,10 +11,10 @@ __all__ = ["mean_latents"]
 
 
 class mean_latents(Messenger):
-    """Give every latent that would be drawn the mean of its conditional, and let what follows from it see the mean.
+    """Set every latent to the mean of its conditional in place of a draw; later conditionals are given that mean.
 
     Args:
-        sites: names of those that this holds for; all of them by default. Without data x is one of them.
+        sites: names of the sites that are set; all by default, including x where it is not observed.
     """
 
     def __init__(self, sites: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-r"""Scheduled sampling: a model fed the true past or its own output by chance, as a poutine."""
+r"""Scheduled sampling: each frame is given the true past or the model's own output at random, as a poutine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ __all__ = ["scheduled_sampling"]
 
 
 class _Pass(NamedTuple):
-    """What scheduled sampling holds during one run of a model over a batch.
+    """The state of scheduled sampling during one run of a model over a batch.
 
     Attributes:
-        batch: the run's.
+        batch: the sites of that run.
         coins: c_t, (T, N, 1) or (T, 1, 1) bool.
-        taught: the conditionals of all frames given the true past, where they are needed.
-        own_past: where `teacher_forced` is also what is fed back, its mean one frame earlier, (..., T, N, D), by site
-            name.
+        teacher_forced: the conditionals of all frames given the true past, with mix ``"h"``.
+        own_past: the means of `teacher_forced` one frame earlier, (..., T, N, D), by site name.
     """
 
     batch: Sites
@@ -36,27 +35,27 @@ class _Pass(NamedTuple):
 
 
 class scheduled_sampling(Messenger):
-    r"""Scheduled sampling (Bengio et al., 2015): now the true past, now the model's own output.
+    r"""Scheduled sampling (Bengio et al., 2015): a random mixture of the true past and the model's own output.
 
-    With c_t = 1 with probability p, and \hat x_t = sg(E[x_t]) the mean that the model gave frame t (sg: no gradient),
-    a conditional that looks back at the data sees, with `mix` = ``"x"``,
+    With c_t = 1 with probability p, and \hat x_t = sg(E[x_t]) the model's mean of frame t (sg: stop-gradient), a
+    conditional on past data is given, with `mix` = ``"x"``,
 
     .. math:: c_t \hat x_{t-1} + (1 - c_t) x_{t-1}
 
-    in place of x_{t-1}: p = 0 is teacher forcing, p = 1 is `free_running`, with the very same numbers. With `mix` =
-    ``"h"``, the scheme of the public SRNN code, the recurrent state is always run on the model's own output, and so is
-    the prior; but x_t is decoded from it where c_t = 1, and where c_t = 0 from the state that has seen the true past.
-    There p = 0 is not teacher forcing: the prior does not see the data.
+    in place of x_{t-1}: p = 0 is teacher forcing, and p = 1 equals `free_running` exactly. With `mix` = ``"h"``, the
+    scheme of the public SRNN code, recurrent state and prior always depend on the model's own output; x_t is decoded
+    from that state where c_t = 1, and from the teacher-forced state where c_t = 0. There p = 0 is not teacher forcing:
+    the prior does not depend on the data.
 
     Args:
         p: the probability of the model's own output in a frame.
         mix: what is mixed, ``"x"`` or ``"h"``.
-        coin: one c_t per ``"sequence"`` and frame, or per frame for the whole ``"batch"``, as published (which makes
-            the gradient noisier). It comes from torch's generator, and none is drawn at p = 0 and 1.
-        sites: names of the observed sites that this holds for.
+        coin: one c_t per ``"sequence"`` and frame, or one per frame for the whole ``"batch"``, as in the public code
+            (which makes the gradient noisier). Coins are drawn from torch's generator, except at p = 0 and 1.
+        sites: names of the observed sites that are mixed.
 
     Raises:
-        ValueError: for a p that is no probability, or another word.
+        ValueError: for a p outside 0 to 1, or another `mix` or `coin`.
     """
 
     def __init__(
@@ -74,8 +73,8 @@ class scheduled_sampling(Messenger):
             if word not in choices:
                 raise ValueError(f"'{word}': expected {' or '.join(choices)}")
         self.p = p
-        self.mix = mix if p < 1.0 else "x"  # which is the same there, and needs no teacher
-        self.all_teacher_forced = mix == "h" and p == 0.0  # every x_t is then decoded from the teacher's state
+        self.mix = mix if p < 1.0 else "x"  # equal at p = 1, and "x" needs no teacher-forced conditionals
+        self.all_teacher_forced = mix == "h" and p == 0.0  # every x_t is decoded from the teacher-forced state
         self.coin = coin
         self.sites = sites
         self._pass: _Pass | None = None

@@ -1,1 +1,1 @@
-"""Generation, reconstruction, whole utterances from segments."""
+"""Generation, reconstruction, and cutting utterances into segments."""

@@ -1,4 +1,4 @@
-"""Ancestral sampling: a model run without data, in batches."""
+"""Ancestral sampling: the model is run unconditioned, in batches."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FEEDS = ("mean", "sample")
 
 
 class Generated(NamedTuple):
-    """What a model made up.
+    """Generated sequences.
 
     Attributes:
         x: data (T, N, D): the mean of each conditional, or a sample of it.
-        latents: by site name (T, N, L), or (N, L) for a latent of the sequence. Those of segments are (N * K, L), the K
-            segments of a sequence one after the other.
+        latents: by site name (T, N, L), or (N, L) for a latent of the sequence. Latents of segments are (N * K, L), the
+            K segments of a sequence one after the other.
     """
 
     x: Tensor
@@ -37,16 +37,16 @@ class Generated(NamedTuple):
 
 
 class own_noise(given_noise):
-    """Draw Gaussian latents from noise of each sequence's own, whatever it is batched with.
+    """Draw the Gaussian latents of each sequence from noise of its own, independent of the batching.
 
-    The noise of a site of sequence i comes from a generator seeded by `seed`, i and the site's name: what sequence i
-    becomes does not depend on how many there are, nor on which of them go through the model together. Other
-    distributions are left to torch's generator.
+    The noise of a site of sequence i comes from a generator seeded by `seed`, i and the site's name. Sequence i
+    therefore depends neither on the number of sequences nor on which ones share a batch with it. Other distributions
+    are drawn from torch's generator.
 
     Args:
-        seed: of all sequences.
-        first: number of the batch's first sequence.
-        sequences: how many are in the batch; a site of more is one of their segments.
+        seed: the seed of all sequences.
+        first: index of the batch's first sequence.
+        sequences: sequences in the batch; a site with more columns is one of their segments.
     """
 
     def __init__(self, seed: int, first: int, sequences: int) -> None:
@@ -57,18 +57,19 @@ class own_noise(given_noise):
         self.sequences = sequences
 
     def _pyro_draw(self, msg: Any) -> None:
-        if msg["done"]:  # somebody has chosen its value: the mean of a Gaussian x
+        if msg["done"]:  # another handler has set the value, such as the mean of a Gaussian x
             return
         name, distribution, axis = msg["args"]
         if name not in self.noise and _is_gaussian(distribution):
             *leading, sequences = distribution.batch_shape
             if axis is not None:
                 leading = [*leading[:-1], axis.sites.frames]
-            self.noise[name] = self._of(name, (*leading, *distribution.event_shape), sequences).to(distribution.mean)
+            drawn = self._draw_noise(name, (*leading, *distribution.event_shape), sequences)
+            self.noise[name] = drawn.to(distribution.mean)
         super()._pyro_draw(msg)
 
-    def _of(self, name: str, shape: tuple[int, ...], sequences: int) -> Tensor:
-        """Standard normal numbers (..., N, L) from shape (..., L), in float64 on the CPU."""
+    def _draw_noise(self, name: str, shape: tuple[int, ...], sequences: int) -> Tensor:
+        """Standard normal noise (..., N, L) for a shape (..., L) of one sequence, in float64 on the CPU."""
         each = []
         first = self.first * sequences // self.sequences
         for number in range(first, first + sequences):
@@ -89,30 +90,29 @@ def _is_gaussian(distribution: dist.TorchDistribution) -> bool:
 def generated_batches(
     model: DVAE, num: int, frames: int, *, x: str = "mean", batch: int = 256, seed: int = 0
 ) -> Iterator[Generated]:
-    r"""Sample latents from the prior, and the data from them, batch after batch.
+    r"""Sample latents from the prior and data given the latents, batch after batch.
 
     .. math:: w \sim p(w), \quad z_t \sim p(z_t \mid x_{1:t-1}, z_{1:t-1}, w), \quad
         x_t = E[x_t \mid x_{1:t-1}, z_{1:t}, w] \quad\text{or}\quad x_t \sim p(x_t \mid x_{1:t-1}, z_{1:t}, w)
 
-    and x_t is what later frames see as the past. The mean of a power spectrum is the variance that the decoder
-    gives: what the DVAE papers take for the generated spectrum and feed back. A sample of it is exponential around
-    that, the spectrum of noise.
+    where x_t is given to later frames as their past. The mean of a power spectrum is the decoder's variance, which the
+    DVAE papers take as the generated spectrum and feed back. A sample of a power spectrum is exponentially distributed
+    with that mean: a spectrum of noise.
 
-    A model of segments makes as many as T frames take, one after the other; what the segments of a sequence share, its
-    mu2, is drawn once.
+    A model of segments generates as many consecutive segments as T frames need; the latent that the segments of a
+    sequence share, mu2, is drawn once per sequence.
 
     Args:
         model: the model, on the device where it is to run.
-        num: how many sequences.
-        frames: T, frames of each.
+        num: number of sequences.
+        frames: T, frames of each sequence.
         x: ``"mean"`` or ``"sample"``.
-        batch: sequences that go through the model together.
-        seed: decides the sequences. With x = "mean" and Gaussian latents the batch size has no part in it, but for
-            rounding; a sampled x is drawn from torch's generator, batch by batch. That generator is left as it was.
+        batch: sequences per batch.
+        seed: the seed. With x = "mean" and Gaussian latents the sequences do not depend on `batch`, up to rounding; a
+            sampled x is drawn from torch's generator, batch by batch. The state of that generator is restored.
 
     Yields:
-        The batches, in order. Nothing keeps a model from running away when it is left to itself: the values may be
-        infinite or not numbers.
+        The batches, in order. A free-running model can diverge: values may be infinite or NaN.
 
     Raises:
         ValueError: for another `x`, or numbers below 1.
@@ -127,7 +127,7 @@ def generated_batches(
         here = min(batch, num - first)
         lengths = torch.full((here * count,), segment)
         rows = (SequenceIndex.whole(torch.arange(here).repeat_interleave(count)),) if model.hierarchical else ()
-        # Far from all that a model has seen, a variance can be exactly 0 in float32: no reason to stop.
+        # Far from the training data a variance can be exactly 0 in float32, which Pyro's validation would reject.
         with torch.random.fork_rng(devices=devices), pyro.validation_enabled(False), ExitStack() as handlers:
             torch.manual_seed(seed + 1_000_003 * first)
             handlers.enter_context(own_noise(seed, first, here))
@@ -143,6 +143,6 @@ def generate(
     model: DVAE, num: int, frames: int, *, x: str = "mean", batch: int = 256, seed: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Sample sequences: x (T, N, D) and the latents by site name; see `generated_batches`."""
-    made = list(generated_batches(model, num, frames, x=x, batch=batch, seed=seed))
-    latents = {name: torch.cat([m.latents[name] for m in made], dim=-2) for name in made[0].latents}
-    return torch.cat([m.x for m in made], dim=-2), latents
+    batches = list(generated_batches(model, num, frames, x=x, batch=batch, seed=seed))
+    latents = {name: torch.cat([each.latents[name] for each in batches], dim=-2) for name in batches[0].latents}
+    return torch.cat([each.x for each in batches], dim=-2), latents

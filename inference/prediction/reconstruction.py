@@ -1,8 +1,8 @@
-"""Encode and decode: what a model makes of data through the latents that its guide infers.
+"""Reconstruction: the guide infers latents of data, and the model decodes them.
 
-A model of segments gets longer sequences cut into segments, the last perhaps shorter, and what it makes of them is put
-together: one after the other, or overlapping, each frame the mean of what its segments make of it. Latents are then
-those of the segments, in the order of `inference.prediction.segments.cut`.
+For a model of segments, longer sequences are cut into segments, the last of which may be shorter, and the decoded
+segments are joined: consecutive, or overlapping, where each frame is the mean over the segments that contain it.
+Latents are then those of the segments, in the order of `inference.prediction.segments.cut`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Reconstruction", "decode", "infer", "reconstruct"]
 
 
 class Reconstruction(NamedTuple):
-    """What came out of a batch.
+    """The reconstruction of a batch.
 
     Attributes:
-        mean: the expected data (T, N, D) given the latents; of a power spectrum its variance sigma^2.
-        terms: reconstruction term and KL of each latent, unscaled, per sequence; of segments that follow one another.
+        mean: the expected data (T, N, D) given the latents; for a power spectrum its variance sigma^2.
+        terms: reconstruction term and KL of each latent, unweighted, per sequence; computed on consecutive segments.
         latents: the latents (T, N, L), or (N, L), by site name.
     """
 
@@ -52,7 +52,7 @@ def reconstruct(
     mode: str = "gt",
     hop: int | None = None,
 ) -> Reconstruction:
-    """Run the guide on data, and the model on the latents that it gives.
+    """Run the guide on data, and the model on the inferred latents.
 
     Args:
         model: the generative model.
@@ -60,8 +60,8 @@ def reconstruct(
         x: data (T, N, D), zero beyond each length.
         lengths: frames of each sequence (N,), on the CPU.
         latents: ``"mean"`` of each conditional, or a ``"sample"``.
-        mode: ``"gt"``, the model sees the true past of x, or ``"gen"``, its own output.
-        hop: of a model of segments, frames from one segment to the next; None: they follow one another.
+        mode: ``"gt"``: the model is given the true past of x; ``"gen"``: its own output.
+        hop: for a model of segments, frames from one segment to the next; None for consecutive segments.
 
     Raises:
         ValueError: for another `latents` or `mode`.
@@ -71,24 +71,24 @@ def reconstruct(
     parts, args = _batch(model, x, lengths, None)
     guide_trace = _inferred(guide, args, latents)
     model_trace = _run(poutine.replay(model, guide_trace), args, mode)
-    mean, found, drawn = _mean(model, model_trace), terms(model_trace, guide_trace), _values(guide_trace)
+    mean, bound_terms, drawn = _mean(model, model_trace), terms(model_trace, guide_trace), _values(guide_trace)
     if parts is not None:
-        kl = {name: parts.summed(of_segment) for name, of_segment in found.kl.items()}
-        mean, found = parts.joined(mean, len(x)), Terms(parts.summed(found.reconstruction), kl)
+        kl = {name: parts.summed(of_segment) for name, of_segment in bound_terms.kl.items()}
+        mean, bound_terms = parts.joined(mean, len(x)), Terms(parts.summed(bound_terms.reconstruction), kl)
         if hop is not None and hop != model.segment:
             drawn = infer(model, guide, x, lengths, latents=latents, hop=hop)
             mean = decode(model, drawn, x, lengths, mode=mode, hop=hop)
-    return Reconstruction(mean, found, drawn)
+    return Reconstruction(mean, bound_terms, drawn)
 
 
 @torch.no_grad()
 def infer(
     model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, latents: str = "mean", hop: int | None = None
 ) -> dict[str, Tensor]:
-    """The latents of data, by site name; arguments as of `reconstruct`.
+    """Infer the latents of data, by site name; arguments as of `reconstruct`.
 
-    What the segments of a sequence share comes from segments that follow one another, each frame counted once,
-    whatever the hop.
+    The latent that the segments of a sequence share is inferred from consecutive segments for every hop, so that each
+    frame counts once.
     """
     _, args = _batch(model, x, lengths, hop)
     if model.hierarchical and hop is not None and hop != model.segment:
@@ -107,15 +107,16 @@ def decode(
     mode: str = "gen",
     hop: int | None = None,
 ) -> Tensor:
-    """The expected data (T, N, D) given latents, whoever they are from.
+    """The expected data (T, N, D) given latents.
 
     Args:
         model: the generative model.
-        latents: all of them, (T, N, L), or (N, L), by site name; as `infer` gives them.
-        x: data (T, N, D), the past that the model sees in mode ``"gt"``; in mode ``"gen"`` it sees its own output.
+        latents: values of all latents, (T, N, L), or (N, L), by site name, such as `infer` returns.
+        x: data (T, N, D), the past that the model is given in mode ``"gt"``; in mode ``"gen"`` it is given its own
+            output.
         lengths: frames of each sequence (N,), on the CPU.
         mode: ``"gt"`` or ``"gen"``.
-        hop: that of `infer`.
+        hop: the hop that the latents were inferred with.
     """
     parts, args = _batch(model, x, lengths, hop)
     mean = _mean(model, _run(poutine.condition(model, dict(latents)), args, mode))
@@ -123,7 +124,7 @@ def decode(
 
 
 def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[SegmentedBatch | None, tuple[Any, ...]]:
-    """What model and guide are called with, and how it was cut."""
+    """The arguments for model and guide, and the segments if the model takes segments."""
     if model.segment is None:
         return None, (x, lengths)
     parts = cut(x, lengths, model.segment, hop=hop)

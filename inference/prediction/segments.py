@@ -1,4 +1,4 @@
-"""Sequences cut into segments that a model takes at once, and put together again."""
+"""Cutting sequences into segments of fixed length, and joining them again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["SegmentedBatch", "cut"]
 
 
 class SegmentedBatch(NamedTuple):
-    """Sequences in segments that follow one another or overlap, all but the last of each of them full.
+    """Sequences cut into consecutive or overlapping segments; only the last segment of a sequence may be shorter.
 
     Attributes:
         x: the segments (S, K, D), zero beyond each length.
-        lengths: frames of each, (K,), on the CPU.
-        row: the sequence that each is of, (K,), on the CPU.
-        place: which one of the sequence it is, (K,), on the CPU.
+        lengths: frames of each segment, (K,), on the CPU.
+        row: index of the sequence that each segment belongs to, (K,), on the CPU.
+        place: index of each segment within its sequence, (K,), on the CPU.
         hop: frames from one segment of a sequence to the next.
     """
 
@@ -29,8 +29,8 @@ class SegmentedBatch(NamedTuple):
     hop: int
 
     def joined(self, y: Tensor, frames: int) -> Tensor:
-        """Something of each segment's frames (S, K, D) as sequences (T, N, D) of `frames` frames: where segments
-        overlap the mean of theirs, zero beyond each length.
+        """Join values of the segments' frames (S, K, D) to sequences (T, N, D) of `frames` frames: the mean where
+        segments overlap, zero beyond each length.
         """
         size, sequences = len(y), int(self.row.max()) + 1
         frame = torch.arange(size)[:, None]
@@ -42,7 +42,7 @@ class SegmentedBatch(NamedTuple):
         return mean
 
     def summed(self, of_segment: Tensor) -> Tensor:
-        """A number of each segment (K,) summed over each sequence, (N,)."""
+        """The sum over the segments of each sequence, (N,), of a value per segment (K,)."""
         row = self.row.to(of_segment.device)
         return of_segment.new_zeros(int(row.max()) + 1).index_add(0, row, of_segment)
 
@@ -54,12 +54,12 @@ def cut(x: Tensor, lengths: Tensor, size: int, *, hop: int | None = None, full: 
         x: data (T, N, D).
         lengths: frames of each sequence (N,), on the CPU, at least 1.
         size: frames of a segment.
-        hop: frames from one segment to the next, 1 to `size`; None is `size`, segments that follow one another. The
-            last one of a sequence is the first that reaches its end.
-        full: leave out the rest of a sequence that fills no segment, unless it is all there is.
+        hop: frames from one segment to the next, 1 to `size`; None is `size`, consecutive segments. The last segment of
+            a sequence is the first that reaches its end.
+        full: omit the remainder of a sequence that does not fill a segment, unless the sequence is shorter than one.
 
     Raises:
-        ValueError: for another hop.
+        ValueError: for a hop outside 1 to `size`.
 
     Example:
         >>> parts = cut(torch.arange(5.0).reshape(5, 1, 1), torch.tensor([5]), 2)
@@ -68,7 +68,7 @@ def cut(x: Tensor, lengths: Tensor, size: int, *, hop: int | None = None, full: 
     """
     hop = size if hop is None else hop
     if not 1 <= hop <= size:
-        raise ValueError(f"hop={hop}: expected 1 to {size} frames, or frames would be left out")
+        raise ValueError(f"hop={hop}: expected 1 to {size} frames; with more, frames would be left out")
     frames, sequences, _ = x.shape
     count = 1 + max(0, -(-(frames - size) // hop))
     whole = pad(x, (0, 0, 0, 0, 0, (count - 1) * hop + size - frames)).unfold(0, size, hop)

@@ -1,1 +1,1 @@
-"""The settings tree, how it is filled and checked."""
+"""The settings tree: its dataclasses, how it is filled, and validation."""

@@ -1,6 +1,7 @@
 """Layers of settings: dotted keys from YAML or the command line, set one by one in a typed tree.
 
-Going key by key, and not by one merge, lets every refusal name its key, its source and what was expected.
+Keys are set one by one, not merged at once, so that each error message can name the key, its source and the expected
+type.
 """
 
 from __future__ import annotations
@@ -33,32 +34,32 @@ __all__ = [
 Layer = Mapping[str, Any]
 
 ABSENT: Layer = {"model.scale_bounds": None, "model.activation": "tanh"}
-"""Settings that are younger than some run folders, by dotted key, with what these runs were trained with, where the
-default is another.
+"""Settings that older run folders lack, by dotted key, with the value that those runs were trained with, where it
+differs from today's default.
 """
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Turn `key=value` strings into a layer; values are YAML.
+    """Parse `key=value` strings into a layer; values are YAML.
 
     Example:
         >>> parse_overrides(["optim.lr=1e-3", "model.hidden=[64, 32]", "optim.clip=null"])
         {'optim.lr': 0.001, 'model.hidden': [64, 32], 'optim.clip': None}
     """
-    given: dict[str, Any] = {}
+    layer: dict[str, Any] = {}
     for item in overrides:
         key, equals, _ = item.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"'{item}' is no setting: expected key=value, such as optim.lr=1e-3.")
+            raise UserError(f"'{item}' is not a setting: expected key=value, such as optim.lr=1e-3.")
         try:
-            given.update(read_layer(OmegaConf.from_dotlist([item])))
+            layer.update(read_layer(OmegaConf.from_dotlist([item])))
         except (YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"'{item}': the value is not readable as YAML: {first_line(error)}") from error
-    return given
+    return layer
 
 
 def quoted(value: str) -> str:
-    r"""A string that YAML reads as this string, whatever is in it.
+    r"""Quote a string so that YAML reads it as this string, for any content.
 
     Example:
         >>> parse_overrides(["run=1_000", "data.root=" + quoted("1_000")])
@@ -68,7 +69,7 @@ def quoted(value: str) -> str:
 
 
 def config_names() -> list[str]:
-    """Names of the packaged configs: folder/row, as --config takes them."""
+    """Names of the packaged configs, folder/row, as accepted by --config."""
     root = importlib.resources.files("configs")
     folders = [entry for entry in root.iterdir() if entry.is_dir()]
     names = [f"{d.name}/{f.name[:-5]}" for d in folders for f in d.iterdir() if f.name.endswith(".yaml")]
@@ -76,10 +77,10 @@ def config_names() -> list[str]:
 
 
 def read_config(config: str | Path) -> dict[str, Any]:
-    """The layer of a YAML file, or of a packaged config by its name.
+    """Read a YAML file, or a packaged config by its name, as a layer.
 
     Raises:
-        UserError: for neither, and for what is no mapping in YAML.
+        UserError: if `config` is neither, or does not hold a YAML mapping.
     """
     path = Path(config)
     if not path.is_file():
@@ -103,13 +104,13 @@ RENAMED: Mapping[str, str] = {
     "data.domains": "data.conditions",
     "train.capture": "train.cuda_graph",
 }
-"""Settings by the names that they had in runs and configs of earlier versions."""
+"""Keys of earlier versions and the keys that replace them."""
 ALIASES: Mapping[str, str] = {"data.set": "data.subset"}
-"""Further names of settings, by dotted key."""
+"""Alternative keys that stay valid."""
 
 
 def current_names(layer: Layer, source: str) -> dict[str, Any]:
-    """A layer under the names that its settings have now; earlier ones are named once, on standard error.
+    """A layer with keys of earlier versions replaced by today's; a note on standard error lists them once.
 
     Example:
         >>> current_names({"data.set": "dev", "seed": 1}, "")
@@ -130,13 +131,13 @@ def _note(source: str, renamed: str) -> None:
 
 
 def absent(tree: DictConfig, layer: Layer) -> dict[str, Any]:
-    """The settings of a tree that the layer of a run folder lacks because it is older than these, as it was trained."""
+    """The settings that the config of an older run folder lacks, with the values that the run was trained with."""
     known = read_layer(tree)
     return {key: value for key, value in ABSENT.items() if key in known and key not in layer}
 
 
 def read_layer(tree: DictConfig) -> dict[str, Any]:
-    """The leaves of a tree by dotted key; lists are values, interpolations stay as written."""
+    """The leaves of a tree by dotted key; lists count as values, interpolations are not resolved."""
     return dict(_leaves(OmegaConf.to_container(tree, resolve=False), ""))
 
 
@@ -149,10 +150,10 @@ def _leaves(node: object, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def apply_layer(tree: DictConfig, layer: Layer, source: str) -> None:
-    """Set the keys of one layer, which says where it is from by `source`.
+    """Set the keys of one layer in the tree; messages name its `source`.
 
-    A layer that gives only `train.steps` or only `train.epochs` lifts the other limit. The names of model
-    and guide were used to choose their classes, so they are set already.
+    A layer that sets only one of `train.steps` and `train.epochs` sets the other to null. The names of model and guide
+    are skipped: they have selected the classes of their sections already.
     """
     prefix = f"{source}: " if source else ""
     for one, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
@@ -183,7 +184,7 @@ def _refuse_unknown(tree: DictConfig, key: str, prefix: str) -> None:
 
 
 def _is_open(tree: DictConfig, key: str) -> bool:
-    """Whether a field is a mapping of the user's own keys."""
+    """Whether a field is a mapping with arbitrary keys, such as `train.beta_sites`."""
     node = OmegaConf.select(tree, key, throw_on_missing=False) if key else None
     return isinstance(node, DictConfig) and OmegaConf.get_type(node) is dict
 
@@ -192,7 +193,7 @@ def _expected(tree: DictConfig, key: str) -> str:
     """The type a key takes, in words: 'int or null', 'one of adam, adamw'."""
     parent, _, name = key.rpartition(".")
     section = OmegaConf.select(tree, parent) if parent else tree
-    node: Any = section._get_node(name)  # the only way to the declared type of a field that holds null
+    node: Any = section._get_node(name)  # OmegaConf has no public access to the type of a field that holds null
     kind = node._metadata.ref_type
     choices = getattr(kind, "__args__", ())
     if choices and all(isinstance(choice, str) for choice in choices):

@@ -1,7 +1,7 @@
-"""The settings tree of a run, as typed dataclasses, and how it is filled.
+"""How the settings tree of a run is filled: layers in increasing precedence.
 
-Model defaults < what front end and corpus imply < YAML config < key=value. The sections `model` and `guide` come from
-the classes that the names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor
+Model defaults < defaults of front end and corpus < YAML config < key=value. The sections `model` and `guide` have the
+settings classes of the named model and guide, so wrong keys and types are reported for every model. Neither torch nor
 a model is imported before `resolve` is called.
 """
 
@@ -19,7 +19,7 @@ from dvae_pyro.files import write_atomically
 from guides.registry import current_name
 from inference.settings.overrides import absent, apply_layer, current_names, parse_overrides, read_config
 from inference.settings.tree import Settings
-from inference.settings.validation import check_limits, check_scheduled_sampling, refuse_idle
+from inference.settings.validation import check_limits, check_scheduled_sampling, refuse_unused
 
 __all__ = ["load_run_settings", "resolve", "save_settings", "to_yaml"]
 
@@ -37,11 +37,11 @@ def resolve(
     config_path: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Settings:
-    """Fill the settings tree: model defaults < what front end and corpus imply < YAML config < key=value.
+    """Fill the settings tree: model defaults < defaults of front end and corpus < YAML config < key=value.
 
     Args:
-        model: name of the model; null takes `model.name` of the overrides or the config.
-        guide: name of the guide; null takes `guide.name` of the overrides or the config, else "paper".
+        model: name of the model; None takes `model.name` of the overrides or the config.
+        guide: name of the guide; None takes `guide.name` of the overrides or the config, else "paper".
         config_path: path of a YAML file, or the name of a packaged config such as "benchmark/dkf".
         overrides: `key=value` strings with dotted keys.
     """
@@ -58,15 +58,15 @@ def _resolve(
     *,
     of_run: bool = False,
 ) -> Settings:
-    """`resolve` with the config read; one of a run folder may be older than a setting."""
-    config = _spelled_out(current_names(config, where))
-    given = _spelled_out(current_names(parse_overrides(overrides), ""))
-    model_name = _choose("model", model, given, config)
-    guide_name = _choose("guide", None if guide is None else current_name(guide), given, config) or "paper"
+    """`resolve` for a config that is read already; the config of a run folder may lack newer settings."""
+    config = _full_keys(current_names(config, where))
+    command_line = _full_keys(current_names(parse_overrides(overrides), ""))
+    model_name = _choose("model", model, command_line, config)
+    guide_name = _choose("guide", None if guide is None else current_name(guide), command_line, config) or "paper"
     from models.registry import model_class, model_names
 
     if model_name is None:
-        raise UserError(f"No model is named. Add --model NAME; models are: {', '.join(model_names())}.")
+        raise UserError(f"No model was given. Add --model NAME; models are: {', '.join(model_names())}.")
     tree = OmegaConf.structured(Settings)
     cls = model_class(model_name)
     tree.model = OmegaConf.structured(cls.Settings)
@@ -75,81 +75,83 @@ def _resolve(
 
     tree.guide = OmegaConf.structured(guide_class(model_name, guide_name).Settings)
     tree.guide.name = guide_name
-    scheduled = given.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
+    scheduled = command_line.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
     implied: dict[str, Any] = {"evaluation.mode": "gen"} if scheduled else {}
-    if given.get("train.model_from", config.get("train.model_from")) is not None:
-        implied["train.kl_warmup_steps"] = 0  # it keeps a model from neglecting its latents; this one is trained
+    if command_line.get("train.model_from", config.get("train.model_from")) is not None:
+        implied["train.kl_warmup_steps"] = 0  # warm-up prevents unused latents, and this model is trained already
     defaults = {**cls.defaults, **implied}
     from corpora.frontends.waveform import waveform_defaults
     from corpora.registry import CORPUS_DEFAULTS
 
-    corpus = str(given.get("data.corpus", config.get("data.corpus", tree.data.corpus)))
-    of_corpus = CORPUS_DEFAULTS.get(corpus, {})
-    said = {**defaults, **of_corpus, **config, **given}
-    of_waveform = waveform_defaults(said)
+    corpus = str(command_line.get("data.corpus", config.get("data.corpus", tree.data.corpus)))
+    corpus_layer = CORPUS_DEFAULTS.get(corpus, {})
+    waveform_layer = waveform_defaults({**defaults, **corpus_layer, **config, **command_line})
+    model_waveform_layer = cls.waveform_defaults(waveform_layer["model.bins"]) if waveform_layer else {}
     for layer, source in (
         (defaults, f"defaults of {model_name}"),
-        (of_waveform, "defaults of waveforms"),
-        (cls.waveform_defaults(of_waveform["model.bins"]) if of_waveform else {}, f"{model_name} of waveforms"),
-        (of_corpus, f"defaults of {corpus}"),
+        (waveform_layer, "defaults of waveforms"),
+        (model_waveform_layer, f"waveform defaults of {model_name}"),
+        (corpus_layer, f"defaults of {corpus}"),
         (absent(tree, config) if of_run else {}, where),
         (config, where),
-        (given, ""),
+        (command_line, ""),
     ):
         apply_layer(tree, layer, source)
-    refuse_idle(given if "optim.schedule" in {**given, **config} else {**config, **given}, tree.optim.schedule)
-    idle = [key for key in given if key.startswith("train.scheduled_sampling.") and key != _SCHEDULE]
-    if idle and not scheduled:
-        raise UserError(f"{idle[0]} says nothing without a schedule. Add {_SCHEDULE}=constant, linear or staircase.")
+    both = {**config, **command_line}
+    refuse_unused(command_line if "optim.schedule" in both else both, tree.optim.schedule)
+    unused = [key for key in command_line if key.startswith("train.scheduled_sampling.") and key != _SCHEDULE]
+    if unused and not scheduled:
+        raise UserError(f"{unused[0]} has no effect without a schedule. Add {_SCHEDULE}=constant, linear or staircase.")
     settings = _finish(tree)
     check_scheduled_sampling(settings.train.scheduled_sampling, cls.parents(settings.model), model_name)
     return settings
 
 
 def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Settings:
-    """The settings of a run, changed by `overrides`; `settings.run` is where the run lies now."""
+    """The settings of a run, changed by `overrides`; `settings.run` is the run folder's present path."""
     path = Path(run) / "config.yaml"
     if not Path(run).is_dir():
         raise UserError(f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}")
     if not path.is_file():
-        raise UserError(f"{run} is no run folder: it holds no config.yaml. Give the folder that --run named.")
+        raise UserError(f"{run} is not a run folder: it has no config.yaml. Give the folder that --run named.")
     trained = current_names(read_config(path), str(path))
-    given = _spelled_out(current_names(parse_overrides(overrides), ""))
+    changed = _full_keys(current_names(parse_overrides(overrides), ""))
     for key in ("model.name", "guide.name"):
-        if key in given and given[key] != trained.get(key):
+        if key in changed and changed[key] != trained.get(key):
             raise UserError(
-                f"{key}={given[key]} contradicts the run {run}, which is of {key}={trained.get(key)}.\n"
-                "Leave it away, or train another run."
+                f"{key}={changed[key]} contradicts the run {run}, which has {key}={trained.get(key)}.\n"
+                f"Omit {key}, or train another run."
             )
-    scheduled, was_scheduled = given.get(_SCHEDULE, trained.get(_SCHEDULE)), trained.get(_SCHEDULE)
-    if bool(scheduled) != bool(was_scheduled) and "evaluation.mode" not in given:
-        overrides = [*overrides, f"evaluation.mode={'gen' if scheduled else 'gt'}"]  # the run's is the other default
+    scheduled, was_scheduled = changed.get(_SCHEDULE, trained.get(_SCHEDULE)), trained.get(_SCHEDULE)
+    if bool(scheduled) != bool(was_scheduled) and "evaluation.mode" not in changed:
+        # config.yaml has the default mode of the run's earlier schedule
+        overrides = [*overrides, f"evaluation.mode={'gen' if scheduled else 'gt'}"]
     settings = _resolve(None, None, trained, str(path), overrides, of_run=True)
     settings.run = str(run)
     return settings
 
 
 def to_yaml(settings: Settings) -> str:
-    """The whole tree as YAML, ready to be a --config."""
+    """The whole tree as YAML, usable as a --config."""
     return OmegaConf.to_yaml(OmegaConf.structured(settings))
 
 
 def save_settings(settings: Settings, path: Path) -> None:
-    """Write the resolved tree; the file is whole or not there."""
+    """Write the resolved tree to a YAML file, atomically."""
     write_atomically(path, to_yaml(settings).encode())
 
 
-def _spelled_out(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer with what may be said for short, train.scheduled_sampling=linear, under its full key."""
+def _full_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer with abbreviations such as train.scheduled_sampling=linear under their full keys."""
     return {_SHORT.get(key, key): value for key, value in layer.items()}
 
 
-def _choose(part: str, flag: str | None, given: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """The model's or guide's name: the command line's, else the config's."""
+def _choose(part: str, flag: str | None, command_line: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """The name of the model or guide: from the command line, else from the config."""
     key = f"{part}.name"
-    if flag is not None and str(given.get(key, flag)) != flag:
-        raise UserError(f"--{part} {flag} contradicts {key}={given[key]}. Give one of them.")
-    name = flag or given.get(key) or config.get(key)
+    if flag is not None and str(command_line.get(key, flag)) != flag:
+        raise UserError(f"--{part} {flag} contradicts {key}={command_line[key]}. Give only one of them.")
+    name = flag or command_line.get(key) or config.get(key)
     return None if name is None else str(name)
 
 

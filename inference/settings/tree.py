@@ -1,8 +1,7 @@
-"""The settings tree of a run, as typed dataclasses, and how it is filled.
+"""The settings tree of a run, as typed dataclasses; `inference.settings.resolve` fills it.
 
-Model defaults < what front end and corpus imply < YAML config < key=value. The sections `model` and `guide` come from
-the classes that the names stand for, so a wrong key or type is refused by name whatever the model is. Neither torch nor
-a model is imported before `resolve` is called.
+The sections `model` and `guide` hold the settings classes of the named model and guide. This module imports neither
+torch nor a model.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ __all__ = [
 ]
 
 LARGEST_SEED = 2**62
-"""Torch takes 64 bits; evaluations add to the seed."""
+"""Torch accepts seeds of 64 bits; evaluations add an offset to the seed."""
 
 
 @dataclass
 class OptimSettings:
     """The optimiser and its learning rate over steps; `inference.training.schedules` gives the formulas.
 
-    `decay_steps` null is all steps after the warm-up; `clip` bounds the norm of the gradient per real frame.
-    `weight_decay` is of all parameters but tables, or, with `weight_decay_on` "hidden", of the matrices of hidden fully
-    connected layers alone.
+    `decay_steps` null means all steps after the warm-up; `clip` bounds the norm of the gradient per real frame.
+    `weight_decay` applies to all parameters except tables, or, with `weight_decay_on` "hidden", only to the weight
+    matrices of hidden fully connected layers.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -51,12 +50,12 @@ class OptimSettings:
 
 @dataclass
 class ScheduledSamplingSettings:
-    """How a training goes over from the true past to the model's own output; `schedule` null leaves it with the former.
+    """Scheduled sampling: the probability over epochs that a frame is given the model's own output as its past.
 
-    Epochs count from 0. `probability` is where each schedule ends, or stands from the start (constant). Linear:
-    0 until `start_epoch`, then in equal parts per epoch to the end at `end_epoch`. Staircase: a tenth more every
-    `epochs_per_step`, the first tenth at `start_epoch`. What `mix` and `coin` are,
-    `inference.handlers.scheduled_sampling` says; mix h with coin batch is the public SRNN code's.
+    `schedule` null is teacher forcing. Epochs count from 0. `probability` is the final value of each schedule, and the
+    value throughout for constant. Linear: 0 until `start_epoch`, then equal steps per epoch, final value at
+    `end_epoch`. Staircase: a tenth more every `epochs_per_step`, the first tenth at `start_epoch`.
+    `inference.handlers.scheduled_sampling` defines `mix` and `coin`; the public SRNN code uses mix h with coin batch.
     """
 
     schedule: Literal["constant", "linear", "staircase"] | None = None
@@ -70,8 +69,8 @@ class ScheduledSamplingSettings:
 
 @dataclass
 class FreeBitsSettings:
-    """Free bits (`inference.handlers.free_bits`); `threshold` null is without. It halves every `halve_every` steps, if
-    set.
+    """Free bits (`inference.handlers.free_bits`); `threshold` null disables them. The threshold halves every
+    `halve_every` steps, if set.
     """
 
     threshold: float | None = bounded(None, at_least=0)
@@ -82,7 +81,7 @@ class FreeBitsSettings:
 
 @dataclass
 class DiscriminativeSettings:
-    """FHVAE's alpha log p(i | z2), and `sequences`, from how many utterances at a time i is told; null: from all."""
+    """FHVAE's alpha log p(i | z2), the utterance i being one of `sequences` candidates at a time; null: one of all."""
 
     alpha: float = bounded(0.0, at_least=0)
     latents: Literal["mean", "sample"] = "mean"
@@ -91,15 +90,14 @@ class DiscriminativeSettings:
 
 @dataclass
 class TrainSettings:
-    """How long and on what training runs: to `steps`, `epochs` or lost `patience`, whichever comes first.
+    """The training: objective, batches and stopping; it ends at `steps`, `epochs` or `patience`, whichever is first.
 
-    `patience` counts epochs in which the validation bound did not improve; null never stops early. `beta` weighs the KL
-    of every latent, `beta_sites` that of single latents, by their names, in its place. `objective` is the bound that is
-    trained (`inference.objectives.elbo`), with `particles` draws of the guide for each sequence. `model_from` is a run
-    whose
-    model is taken as it is: only the guide is trained. Batches of training are padded to a multiple of `pad_frames`, at
-    most `data.sequence_frames`; `cuda_graph` records a step for each shape of them and replays it
-    (`inference.training.recorded_step`). With `autocast` networks compute in that precision in training.
+    `patience` is the number of epochs without a better validation bound after which training stops; null never stops
+    early. `beta` weights the KL of every latent; `beta_sites` replaces it for single latents, by name. `objective` is
+    the bound that is trained (`inference.objectives.elbo`), with `particles` draws of the guide for each sequence.
+    `model_from` is a run whose model is used unchanged: only the guide is trained. Training batches are padded to a
+    multiple of `pad_frames`, at most `data.sequence_frames`; `cuda_graph` records a step for each shape of batch and
+    replays it (`inference.training.recorded_step`). `autocast` is the precision of networks in training.
     `initialisation` is PyTorch's, or "glorot", TensorFlow's (`models.nn.initialisation`).
     """
 
@@ -128,10 +126,11 @@ class TrainSettings:
 
 @dataclass
 class EvaluationSettings:
-    """What evaluations assume when their command line says nothing.
+    """Defaults of the evaluation commands.
 
-    `mode` is "gen" by default for a run with scheduled sampling. `segment_hop` is of a model of segments: frames from
-    one segment of a whole utterance to the next, which overlap where these are fewer than a segment has; null is all.
+    `mode` defaults to "gen" for a run with scheduled sampling. `segment_hop` applies to models of segments: frames
+    from one segment of a whole utterance to the next; segments overlap if it is below their length, null is their
+    length.
     """
 
     mode: Literal["gt", "gen"] = "gt"
@@ -141,7 +140,7 @@ class EvaluationSettings:
 
 @dataclass
 class Settings:
-    """Everything that defines a run; `model` and `guide` hold the settings classes of what they name."""
+    """Everything that defines a run; `model` and `guide` are the settings classes of the named model and guide."""
 
     seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     dtype: Literal["float32", "float64"] = "float32"

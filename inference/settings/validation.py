@@ -1,4 +1,4 @@
-"""What numbers of the settings must be: refused by key, before anything is built from them."""
+"""Validation of settings, before a model is built from them; each error names the key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from inference.settings.tree import OptimSettings, ScheduledSamplingSettings, Se
 if TYPE_CHECKING:
     from models.structure.parents import Parents
 
-__all__ = ["check_limits", "check_scheduled_sampling", "refuse_idle"]
+__all__ = ["check_limits", "check_scheduled_sampling", "refuse_unused"]
 
 
 def check_limits(settings: Settings) -> None:
-    """Check all numbers that a run is built from.
+    """Check ranges and combinations of settings.
 
     Raises:
-        UserError: for the first one that nothing can be built from.
+        UserError: for the first one that is invalid.
     """
     _check_ranges(settings)
     _check_sites(settings)
@@ -29,11 +29,11 @@ def check_limits(settings: Settings) -> None:
     _check_capture(settings)
 
 
-def refuse_idle(layer: Mapping[str, Any], schedule: str) -> None:
+def refuse_unused(layer: Mapping[str, Any], schedule: str) -> None:
     """Refuse settings of learning-rate schedules that the one in force does not use.
 
     Args:
-        layer: what was given, by dotted key.
+        layer: the settings that were set, by dotted key.
         schedule: the learning-rate schedule in force.
 
     Raises:
@@ -45,7 +45,7 @@ def refuse_idle(layer: Mapping[str, Any], schedule: str) -> None:
         value = layer.get(f"optim.{name}", getattr(OptimSettings, name))
         if name not in used[schedule] and value != getattr(OptimSettings, name):
             raise UserError(
-                f"optim.{name}={value} says nothing with optim.schedule={schedule}. Add optim.schedule={which}."
+                f"optim.{name}={value} has no effect with optim.schedule={schedule}. Add optim.schedule={which}."
             )
 
 
@@ -63,16 +63,16 @@ def _check_ranges(settings: Settings) -> None:
     if not all(0 <= beta < 1 for beta in optim.betas):
         raise UserError(f"optim.betas={list(optim.betas)}: expected two numbers from 0 to below 1.")
     if train.autocast is not None and settings.dtype != "float32":
-        raise UserError(f"train.autocast={train.autocast} is for dtype=float32, got {settings.dtype}. Leave one out.")
+        raise UserError(f"train.autocast={train.autocast} needs dtype=float32, got {settings.dtype}. Omit one of them.")
 
 
 def _check_scales(model: Any) -> None:
-    """Refuse bounds of deviations that are none, and weights that cannot be all components'."""
+    """Refuse an empty range of standard deviations, and a weight floor that the components' weights cannot all meet."""
     bounds = model.scale_bounds
     if bounds is not None and not 0.0 < bounds[0] < bounds[1]:
         raise UserError(
-            f"model.scale_bounds={list(bounds)}: expected the least and the largest standard deviation, both above 0, "
-            "such as [0.001, 5]; null for none."
+            f"model.scale_bounds={list(bounds)}: expected the smallest and the largest standard deviation, both above "
+            "0, such as [0.001, 5]; null for no bounds."
         )
     if not 0.0 <= model.weight_floor * model.components < 1.0:
         raise UserError(
@@ -82,7 +82,7 @@ def _check_scales(model: Any) -> None:
 
 
 def _check_sites(settings: Settings) -> None:
-    """Refuse weights of latents that the model does not have."""
+    """Refuse KL weights of latents that the model does not have."""
     from models.registry import model_class
 
     latents = model_class(settings.model.name).latents_of(settings.model)
@@ -95,51 +95,54 @@ def _check_sites(settings: Settings) -> None:
 
 
 def _check_objective(settings: Settings) -> None:
-    """Refuse objectives that several draws are needed for, and what one of them cannot be had with."""
+    """Refuse multi-sample objectives with one particle, and settings that an objective does not support."""
     train = settings.train
-    chosen = f"train.objective={train.objective}"
+    objective = f"train.objective={train.objective}"
     if train.objective in ("iwae", "fivo") and train.particles == 1:
         raise UserError(
-            f"{chosen} with one particle is the ELBO. Say how many: train.particles=8, or leave train.objective away."
+            f"{objective} with train.particles=1 equals the ELBO. Set train.particles=8, or omit train.objective."
         )
     if train.free_bits.threshold is not None and train.objective not in ("elbo", "analytic"):
         raise UserError(
-            f"{chosen} has no KL that free bits could hold for. Leave train.free_bits away, or take elbo or analytic."
+            f"{objective} has no KL terms, so train.free_bits has no effect. Omit train.free_bits, or set "
+            "train.objective=elbo or analytic."
         )
     if train.objective == "dreg" and any(weight != train.beta for weight in train.beta_sites.values()):
-        raise UserError(f"{chosen} weighs all latents alike: train.beta_sites has no place in it. Take iwae.")
+        raise UserError(
+            f"{objective} has one KL weight for all latents, and does not support train.beta_sites. Use iwae."
+        )
     if train.objective == "dreg" and train.scheduled_sampling.schedule is not None:
         raise UserError(
-            f"{chosen} needs the whole gradient of the draws, and scheduled sampling stops it where the model is fed "
-            "its own output. Take train.objective=iwae."
+            f"{objective} needs the full gradient of the draws, and scheduled sampling stops the gradient through the "
+            "model's own output. Use train.objective=iwae."
         )
     if train.objective == "fivo" and train.scheduled_sampling.schedule and train.scheduled_sampling.mix == "h":
         raise UserError(
-            f"{chosen} draws latents frame by frame, and train.scheduled_sampling.mix=h needs all of them beforehand. "
-            "Take mix x."
+            f"{objective} draws latents frame by frame, but train.scheduled_sampling.mix=h needs all of them first. "
+            "Set train.scheduled_sampling.mix=x."
         )
 
 
 def _check_segments(settings: Settings) -> None:
-    """Refuse what only a model of segments, or of sequences above them, can be told."""
+    """Refuse settings that apply only to models of segments, or to models with sequence-level latents."""
     from models.registry import model_class
 
     train, name = settings.train, settings.model.name
-    idle = train.discriminative.alpha > 0.0 or train.discriminative.sequences is not None
-    if idle and not model_class(name).hierarchical:
+    discriminative = train.discriminative.alpha > 0.0 or train.discriminative.sequences is not None
+    if discriminative and not model_class(name).hierarchical:
         raise UserError(
-            f"train.discriminative says nothing to model '{name}': it has no latent of the sequence that z2 could tell."
-            " Leave it out (train.discriminative.alpha=0), or take --model fhvae."
+            f"train.discriminative has no effect: model '{name}' has no latent of the whole sequence. "
+            "Omit it (train.discriminative.alpha=0), or use --model fhvae."
         )
     if model_class(name).hierarchical and train.objective not in ("elbo", "analytic"):
         raise UserError(
-            f"train.objective={train.objective}: the segments of model '{name}' share latents, so a segment has no "
-            "bound of several draws of its own. Take train.objective=elbo or analytic."
+            f"train.objective={train.objective}: the segments of model '{name}' share latents, so there is no "
+            "multi-sample bound of a single segment. Use train.objective=elbo or analytic."
         )
     if settings.data.segment_starts == "random" and settings.data.sequence_frames is None:
         raise UserError(
             "data.segment_starts=random has no effect on whole utterances (data.sequence_frames=null). "
-            "Set data.sequence_frames, or leave it out."
+            "Set data.sequence_frames, or omit data.segment_starts."
         )
     segment = getattr(settings.model, "segment", None)
     if segment is not None and settings.data.sequence_frames != segment:
@@ -149,40 +152,38 @@ def _check_segments(settings: Settings) -> None:
         )
     hop = settings.evaluation.segment_hop
     if hop is not None and segment is None:
-        raise UserError(
-            f"evaluation.segment_hop={hop} says nothing to model '{name}', which takes utterances whole. Leave it out."
-        )
+        raise UserError(f"evaluation.segment_hop={hop} has no effect: model '{name}' takes whole utterances. Omit it.")
     if hop is not None and segment is not None and not 1 <= hop <= segment:
         raise UserError(
-            f"evaluation.segment_hop={hop}: expected 1 to {segment} frames, a segment (model.segment), or frames would "
-            "be left out; null is a segment."
+            f"evaluation.segment_hop={hop}: expected 1 to model.segment={segment} frames; with more, frames would be "
+            "left out. Null is model.segment."
         )
 
 
 def _check_capture(settings: Settings) -> None:
-    """Refuse a recorded step where steps differ in more than numbers that it is given."""
+    """Refuse a recorded step where steps differ in more than the numbers that are its inputs."""
     from models.registry import model_class
 
     train = settings.train
     if not train.cuda_graph:
         return
-    changing = {
+    unsupported = {
         f"model '{settings.model.name}', whose utterances differ from batch to batch": (
             model_class(settings.model.name).hierarchical
         ),
-        "train.scheduled_sampling, which goes frame by frame": train.scheduled_sampling.schedule is not None,
-        "train.free_bits.halve_every, which changes its threshold": train.free_bits.halve_every is not None,
-        f"train.objective={train.objective}, which looks at its weights": train.objective in ("dreg", "fivo"),
+        "train.scheduled_sampling, which runs frame by frame": train.scheduled_sampling.schedule is not None,
+        "train.free_bits.halve_every, which changes the threshold": train.free_bits.halve_every is not None,
+        f"train.objective={train.objective}, which reads its weights": train.objective in ("dreg", "fivo"),
     }
-    for what, found in changing.items():
-        if found:
+    for what, is_set in unsupported.items():
+        if is_set:
             raise UserError(
-                f"train.cuda_graph=true records a step once, and cannot with {what}. Set train.cuda_graph=false."
+                f"train.cuda_graph=true records a step once, which does not support {what}. Set train.cuda_graph=false."
             )
 
 
 def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:
-    """Widths, depths and dimensions of model and guide: every whole number there is a size."""
+    """Widths, depths and dimensions of model and guide: every integer in their settings is a size."""
     for part in ("model", "guide"):
         section = getattr(settings, part)
         for field in fields(section):
@@ -194,23 +195,23 @@ def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:
 
 
 def check_scheduled_sampling(settings: ScheduledSamplingSettings, parents: Parents, model: str) -> None:
-    """Refuse a schedule that makes no sense, and a model that never sees the past of x.
+    """Refuse an inconsistent schedule, and scheduled sampling of a model that does not depend on past x.
 
     Args:
-        settings: what was asked for.
-        parents: the model's declaration.
-        model: its name.
+        settings: the settings of scheduled sampling.
+        parents: the declared parents of the model's sites.
+        model: the model's name.
 
     Raises:
-        UserError: if so.
+        UserError: in both cases.
     """
     section = "train.scheduled_sampling"
     if settings.schedule is None:
         return
     if not any(parent.startswith("x[") for listed in parents.values() for parent in listed):
         raise UserError(
-            f"{section}.schedule={settings.schedule}: model '{model}' never looks back at x, so there is nothing to "
-            f"put in its place.\nLeave {section} away, or take a model that does, such as storn, vrnn or srnn."
+            f"{section}.schedule={settings.schedule} has no effect: model '{model}' does not depend on past x.\n"
+            f"Omit {section}, or use a model that does, such as storn, vrnn or srnn."
         )
     if settings.schedule == "linear" and settings.end_epoch <= settings.start_epoch:
         raise UserError(

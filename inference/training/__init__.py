@@ -1,1 +1,1 @@
-"""The training loop and what it works with."""
+"""The training loop, its data, schedules, logs and processes."""

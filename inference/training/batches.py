@@ -1,4 +1,4 @@
-"""What training reads: the sequences of a split in batches, and the utterances that they are of."""
+"""Training data: the sequences of a split in batches, and the utterance of each sequence."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Data", "UtteranceIndex", "Shard"]
 
 
 class UtteranceIndex(NamedTuple):
-    """Which utterance each segment of a split is of.
+    """The utterance of each segment of a split.
 
     Attributes:
-        files: the utterances' names, M of them, in the order in which they come.
-        row: the utterance of each segment.
+        files: names of the M utterances, in order of appearance.
+        row: index of each segment's utterance.
         counts: segments of each utterance, (M,).
-        above: the same of their speakers.
+        above: the index of speakers: the speaker of each segment.
     """
 
     files: list[str]
@@ -36,7 +36,7 @@ class UtteranceIndex(NamedTuple):
 
     @classmethod
     def of(cls, sequences: Sequence[Prepared]) -> UtteranceIndex:
-        """Those of all segments of a split; where nobody is known to speak every utterance has a speaker of its own."""
+        """The index of all segments of a split; an utterance of an unknown speaker counts as a speaker of its own."""
         speakers = cls._named([item.speaker or item.file for item in sequences])
         return cls._named([item.file for item in sequences])._replace(above=speakers)
 
@@ -48,7 +48,7 @@ class UtteranceIndex(NamedTuple):
 
     @property
     def speakers(self) -> UtteranceIndex:
-        """Which speaker each segment is of."""
+        """The speaker of each segment."""
         return self if self.above is None else self.above
 
     @property
@@ -57,31 +57,35 @@ class UtteranceIndex(NamedTuple):
         return torch.zeros_like(self.counts).scatter(0, self.row, self.speakers.row)
 
     def rows(self, numbers: Sequence[int], of_speakers: Tensor | None = None, **more: Any) -> SequenceIndex:
-        """What a model is told of the segments of these numbers; `more` are fields of `SequenceIndex`, `of_speakers`
-        the values of latents of the speakers.
+        """The `SequenceIndex` of some segments for model and guide.
+
+        Args:
+            numbers: indices of the segments in the split.
+            of_speakers: values of the speakers' latents.
+            more: further fields of `SequenceIndex`.
         """
-        chosen = torch.tensor(numbers)
-        row = self.row[chosen]
+        segments = torch.tensor(numbers)
+        row = self.row[segments]
         if self.above is not None:
             more["above"] = self.above.rows(numbers, trained=more.get("trained", False), values=of_speakers)
-        return SequenceIndex(row, self.counts[row], chosen, len(self.files), len(self.row), **more)
+        return SequenceIndex(row, self.counts[row], segments, len(self.files), len(self.row), **more)
 
     def names(self) -> Tensor:
-        """A number for each utterance's name, (M,), to know a table's rows by."""
+        """A hash of each utterance's name, (M,), which identifies the rows of a table."""
         digests = [hashlib.sha256(file.encode("utf-8", "surrogateescape")).digest() for file in self.files]
         return torch.tensor([int.from_bytes(digest[:7], "big") for digest in digests])
 
 
 class Shard(NamedTuple):
-    """What of a batch a process computes.
+    """The part of a batch that one process computes.
 
     Attributes:
-        batch: its sequences, with the frames of the longest one of the whole batch.
-        chosen: their numbers in the split.
-        places: their places in the whole batch.
-        sequences: how many the whole batch has.
-        frames: the real frames of the whole batch.
-        weight: 1, or 0 where the part counts for nothing.
+        batch: its sequences, padded to the longest one of the whole batch.
+        chosen: their indices in the split.
+        places: their indices in the whole batch.
+        sequences: sequences of the whole batch.
+        frames: real frames of the whole batch.
+        weight: 1, or 0 where the shard is excluded from the loss.
     """
 
     batch: Batch
@@ -94,10 +98,14 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """Sequences of one split, how they come in batches, a name for both that changes with them, and whose they are.
+    """The data of one split.
 
     Attributes:
-        starts: the first frame of each sequence within its utterance in this pass over the split; None: as they are.
+        sequences: the sequences.
+        batches: their order and grouping in batches.
+        fingerprint: a hash of both, which changes with either of them.
+        members: the utterance of each sequence.
+        starts: the first frame of each sequence within its utterance in this epoch; None: the sequences as cut.
     """
 
     sequences: Sequence[Prepared]
@@ -107,8 +115,8 @@ class Data:
     starts: Sequence[int] | None = None
 
     def of_epoch(self, epoch: int) -> Data:
-        """The same with starts drawn for an epoch, each uniformly among those that its utterance has room for, where
-        sequences hold their utterances; else as it is. A pure function of seed and epoch.
+        """The data of an epoch: with random starts, each drawn uniformly among the possible ones of its utterance;
+        unchanged where sequences do not hold their utterances. A pure function of seed and epoch.
         """
         if not any(item.whole is not None for item in self.sequences[:1]):
             return self
@@ -119,37 +127,37 @@ class Data:
         return replace(self, starts=drawn.long().tolist())
 
     def batch(self, index: Sequence[int]) -> Batch:
-        """The sequences of these numbers as one padded batch."""
+        """The sequences of these indices as one padded batch."""
         items = [self.sequences[i] for i in index]
         if self.starts is not None:
             items = [_moved(item, self.starts[i]) for item, i in zip(items, index, strict=True)]
         return collate(items)
 
     def shard(self, index: Sequence[int], world: World = ALONE) -> Shard:
-        """What of a batch is this process's: as many frames as the whole batch has, and some of its sequences.
+        """This process's part of a batch: some of its sequences, padded to the frames of the whole batch.
 
-        A process without any gets the first one, which then counts for nothing.
+        A process without sequences gets the first one with weight 0.
         """
         mine = world.shard(len(index))
         lengths = [len(self.sequences[i].x) for i in index]
         places = mine or [0]
-        chosen = [index[place] for place in places]
-        batch = self.batch(chosen)
-        short = max(lengths) - len(batch.x)
-        batch = batch if short == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, short)))
-        return Shard(batch, chosen, places, len(index), sum(lengths), float(bool(mine)))
+        numbers = [index[place] for place in places]
+        batch = self.batch(numbers)
+        missing = max(lengths) - len(batch.x)
+        batch = batch if missing == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, missing)))
+        return Shard(batch, numbers, places, len(index), sum(lengths), float(bool(mine)))
 
     def ahead(
         self, order: Sequence[Sequence[int]], world: World = ALONE, *, aside: bool = False
     ) -> Generator[Shard, None, None]:
-        """This process's parts of batches.
+        """This process's shards of batches, one after the other.
 
         Args:
-            order: the sequences of each batch.
+            order: indices of the sequences of each batch.
             world: the processes that share them.
-            aside: a thread puts the next one together while one is trained on. For training on a GPU: on a CPU two
-                threads would have a team of OpenMP threads each, more than there are cores, and OpenMP then lets
-                all of them sleep between two operations, which makes steps three times as long.
+            aside: whether a thread prepares the next batch during a training step. Meant for training on a GPU: on a
+                CPU both threads would have a team of OpenMP threads, together more than there are cores; OpenMP then
+                suspends idle threads between operations, and steps take three times as long.
         """
         if not aside:
             yield from (self.shard(index, world) for index in order)
@@ -165,5 +173,5 @@ class Data:
 
 
 def _moved(item: Prepared, start: int) -> Prepared:
-    """As many frames of the same utterance, from another one on."""
+    """A sequence of the same utterance and length with another first frame."""
     return item._replace(x=cast(Tensor, item.whole)[start : start + len(item.x)], start=start)

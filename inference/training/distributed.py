@@ -1,10 +1,11 @@
-"""Training in several processes: who takes part, and what they add up.
+"""Data-parallel training in several processes.
 
-``torchrun --nproc-per-node K -m inference.svi ...`` starts K processes of one training. Each computes its part of every
-batch; gradients and figures are summed over all of them, so that every process takes the same step that one would take
-alone. What `torch.nn.parallel.DistributedDataParallel` does while it goes backward is done here once after it, in one
-sum of one vector: the models are small (a million parameters are 4 MB, which a network of 10 GB/s carries in under a
-millisecond, hidden or not), any parameter may be without a gradient, and the rows of a table travel as rows.
+``torchrun --nproc-per-node K -m inference.svi ...`` starts K processes of one training. Each computes its shard of
+every batch; gradients and metrics are summed over all processes, so that each takes the step that a single process
+would take. In place of `torch.nn.parallel.DistributedDataParallel`, which all-reduces gradients in buckets during the
+backward pass, gradients are all-reduced once after it as one vector: the models are small (a million parameters are
+4 MB, under a millisecond at 10 GB/s), any parameter may have no gradient, and sparse gradients are all-reduced
+sparsely.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from dvae_pyro.errors import ProcessLost, UserError
 __all__ = ["ALONE", "World", "joined"]
 
 PATIENCE = timedelta(hours=6)
-"""How long a process waits for another one: the first may have a corpus to read. (One that ends is noticed at once.)"""
+"""How long a process waits for another one, which may be reading the corpus. The end of a process is detected at once.
+"""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training. What they do together raises `ProcessLost` where one of them has ended.
+    """The processes of a training. Collective operations raise `ProcessLost` if one of the processes has ended.
 
     Attributes:
-        rank: which one this is.
-        size: how many there are.
-        local: which one it is on its machine.
+        rank: index of this process.
+        size: number of processes.
+        local: index of this process on its machine.
     """
 
     rank: int = 0
@@ -44,11 +46,11 @@ class World:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def shard(self, count: int) -> list[int]:
-        """Which of so many sequences are this process's: over all processes, each of them once.
+        """Indices of this process's sequences, of `count` in a batch: each belongs to exactly one process.
 
         Example:
             >>> [World(rank, 3).shard(5) for rank in range(3)]
@@ -57,18 +59,18 @@ class World:
         return list(range(self.rank, count, self.size))
 
     def total(self, v: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in its place."""
+        """Sum a tensor over all processes, in place."""
         if self.size > 1:
             with _together():
                 dist.all_reduce(v)
         return v
 
     def any(self, asked: bool) -> bool:
-        """Whether it is so in any process: the same answer in all."""
+        """Whether `asked` is true in any process; all processes get the same result."""
         return asked if self.size == 1 else bool(self.total(torch.tensor([float(asked)])).item())
 
     def broadcast_object(self, value: Any) -> Any:
-        """What the first process has, in all of them."""
+        """The value of the first process, in all processes."""
         if self.size == 1:
             return value
         held = [value]
@@ -77,7 +79,7 @@ class World:
         return held[0]
 
     def all_gather(self, names: set[str]) -> list[str]:
-        """The names that any process has, sorted."""
+        """The union of the processes' names, sorted."""
         held = [names] * self.size
         if self.size > 1:
             with _together():
@@ -85,14 +87,14 @@ class World:
         return sorted(set().union(*held))
 
     def broadcast_module(self, module: nn.Module) -> None:
-        """Give every process the first one's weights and buffers."""
+        """Copy the first process's weights and buffers to all processes."""
         for v in [*module.parameters(), *module.buffers()] if self.size > 1 else []:
             with _together():
                 dist.broadcast(v.data, src=0)
 
     @contextmanager
     def first_of_machine(self) -> Iterator[None]:
-        """Let one process of each machine go before the others."""
+        """Run the context in the first process of each machine, then in the others."""
         if self.local > 0:
             self.any(False)
         yield
@@ -100,10 +102,10 @@ class World:
             self.any(False)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients over all processes: the dense ones as one vector, of sparse ones the rows they have.
+        """Sum the gradients over all processes: dense ones as one vector, of sparse ones only their rows.
 
         Args:
-            parameters: those with a gradient, the same ones in every process.
+            parameters: parameters with a gradient, the same ones in every process.
         """
         if self.size == 1:
             return
@@ -117,7 +119,7 @@ class World:
                 parameter.grad = self._sum_rows(parameter.grad.coalesce())
 
     def _sum_rows(self, gradient: Tensor) -> Tensor:
-        """The sum of a sparse gradient (M, L) of U rows: what is sent grows with U, not with M."""
+        """The sum of a sparse gradient (M, L) with U rows; communication grows with U, not with M."""
         rows, values = gradient.indices()[0], gradient.values()
         counts = torch.zeros(self.size, dtype=torch.int64, device=rows.device)
         counts[self.rank] = len(rows)
@@ -128,8 +130,8 @@ class World:
         self.total(every_row)
         self.total(every_value)
         real = torch.arange(most, device=rows.device) < counts[:, None]
-        found = every_row[real][None], every_value[real]
-        return torch.sparse_coo_tensor(*found, gradient.shape, check_invariants=True).coalesce()
+        indices, summands = every_row[real][None], every_value[real]
+        return torch.sparse_coo_tensor(indices, summands, gradient.shape, check_invariants=True).coalesce()
 
 
 ALONE = World()
@@ -143,17 +145,17 @@ def _together() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise ProcessLost(
-            "another process of this training has ended, and this one ends with it. The message of that one says why; "
-            f"the last checkpoint is as it was. (Here it was seen as: {str(error).splitlines()[0]})"
+            "another process of this training has ended, so this one ends too. See the message of that process; the "
+            f"last checkpoint is unchanged. (Error in this process: {str(error).splitlines()[0]})"
         ) from error
 
 
 @contextmanager
 def joined(device: str) -> Iterator[World]:
-    """The world that torchrun has started this process in; without torchrun it is alone.
+    """The processes started by torchrun; a single process without torchrun.
 
-    On CPUs they talk by gloo. With device "cuda" each takes the GPU of its number on its machine, and tensors there go
-    by NCCL.
+    CPU tensors are sent by gloo. With device "cuda" each process uses the GPU of its index on its machine, and CUDA
+    tensors are sent by NCCL.
 
     Raises:
         UserError: for a device that processes cannot share, or fewer GPUs than processes.
@@ -164,15 +166,15 @@ def joined(device: str) -> Iterator[World]:
         return
     if device not in ("cpu", "cuda"):
         raise UserError(
-            f"device={device}: several processes train on CPUs, or on one GPU each. Give --device cpu or cuda."
+            f"device={device}: several processes train on CPUs, or on one GPU each. Set --device cpu or cuda."
         )
     local = int(os.environ["LOCAL_RANK"])
     if device == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if local >= count:
             raise UserError(
-                f"process {local} of this machine has no GPU: PyTorch {torch.__version__} sees {count}. Start one for "
-                f"each: torchrun --nproc-per-node {max(1, count)}, or give --device cpu."
+                f"process {local} of this machine has no GPU: PyTorch {torch.__version__} finds {count}. Start one "
+                f"process per GPU: torchrun --nproc-per-node {max(1, count)}, or set --device cpu."
             )
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""What one training works with."""
+"""The objects of one training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Job"]
 
 @dataclass(frozen=True)
 class Job:
-    """All that the loop works with; what changes from step to step is in `TrainState` and in the weights."""
+    """The fixed objects of a training; `TrainState` and the weights change from step to step."""
 
     run: Path
     settings: Settings

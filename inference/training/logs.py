@@ -1,4 +1,4 @@
-"""What a run tells: `metrics.jsonl`, TensorBoard events and the progress bar."""
+"""Logs of a run: `metrics.jsonl`, TensorBoard events and the progress bar."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class MetricsLog:
 
     Args:
         run: the run folder.
-        keep: bytes of an earlier `metrics.jsonl` to keep; what follows them (lines after the checkpoint,
-            perhaps half a line) is cut.
-        step: the step those bytes end at; TensorBoard hides events after it.
+        keep: bytes of an existing `metrics.jsonl` to keep; the rest (lines after the checkpoint, possibly an incomplete
+            one) is truncated.
+        step: the step of the last kept line; TensorBoard hides events after it.
         tensorboard: whether to write events.
     """
 
@@ -48,7 +48,7 @@ class MetricsLog:
         """Append one line, and its numbers as events of the line's step and split."""
         with disk_errors(self.path):
             rest = json.dumps(dict(line)).encode() + b"\n"
-            while rest:  # a disk about to be full takes a part
+            while rest:  # a write may be partial on an almost full disk
                 rest = rest[self._stream.write(rest) :]
             if self._events is not None:
                 for name, value in line.items():
@@ -56,7 +56,7 @@ class MetricsLog:
                         self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
     def sync(self) -> int:
-        """Bring all lines to the disk; their size in bytes, which a checkpoint remembers."""
+        """Flush all lines to the disk; returns the size of the file in bytes, which checkpoints store."""
         with disk_errors(self.path):
             os.fsync(self._stream.fileno())
             if self._events is not None:
@@ -80,7 +80,7 @@ class MetricsLog:
 
 
 def bytes_until(path: Path, step: int) -> int:
-    """Size of the lines of a `metrics.jsonl` up to a step; for a checkpoint that does not know it."""
+    """Size in bytes of the lines of a `metrics.jsonl` up to a step, for a checkpoint that does not store it."""
     size = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
         try:
@@ -94,7 +94,7 @@ def bytes_until(path: Path, step: int) -> int:
 
 def _event_writer(run: Path, step: int) -> _Writer:
     with warnings.catch_warnings():
-        # TensorBoard's own imports of deprecated protobuf and numpy names; nothing a user could mend.
+        # TensorBoard imports deprecated names of protobuf and NumPy, which users cannot fix.
         warnings.simplefilter("ignore", DeprecationWarning)
         from torch.utils.tensorboard import SummaryWriter
     with disk_errors(run):
@@ -103,7 +103,7 @@ def _event_writer(run: Path, step: int) -> _Writer:
 
 
 class ProgressBar:
-    """Steps done, time left, loss and throughput, on stderr; seldom where nobody watches."""
+    """Progress, remaining time, loss and throughput on stderr; updated every 30 s where stderr is not a terminal."""
 
     def __init__(self, total: int, done: int, *, shown: bool = True) -> None:
         self._shown = shown
@@ -119,7 +119,7 @@ class ProgressBar:
         )
 
     def advance(self, text: str) -> None:
-        """One more step; `text` is what is shown beside it."""
+        """Advance by one step; `text` is shown beside the bar."""
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update()
 
@@ -138,7 +138,7 @@ class ProgressBar:
 
 
 class Speed:
-    """Frames per second since the last lap, and the share of that time in which a step waited for its data."""
+    """Frames per second since the last lap, and the fraction of that time spent waiting for data."""
 
     def __init__(self) -> None:
         self.rate = 0.0
@@ -151,13 +151,13 @@ class Speed:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around whatever waits for data."""
+        """Count the time within the context as waiting for data."""
         started = time.perf_counter()
         yield
         self._waited += time.perf_counter() - started
 
     def lap(self) -> dict[str, float]:
-        """Both, as metrics.jsonl names them."""
+        """Both, by their keys in metrics.jsonl; starts a new lap."""
         seconds = time.perf_counter() - self._since
         self.rate = self._frames / seconds
         waited = self._waited / seconds

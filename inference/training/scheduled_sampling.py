@@ -1,20 +1,16 @@
-"""Scheduled sampling over a training: its settings, and which handler is in force when.
+"""Scheduled sampling over a training: its probability per epoch, its handlers, validation and patience.
 
-`inference.handlers.scheduled_sampling` says what it does to a model; here is how its probability
-rises over epochs, and what that means for validation and patience. Nothing here imports torch before a handler is asked
-for.
+`inference.handlers.scheduled_sampling` defines its effect on a model. This module does not import torch before a
+handler is requested.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inference.settings.tree import ScheduledSamplingSettings
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "figures",
@@ -28,12 +24,12 @@ __all__ = [
 
 
 def own_output_probability(settings: ScheduledSamplingSettings, epoch: int) -> float:
-    r"""The probability of the model's own output in an epoch e, counted from 0, with S = `start_epoch`:
+    r"""The probability of the model's own output in epoch e, counted from 0, with S = `start_epoch`:
 
-    - linear (as DVAE_SE): clip((e - S) / (`end_epoch` - S), 0, 1)
-    - staircase (as DVAE): 0 before S, then min(1, (1 + \lfloor (e - S) / `epochs_per_step` \rfloor) / 10)
+    - linear (public code DVAE_SE): clip((e - S) / (`end_epoch` - S), 0, 1)
+    - staircase (public code DVAE): 0 before S, then min(1, (1 + \lfloor (e - S) / `epochs_per_step` \rfloor) / 10)
 
-    each times `probability`, which is all of it for constant; 0 without a schedule.
+    times `probability`; constant: `probability` in every epoch; 0 without a schedule.
 
     Example:
         >>> linear = ScheduledSamplingSettings("linear", start_epoch=2, end_epoch=6)
@@ -57,18 +53,18 @@ def own_output_probability(settings: ScheduledSamplingSettings, epoch: int) -> f
 
 
 def settling_epoch(settings: ScheduledSamplingSettings) -> int:
-    """The epoch from which the probability changes no more."""
-    of_staircase = settings.start_epoch + 9 * settings.epochs_per_step
-    return {None: 0, "constant": 0, "linear": settings.end_epoch, "staircase": of_staircase}[settings.schedule]
+    """The first epoch in which the probability has its final value."""
+    staircase_end = settings.start_epoch + 9 * settings.epochs_per_step
+    return {None: 0, "constant": 0, "linear": settings.end_epoch, "staircase": staircase_end}[settings.schedule]
 
 
 def settled(settings: ScheduledSamplingSettings, epoch: int) -> bool:
-    """Whether the probability has reached its end: only then may training lose patience."""
+    """Whether the probability has its final value; patience counts only these epochs."""
     return epoch >= settling_epoch(settings)
 
 
 def training_handler(settings: ScheduledSamplingSettings, epoch: int) -> AbstractContextManager[Any]:
-    """What the objective is computed under in training."""
+    """The handler of the objective in training."""
     if settings.schedule is None:
         return nullcontext()
     from inference.handlers.scheduled_sampling import scheduled_sampling
@@ -78,10 +74,10 @@ def training_handler(settings: ScheduledSamplingSettings, epoch: int) -> Abstrac
 
 
 def validation_handler(settings: ScheduledSamplingSettings, mode: str) -> AbstractContextManager[Any]:
-    """What the objective is computed under in validation: the mode that evaluations of the run will have.
+    """The handler of the objective in validation, which uses the mode of the run's evaluations.
 
-    That is one measure for all epochs, whatever the probability in training, so best weights can be told from the
-    first epoch on; and the bound of the model on its own output is a bound.
+    Validation bounds of all epochs are comparable this way, independent of the probability in training, so that the
+    best weights can be selected from the first epoch on. The bound of the free-running model is a valid bound.
     """
     if settings.schedule is None or mode != "gen":
         return nullcontext()
@@ -91,13 +87,13 @@ def validation_handler(settings: ScheduledSamplingSettings, mode: str) -> Abstra
 
 
 def plan(settings: ScheduledSamplingSettings, epochs: float, mode: str) -> list[str]:
-    """What is going to happen in a training of so many epochs at most, in lines to print."""
+    """Lines to print that describe the schedule over a training of at most so many epochs."""
     if settings.schedule is None:
         return []
     end, last = settling_epoch(settings), max(0, math.ceil(epochs) - 1)
     first, final = (own_output_probability(settings, epoch) for epoch in (0, last))
     past = {"gen": "the model's own output", "gt": "the true past"}[mode]
-    rise = f"{first:g} in epoch 1, {settings.probability:g} from epoch {end + 1} on, and patience from then on"
+    rise = f"{first:g} in epoch 1, {settings.probability:g} from epoch {end + 1} on; patience counts from then on"
     when = f"{first:g}" if end == 0 else rise
     lines = [f"scheduled sampling ({settings.schedule}, mix {settings.mix}): probability {when}; validated on {past}"]
     if final < settings.probability:
@@ -106,5 +102,5 @@ def plan(settings: ScheduledSamplingSettings, epochs: float, mode: str) -> list[
 
 
 def figures(settings: ScheduledSamplingSettings, epoch: int, **more: str) -> dict[str, float | int | str]:
-    """What a line of metrics.jsonl says of it, where there is a schedule."""
+    """The fields of a line of metrics.jsonl about scheduled sampling; none without a schedule."""
     return {} if settings.schedule is None else {"ss_prob": own_output_probability(settings, epoch), **more}

@@ -1,4 +1,4 @@
-"""What changes over the steps of training, as pure functions of the step: resuming needs no state for them.
+"""Schedules of learning rate, KL weight and free bits, as pure functions of the step: they have no state to resume.
 
 Steps count from 1: step k is the k-th update of the parameters.
 """
@@ -19,14 +19,14 @@ def total_steps(train: TrainSettings, batches: int) -> int:
 
 
 def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
-    r"""The learning rate of step k of `total`: a linear rise over W warm-up steps, then one of
+    r"""The learning rate at step k of `total`: a linear warm-up over W steps, then one of
 
     - constant: \eta
     - exponential: max(\eta_min, \eta \gamma^{(k - W) / D})
     - cosine: \eta_min + (\eta - \eta_min) (1 + \cos(\pi (k - W) / D)) / 2, and \eta_min after k = W + D
 
-    with D = `decay_steps`, or all steps after the warm-up. Every schedule but the constant one starts to fall
-    at the first step after the warm-up, and \eta itself is the rate of step W (or of a step 0).
+    with D = `decay_steps`, or all steps after the warm-up. All schedules but constant decay from the first step after
+    the warm-up; \eta is the rate of step W (of a hypothetical step 0 if W = 0).
 
     Example:
         >>> optim = OptimSettings(lr=1.0, schedule="cosine", warmup_steps=2)
@@ -46,12 +46,12 @@ def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
 
 
 def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float:
-    """The weight of the KL at a step: `beta`, reached linearly over `kl_warmup_steps`.
+    """The weight of the KL at a step: a linear rise to `beta` over `kl_warmup_steps`.
 
     Args:
         train: the settings.
         step: the step.
-        site: a latent, for its own weight where `beta_sites` has one.
+        site: name of a latent, whose weight in `beta_sites` replaces `beta`.
 
     Example:
         >>> [kl_weight(TrainSettings(beta=2.0, kl_warmup_steps=4), k) for k in (1, 2, 4, 9)]
@@ -64,7 +64,7 @@ def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float
 
 
 def free_bits_threshold(settings: FreeBitsSettings, step: int) -> float | None:
-    r"""The threshold of free bits at step k: \lambda 2^{-k / H}, H = `halve_every`; None without one.
+    r"""The threshold of free bits at step k: \lambda 2^{-k / H}, H = `halve_every`; None if disabled.
 
     Example:
         >>> [free_bits_threshold(FreeBitsSettings(0.5, halve_every=10), k) for k in (0, 10, 20)]

@@ -1,9 +1,10 @@
-r"""Training a model with latents above its segments: which utterance a segment is of, s-vectors of utterances that
-the table does not have, and hierarchical sampling.
+r"""Training of models with sequence-level latents: the table of mu2, s-vectors of utterances outside the table, and
+hierarchical sampling.
 
 Hierarchical sampling (Hsu & Glass, "Scalable factorized hierarchical variational autoencoder training", 2018): draw K
-of the M sequences, compute their rows of the table anew by the closed form with the encoder as it is, train on their
-segments, and draw the next K. A segment is told from K sequences then, not M. The optimiser starts anew with the rows.
+of the M sequences, recompute their rows of the table in closed form with the present encoder, train on their segments,
+and draw the next K. A segment is then discriminated among K sequences, not M. The optimiser's state of these rows is
+reset.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Block(NamedTuple):
     """The batches between two draws of sequences.
 
     Attributes:
-        rows: the sequences, sorted.
-        batches: the segments of each batch.
+        rows: indices of the sequences, sorted.
+        batches: indices of the segments of each batch.
     """
 
     rows: Tensor
@@ -49,8 +50,8 @@ class Blocks(Batches):
     Args:
         sequences: the segments.
         batch_size: segments per batch.
-        seed: decides the order.
-        members: which utterance each is of.
+        seed: the seed of the order.
+        members: the utterance of each segment.
         at_once: K.
     """
 
@@ -69,7 +70,7 @@ class Blocks(Batches):
         return [batch for block in self.blocks(epoch) for batch in block.batches]
 
     def first_of(self, epoch: int, batch: int) -> tuple[Block, bool]:
-        """The block that a batch of an epoch is in, and whether it is its first one."""
+        """The block of a batch in an epoch, and whether the batch is the first one of the block."""
         for block in self.blocks(epoch):
             if batch < len(block.batches):
                 return block, batch == 0
@@ -81,16 +82,16 @@ class Blocks(Batches):
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         by_row = torch.argsort(self.members.row, stable=True).split(self.members.counts.tolist())
         order = torch.randperm(len(by_row), generator=generator)
-        found = []
+        blocks = []
         for rows in order.split(self.at_once):
             segments = torch.cat([by_row[row] for row in rows.tolist()])
             shuffled = segments[torch.randperm(len(segments), generator=generator)]
-            found.append(Block(rows.sort().values, [b.tolist() for b in shuffled.split(self.batch_size)]))
-        return found
+            blocks.append(Block(rows.sort().values, [b.tolist() for b in shuffled.split(self.batch_size)]))
+        return blocks
 
 
 def adopt_table(guide: FHVAEGuide, settings: Settings, members: UtteranceIndex) -> None:
-    """Give the guide a row for every training utterance, or make sure that the rows it has are theirs.
+    """Create the guide's table with a row for every training utterance, or check that an existing one matches them.
 
     Raises:
         UserError: for a table of other utterances.
@@ -105,37 +106,38 @@ def adopt_table(guide: FHVAEGuide, settings: Settings, members: UtteranceIndex) 
         guide.files.copy_(names)
     elif not torch.equal(guide.files.cpu(), names):
         raise UserError(
-            f"the run's table of mu2 has rows of {len(guide.files)} utterances, and these training data are not they: "
-            f"{len(names)} utterances. Go on with the data that the run was trained on, or train another run on these."
+            f"the run's table of mu2 has rows for {len(guide.files)} utterances, which differ from the {len(names)} "
+            "utterances of these training data. Resume with the data that the run was trained on, or train a new run."
         )
     cast(Any, guide.table).sparse = is_sparse(settings.train.discriminative)
 
 
 def slow_table(settings: Settings, members: UtteranceIndex, steps: int) -> str:
-    """What to say of a table whose rows, drawn from N(0, I), cannot go far; empty where they can.
+    """A warning for a table whose rows cannot move far from their random initialisation; empty if they can.
 
-    Adam moves a row by about the learning rate for each batch that has a segment of it. Half the prior's deviation has
-    been seen to do, a quarter not to.
+    Adam moves a row by about the learning rate for each batch that has a segment of it. In experiments a total of half
+    the prior's standard deviation was enough, a quarter was not.
     """
     updates = min(steps, steps * settings.train.batch_size / len(members.files))
     reach = updates * settings.optim.lr
     if settings.train.discriminative.sequences is not None or reach >= 0.5:
         return ""
     return (
-        f"Beware: a row of the table is updated some {updates:.0f} times in the whole training, and moves by about "
-        f"{reach:.2g}, where the prior's deviation is 1: it hardly leaves where chance has drawn it, and z2 learns "
-        "little. Train for longer, or have Eq. 5 give the rows: train.discriminative.sequences=5000."
+        f"warning: a row of the table is updated about {updates:.0f} times in the whole training and moves by about "
+        f"{reach:.2g}, while the prior's standard deviation is 1: it stays near its random initialisation, and z2 "
+        "learns little. Train for longer, or compute the rows in closed form (Eq. 5): "
+        "train.discriminative.sequences=5000."
     )
 
 
 def is_sparse(discriminative: DiscriminativeSettings) -> bool:
-    """Whether a batch has gradients for a few rows of the table alone: those of its own and those it is told from."""
+    """Whether a batch has gradients only for some rows of the table: those of its sequences and the candidates."""
     return discriminative.alpha == 0.0 or discriminative.sequences is not None
 
 
 def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> SequenceIndex | None:
-    """What model and guide are told of the next batch; where a block of hierarchical sampling begins, its rows of the
-    table are computed anew.
+    """The `SequenceIndex` of the next training batch; at the start of a block of hierarchical sampling, the block's
+    rows of the table are recomputed.
     """
     if not job.model.hierarchical:
         return None
@@ -149,7 +151,7 @@ def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Sequence
 
 
 def validation_rows(job: Job, data: Data) -> dict[str, Tensor] | None:
-    """The s-vectors of another split's utterances, by the closed form, (M, L), and mu3 of its speakers, by the names of
+    """The s-vectors of another split's utterances in closed form, (M, L), and mu3 of its speakers, as arguments of
     `UtteranceIndex.rows`.
     """
     if not job.model.hierarchical:
@@ -177,7 +179,7 @@ def _refresh(job: Job, data: Data, block: Block) -> None:
 
 @torch.no_grad()
 def _means(job: Job, data: Data, batches: Iterable[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """What the closed form of Eq. 5 takes: the mean of z2 of each segment of these batches (K, L), and its row (K,)."""
+    """The inputs of the closed form (Eq. 5): the mean of z2 of each segment of the batches (K, L), and its row (K,)."""
     guide = cast(FHVAEGuide, job.guide)
     means, rows = [], []
     for number, index in enumerate(batches):

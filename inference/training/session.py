@@ -1,4 +1,4 @@
-"""From settings to a running training: a fresh run, or one that goes on."""
+"""Start a training from settings, or resume one from its run folder."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 __all__ = ["resume", "start"]
 
 MOST_RECORDINGS = 16
-"""Numbers of frames that training steps are recorded for."""
+"""The largest number of different sequence lengths that training steps are recorded for."""
 
 Say = Callable[[str], None]
 
 
 def start(settings: Settings, say: Say = print) -> Path:
-    """Train a fresh run; the folder it is in.
+    """Train a new run; returns its folder.
 
     Args:
-        settings: all of it; `settings.run` null picks a folder of its own under `runs/`.
-        say: is told, a line at a time, what happens.
+        settings: the settings; with `settings.run` null, a new folder under `runs/` is created.
+        say: called with each line to print.
     """
     with joined(settings.device) as world:
         return _start(settings, say if world.main else _silent, world)
@@ -66,7 +66,7 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
     settings.run = str(run)
     model, guide = create(settings)
     if settings.train.model_from is not None:
-        say(f"the model of {take_model(model, settings)} stays as it is")
+        say(f"the weights of the model are those of {take_model(model, settings)} and are not trained")
     job = _prepare(settings, run, model, guide, say, world)
     if settings.train.model_from is None:
         model.fit_input(item.x for item in job.train.sequences)
@@ -84,16 +84,16 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
 
 
 def _silent(line: str) -> None:
-    """What processes say that are not the first."""
+    """Print nothing, for processes other than the first."""
 
 
 def _log(world: World, run: Path, **more: Any) -> AbstractContextManager[MetricsLog | None]:
-    """The log of a run, for the process that writes it."""
+    """The log of a run in the first process; None in the others."""
     return MetricsLog(run, **more) if world.main else nullcontext()
 
 
 def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
-    """Go on with a run from its `last.pt` as if it had never stopped; `overrides` change its settings."""
+    """Resume a run from its `last.pt` exactly where it stopped; `overrides` change its settings."""
     settings = load_run_settings(run, overrides)
     with joined(settings.device) as world:
         return _resume(run, settings, say if world.main else _silent, world)
@@ -101,33 +101,33 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
 
 def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
     if settings.train.model_from != load_run_settings(run).train.model_from:
-        raise UserError("train.model_from cannot change while a run goes on. Train another run with it.")
+        raise UserError("train.model_from cannot change when a run is resumed. Train a new run with it.")
     pick_device(settings.device)
     last = run / "last.pt"
     if not last.is_file():
-        raise UserError(f"{run} has no last.pt to go on from. Train it anew: python -m inference.svi --model ...")
+        raise UserError(f"{run} has no last.pt to resume from. Train a new run: python -m inference.svi --model ...")
     saved = load_checkpoint(last)
     state = read(saved)
     _refuse_finished(run, settings.train, state)
     model, guide = recreate(settings, saved, last)
     job = _prepare(settings, run, model, guide, say, world)
     if state.best is not None and state.best_of not in ("", criterion(settings)):
-        say(f"note: the best weights were told by {state.best_of}, from now on by {criterion(settings)}")
+        say(f"note: the best weights were selected by {state.best_of}, from now on by {criterion(settings)}")
         state = replace(state, best=None, stale_epochs=0)
     restore(saved, settings, job.optimizer)
     if saved.get("data") not in (None, job.train.fingerprint):
-        say("note: not the data or batches that the run was trained on so far; its epoch begins anew")
+        say("note: data or batches differ from those that the run was trained on so far; its epoch starts again")
         state = replace(state, batch=0)
     if world.main:
         save_settings(settings, run / "config.yaml")
-    say(f"going on from step {state.step}")
+    say(f"resuming from step {state.step}")
     keep = saved.get("metrics_bytes")
     keep = bytes_until(run / "metrics.jsonl", state.step) if keep is None else int(keep)
     with _log(world, run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
         if state.best_weights is not None:
             if world.main:
                 save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing
-        elif saved.get("data") is None:  # weights that were not trained here
+        elif saved.get("data") is None:  # weights from another source
             state = measure_start(job, state, log)
         _report(job, fit(job, state, log), say)
     return run
@@ -144,24 +144,24 @@ def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None
 
 
 def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say, world: World = ALONE) -> Job:
-    """Read the corpus and put everything together that the loop works with."""
-    model.requires_grad_(settings.train.model_from is None)  # with it, what a guide shares with its model
+    """Read the corpus and build the objects of the training."""
+    model.requires_grad_(settings.train.model_from is None)  # includes networks that the guide shares with the model
     objective = Objective.of(model, guide, settings.train)
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     if world.size > 1:
-        say(f"{world.size} processes, each with its part of every batch")
+        say(f"{world.size} processes, each with its shard of every batch")
         _refuse_chance_apart(settings, objective)
     with world.first_of_machine() if settings.data.cache else nullcontext():
         train, valid = _read_data(settings, say, by_utterance=model.hierarchical, progress=world.main)
     _refuse_other_data(world, train.fingerprint + valid.fingerprint)
     if isinstance(guide, FHVAEGuide):
         adopt_table(guide, settings, train.members)
-        say(f"a table of {len(train.members.files)} utterances' mu2, not counted above")
+        say(f"table of mu2 for {len(train.members.files)} utterances, not counted above")
         if guide.session_table is not None:
-            said = len(train.members.speakers.files)
-            alone = ": each has one utterance, so it adds nothing" if said == len(train.members.files) else ""
-            say(f"and one of {said} speakers' mu3{alone}")
+            speakers = len(train.members.speakers.files)
+            single = ": each has one utterance, so it has no effect" if speakers == len(train.members.files) else ""
+            say(f"table of mu3 for {speakers} speakers{single}")
     optimizer = build_optimiser(settings.optim, objective)
     steps = total_steps(settings.train, len(train.batches))
     say(f"{steps} steps at most, {len(train.batches)} per epoch")
@@ -177,41 +177,47 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
 
 
 def _capture(settings: Settings, objective: Objective, train: Data, world: World, say: Say) -> RecordedStep:
-    """Steps that are recorded, one for each number of frames that a batch can have.
+    """The recorded step, with one recording for each number of frames that a batch can have.
 
     Raises:
-        UserError: for so many that recording would be most of the work, and in several processes.
+        UserError: for more than `MOST_RECORDINGS` numbers of frames, and in several processes.
     """
     if world.size > 1:
         raise UserError(
-            "train.cuda_graph=true is for one process. Set train.cuda_graph=false, or train without torchrun."
+            "train.cuda_graph=true does not support several processes. Set train.cuda_graph=false, or train without "
+            "torchrun."
         )
     longest = settings.data.sequence_frames
     frames = {whole_multiple(len(item.x), settings.train.pad_frames, longest) for item in train.sequences}
     if len(frames) > MOST_RECORDINGS:
         raise UserError(
-            f"train.cuda_graph=true records a step for each number of frames of a batch, and sequences have "
-            f"{len(frames)} "
-            f"of them, {min(frames)} to {max(frames)}: more than {MOST_RECORDINGS}. Pad batches to a multiple of some, "
+            f"train.cuda_graph=true records a step for each number of frames of a batch: {len(frames)} numbers here, "
+            f"{min(frames)} to {max(frames)}, expected at most {MOST_RECORDINGS}. Pad batches to multiples: "
             f"train.pad_frames={-(-max(frames) // MOST_RECORDINGS)}."
         )
-    say(f"steps are recorded once for each shape of batch, which has one of {len(frames)} numbers of frames")
+    say(f"steps are recorded once per shape of batch; batches have {len(frames)} different numbers of frames")
     return RecordedStep(objective)
 
 
 def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
-    """Several processes draw the noise of latents as one would, but no other chance."""
+    """Refuse random numbers that are not synchronised: processes share only the noise of latents."""
     if settings.train.objective == "fivo":
-        raise UserError("train.objective=fivo resamples in each process apart: take iwae or dreg, or one process.")
+        raise UserError(
+            "train.objective=fivo does not support several processes: resampling is not synchronised between them. "
+            "Use iwae or dreg, or one process."
+        )
     if any(isinstance(part, nn.Dropout) and part.p > 0 for part in objective.modules()):
-        raise UserError("dropout is drawn in each process apart: set it to 0, or train in one process.")
+        raise UserError(
+            "dropout does not support several processes: its masks are not synchronised between them. Set it to 0, or "
+            "train in one process."
+        )
 
 
 def _refuse_other_data(world: World, read: str) -> None:
     if world.broadcast_object(read) != read:
         raise UserError(
-            "this process has read other data than the first one, or puts them in other batches. Give all processes of "
-            "a training the same settings and the same files: every machine needs the whole corpus."
+            "this process has read other data than the first one, or has other batches. All processes of a training "
+            "need the same settings and the same files: every machine needs the whole corpus."
         )
 
 
@@ -245,7 +251,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _report(job: Job, state: TrainState, say: Say) -> None:
-    """Say how it ended, where things are and what comes next."""
+    """Print why training ended, the files of the run folder and the next command."""
     best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
     say(f"finished: {over(job.settings.train, state)}{best}")
     say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")

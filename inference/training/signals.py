@@ -1,4 +1,4 @@
-"""Ctrl-C and the like as a request that the training loop answers between two steps."""
+"""SIGINT (Ctrl-C) and SIGTERM as a stop request, which the training loop checks between steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was asked to stop; the message says where it stands and how to go on."""
+    """Training was stopped by a signal; the message has the step and the command to resume."""
 
 
 class StopRequest:
-    """Whether a signal has asked to stop."""
+    """A flag that the signal handler sets."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -26,7 +26,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within, the first SIGINT or SIGTERM only notes a request; a second one acts as it always does."""
+    """Within the context the first SIGINT or SIGTERM only sets a flag; a second one has its usual effect."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may handle signals

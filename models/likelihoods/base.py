@@ -1,7 +1,6 @@
-r"""Likelihoods: what a decoder's features say of one frame of data.
+r"""Likelihoods: the registry, the Bernoulli and Gaussian likelihoods, and shared parts.
 
-`PowerSpectrum` is the distribution of the power of a circular complex Gaussian; `head` builds the last layer
-of a decoder, which turns features into such a distribution.
+`head` builds the last layer of a decoder, which maps features to the distribution of a frame of data.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ class LogFloor(nn.Module):
 
 
 class Scale(nn.Module):
-    """A standard deviation from a number o: softplus(o) plus the root of a floor, or softplus(o) clamped to bounds.
+    """A standard deviation from o: softplus(o) plus the root of a variance floor, or softplus(o) clamped to bounds.
 
     Args:
-        variance_floor: the floor; not used with bounds.
-        bounds: the least and the largest deviation.
+        variance_floor: the floor; ignored if `bounds` is set.
+        bounds: the smallest and the largest standard deviation.
     """
 
     def __init__(self, variance_floor: float, bounds: tuple[float, float] | None = None) -> None:
@@ -67,10 +66,10 @@ class Scale(nn.Module):
 
 
 class Weights(nn.Module):
-    """Logits of mixture weights from logits (..., K): those of max(weight, floor), normalised; the identity for 0.
+    """Mixture weights with a floor: logits (..., K) to logits of max(weight, floor); the identity for a floor of 0.
 
     Args:
-        floor: the least weight before normalisation.
+        floor: the smallest weight, before normalisation.
     """
 
     def __init__(self, floor: float) -> None:
@@ -83,16 +82,18 @@ class Weights(nn.Module):
 
 @runtime_checkable
 class StartsFromData(Protocol):
-    """The last layer of a decoder that can start from statistics of training data."""
+    """The last layer of a decoder that can be initialised from statistics of training data."""
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
-        """Start from data, each (T, D)."""
+        """Initialise from data, each (T, D)."""
         ...
 
 
 def log_odds(sequences: Sequence[Tensor]) -> Tensor:
-    """Log-odds of a one in each value of data, each (T, D): (n_1 + 1/2) to (n_0 + 1/2), to start from. Rare ones have
-    log-odds that training is long in reaching, and all else waits for them.
+    """Log-odds of a one for each of the D values of data, each (T, D): log((n_1 + 1/2) / (n_0 + 1/2)).
+
+    Used as initial bias: values that are rarely one have large negative log-odds, which training from zero reaches
+    only after many steps.
     """
     ones = torch.stack([x.double().cpu().sum(0) for x in sequences]).sum(0)
     zeros = sum(len(x) for x in sequences) - ones
@@ -105,7 +106,7 @@ class BernoulliHead(nn.Module):
     Args:
         in_dim: size of the features.
         x_dim: size D of a frame.
-        variance_floor: not used, a Bernoulli's density is bounded.
+        variance_floor: not used: the density of a Bernoulli is bounded.
     """
 
     def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
@@ -113,7 +114,7 @@ class BernoulliHead(nn.Module):
         self.affine = nn.Linear(in_dim, x_dim)
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
-        """Start from the share of ones of each value in data, each (T, D)."""
+        """Initialise the bias from the fraction of ones of each value in data, each (T, D)."""
         with torch.no_grad():
             self.affine.bias.copy_(log_odds(sequences))
 
@@ -127,7 +128,7 @@ class GaussianOutput(nn.Module):
     Args:
         in_dim: size of the features.
         x_dim: size D of a frame.
-        variance_floor: the least variance; 0 leaves the density unbounded.
+        variance_floor: the smallest variance; 0 leaves the density unbounded.
     """
 
     def __init__(self, in_dim: int, x_dim: int, variance_floor: float = 0.0) -> None:
@@ -144,12 +145,12 @@ class Likelihood(NamedTuple):
     """A kind of likelihood.
 
     Attributes:
-        place: where the last layer of its decoder is, ``"module:Class"``; built from the size of the features, that of
-            a frame, and the least variance.
-        support: the frames that have a density.
-        support_text: the same in words, for messages.
-        has_components: whether it is a mixture, and takes their number.
-        bits: how many of the last values of a frame are 0 or 1 beside others that are numbers.
+        place: ``"module:Class"`` of the last layer of the decoder, constructed with the size of the features, the size
+            of a frame, and the variance floor.
+        support: the support of the distribution.
+        support_text: the support in words, for messages.
+        has_components: whether it is a mixture and takes a number of components.
+        bits: number of the last values of a frame that are binary, where the others are real.
     """
 
     place: str
@@ -174,7 +175,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 
 class LikelihoodSettings(Protocol):
-    """What of a model's settings is about its likelihood; see `models.dvae.ModelSettings`."""
+    """The settings of a model that concern its likelihood; see `models.dvae.ModelSettings`."""
 
     likelihood: str
     bins: int
@@ -185,10 +186,10 @@ class LikelihoodSettings(Protocol):
 
 
 def likelihood_kind(name: str) -> Likelihood:
-    """A kind of likelihood by its name.
+    """The kind of likelihood of a name.
 
     Raises:
-        UserError: for a name that is none.
+        UserError: for an unknown name.
     """
     if name not in LIKELIHOODS:
         raise UserError(f"unknown likelihood '{name}'.{nearest(name, LIKELIHOODS)} Known: {', '.join(LIKELIHOODS)}.")
@@ -197,10 +198,10 @@ def likelihood_kind(name: str) -> Likelihood:
 
 def head(settings: LikelihoodSettings, in_dim: int) -> nn.Module:
     """The last layer of a decoder, from features of size `in_dim` to the distribution of a frame."""
-    chosen = likelihood_kind(settings.likelihood)
-    module, _, name = chosen.place.partition(":")
+    kind = likelihood_kind(settings.likelihood)
+    module, _, name = kind.place.partition(":")
     more: dict[str, Any] = {}
-    if chosen.has_components:
+    if kind.has_components:
         more = {name: getattr(settings, name) for name in ("components", "scale_bounds", "weight_floor")}
     built: nn.Module = getattr(import_module(module), name)(in_dim, settings.bins, settings.variance_floor, **more)
     return built

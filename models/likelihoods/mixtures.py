@@ -1,7 +1,7 @@
-r"""Mixtures of Gaussians over a frame, and pen strokes; each samples what it scores.
+r"""Mixtures of Gaussians over a frame, with one component per frame or one per channel.
 
-All parameters keep the components in their last dimension, (..., T, N, K * D), so that frames can be joined like those
-of any other distribution (`models.core.sites.rebuilt`).
+All parameters have the components in their last dimension, (..., T, N, K * D), so that frames can be concatenated like
+those of any other distribution (`models.core.sites.rebuilt`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FrameMixture(dist.TorchDistribution):
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
         with torch.no_grad():
-            k = self._chosen(shape)
+            k = self._sample_component(shape)
             means, scales = (self._split(p).expand(*shape, -1, -1) for p in (self.means, self.scales))
             mean, scale = (p.gather(-2, k).squeeze(-2) for p in (means, scales))
             return torch.normal(mean, scale)
@@ -73,8 +73,8 @@ class FrameMixture(dist.TorchDistribution):
         density: Tensor = torch.logsumexp(self.logits.log_softmax(-1) + self._densities(value).sum(-1), dim=-1)
         return density
 
-    def _chosen(self, shape: Shape) -> Tensor:
-        """The component of every channel, (..., 1, D)."""
+    def _sample_component(self, shape: Shape) -> Tensor:
+        """Draw the component of every channel, (..., 1, D)."""
         k: Tensor = dist.Categorical(logits=self.logits.expand(*shape, self.components)).sample()
         return k[..., None, None].expand(*shape, 1, self.channels)
 
@@ -94,7 +94,7 @@ class FrameMixture(dist.TorchDistribution):
 
 
 class ChannelMixture(FrameMixture):
-    r"""The same, with a component of its own for every channel, the weights shared:
+    r"""A mixture of K Gaussians for each channel, with weights shared by all channels:
 
     .. math:: \log p(x) = \sum_d \log \sum_k w_k N(x_d; m_{kd}, s_{kd}^2).
     """
@@ -105,23 +105,23 @@ class ChannelMixture(FrameMixture):
         weights = self.logits.log_softmax(-1)[..., None]
         return torch.logsumexp(weights + self._densities(value), dim=-2).sum(-1)
 
-    def _chosen(self, shape: Shape) -> Tensor:
+    def _sample_component(self, shape: Shape) -> Tensor:
         logits = self.logits[..., None, :].expand(*shape, self.channels, self.components)
         k: Tensor = dist.Categorical(logits=logits).sample()
         return k[..., None, :]
 
 
 class MixtureHead(nn.Module):
-    r"""Features (..., in) to a mixture of Gaussians: an affine map gives logits, means and o; s = softplus(o) + floor,
-    or clamped.
+    r"""Features (..., in) to a `FrameMixture`: an affine map gives logits, means and o, and `Scale` maps o to standard
+    deviations.
 
     Args:
         in_dim: size of the features.
         x_dim: size D of a frame.
-        variance_floor: the square of the least standard deviation.
+        variance_floor: the square of the smallest standard deviation.
         components: K.
-        scale_bounds: the least and the largest standard deviation, in the floor's place.
-        weight_floor: the least weight of a component.
+        scale_bounds: the smallest and the largest standard deviation, which replace the floor.
+        weight_floor: the smallest weight of a component.
     """
 
     distribution: type[FrameMixture] = FrameMixture
@@ -147,6 +147,6 @@ class MixtureHead(nn.Module):
 
 
 class ChannelMixtureHead(MixtureHead):
-    """The same to a `ChannelMixture`."""
+    """Features (..., in) to a `ChannelMixture`; arguments as of `MixtureHead`."""
 
     distribution = ChannelMixture

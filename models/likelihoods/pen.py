@@ -1,4 +1,4 @@
-r"""Steps of a pen: where it goes, and whether it is lifted."""
+r"""Pen strokes: the offset of the pen and whether it is lifted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["PenStroke", "PenStrokeHead"]
 
 
 class PenStroke(dist.TorchDistribution):
-    r"""A step of a pen: where it goes, a mixture of K correlated Gaussians, and whether it is lifted, a Bernoulli:
+    r"""A pen stroke: a mixture of K correlated Gaussians for the offset (x, y), and a Bernoulli for u, pen lifted:
 
     .. math:: p(x, y, u) = \Big(\sum_k w_k N\big([x; y]; m_k, C_k\big)\Big)\, b^u (1 - b)^{1 - u},
 
-    C_k from standard deviations and a correlation (Graves, "Generating sequences with recurrent neural networks",
-    2013).
+    with C_k from two standard deviations and a correlation (Graves, "Generating sequences with recurrent neural
+    networks", 2013).
 
     Args:
         logits: log w_k up to a constant, (..., K).
@@ -96,19 +96,19 @@ class PenStroke(dist.TorchDistribution):
 
 
 class PenStrokeHead(nn.Module):
-    r"""Features (..., in) to a `PenStroke`; s = softplus(o) + floor, or clamped, and the correlation is a tanh.
+    r"""Features (..., in) to a `PenStroke`: standard deviations by `Scale`, correlations by tanh.
 
     Args:
         in_dim: size of the features.
         x_dim: size of a frame: 3, the two offsets and whether the pen is lifted.
-        variance_floor: the square of the least standard deviation.
+        variance_floor: the square of the smallest standard deviation.
         components: K.
-        scale_bounds: the least and the largest standard deviation, in the floor's place.
-        weight_floor: the least weight of a component.
+        scale_bounds: the smallest and the largest standard deviation, which replace the floor.
+        weight_floor: the smallest weight of a component.
     """
 
     MOST = 0.999
-    """Largest correlation: at 1 the density has no bound."""
+    """Largest correlation: at 1 the density is unbounded."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class PenStrokeHead(nn.Module):
         self.affine = AffineMaps(in_dim, self.sizes)
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
-        """Start from the share of lifted pens in data, each (T, 3)."""
+        """Initialise the bias of the pen from the fraction of lifted pens in data, each (T, 3)."""
         with torch.no_grad():
             self.affine.bias[-1:] = log_odds([x[:, 2:] for x in sequences])
 

@@ -1,4 +1,4 @@
-r"""The distribution of the power of a circular complex Gaussian, and the last layer of its decoder."""
+r"""The distribution of the power of a circular complex Gaussian, and its decoder layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PowerSpectrum(dist.TorchDistribution):
 
     .. math:: \log p(x) = -\log v - x / v = -d_{IS}(x, v) - \log x - 1
 
-    so minus the log-density is the Itakura-Saito divergence up to terms in x alone. (Per STFT coefficient,
+    so the negative log-density is the Itakura-Saito divergence up to terms in x alone. (Per STFT coefficient,
     log p(s) = log p(x) - log pi.) Unlike d_IS it is finite at x = 0.
 
     Args:
@@ -56,7 +56,7 @@ class PowerSpectrum(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        log_precision = -self.log_variance  # in few passes: with particles this is as slow as the layer before it
+        log_precision = -self.log_variance  # few memory passes: with particles this costs as much as the layer before
         return torch.addcmul(log_precision, value, log_precision.exp(), value=-1)
 
 
@@ -72,7 +72,7 @@ class PowerSpectrumHead(nn.Module):
     Args:
         in_dim: size of the features.
         bins: number of frequency bins F.
-        variance_floor: the least variance; 0 (the papers') leaves the density unbounded in digital silence.
+        variance_floor: the smallest variance; 0, as in the papers, leaves the density unbounded in digital silence.
     """
 
     def __init__(self, in_dim: int, bins: int, variance_floor: float = 0.0) -> None:

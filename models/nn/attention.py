@@ -1,12 +1,12 @@
-r"""Transformers over time: attention, its layers, an encoder of whole sequences, and a causal decoder with caches.
+r"""Transformers over time: attention, layers, an encoder of whole sequences, and a causal decoder with caches.
 
-The layer is that of Vaswani et al., "Attention is all you need" (2017), with one head: each of its parts (attention to
-the stream itself, attention to a second stream, a feed-forward network with ReLU) is followed by
+The layer is that of Vaswani et al., "Attention is all you need" (2017), with one head: each of its parts
+(self-attention, cross-attention to a second stream, a feed-forward network with ReLU) is followed by
 
 .. math:: u \leftarrow \mathrm{LayerNorm}(u + \mathrm{part}(u)),
 
-and sinusoids of the frame number are added to what goes into the first layer. They are computed, not looked up, so a
-sequence may be of any length. Inside this module time is the last dimension but one: streams are (..., N, T, width).
+and sinusoidal position encodings are added to the input of the first layer. They are computed, not stored, so
+sequences may have any length. In this module time is the second last dimension: streams are (..., N, T, width).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Attend = Callable[["Attention", int, Tensor], Tensor]
 
 
 def positions(start: int, stop: int, width: int, like: Tensor) -> Tensor:
-    r"""Sinusoids of the frame numbers `start` .. `stop` - 1, (T, width), of the type and on the device of `like`.
+    r"""Position encodings of frames `start` .. `stop` - 1, (T, width), with dtype and device of `like`.
 
     .. math:: \sin(t / 10000^{2 i / width}), \cos(t / 10000^{2 i / width}), \quad i = 0 .. width / 2 - 1
 
@@ -45,12 +45,12 @@ def positions(start: int, stop: int, width: int, like: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    r"""One head of attention: softmax(Q K' / \sqrt{width}) V, and an affine map of the result.
+    r"""Single-head attention: softmax(Q K' / \sqrt{width}) V, followed by an affine map.
 
-    Keys and values of a source are made by one affine map and kept as one tensor, [K; V].
+    Keys and values are computed by one affine map and kept as one tensor, [K; V].
 
     Args:
-        width: size of the streams, and of queries, keys and values.
+        width: size of the streams, queries, keys and values.
     """
 
     def __init__(self, width: int) -> None:
@@ -63,30 +63,30 @@ class Attention(nn.Module):
             nn.init.zeros_(affine.bias)
 
     def forward(self, u: Tensor, key_value: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-        """From u (..., N, T, width) and the [K; V] of a source (..., N, S, 2 width) to (..., N, T, width).
+        """From u (..., N, T, width) and [K; V] (..., N, S, 2 width) to (..., N, T, width).
 
         Args:
-            u: what asks.
-            key_value: what is asked.
-            mask: which of the S frames count, bool, of a shape that broadcasts to (N, T, S); None: all.
-            causal: whether frame t sees frames 1..t of the source alone, where T = S.
+            u: the stream that queries are computed from.
+            key_value: keys and values.
+            mask: bool, broadcastable to (N, T, S): true where a frame attends; None: everywhere.
+            causal: whether frame t attends to frames 1..t only; needs T = S.
         """
         q, k, v = (part.flatten(0, -3)[:, None] for part in (self.query(u), *key_value.chunk(2, dim=-1)))
         if mask is not None:
             mask = mask.expand(*u.shape[:-2], *mask.shape[-2:]).flatten(0, -3)[:, None]
-        found = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        out: Tensor = self.out(found.reshape(u.shape))
+        attended = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        out: Tensor = self.out(attended.reshape(u.shape))
         return out
 
 
 class Layer(nn.Module):
-    """One layer of a transformer: attention to the stream itself, perhaps to a second one, and a feed-forward network.
+    """One layer of a transformer: self-attention, optional cross-attention, and a feed-forward network.
 
     Args:
         width: size of the streams.
         ff: width of the feed-forward network.
-        crossing: whether there is a second stream.
-        dropout: share of each part's output that training drops.
+        crossing: whether there is cross-attention to a second stream.
+        dropout: dropout probability of each part's output.
     """
 
     def __init__(self, width: int, ff: int, *, crossing: bool, dropout: float = 0.0) -> None:
@@ -97,12 +97,12 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, u: Tensor, attend: Attend, *, residual: bool = True) -> Tensor:
-        """The attentions in order, then the feed-forward network.
+        """Apply the attentions in order, then the feed-forward network.
 
         Args:
             u: the stream.
-            attend: calls an attention, the first or the second, with its source and mask.
-            residual: whether what goes into a part is added to what comes out.
+            attend: calls an attention module, given its index (0: self, 1: cross), with its source and mask.
+            residual: whether the input of a part is added to its output.
         """
         for place, norm in enumerate(self.norms):
             last = place == len(self.attentions)
@@ -112,26 +112,28 @@ class Layer(nn.Module):
 
 
 def layers(number: int, width: int, ff: int, *, crossing: bool, dropout: float = 0.0) -> nn.ModuleList:
-    """So many layers of a transformer.
+    """A list of `number` layers of a transformer.
 
     Raises:
-        UserError: for an odd width, which sinusoids in pairs do not fill, or a dropout that is no share.
+        UserError: for an odd width, as position encodings are pairs of sine and cosine, or a dropout outside 0 to 1.
     """
     if width % 2:
-        raise UserError(f"d_model={width}: expected an even number, as positions are told by pairs of sinusoids.")
+        raise UserError(
+            f"d_model={width}: expected an even number, as position encodings are pairs of sine and cosine."
+        )
     if not 0.0 <= dropout < 1.0:
-        raise UserError(f"dropout={dropout}: expected a share, at least 0 and below 1.")
+        raise UserError(f"dropout={dropout}: expected a probability, at least 0 and below 1.")
     return nn.ModuleList(Layer(width, ff, crossing=crossing, dropout=dropout) for _ in range(number))
 
 
 class Encoder(nn.Module):
-    """Layers in which every frame sees all frames of its sequence.
+    """A transformer encoder: every frame attends to all frames of its sequence.
 
     Args:
         in_dim: size of the input, which an affine map embeds.
         width: size of the stream.
         ff: width of the feed-forward networks.
-        number: how many layers.
+        number: number of layers.
         dropout: see `Layer`.
     """
 
@@ -150,8 +152,8 @@ class Encoder(nn.Module):
             mask = (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None].to(u.device)
 
         def attend(attention: Attention, _: int, u: Tensor) -> Tensor:
-            found: Tensor = attention(u, attention.key_value(u), mask)
-            return found
+            attended: Tensor = attention(u, attention.key_value(u), mask)
+            return attended
 
         for layer in self.layers:
             stream = layer(stream, attend)
@@ -161,8 +163,8 @@ class Encoder(nn.Module):
 
 @dataclass
 class _Room:
-    """A buffer (..., N, room, D) of which the first `used` frames are taken. Who goes on from just those may write the
-    next ones in place; who goes on from fewer may not, as another has been there.
+    """A buffer (..., N, capacity, D) of which the first `used` frames are filled. A cache of exactly `used` frames may
+    append in place; a shorter one must copy, because another cache has filled the frames after it.
     """
 
     buffer: Tensor
@@ -170,14 +172,14 @@ class _Room:
 
 
 class _Cache(NamedTuple):
-    """What an attention has been shown, (..., N, t, D), perhaps with room behind it."""
+    """Keys and values of past frames, (..., N, t, D), optionally a view of a buffer with capacity for more frames."""
 
     seen: Tensor | None
     room: _Room | None = None
 
     def grown(self, new: Tensor) -> _Cache:
-        """The same and then `new`. Without gradients rooms double when they are full, so a frame is copied a bounded
-        number of times on average; with gradients, which need every version, all is copied.
+        """The cache with `new` appended. Without gradients the buffer doubles when it is full, so appending takes
+        amortised constant time; with gradients, which need every version, everything is copied.
         """
         if self.seen is None:
             return _Cache(new)
@@ -195,8 +197,8 @@ class _Cache(NamedTuple):
 
 
 class _State(tuple[Tensor, ...]):
-    """A state that knows of the room behind its tensors. What is made of it by selecting or copying is a plain tuple,
-    which does not, and gets room when it grows.
+    """A state with references to the buffers of its tensors. Indexing or copying it gives a plain tuple without them,
+    for which new buffers are allocated at the next append.
     """
 
     rooms: tuple[_Room | None, ...]
@@ -216,13 +218,13 @@ def _pasts(state: State | None, number: int) -> list[_Cache]:
 
 
 class Decoder:
-    """Layers in which frame t of a stream sees frames 1..t of itself and of a second one: a
-    `models.core.time_axis.Causal` network.
+    """A causal transformer decoder, a `models.core.time_axis.Causal` network: frame t of a stream attends to frames
+    1..t of the stream and of a second one.
 
-    It holds no weights of its own, so that several decoders may share layers.
+    It has no parameters of its own, so that several decoders can share layers.
 
     Args:
-        layers: with a second stream.
+        layers: layers with cross-attention.
         width: size of the streams.
         residual: see `Layer`.
     """
@@ -235,8 +237,8 @@ class Decoder:
     def __call__(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """From [stream; second stream] (..., T, N, 2 width) to (..., T, N, width), and the state.
 
-        A state holds keys and values of all frames so far, (..., N, t, 2 width) for each attention in order: frame by
-        frame nothing of the past is computed again.
+        A state holds keys and values of all frames so far, (..., N, t, 2 width) for each attention in order, so that
+        frame-by-frame runs do not recompute the past.
         """
         stream, second = u.movedim(-2, -3).chunk(2, dim=-1)
         seen, frames = 0 if state is None else state[0].shape[-2], stream.shape[-2]
@@ -250,8 +252,8 @@ class Decoder:
 
         def attend(attention: Attention, place: int, u: Tensor) -> Tensor:
             caches.append(pasts[len(caches)].grown(attention.key_value(second if place else u)))
-            found: Tensor = attention(u, caches[-1].seen, mask, causal=not seen and frames > 1)
-            return found
+            attended: Tensor = attention(u, caches[-1].seen, mask, causal=not seen and frames > 1)
+            return attended
 
         for layer in self.layers:
             stream = layer(stream, attend, residual=self.residual)

@@ -1,4 +1,4 @@
-"""What the networks see of the data: the power itself, as published, its logarithm, either of them standardised."""
+"""Transforms of the data before the networks: identity, logarithm, standardisation."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dvae_pyro.errors import UserError, nearest
 __all__ = ["InputTransform"]
 
 LOG_FLOOR = 1e-8
-"""Power below which the logarithm is flat: about the rounding noise of 16-bit audio in a 512-sample
-window.
+"""Constant added to the power before the logarithm: about the quantisation noise of 16-bit audio in a window of 512
+samples.
 """
 
 LEAST_DEVIATION = 1e-3
-"""A bin that moves less than this (a logarithm: absolutely; else relative to its mean) is not blown up."""
+"""Bins with a smaller standard deviation (absolute for logarithms, else relative to the mean) are not divided by it."""
 
 
 class Kind(NamedTuple):
-    """Whether the logarithm is taken, whether the result is standardised, and by one mean and deviation for all."""
+    """Whether a transform takes the logarithm, standardises, and pools mean and deviation over all values."""
 
     takes_log: bool = False
     standardises: bool = False
@@ -41,18 +41,18 @@ KINDS = {
 class InputTransform(nn.Module):
     """Data (..., D) to network input (..., D).
 
-    ``"raw"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"unscaled_log"``
-    takes log(x + floor). ``"standard"`` and ``"log"`` take of x and of log(x + floor) the mean away and divide by the
-    standard deviation in each bin, both measured once on the training data by `fit` and kept with the weights;
-    ``"global"`` does so with the mean and deviation of all values of x together, for frames of a waveform.
+    ``"raw"`` is the identity, as in the papers: powers of 1e-9 to 1e4 enter the first layer. ``"unscaled_log"`` is
+    log(x + floor). ``"standard"`` and ``"log"`` standardise x and log(x + floor) per bin: mean and standard deviation
+    are measured on the training data by `fit` and saved with the weights. ``"global"`` standardises x by the mean and
+    deviation of all values together, for frames of a waveform.
 
     Args:
-        kind: a name of `KINDS`.
+        kind: a key of `KINDS`.
         dim: size D of the data.
-        bits: how many of its last values are 0 or 1 and are not standardised.
+        bits: number of the last values that are binary and not standardised.
 
     Raises:
-        UserError: for another kind.
+        UserError: for an unknown kind.
     """
 
     mean: Tensor
@@ -74,7 +74,7 @@ class InputTransform(nn.Module):
         """Measure mean and standard deviation over all frames of the sequences, each (T, D).
 
         Raises:
-            UserError: for a logarithm of values below zero.
+            UserError: for negative values, where the logarithm is taken.
         """
         if self.kind == "raw":
             return
@@ -82,8 +82,8 @@ class InputTransform(nn.Module):
         for x in sequences:
             if self.takes_log and bool((x < 0).any()):
                 raise UserError(
-                    f"model.input={self.kind} takes the logarithm of power, and the data go down to {float(x.min()):g}."
-                    " Set model.input=standard, or raw for data that are normalised already."
+                    f"model.input={self.kind} takes the logarithm of power, but the data have values down to "
+                    f"{float(x.min()):g}. Set model.input=standard, or raw for data that are normalised already."
                 )
             y = self._logarithm(x.double().cpu())
             count, total, squares = count + len(y), total + y.sum(0), squares + y.square().sum(0)
@@ -101,11 +101,11 @@ class InputTransform(nn.Module):
         return (y - self.mean) / self.scale if self.standardises else y
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Data (..., D) from network input, where no logarithm is taken."""
+        """Data (..., D) from network input (..., D); not for transforms that take the logarithm."""
         return y * self.scale + self.mean if self.standardises else y
 
     def log_scale(self) -> float:
-        """log |dx / dy|: what a log-density of network input y is above that of the data, of a frame; no logarithm."""
+        """log |dx / dy| of a frame: the log-density of network input y minus that of data x; not for logarithms."""
         return float(self.scale.double().log().sum()) if self.standardises else 0.0
 
     def _logarithm(self, x: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-r"""The deterministic part of a multiscale ladder: features upwards from the data, and downwards through the latents.
+r"""The deterministic part of a multiscale ladder: bottom-up features of the data, and the top-down path.
 
-With layer 1 next to the data, s_l the frames of layer l - 1 that become one of layer l, and d_0 the data (Andersson
-et al., 2021, equations 8 to 12),
+With layer 1 next to the data, s_l the stride of layer l (frames of layer l - 1 per frame of layer l), and d_0 the data
+(Andersson et al., 2021, equations 8 to 12),
 
 .. math:: d_l &= \mathrm{WaveNet}_{\downarrow s_l}(d_{l-1}), \\
     h_l &= \mathrm{WaveNet}_{1 \times 1}([g_l; \mathrm{delay}(d_l)]), \\
     g_{l-1} &= \mathrm{WaveNet}_{1 \times 1, \uparrow s_l}(h_l \mid z_l).
 
-The delay is of one step of layer l, so that h_l at step t has seen the data before that step only.
+The delay is one step of layer l, so that h_l at step t depends only on data before that step.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["Ladder"]
 
 
 class Ladder(nn.Module):
-    """Bottom-up and top-down networks of all layers, which model and guide share.
+    """Bottom-up and top-down networks of all layers, shared by model and guide.
 
     Args:
         in_dim: size D of the networks' input.
         widths: channels of each layer, layer 1 first.
         strides: s_l of each layer.
-        z_dims: size of each layer's latent; 0 for a layer without.
-        dilations: of the blocks of each bottom-up network but the last layer's.
-        top_dilations: of the last layer's.
+        z_dims: size of each layer's latent; 0 for a layer without one.
+        dilations: dilations of the blocks of the bottom-up networks, except in the last layer.
+        top_dilations: dilations in the last layer's bottom-up network.
         down_blocks: blocks of each top-down network.
-        every_block: every block of g sees z; else the first alone.
-        learned: changes of rate are learned in the residual path, see `models.nn.wavenet.WaveNetBlock`.
+        every_block: whether every block of g is conditioned on z, or only the first.
+        learned: whether changes of rate in the residual path are learned, see `models.nn.wavenet.WaveNetBlock`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Ladder(nn.Module):
         self.out_dim = widths[0]
 
     def features(self, u: Tensor, sites: Sites) -> list[Tensor]:
-        """d_1 to d_L of the networks' input u (T, N, D); what is no frame is zero for the layer above."""
+        """d_1 to d_L of the networks' input u (T, N, D); padded frames are zeroed before each layer."""
         d, scale = [u], 1
         for net, stride, after in zip(self.up, self.strides, self.scales, strict=True):
             below = to_multiple(sites.coarser(scale).zeroed(d[-1]), stride)
@@ -98,9 +98,9 @@ class Ladder(nn.Module):
         return d[1:]
 
     def bottom_up(self, i: int, below: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Some frames of d at layer index `i`, from those below and the state that earlier ones left."""
-        found: tuple[Tensor, State] = self.up[i](below, None, state)
-        return found
+        """Some frames of d at layer index `i`, from those of the layer below and the state after earlier frames."""
+        d_and_state: tuple[Tensor, State] = self.up[i](below, None, state)
+        return d_and_state
 
     def context(self, i: int, g: Tensor | None, before: Tensor) -> Tensor:
         """h at layer index `i`, from g (None at the top) and the delayed d."""
@@ -113,13 +113,13 @@ class Ladder(nn.Module):
         if z is None or not self.every_block:
             g: Tensor = self.g[i](joined)[0]
         else:
-            g = self.g[i](joined[..., : h.shape[-1]], z)[0]  # of what is joined, so that h has z's particles
+            g = self.g[i](joined[..., : h.shape[-1]], z)[0]  # h of the concatenation: it is expanded to z's particles
         return g
 
     def sample_top_down(
         self, d: Sequence[Tensor], sites: Sites, draw: Callable[[int, Tensor], Tensor | None]
     ) -> Tensor:
-        """g_0 (..., T, N, C), every layer's latent drawn by `draw(i, h)` on the way down."""
+        """g_0 (..., T, N, C); every layer's latent is drawn top-down by `draw(i, h)`."""
         g: Tensor | None = None
         for i in reversed(range(len(d))):
             h = self.context(i, g, shift(d[i]))

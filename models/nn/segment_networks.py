@@ -1,8 +1,8 @@
-r"""Networks between a segment x_{1:T} and latents of the whole segment: recurrent, or fully connected.
+r"""Encoders and decoders between a segment x_{1:T} and latents of the whole segment: recurrent, or fully connected.
 
-As Hsu et al. (2017) compare them (their Table 4): a recurrent network reads the segment and its last state goes to a
-Gaussian; the same kind of network, fed the latents in every frame, writes one. The fully connected ones see the frames
-side by side, a segment of fewer than T frames filled up with zeros.
+Both variants are compared by Hsu et al. (2017, Table 4). The recurrent encoder maps its last state to a Gaussian; the
+recurrent decoder gets the latents as input in every frame. The fully connected networks take the concatenated frames;
+segments of fewer than T frames are padded with zeros.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def check_cell(cell: str) -> None:
-    """Refuse a word that names no network.
+    """Check the name of a kind of network.
 
     Raises:
-        UserError: for that word.
+        UserError: for a name that is not in `CELLS`.
     """
     if cell not in CELLS:
         raise UserError(f"unknown model.cell '{cell}'.{nearest(cell, CELLS)} Known: {', '.join(CELLS)}.")
@@ -41,7 +41,7 @@ def activation(name: str) -> type[nn.Module]:
     """The activation of a fully connected network, by its name.
 
     Raises:
-        UserError: for a name that is none.
+        UserError: for an unknown name.
     """
     if name not in ACTIVATIONS:
         raise UserError(f"unknown model.activation '{name}'.{nearest(name, ACTIVATIONS)} Known: relu, tanh.")
@@ -49,11 +49,12 @@ def activation(name: str) -> type[nn.Module]:
 
 
 def recurrent(in_dim: int, width: int, cell: str, layers: int = 1) -> Recurrent:
-    """A recurrent network whose forget gate (LSTM) or both gates (GRU) start with a bias of 1, as in the public code.
+    """A recurrent network with a bias of 1 for the forget gate (LSTM) or both gates (GRU) at the start, as in the
+    public code.
 
-    Its parameters are those of the paper and one bias vector more in each layer (4H of an LSTM, 3H of a GRU, H of a
-    plain network): PyTorch's cells have two, of which all but a GRU's candidate need one. A GRU of PyTorch is not that
-    of the public code: its reset gate acts on the state after the product, there before it.
+    It has one bias vector per layer more than in the paper (4H for an LSTM, 3H for a GRU, H for a plain network):
+    PyTorch's cells have two bias vectors, one of which is redundant except in the candidate of a GRU. PyTorch's GRU
+    differs from that of the public code: the reset gate is applied after the matrix product, there before it.
     """
     net = Recurrent(in_dim, width, layers, cell)
     open_gates(net.net)
@@ -61,18 +62,18 @@ def recurrent(in_dim: int, width: int, cell: str, layers: int = 1) -> Recurrent:
 
 
 class SegmentEncoder(nn.Module):
-    """N(mean, variance) of a latent given a segment and, perhaps, latents drawn before: of the last state of each layer
-    of a recurrent network, or of the output of a fully connected one.
+    """N(mean, variance) of a latent given a segment and, optionally, latents drawn before: from the last state of each
+    layer of a recurrent network, or from the output of a fully connected one.
 
     Args:
         cell: one of `CELLS`.
         x_dim: size D of a frame.
-        given_dim: size of the latents given.
+        given_dim: size of the latents that are conditioned on.
         width: size H of the network.
         out_dim: size L of the latent.
-        frames: T, frames of a whole segment; only a fully connected network needs it.
-        activation: of a fully connected network.
-        layers: recurrent networks on top of each other.
+        frames: T, frames of a full segment; used only by fully connected networks.
+        activation: activation of fully connected networks.
+        layers: number of recurrent layers.
     """
 
     def __init__(
@@ -97,17 +98,17 @@ class SegmentEncoder(nn.Module):
         self.head = GaussianHead(layers * width, out_dim)
 
     def forward(self, x: Tensor, lengths: Tensor, *given: Tensor) -> dist.TorchDistribution:
-        """From x (T, N, D), zero beyond each length, and latents (N, L) or (..., 1, N, L) to a distribution of those
-        dimensions.
+        """From x (T, N, D), zero beyond each length, and latents (N, L) or (..., 1, N, L) to a distribution with the
+        dimensions of the latents.
         """
         h = self._flat(x, *given) if isinstance(self.net, MLP) else self._last(x, lengths, *given)
         distribution: dist.TorchDistribution = self.head(h)
         return distribution
 
     def _flat(self, x: Tensor, *given: Tensor) -> Tensor:
-        short = self.frames - x.shape[0]
-        whole = nn.functional.pad(x, (0, 0, 0, 0, 0, short)).transpose(0, 1).flatten(1)
-        h: Tensor = self.net(concatenate(whole, *given))
+        missing = self.frames - x.shape[0]
+        flat = nn.functional.pad(x, (0, 0, 0, 0, 0, missing)).transpose(0, 1).flatten(1)
+        h: Tensor = self.net(concatenate(flat, *given))
         return h
 
     def _last(self, x: Tensor, lengths: Tensor, *given: Tensor) -> Tensor:
@@ -125,17 +126,17 @@ class SegmentEncoder(nn.Module):
 
 
 class FlatDecoder(nn.Module):
-    """All frames of a segment at once from its latents: affine, activation, affine, the likelihood.
+    """All frames of a segment at once from its latents: affine map, activation, affine map, likelihood.
 
     Args:
         in_dim: size of the latents.
         width: size H of the layer.
-        frames: T, frames of a whole segment.
-        settings: the likelihood, and size D of a frame.
-        activation: of the layer.
+        frames: T, frames of a full segment.
+        settings: the settings of the likelihood, with the size D of a frame.
+        activation: activation of the layer.
 
     Raises:
-        UserError: for a mixture, whose parameters are not one for each value of a frame.
+        UserError: for a mixture likelihood, whose parameters cannot be split by frame.
     """
 
     def __init__(
@@ -144,8 +145,8 @@ class FlatDecoder(nn.Module):
         super().__init__()
         if likelihood_kind(settings.likelihood).has_components:
             raise UserError(
-                f"model.likelihood={settings.likelihood}: a fully connected decoder (model.cell=fc) has no mixtures. "
-                "Take gaussian, or model.cell=lstm."
+                f"model.likelihood={settings.likelihood}: a fully connected decoder (model.cell=fc) does not support "
+                "mixtures. Set model.likelihood=gaussian, or model.cell=lstm."
             )
         self.shape = (frames, settings.bins)
         self.net = MLP(in_dim, [width], activation)

@@ -1,11 +1,11 @@
-r"""WaveNets: causal, dilated, gated convolutions, with strides too (van den Oord et al., 2016; Andersson et al., 2021).
+r"""WaveNets: causal, dilated, gated, strided convolutions (van den Oord et al., 2016; Andersson et al., 2021).
 
-A block is, with :math:`[u; v]` the two halves of a convolution's channels and W a map without bias,
+A block is, with :math:`[u; v]` the two halves of a convolution's channels and W a linear map without bias,
 
 .. math:: x + W\,(\tanh v \odot \sigma(u)), \qquad [u; v] = R\,\mathrm{Conv}([x; c]),
 
-R a change of rate where there is one, c a condition. Everything has the shapes of `models.core.time_axis`: (..., T, N,
-C). A network is fed all frames at once, or some with the state that those before them left behind.
+R an optional change of rate, c a condition. Tensors have the shapes of `models.core.time_axis`: (..., T, N, C). The
+input of a network is all frames at once, or some frames and the state after the earlier ones.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def to_multiple(u: Tensor, stride: int) -> Tensor:
 
 
 class CausalConv(nn.Module):
-    """A convolution over time that sees no future frame: output t from inputs t, t - dilation, ..., zero at first.
+    """A causal convolution over time: output t depends on inputs t, t - dilation, ..., zero before the first frame.
 
     Args:
         in_dim: channels of the input.
         out_dim: channels of the output.
-        kernel: taps.
+        kernel: number of taps.
         dilation: frames from one tap to the next.
         maps: how many convolutions of the same input it stands for, their channels side by side.
     """
@@ -48,7 +48,7 @@ class CausalConv(nn.Module):
         self.kernel, self.dilation, self.maps = kernel, dilation, maps
 
     def forward(self, u: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From u (..., T, N, in) and the inputs before it that its taps need: (..., T, N, out), the last inputs."""
+        """From u (..., T, N, in) and the earlier inputs that the taps reach: (..., T, N, out) and the last inputs."""
         reach = (self.kernel - 1) * self.dilation
         if reach == 0:
             return linear(u, self.weight, self.bias), u[..., :0, :, :]
@@ -60,13 +60,13 @@ class CausalConv(nn.Module):
 
 
 class Downsample(nn.Module):
-    r"""One frame from every `stride`, channel by channel: a weighted sum.
+    r"""Downsampling: the weighted sum of every `stride` frames, per channel.
 
     Args:
-        stride: frames that become one.
-        channels: learns a weight for each frame and channel, a strided convolution, starting from :math:`1/\sqrt{s}`;
-            None keeps `weight`.
-        weight: the weight of every frame where nothing is learned.
+        stride: input frames per output frame.
+        channels: with a number of channels the weights of each frame and channel are learned (a strided depthwise
+            convolution), initially :math:`1/\sqrt{s}`; None keeps `weight`.
+        weight: the fixed weight of every frame if `channels` is None.
     """
 
     def __init__(self, stride: int, channels: int | None = None, weight: float = 1.0) -> None:
@@ -83,11 +83,12 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """`stride` frames from every one, channel by channel: repeated, or each with a weight of its own.
+    """Upsampling: every frame repeated `stride` times, optionally with learned weights.
 
     Args:
-        stride: frames that one becomes.
-        channels: learns a weight for each frame and channel, a strided transposed convolution, starting from 1.
+        stride: output frames per input frame.
+        channels: with a number of channels a weight for each frame and channel is learned (a strided transposed
+            depthwise convolution), initially 1; None repeats the frames.
     """
 
     def __init__(self, stride: int, channels: int | None = None) -> None:
@@ -109,11 +110,11 @@ class WaveNetBlock(nn.Module):
         in_dim: channels of x.
         width: channels of the output.
         condition: channels of c.
-        kernel: taps of the convolution.
-        dilation: frames between them.
-        down: frames that become one; `up`: frames that one becomes. At most one of them is above 1.
-        learned: in the residual path the change of rate is learned, and the identity path takes the average of frames
-            (the paper); else both take the sum over :math:`\sqrt{s}` (the public code).
+        kernel: number of taps of the convolution.
+        dilation: frames between taps.
+        down: stride of downsampling; `up`: of upsampling. At most one of them is above 1.
+        learned: whether the change of rate is learned in the residual path, with the mean over frames in the identity
+            path (the paper); else both paths take the sum divided by :math:`\sqrt{s}` (the public code).
     """
 
     def __init__(
@@ -150,16 +151,16 @@ class WaveNetBlock(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """Blocks one after another; the rate goes down in the first, or up in the last, and every block sees the condition.
+    """A sequence of blocks, all with the same condition; the first one downsamples, or the last one upsamples.
 
     Args:
         in_dim: channels of the input.
         width: channels of every block.
-        dilations: one block for each.
-        kernel: taps of each convolution.
+        dilations: dilation of each block.
+        kernel: number of taps of each convolution.
         condition: channels of the condition.
-        down: frames that become one.
-        up: frames that one becomes.
+        down: stride of downsampling in the first block.
+        up: stride of upsampling in the last block.
         learned: see `WaveNetBlock`.
     """
 
@@ -193,7 +194,7 @@ class WaveNet(nn.Module):
         self.out_dim = width
 
     def forward(self, x: Tensor, c: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
-        """All frames, or some with the state that those before them left: outputs (..., T', N, width) and the state."""
+        """Outputs (..., T', N, width) and the state, for all frames, or for some and the state after earlier ones."""
         after = []
         for i, block in enumerate(self.blocks):
             x, last = block(x, c, None if state is None else state[i])
@@ -202,8 +203,8 @@ class WaveNet(nn.Module):
 
 
 class OverTime(nn.Module):
-    """A WaveNet that keeps its rate, as a `models.core.time_axis.Causal` network: its state has sequences before
-    frames.
+    """A WaveNet without change of rate as a `models.core.time_axis.Causal` network: in its state, the sequence
+    dimension comes before the frames.
     """
 
     def __init__(self, net: WaveNet) -> None:

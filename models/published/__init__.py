@@ -1,1 +1,1 @@
-"""Checkpoints of the public DVAE code."""
+"""Reading checkpoints of the public DVAE code."""

@@ -1,4 +1,4 @@
-"""The ini files of the public DVAE code, read with messages that name file, section and key."""
+"""Ini files of the public DVAE code; errors name file, section and key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Ini:
     def text(self, section: str, key: str, default: str | None = None) -> str:
         if not self.has(section, key):
             if default is None:
-                raise UserError(f"{self.path} lacks '{key}' in section [{section}]: it is no config of a public DVAE.")
+                raise UserError(
+                    f"{self.path} lacks '{key}' in section [{section}]: it is not a config of the public DVAE code."
+                )
             return default
         return self.parser.get(section, key).strip()
 
@@ -55,12 +57,12 @@ class Ini:
         return value
 
     def widths(self, key: str) -> list[int]:
-        """A ``dense_*`` list of layer widths; empty is the identity."""
+        """A ``dense_*`` list of layer widths; an empty list is the identity."""
 
         def read(text: str) -> list[int]:
             return [int(part) for part in text.split(",") if part.strip()]
 
-        value: list[int] = self._as(read, "whole numbers with commas between", "Network", key, "")
+        value: list[int] = self._as(read, "whole numbers separated by commas", "Network", key, "")
         return value
 
 
@@ -68,7 +70,7 @@ def read_ini(path: Path) -> Ini:
     """Read a public config.
 
     Raises:
-        UserError: for a file that is missing, is no ini, or lacks what a config must say.
+        UserError: for a file that is missing or is not an ini file.
     """
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
     try:
@@ -76,8 +78,8 @@ def read_ini(path: Path) -> Ini:
             parser.read_file(file)
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror or error}. Give the .ini that the checkpoint was trained from."
+            f"{path}: {error.strerror or error}. Give the .ini that the checkpoint was trained with."
         ) from error
     except (configparser.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no ini file: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is not an ini file: {str(error).splitlines()[0]}") from error
     return Ini(path, parser)

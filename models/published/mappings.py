@@ -1,7 +1,7 @@
-"""How the public DVAE code names what our networks are made of: one `Family` for each model it has.
+"""Mapping of settings and weight names of the public DVAE code to ours: one `Family` for each of its models.
 
-Their names: an MLP ``p`` has the layers ``p.linear0``, ``p.linear1``, ...; an LSTM the names of PyTorch; a
-Gaussian two affine maps, for mean and log-variance, which are one here (`models.nn.layers.GaussianHead`).
+In the public code an MLP ``p`` has layers ``p.linear0``, ``p.linear1``, ...; an LSTM has PyTorch's names; a Gaussian
+has two affine maps, for mean and log-variance, which are one here (`models.nn.layers.GaussianHead`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FAMILIES", "Family", "Place"]
 
 
 class RunSettings(Protocol):
-    """The sections of a run's settings that say which networks there are."""
+    """The sections of a run's settings that define the networks."""
 
     model: Any
     guide: Any
@@ -27,10 +27,10 @@ class RunSettings(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where one published array lives: a parameter of model or guide, or one half of it.
+    """The counterpart of one published array: a parameter of model or guide, or one half of it.
 
     Attributes:
-        name: the parameter, ``"model.…"`` or ``"guide.…"``.
+        name: name of the parameter, ``"model.…"`` or ``"guide.…"``.
         half: 0 for the first half of its rows, 1 for the second, None for all.
     """
 
@@ -49,8 +49,8 @@ class Family:
     """One model of the public code.
 
     Attributes:
-        settings: from its config to ours, by dotted key.
-        places: from our settings to the place of every array of its checkpoint.
+        settings: maps the public config to our settings, by dotted key.
+        places: maps our settings to the parameter of every array of the checkpoint.
     """
 
     settings: Callable[[Ini], dict[str, object]]

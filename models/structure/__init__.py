@@ -1,1 +1,1 @@
-"""Declared parents, d-separation, formulas and graphs."""
+"""Declared parents of model and guide: d-separation, formulas and graphs."""

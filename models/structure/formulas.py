@@ -1,7 +1,7 @@
 r"""Declared parents as formulas in plain text: ``p(z_t | x_{1:t-1}, z_{1:t-1})``.
 
-A formula is read off a middle frame of an unrolled network (`models.structure.parents`): frames up to its first one
-stand for "from 1", frames up to its last one for "to T".
+A formula is derived at the middle frame of an unrolled network (`models.structure.parents`): ranges that begin at its
+first frame are written as "from 1", ranges that end at its last frame as "to T".
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from models.structure.parents import FRAMES, Node, Parents, frames_of
 __all__ = ["conditional", "factorisation", "outside_time", "ranges", "symbols"]
 
 _LONG = 101
-"""Frames of the network that declared parents are read in: more than any of them reaches back."""
+"""Frames of the network in which declared parents are expanded: more than any of them reaches back."""
 
 
 def ranges(nodes: Iterable[Node], frames: int = FRAMES) -> list[str]:
-    """Variables around the middle frame t, those that follow each other in one symbol.
+    """Symbols of variables around the middle frame t, with consecutive frames combined to one symbol.
 
     Example:
         >>> ranges([("x", s) for s in range(7)] + [("z", 2), ("v", -1)])
@@ -25,16 +25,16 @@ def ranges(nodes: Iterable[Node], frames: int = FRAMES) -> list[str]:
         >>> ranges([("x", 3), ("z", 0), ("z", 1), ("z", 4), ("z", 5), ("z", 6)])
         ['x_t', 'z_{1:t-2}', 'z_{t+1:T}']
     """
-    given = list(nodes)
-    found = []
-    for name in dict.fromkeys(name for name, _ in given):
-        for first, last in _runs(sorted(s for other, s in given if other == name)):
-            found.append(name if first < 0 else f"{name}_{_subscript(first, last, frames)}")
-    return found
+    variables = list(nodes)
+    listed = []
+    for name in dict.fromkeys(name for name, _ in variables):
+        for first, last in _runs(sorted(s for other, s in variables if other == name)):
+            listed.append(name if first < 0 else f"{name}_{_subscript(first, last, frames)}")
+    return listed
 
 
 def symbols(parents: Iterable[str]) -> list[str]:
-    """Declared parents in the words of a formula.
+    """Declared parents as symbols of a formula.
 
     Example:
         >>> symbols(("x[:t]", "z[t-1]", "x[t:]", "v"))
@@ -44,12 +44,12 @@ def symbols(parents: Iterable[str]) -> list[str]:
 
 
 def conditional(letter: str, name: str, given: Iterable[str], *, in_time: bool = True) -> str:
-    """One conditional.
+    """The formula of one conditional.
 
     Args:
         letter: p or q.
         name: the site.
-        given: what it depends on, as symbols.
+        given: the variables that it depends on, as symbols.
         in_time: whether the site has a value in each frame.
 
     Example:
@@ -62,18 +62,18 @@ def conditional(letter: str, name: str, given: Iterable[str], *, in_time: bool =
 
 
 def outside_time(*declared: Parents) -> set[str]:
-    """The sites that have one value per sequence: those that are parents without brackets."""
+    """The sites with one value per sequence, which are declared as parents without brackets."""
     return {parent for parents in declared for listed in parents.values() for parent in listed if "[" not in parent}
 
 
 def factorisation(letter: str, parents: Parents, outside: set[str], given: str = "") -> str:
-    """The joint density as the product of its conditionals.
+    """The formula of the joint density as the product of its conditionals.
 
     Args:
         letter: p or q.
-        parents: what is declared.
+        parents: the declared parents of each site.
         outside: the sites with one value per sequence.
-        given: what all of it is conditioned on, as a symbol.
+        given: a symbol that the joint density is conditioned on.
 
     Example:
         >>> factorisation("p", {"v": (), "z": ("z[:t]",), "x": ("z[t]", "v")}, {"v"})
@@ -88,7 +88,7 @@ def factorisation(letter: str, parents: Parents, outside: set[str], given: str =
 
 
 def _runs(frames: list[int]) -> list[tuple[int, int]]:
-    """First and last of each stretch of consecutive numbers."""
+    """First and last of each run of consecutive numbers."""
     starts = [s for s in frames if s - 1 not in frames]
     ends = [s for s in frames if s + 1 not in frames]
     return list(zip(starts, ends, strict=True))

@@ -1,8 +1,8 @@
-"""The graphical model as a picture, unrolled over a few frames, by Pyro's `render_model` and graphviz.
+"""Drawing the graphical model, unrolled over a few frames, with Pyro's `render_model` and graphviz.
 
-What is rendered is a Pyro program with the dependences that the model declares, and nothing else in it; the contract
-tests hold a model to what it declares. (The model itself draws all its latents before their sample statements, so
-that Pyro does not see what depends on what.)
+The rendered Pyro program has only the declared dependences of the model; the contract tests verify that a model has no
+others. (The model itself cannot be rendered: it draws its latents before their sample statements, so Pyro cannot track
+dependences between them.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FRAMES = 3
 
 
 def skeleton(parents: Parents, frames: int = FRAMES) -> None:
-    """A Pyro program with a site for each variable, ``z_1, x_1, z_2, ...``, that depends on just its parents."""
+    """A Pyro program with a site for each variable, ``z_1, x_1, z_2, ...``, which depends on its declared parents."""
     import pyro
     import pyro.distributions as dist
     import torch
@@ -49,10 +49,10 @@ def skeleton(parents: Parents, frames: int = FRAMES) -> None:
 
 
 def render(parents: Parents, file: Path) -> None:
-    """Write the picture; its kind is that of the file's ending, ``.dot`` and ``.gv`` are graphviz's own text.
+    """Write the graph to a file, in the format of its suffix; ``.dot`` and ``.gv`` are graphviz's text format.
 
     Raises:
-        UserError: where graphviz is missing, for another ending, and where the file cannot be written.
+        UserError: if graphviz is missing, for another suffix, and if the file cannot be written.
     """
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
@@ -74,7 +74,7 @@ def render(parents: Parents, file: Path) -> None:
         )
     except FileNotFoundError as error:
         if error.filename != "dot":
-            raise UserError(f"--graph {file}: {error.strerror}. Give a file in a folder that is there.") from error
+            raise UserError(f"--graph {file}: {error.strerror}. Give a file in an existing folder.") from error
         raise UserError(
             f"--graph {file} needs the program dot of Graphviz, which is not on the PATH.\n"
             f"Install it (apt-get install graphviz, or graphviz.org), or write {file.with_suffix('.dot')} instead."

@@ -1,11 +1,11 @@
-r"""What depends on what: declared parents, and the parents of the exact posterior by d-separation.
+r"""Declared parents of sites, and the parents of the exact posterior by d-separation.
 
-Models and guides declare the parents of each site as slices of time (`models.dvae.DVAE.parents`). Unrolled
-over a few frames a model's declaration is a Bayesian network, and the exact factor of the posterior,
+Models and guides declare the parents of each site as slices of time (`models.dvae.DVAE.parents`). Unrolled over a few
+frames, a model's declaration is a Bayesian network. The exact factor of the posterior,
 
 .. math:: p(z_t \mid z_{1:t-1}, x_{1:T}),
 
-needs, of its conditioning variables, just those that the others do not separate from z_t (Girin et al., 2021,
+depends only on those of its conditioning variables that the others do not d-separate from z_t (Girin et al., 2021,
 section 4.2; Geiger, Verma & Pearl, 1990).
 """
 
@@ -21,13 +21,13 @@ Node = tuple[str, int]
 Parents = Mapping[str, tuple[str, ...]]
 
 FRAMES = 7
-"""Frames of the unrolled network: three on either side of the middle tell one, two and all frames apart."""
+"""Frames of the unrolled network: three on either side of the middle distinguish one, two and all frames."""
 
 
 def frames_of(parent: str, t: int, frames: int) -> list[Node]:
-    """The variables that a declared parent names at frame t (from 0): ``"z[:t]"`` at 2 is z_0, z_1.
+    """The variables of a declared parent at frame t, counted from 0: ``"z[:t]"`` at 2 is z_0, z_1.
 
-    A name without brackets is a sequence-level variable, at frame -1.
+    A name without brackets is a sequence-level variable, represented as frame -1.
 
     Example:
         >>> frames_of("z[:t]", 2, 5), frames_of("z[t-1]", 0, 5), frames_of("v", 3, 5)
@@ -48,10 +48,10 @@ def frames_of(parent: str, t: int, frames: int) -> list[Node]:
         return default if text is None else t + int(text[1:] or 0)
 
     if match["at"] is not None:
-        chosen = range(index(match["at"], 0), index(match["at"], 0) + 1)
+        span = range(index(match["at"], 0), index(match["at"], 0) + 1)
     else:
-        chosen = range(index(match["from"], 0), index(match["to"], frames))
-    return [(name, s) for s in chosen if 0 <= s < frames]
+        span = range(index(match["from"], 0), index(match["to"], frames))
+    return [(name, s) for s in span if 0 <= s < frames]
 
 
 def _unrolled(parents: Parents) -> dict[Node, set[Node]]:
@@ -72,7 +72,7 @@ def _connected(network: Mapping[Node, set[Node]], source: Node, given: set[Node]
             children[parent].add(node)
     reached: set[Node] = set()
     visited: set[tuple[Node, bool]] = set()
-    balls = [(source, True)]  # (where the ball is, whether it came from a child)
+    balls = [(source, True)]  # (node of the ball, whether it came from a child)
     while balls:
         node, from_child = balls.pop()
         if (node, from_child) in visited:
@@ -91,13 +91,13 @@ def _connected(network: Mapping[Node, set[Node]], source: Node, given: set[Node]
 
 
 def posterior_parents(parents: Parents, latent: str = "z", order: tuple[str, ...] = ("z",)) -> set[Node]:
-    """The parents of the exact factor of a latent at the middle frame: of p(z_t | z_{1:t-1}, v, x_{1:T})
-    those that matter.
+    """The variables that the exact posterior factor of a latent depends on, at the middle frame: those of z_{1:t-1}, v,
+    x_{1:T} that are not d-separated from z_t by the others.
 
     Args:
-        parents: the model's declaration.
-        latent: which latent.
-        order: the latents, in the order in which the posterior's factors are taken; one outside time comes first.
+        parents: the declared parents of the model's sites.
+        latent: name of the latent.
+        order: the latents in the order of the posterior's factors; sequence-level latents come first.
     """
     network = _unrolled(parents)
     middle = FRAMES // 2
@@ -116,11 +116,11 @@ def posterior_parents(parents: Parents, latent: str = "z", order: tuple[str, ...
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a guide's conditional compares with the exact posterior's.
+    """The comparison of a guide's conditional with the exact posterior factor.
 
     Attributes:
-        missing: variables of the exact factor that the guide does not see.
-        extra: variables that it sees and the exact factor does not need.
+        missing: variables of the exact factor that the guide does not condition on.
+        extra: variables that the guide conditions on and the exact factor does not.
     """
 
     missing: tuple[Node, ...]
@@ -135,9 +135,7 @@ class Verdict:
 
 
 def verdict(model: Parents, guide: Parents, latent: str = "z", order: tuple[str, ...] = ("z",)) -> Verdict:
-    """Compare a guide's declared parents with those of the model's exact posterior, at the middle of
-    `FRAMES` frames.
-    """
+    """Compare a guide's declared parents with those of the model's exact posterior factor, at the middle frame."""
     exact = posterior_parents(model, latent, order)
     t = FRAMES // 2
     seen = {node for parent in guide[latent] for node in frames_of(parent, t, FRAMES)}

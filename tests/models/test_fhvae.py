@@ -317,11 +317,11 @@ def test_what_cannot_work_is_refused() -> None:
     model, guide = small()
     with pytest.raises(UserError, match=r"segments of up to 4 frames \(model\.segment\), got sequences of 6"):
         model(torch.zeros(6, 1, BINS, dtype=torch.float64), torch.tensor([6]))
-    with pytest.raises(UserError, match="guide 'all-markov' cannot serve model 'fhvae'"):
+    with pytest.raises(UserError, match="guide 'all-markov' .*model 'fhvae'"):
         guide_class("fhvae", "all-markov")
     with pytest.raises(UserError, match="no guide has all parents"):
         guide_class("fhvae", "compliant")
-    with pytest.raises(UserError, match=r"a table of 2 sequences of mu2, and the training data are 3"):
+    with pytest.raises(UserError, match=r"a table of 2 sequences of mu2, .* 3 sequences"):
         guide(data(), LENGTHS, "auto", rows_of([0, 1, 2, 3, 4])._replace(sequences=3))
     with pytest.raises(UserError, match=r"unknown model\.cell 'lstn'. Did you mean 'lstm'"):
         build_model(BetaVAESettings(cell="lstn"))

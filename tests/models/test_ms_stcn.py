@@ -178,7 +178,7 @@ def test_without_latents_it_is_a_likelihood() -> None:
     [
         ({"strides": [1]}, "model.strides has 1 entries and model.widths has 5"),
         ({"z_dims": [2, 2]}, "model.z_dims has 2 entries"),
-        ({"strides": [2, 1, 1, 1, 1]}, "layer 1 has the time scale of the data"),
+        ({"strides": [2, 1, 1, 1, 1]}, "expected 1, the time scale of the data"),
         ({"resampling": "mean"}, "expected learned or fixed"),
         ({"widths": [], "strides": []}, "model.widths is empty"),
     ],

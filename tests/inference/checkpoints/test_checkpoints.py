@@ -101,7 +101,7 @@ def test_a_cut_checkpoint_is_refused_at_every_length(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for size in (0, 1, 10, 500, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match=rf"cut short, damaged or something else \({size} bytes\)"):
+        with pytest.raises(UserError, match=rf"{path} .*\({size} bytes\)"):
             load_checkpoint(path)
 
 
@@ -113,7 +113,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         load_checkpoint(path)
     torch.save({"enc.weight": torch.zeros(2)}, path)
-    with pytest.raises(UserError, match="no checkpoint of this library.*\n.*models.published"):
+    with pytest.raises(UserError, match=f"{path}.*\n.*models.published"):
         load_checkpoint(path)
     torch.save({**STATE, "format": 99}, path)
     with pytest.raises(UserError, match="format 99; this version reads format 1"):
@@ -141,9 +141,9 @@ def test_a_checkpoint_that_carries_code_is_refused_and_not_run(
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="checkpoint of model 'vae', but the settings say model 'dkf'"):
+    with pytest.raises(UserError, match="model 'vae'.* model 'dkf'"):
         check_names(STATE, "dkf", "paper", tmp_path / "last.pt")
-    with pytest.raises(UserError, match="checkpoint of guide 'paper', but the settings say guide 'all-markov'"):
+    with pytest.raises(UserError, match="guide 'paper'.* guide 'all-markov'"):
         check_names(STATE, "vae", "all-markov", tmp_path / "last.pt")
 
 

@@ -237,7 +237,7 @@ def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_o
 
 def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("inference.training.session.MOST_RECORDINGS", 1)
-    with pytest.raises(UserError, match=r"sequences have 2 of them, 8 to 12: .* train.pad_frames=12"):
+    with pytest.raises(UserError, match=r"2 numbers here, 8 to 12, .* train.pad_frames=12"):
         trained(tmp_path / "run", ragged, "train.cuda_graph=true")
 
 
@@ -245,13 +245,13 @@ def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list
     ("model", "more", "why"),
     [
         ("fhvae", [], "model 'fhvae'"),
-        ("vrnn", ["train.scheduled_sampling=linear"], "goes frame by frame"),
-        ("dkf", ["train.free_bits=0.1", "train.free_bits.halve_every=10"], "changes its threshold"),
+        ("vrnn", ["train.scheduled_sampling=linear"], "train.scheduled_sampling"),
+        ("dkf", ["train.free_bits=0.1", "train.free_bits.halve_every=10"], "train.free_bits.halve_every"),
         ("dkf", ["train.objective=dreg", "train.particles=2"], "train.objective=dreg"),
     ],
 )
 def test_what_changes_from_step_to_step_is_refused(model: str, more: list[str], why: str) -> None:
-    with pytest.raises(UserError, match=rf"train.cuda_graph=true records a step once, and cannot with .*{why}"):
+    with pytest.raises(UserError, match=rf"train.cuda_graph=true .*{why}"):
         resolve(model, overrides=["train.cuda_graph=true", *more])
 
 
@@ -292,7 +292,7 @@ def test_bf16_leaves_recurrent_networks_in_single_precision(variant: str, guide:
 
 
 def test_bf16_is_for_single_precision(ragged: list[str]) -> None:
-    with pytest.raises(UserError, match="train.autocast=bf16 is for dtype=float32, got float64"):
+    with pytest.raises(UserError, match="train.autocast=bf16 .*dtype=float32, got float64"):
         resolve("dkf", overrides=[*ragged, "train.autocast=bf16", "dtype=float64"])
 
 

@@ -195,7 +195,7 @@ def test_the_mode_of_evaluation_follows_unless_it_is_named(tmp_path: Path, tiny:
 
 @pytest.mark.parametrize("model", ["vae", "dkf", "rvae", "dsae"])
 def test_models_that_never_look_back_are_refused(model: str) -> None:
-    with pytest.raises(UserError, match=f"model '{model}' never looks back at x.*\n.*storn, vrnn or srnn"):
+    with pytest.raises(UserError, match=f"{SECTION}.schedule=linear .*model '{model}'.*\n.*storn, vrnn or srnn"):
         resolve(model, overrides=[f"{SECTION}=linear"])
     assert resolve(model, overrides=[f"{SECTION}=null"]).train.scheduled_sampling.schedule is None
 

@@ -159,9 +159,9 @@ def test_resume_takes_new_optimiser_settings(tmp_path: Path, tiny: list[str]) ->
     ("override", "message"),
     [
         ("model.z_dim=3", r"last.pt does not fit the model of these settings"),
-        ("model.name=vae", "model.name=vae contradicts the run .*, which is of model.name=dkf"),
-        ("guide.name=all-markov", "guide.name=all-markov contradicts the run .*, which is of guide.name=paper"),
-        ("device=cuda:63", "device 'cuda:63' is not there"),
+        ("model.name=vae", "model.name=vae contradicts the run .* model.name=dkf"),
+        ("guide.name=all-markov", "guide.name=all-markov contradicts the run .* guide.name=paper"),
+        ("device=cuda:63", "device 'cuda:63' is not available"),
         ("device=gpu", "unknown device 'gpu'"),
         ("train.objective=elbow", "unknown train.objective 'elbow'. Did you mean 'elbo'"),
     ],
@@ -185,7 +185,7 @@ def test_a_run_is_not_trained_over(tmp_path: Path, tiny: list[str]) -> None:
     with pytest.raises(UserError, match="has no last.pt"):
         resume(run, say=quiet)
     (run / "best.pt").unlink()
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="best.pt or last.pt"):
         load_run(run)
 
 
@@ -283,7 +283,7 @@ def test_other_data_begins_the_epoch_anew(tmp_path: Path, tiny: list[str]) -> No
     run = train(tmp_path / "run", tiny, "train.steps=3")
     said: list[str] = []
     resume(run, ["train.steps=5", "train.batch_size=20"], say=said.append)
-    assert any(line.startswith("note: not the data or batches") for line in said)
+    assert any(line.startswith("note: data or batches differ") for line in said)
     place = [(line["split"], line["epoch"]) for line in lines(run)]
     assert place[3:] == [("valid", 1), ("train", 1), ("valid", 1), ("train", 2), ("valid", 2)]
 
@@ -291,7 +291,7 @@ def test_other_data_begins_the_epoch_anew(tmp_path: Path, tiny: list[str]) -> No
 def test_the_best_weights_can_stand_in_for_a_lost_checkpoint(tmp_path: Path, tiny: list[str]) -> None:
     run = train(tmp_path / "run", tiny, "train.steps=6")
     (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:1000])
-    with pytest.raises(UserError, match="put the run's other checkpoint"):
+    with pytest.raises(UserError, match=r"last.pt .*\(1000 bytes\).*\n.*best.pt"):
         resume(run, ["train.steps=9"], say=quiet)
     best = load_checkpoint(run / "best.pt")["step"]
     os.replace(run / "best.pt", run / "last.pt")

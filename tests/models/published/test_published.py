@@ -249,7 +249,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 
     half = tmp_path / "half.pt"
     half.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
-    assert "Is the file whole?" in refused(half, config) or "refused" in refused(half, config)
+    assert "Is it complete?" in refused(half, config) or "refused" in refused(half, config)
     assert "no such file" in refused(tmp_path / "absent.pt", config)
     code = tmp_path / "code.pt"
     torch.save({"a": Path("x")}, code)
@@ -266,7 +266,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     other.write_text(config.read_text().replace("x_dim = 33", "x_dim = many"))
     assert "expected a whole number" in refused(checkpoint, other)
     other.write_text("not an ini")
-    assert "is no ini file" in refused(checkpoint, other)
+    assert "is not an ini file" in refused(checkpoint, other)
     parser = configparser.ConfigParser()
     with pytest.raises(UserError, match="lacks 'name' in section"):
         Ini(config, parser).text("Network", "name")
