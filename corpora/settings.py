@@ -47,6 +47,11 @@ class DataSettings:
             moves of training alone, None none; see `corpora.recipes.strokes.moving`.
         on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
         cache: Folder that features are kept in; None computes them each time.
+        stream: Whether the training set is read while it is trained on (`corpora.streaming`); None does so where it is
+            in Shar shards or larger than `memory`.
+        memory: Gigabytes of features that are held in memory.
+        shuffle_shards: Shards whose sequences are shuffled together; about two times as many are in memory.
+        workers: Threads of each process that read and decode a stream.
     """
 
     corpus: str = "synthetic"
@@ -70,3 +75,7 @@ class DataSettings:
     dequantise: Literal["all", "train"] | None = None
     on_error: Literal["error", "skip"] = "error"
     cache: str | None = None
+    stream: bool | None = None
+    memory: float = bounded(16.0, at_least=0)
+    shuffle_shards: int = bounded(4, at_least=1)
+    workers: int = bounded(1, at_least=1)

@@ -43,6 +43,7 @@ class TrainState:
         step: updates of the parameters so far.
         epoch: epochs finished.
         batch: batches of the current epoch already trained on.
+        position: of a stream, where this process goes on in it; in a checkpoint, where each process does.
         validated: step of the last validation.
         best: best validation bound, nats per frame.
         best_of: the name of that bound (`criterion`); empty if unknown.
@@ -54,6 +55,7 @@ class TrainState:
     step: int = 0
     epoch: int = 0
     batch: int = 0
+    position: Any = None
     validated: int = 0
     best: float | None = None
     best_of: str = ""

@@ -114,6 +114,11 @@ class Data:
     members: UtteranceIndex
     starts: Sequence[int] | None = None
 
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.batches)
+
     def of_epoch(self, epoch: int) -> Data:
         """The data of an epoch: with random starts, each drawn uniformly among the possible ones of its utterance;
         unchanged where sequences do not hold their utterances. A pure function of seed and epoch.

@@ -86,6 +86,14 @@ class World:
                 dist.all_gather_object(held, names)
         return sorted(set().union(*held))
 
+    def all_gather_objects(self, value: Any) -> list[Any]:
+        """What every process has, in the order of the processes."""
+        held = [value] * self.size
+        if self.size > 1:
+            with _together():
+                dist.all_gather_object(held, value)
+        return held
+
     def broadcast_module(self, module: nn.Module) -> None:
         """Copy the first process's weights and buffers to all processes."""
         for v in [*module.parameters(), *module.buffers()] if self.size > 1 else []:

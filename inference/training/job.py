@@ -13,6 +13,7 @@ from inference.settings.tree import Settings
 from inference.training.batches import Data
 from inference.training.distributed import ALONE, World
 from inference.training.optimisers import Optimiser
+from inference.training.reading.readers import StreamedData
 from inference.training.recorded_step import RecordedStep
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Job:
     guide: Guide
     objective: Objective
     optimizer: Optimiser
-    train: Data
+    train: Data | StreamedData
     valid: Data
     total_steps: int
     device: torch.device

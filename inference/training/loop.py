@@ -9,7 +9,7 @@ batch; only `Job.run` is written to, by `MetricsLog` and `save`, and by one of t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from inference.training.job import Job
 from inference.training.logs import MetricsLog, ProgressBar, Speed
 from inference.training.metrics import Line, per_frame, refuse_non_finite
 from inference.training.optimisers import gradients
+from inference.training.reading.readers import Reader, StreamedData, reader_of
 from inference.training.recorded_step import lengthened, loss_and_gradients, whole_multiple
 from inference.training.scheduled_sampling import figures, settled, training_handler, validation_handler
 from inference.training.schedules import free_bits_threshold, kl_weight, learning_rate
@@ -47,32 +48,34 @@ __all__ = ["fit", "measure_start", "over", "save", "train_step", "validate"]
 def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
     """Train until it is `over`; on a signal save and raise `Stopped`. Without a log this process writes nothing."""
     every = job.settings.train.checkpoint_every
-    order, aside = job.train.batches.epoch(state.epoch), job.device.type != "cpu"
-    parts = job.train.of_epoch(state.epoch).ahead(order[state.batch :], job.world, aside=aside)
+    reader = reader_of(job.train, state, job.world, job.device)
     speed = Speed()
     bar = ProgressBar(job.total_steps, state.step, shown=job.world.main)
     with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
         try:
-            while not over(job.settings.train, state) or _validation_due(job, state, order):
+            while not over(job.settings.train, state) or _validation_due(job, state, reader):
                 _stop_together(job, stop)
-                if _validation_due(job, state, order):
+                if _validation_due(job, state, reader):
+                    for remark in reader.remarks() if reader.finished else []:
+                        bar.say(remark)
                     line = validate(job, state, stop)
                     _write(log, line)
-                    state = _after_validation(job, state, _trained_bound(job, line), len(order))
+                    state = _after_validation(job, state, _trained_bound(job, line), finished=reader.finished)
                     bar.say(_summary(state, line, _trained_bound(job, line)))
-                    order = job.train.batches.epoch(state.epoch)
-                    parts = job.train.of_epoch(state.epoch).ahead(order[state.batch :], job.world, aside=aside)
+                    if reader.finished:
+                        reader.close()
+                        reader = reader_of(job.train, state, job.world, job.device)
                     speed.restart()
                 else:
                     with speed.waiting():
-                        part = next(parts)
+                        part = next(reader)
                     line, frames = train_step(job, state, part)
-                    state = replace(state, step=state.step + 1, batch=state.batch + 1)
+                    state = replace(state, step=state.step + 1, batch=state.batch + 1, position=reader.position)
                     speed.add(frames)
                     if state.step % job.settings.train.log_every == 0:
                         _write(log, {**line, **speed.lap()})
                     bar.advance(f"loss {line['loss']:.4g}, {speed.rate:,.0f} frames/s")
-                if state.step % every == 0 and not _validation_due(job, state, order):
+                if state.step % every == 0 and not _validation_due(job, state, reader):
                     save(job, state, log)
             save(job, state, log)
         except Stopped:
@@ -82,7 +85,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
                 f"Go on with: python -m inference.svi --resume {job.run}"
             ) from None
         finally:
-            parts.close()
+            reader.close()
     return state
 
 
@@ -102,7 +105,7 @@ def measure_start(job: Job, state: TrainState, log: MetricsLog | None) -> TrainS
     with pyro.validation_enabled(False):
         line = validate(job, state)
     _write(log, line)
-    return _after_validation(job, state, _trained_bound(job, line), len(job.train.batches))
+    return _after_validation(job, state, _trained_bound(job, line), finished=False)
 
 
 def over(train: TrainSettings, state: TrainState) -> str:
@@ -116,10 +119,10 @@ def over(train: TrainSettings, state: TrainState) -> str:
     return ""
 
 
-def _validation_due(job: Job, state: TrainState, order: Sequence[Sequence[int]]) -> bool:
+def _validation_due(job: Job, state: TrainState, reader: Reader) -> bool:
     """Whether to validate now: at the end of each epoch, and where the steps end."""
     limit = job.settings.train.steps
-    pause = state.batch == len(order) or (limit is not None and state.step >= limit)
+    pause = reader.finished or (limit is not None and state.step >= limit)
     return pause and state.validated != state.step
 
 
@@ -211,12 +214,11 @@ def _trained_bound(job: Job, line: Line) -> float:
     return float(line[BOUNDS[job.settings.train.objective]])
 
 
-def _after_validation(job: Job, state: TrainState, bound: float, batches: int) -> TrainState:
+def _after_validation(job: Job, state: TrainState, bound: float, *, finished: bool) -> TrainState:
     """Count the epoch if it is finished, and keep a copy of the weights if they are the best so far."""
-    finished = state.batch == batches
     epoch = _epoch_number(state)
     if finished:
-        state = replace(state, epoch=state.epoch + 1, batch=0)
+        state = replace(state, epoch=state.epoch + 1, batch=0, position=None)
     state = replace(state, validated=state.step)
     if state.best is None or bound > state.best:
         weights = {"model": snapshot(job.model), "guide": snapshot(job.guide)}
@@ -228,6 +230,9 @@ def _after_validation(job: Job, state: TrainState, bound: float, batches: int) -
 
 def save(job: Job, state: TrainState, log: MetricsLog | None) -> None:
     """Write `last.pt`, which is enough to go on, then `best.pt`, which is a part of it."""
+    if isinstance(job.train, StreamedData):  # every process is somewhere else in it
+        place = None if state.position is None else list(state.position)
+        state = replace(state, position=job.world.all_gather_objects(place))
     if log is None:
         return
     size = log.sync()
@@ -246,7 +251,7 @@ def save(job: Job, state: TrainState, log: MetricsLog | None) -> None:
 
 
 def _to_device(x: Tensor, job: Job) -> Tensor:
-    if job.device.type == "cuda":
+    if job.device.type == "cuda" and x.device.type == "cpu":
         x = x.pin_memory()
     return x.to(device=job.device, dtype=job.dtype, non_blocking=True)
 

@@ -141,6 +141,7 @@ def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Sequence
     """
     if not job.model.hierarchical:
         return None
+    assert isinstance(job.train, Data)  # streams are refused
     batches, members, active = job.train.batches, job.train.members, None
     if isinstance(batches, Blocks):
         block, first = batches.first_of(state.epoch, state.batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from corpora.frontends.registry import open_frontend
-from corpora.loading.sequences import Batches, load_split
-from corpora.registry import holds_frames, open_corpus
+from corpora.registry import holds_frames
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
 from guides.fhvae import FHVAEGuide
@@ -24,16 +21,18 @@ from inference.objectives.elbo import Objective
 from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
 from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings, TrainSettings
-from inference.training.batches import Data, UtteranceIndex
+from inference.training.batches import Data
 from inference.training.distributed import ALONE, World, joined
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, bytes_until
 from inference.training.loop import fit, measure_start, over, save
 from inference.training.optimisers import build_optimiser
+from inference.training.reading.readers import StreamedData
+from inference.training.reading.sources import read_data
 from inference.training.recorded_step import RecordedStep, whole_multiple
 from inference.training.scheduled_sampling import plan
 from inference.training.schedules import total_steps
-from inference.training.sequence_table import Blocks, adopt_table, slow_table
+from inference.training.sequence_table import adopt_table, slow_table
 
 if TYPE_CHECKING:
     from guides.core.guide import Guide
@@ -117,7 +116,8 @@ def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
     restore(saved, settings, job.optimizer)
     if saved.get("data") not in (None, job.train.fingerprint):
         say("note: data or batches differ from those that the run was trained on so far; its epoch starts again")
-        state = replace(state, batch=0)
+        state = replace(state, batch=0, position=None)
+    state = _own_position(state, world, say)
     if world.main:
         save_settings(settings, run / "config.yaml")
     say(f"resuming from step {state.step}")
@@ -131,6 +131,16 @@ def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
             state = measure_start(job, state, log)
         _report(job, fit(job, state, log), say)
     return run
+
+
+def _own_position(state: TrainState, world: World, say: Say) -> TrainState:
+    """A state read from a checkpoint, with the place of this process in a stream."""
+    if state.position is None:
+        return state
+    if len(state.position) != world.size:
+        say(f"note: {len(state.position)} processes shared the stream so far, now {world.size}; the epoch starts again")
+        return replace(state, batch=0, position=None)
+    return replace(state, position=state.position[world.rank])
 
 
 def _refuse_finished(run: Path, train: TrainSettings, state: TrainState) -> None:
@@ -153,9 +163,9 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
         say(f"{world.size} processes, each with its shard of every batch")
         _refuse_chance_apart(settings, objective)
     with world.first_of_machine() if settings.data.cache else nullcontext():
-        train, valid = _read_data(settings, say, by_utterance=model.hierarchical, progress=world.main)
+        train, valid = read_data(settings, say, hierarchical=model.hierarchical, world=world)
     _refuse_other_data(world, train.fingerprint + valid.fingerprint)
-    if isinstance(guide, FHVAEGuide):
+    if isinstance(guide, FHVAEGuide) and isinstance(train, Data):
         adopt_table(guide, settings, train.members)
         say(f"table of mu2 for {len(train.members.files)} utterances, not counted above")
         if guide.session_table is not None:
@@ -163,20 +173,27 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
             single = ": each has one utterance, so it has no effect" if speakers == len(train.members.files) else ""
             say(f"table of mu3 for {speakers} speakers{single}")
     optimizer = build_optimiser(settings.optim, objective)
-    steps = total_steps(settings.train, len(train.batches))
-    say(f"{steps} steps at most, {len(train.batches)} per epoch")
-    if isinstance(guide, FHVAEGuide) and (slow := slow_table(settings, train.members, steps)):
+    steps = total_steps(settings.train, train.batches_per_epoch)
+    about = "about " if isinstance(train, StreamedData) else ""
+    say(f"{about}{steps} steps at most, {about}{train.batches_per_epoch} per epoch")
+    if (
+        isinstance(guide, FHVAEGuide)
+        and isinstance(train, Data)
+        and (slow := slow_table(settings, train.members, steps))
+    ):
         say(slow)
     if settings.train.particles > 1:
         say(f"objective {settings.train.objective}, {settings.train.particles} particles")
-    for line in plan(settings.train.scheduled_sampling, steps / len(train.batches), settings.evaluation.mode):
+    for line in plan(settings.train.scheduled_sampling, steps / train.batches_per_epoch, settings.evaluation.mode):
         say(line)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     captured = _capture(settings, objective, train, world, say) if settings.train.cuda_graph else None
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
 
 
-def _capture(settings: Settings, objective: Objective, train: Data, world: World, say: Say) -> RecordedStep:
+def _capture(
+    settings: Settings, objective: Objective, train: Data | StreamedData, world: World, say: Say
+) -> RecordedStep:
     """The recorded step, with one recording for each number of frames that a batch can have.
 
     Raises:
@@ -219,31 +236,6 @@ def _refuse_other_data(world: World, read: str) -> None:
             "this process has read other data than the first one, or has other batches. All processes of a training "
             "need the same settings and the same files: every machine needs the whole corpus."
         )
-
-
-def _read_data(settings: Settings, say: Say, *, by_utterance: bool, progress: bool) -> tuple[Data, Data]:
-    data, train = settings.data, settings.train
-    frontend = open_frontend(data, settings.model.bins)
-    corpus = open_corpus(data, data.seed, ("train", "valid"))
-    say(f"corpus {corpus.name} {corpus.root}".rstrip())
-    splits = []
-    for split in ("train", "valid"):
-        shuffle = split == "train"
-        movable = shuffle and data.segment_starts == "random"
-        sequences = load_split(corpus, split, frontend, data, say, cut=True, movable=movable, progress=progress)
-        members, at_once = UtteranceIndex.of(sequences), train.discriminative.sequences
-        batches = (
-            Blocks(sequences, train.batch_size, settings.seed, members, at_once)
-            if by_utterance and shuffle and at_once is not None
-            else Batches(sequences, train.batch_size, settings.seed, shuffle=shuffle, bucket=train.bucket)
-        )
-        what = [(item.file, item.start, len(item.x)) for item in sequences]
-        order: tuple[object, ...] = (settings.seed, train.batch_size, train.bucket)
-        order += () if at_once is None else (at_once,)
-        order += ("random starts",) if movable else ()
-        fingerprint = hashlib.sha256(repr((order, what)).encode()).hexdigest()
-        splits.append(Data(sequences, batches, fingerprint, members))
-    return splits[0], splits[1]
 
 
 def _count(module: nn.Module) -> int:

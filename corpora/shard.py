@@ -1,0 +1,189 @@
+"""Make Shar shards of any corpus: recordings in sequence, for training sets larger than memory.
+
+python -m corpora.shard --corpus folder --root data/LibriSpeech --out data/shards
+python -m inference.svi --model dkf --corpus lhotse --root data/shards
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dvae_pyro.errors import UserError
+from dvae_pyro.files import disk_errors
+
+__all__ = ["main", "write_shards"]
+
+SIZE = 200
+"""Utterances of a shard: of read speech 40 min, 75 MB of samples."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 2 the user's mistake, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of files can be any bytes
+    args = _parser().parse_intermixed_args(argv)
+    try:
+        _run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the split that was being written is not there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from corpora.recipes.lhotse.recipe import require_lhotse
+    from corpora.registry import check_data, open_corpus
+    from corpora.settings import DataSettings
+    from corpora.types import SPLITS
+
+    require_lhotse()
+    tree = OmegaConf.structured(DataSettings)
+    tree.corpus, tree.root = args.corpus, args.root
+    for item in args.settings:
+        key, equals, _ = item.partition("=")
+        if not equals or not key.startswith("data."):
+            raise UserError(f"'{item}' is no setting of a corpus: expected data.KEY=VALUE, such as data.layout=none.")
+        try:
+            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([item.removeprefix("data.")]))
+        except OmegaConfBaseException as error:
+            raise UserError(f"'{item}': {str(error).splitlines()[0]}") from error
+    settings: Any = OmegaConf.to_object(tree)
+    check_data(settings)
+    for split in args.split or SPLITS:
+        try:
+            corpus = open_corpus(settings, settings.seed, (split,))
+        except UserError:
+            if args.split:
+                raise
+            print(f"{split}: there is none")
+            continue
+        for line in [*([corpus.layout] if corpus.layout else []), *corpus.notes.get(split, [])]:
+            print(f"{split}: {line}")
+        skip = settings.on_error == "skip"
+        print(write_shards(corpus.splits[split], Path(args.out) / split, seed=settings.seed, size=args.size, skip=skip))
+
+
+def write_shards(
+    utterances: Sequence[Any], folder: Path, *, seed: int = 0, size: int = SIZE, skip: bool = False
+) -> str:
+    """Write utterances as Shar shards, in an order that the seed draws: neighbours in a corpus have much in common.
+
+    Sound is kept as FLAC of 16 bits, with its rate and channels. The folder is there when it is whole.
+
+    Args:
+        utterances: `corpora.types.Utterance`s of sound.
+        folder: Where to; it must not be there.
+        seed: Decides the order.
+        size: Utterances of a shard.
+        skip: Whether to leave out broken recordings.
+
+    Returns:
+        What was written, in a line.
+
+    Raises:
+        UserError: The folder is there, cannot be written, or a recording is broken and not to be skipped.
+    """
+    from lhotse.shar import SharWriter
+    from tqdm import tqdm
+
+    from corpora.types import AudioFault
+
+    if folder.exists():
+        raise UserError(f"{folder} is there already: remove it, or give another --out.")
+    order = sorted(utterances, key=lambda utterance: _mixed(seed, utterance.file))
+    with _renamed_when_whole(folder) as beside:
+        seconds, broken = 0.0, []
+        with SharWriter(str(beside), fields={"recording": "flac"}, shard_size=size) as writer:
+            for utterance in tqdm(order, folder.name, unit="file", leave=False, mininterval=1.0):
+                try:
+                    cut = _cut(utterance)
+                except AudioFault as fault:
+                    if not skip:
+                        raise UserError(
+                            f"cannot use {utterance.file}: it {fault.fault}.\n"
+                            "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+                        ) from None
+                    broken.append(f"{utterance.file} ({fault.fault})")
+                    continue
+                writer.write(cut)
+                seconds += cut.duration
+    count = len(order) - len(broken)
+    line = f"{folder}: {count} utterances, {seconds / 3600:.2f} h, {-(-count // size)} shards"
+    return line + (f"; skipped {len(broken)} broken: {', '.join(broken)}" if broken else "")
+
+
+def _cut(utterance: Any) -> Any:
+    """An utterance as a cut of Lhotse that holds its sound."""
+    import soundfile
+    from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
+
+    sound = utterance.sound()
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound.samples, sound.rate, format="FLAC", subtype="PCM_16")
+    name = utterance.file.encode("utf-8", "replace").decode()  # names of files can be any bytes, JSON is text
+    recording = Recording.from_bytes(buffer.getvalue(), recording_id=name)
+    channels = list(range(sound.samples.shape[1]))
+    channel: Any = 0 if len(channels) == 1 else channels
+    labels = {key: value for key, value in utterance.labels.items() if isinstance(value, str | int | float)}
+    said = SupervisionSegment(
+        id=name,
+        recording_id=name,
+        start=0.0,
+        duration=recording.duration,
+        channel=channel,
+        speaker=utterance.speaker or None,
+        text=str(labels.pop("text")) if "text" in labels else None,
+        gender=str(labels.pop("sex")) if "sex" in labels else None,
+        custom=labels or None,
+    )
+    kind = MonoCut if len(channels) == 1 else MultiCut
+    return kind(name, 0.0, recording.duration, channel, recording=recording, supervisions=[said])
+
+
+@contextlib.contextmanager
+def _renamed_when_whole(folder: Path) -> Iterator[Path]:
+    beside = folder.with_name(f"{folder.name}.partial")
+    with disk_errors(folder):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _mixed(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}/shard".encode("utf-8", "surrogateescape")).digest()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m corpora.shard", description="Make Shar shards of a corpus.")
+    parser.add_argument("--corpus", required=True, metavar="C", help="folder, librispeech's tree included, lhotse, ...")
+    parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, with one folder of shards a split")
+    parser.add_argument("--split", action="append", choices=["train", "valid", "test"], help="default: all there are")
+    parser.add_argument(
+        "--size", type=int, default=SIZE, metavar="N", help="utterances of a shard (default: %(default)s)"
+    )
+    parser.add_argument("settings", nargs="*", metavar="data.key=value", help="settings such as data.layout=none")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Corpora larger than memory: recordings read in sequence while training goes on."""

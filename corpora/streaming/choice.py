@@ -1,0 +1,92 @@
+"""Whether a corpus is streamed, and from what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from corpora.frontends.base import FrontEnd
+from corpora.recipes.lhotse.recipe import manifests_of
+from corpora.recipes.lhotse.shar import is_shar
+from corpora.registry import open_corpus
+from corpora.settings import DataSettings
+from corpora.streaming.pieces import Piece, pieces_of_shards, pieces_of_utterances
+from corpora.types import Corpus, Utterance
+from dvae_pyro.errors import UserError
+
+__all__ = ["choose", "expected_bytes"]
+
+#: How many times as large samples are as the files that hold them, about.
+EXPANSION = {".flac": 2.0, ".mp3": 12.0, ".ogg": 12.0, ".oga": 12.0, ".opus": 16.0}
+GIGABYTE = 1e9
+
+Say = Callable[[str], None]
+
+
+def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus, list[Piece] | None]:
+    """Open a corpus for training.
+
+    Args:
+        settings: The ``data`` settings.
+        frontend: What makes the features.
+        say: Is told why a corpus is streamed.
+
+    Returns:
+        The corpus with the splits that are held in memory, and the pieces that the training set is streamed from; None
+        where it is held in memory too.
+
+    Raises:
+        UserError: The corpus cannot be opened, or its only folder of shards says no split.
+    """
+    shards = _training_shards(settings) if settings.corpus == "lhotse" else None
+    if shards is not None and settings.stream is not False:
+        return open_corpus(settings, settings.seed, ("valid",)), pieces_of_shards(shards, settings.channel)
+    corpus = open_corpus(settings, settings.seed, ("train", "valid"))
+    utterances = corpus.splits["train"]
+    stream = bool(settings.stream)
+    if settings.stream is None and (expected := expected_bytes(utterances, frontend)) > settings.memory * GIGABYTE:
+        stream = True
+        say(
+            f"train: its features would need about {expected / GIGABYTE:.3g} GB, more than data.memory="
+            f"{settings.memory:g}, so it is streamed (python -m corpora.shard makes shards, which are read faster)"
+        )
+    if not stream:
+        return corpus, None
+    shuffled = sorted(utterances, key=lambda utterance: _mixed(settings.seed, utterance.file))
+    return corpus, pieces_of_utterances(shuffled)
+
+
+def expected_bytes(utterances: Sequence[Utterance], frontend: FrontEnd) -> float:
+    """About how many bytes the features of utterances need, by the sizes of their files; 0 where it is not known.
+
+    Files are taken for 16 bits at the rate of the front end, compressed as their kind usually is.
+    """
+    hop = getattr(frontend, "hop", frontend.dim)
+    total = 0.0
+    for utterance in utterances:
+        for path in utterance.source:
+            if isinstance(path, Path) and path.is_file():
+                total += path.stat().st_size * EXPANSION.get(path.suffix.lower(), 1.0)
+    return total / 2 / hop * frontend.dim * 4
+
+
+def _training_shards(settings: DataSettings) -> Path | None:
+    """The folder of the training set's shards, if it is in shards."""
+    named = manifests_of(settings)
+    shards = [(split, path) for split, path in named.values() if path.is_dir() and is_shar(path)]
+    if not shards:
+        return None
+    train = [path for split, path in shards if split == "train"]
+    if len(train) == 1:
+        return train[0]
+    if settings.stream is None and len(shards) == 1 and shards[0][0] is None:
+        return None  # one folder of shards without splits is read into memory and split by the seed
+    raise UserError(
+        f"{settings.root or 'data.cuts'} has {len(train)} folders of shards for training, expected one to stream.\n"
+        "Name it, and a validation set: data.cuts.train=DIR data.cuts.valid=DIR; or set data.stream=false."
+    )
+
+
+def _mixed(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}/piece".encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,124 @@
+r"""The sequences of an epoch, in an order that is a function of seed, epoch and the number of processes.
+
+The seed deals the pieces of a corpus anew in every epoch, piece k of that order to process k mod K. A process reads its
+pieces in windows of a few; the sequences of a window are shuffled together, and one window follows the other. So each
+sequence is seen once over all processes, a process holds two windows at most (the next one is read while one is trained
+on), and a place in the epoch is two numbers: the window, and how many of its sequences have been seen. To go on from
+there, the pieces of that one window are read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from corpora.streaming.encoding import Encoding, Segment
+from corpora.streaming.pieces import Loaded, Piece, load_piece
+
+__all__ = ["START", "Counts", "Position", "Stream"]
+
+
+class Position(NamedTuple):
+    """A place in a process's part of an epoch: a window of pieces, and sequences of it that have been seen."""
+
+    window: int = 0
+    seen: int = 0
+
+
+START = Position()
+
+
+@dataclass
+class Counts:
+    """What a process has read of an epoch."""
+
+    utterances: int = 0
+    sequences: int = 0
+    short: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, loaded: Loaded) -> None:
+        """Count a piece."""
+        self.utterances += loaded.utterances
+        self.sequences += len(loaded.segments)
+        self.short += loaded.short
+        self.broken += loaded.broken
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A corpus that is read while it is trained on.
+
+    Attributes:
+        pieces: Its pieces.
+        encoding: How sequences wait for their features.
+        sequence_frames: Frames of a sequence; None is whole utterances.
+        keep_short: Whether to keep utterances that are shorter.
+        skip: Whether to leave out broken recordings.
+        seed: Decides the order.
+        window: Pieces whose sequences are shuffled together.
+        workers: Threads that read and decode; libsndfile decodes without Python's lock.
+    """
+
+    pieces: Sequence[Piece]
+    encoding: Encoding
+    sequence_frames: int | None
+    keep_short: bool = False
+    skip: bool = False
+    seed: int = 0
+    window: int = 4
+    workers: int = 1
+
+    def fingerprint(self) -> str:
+        """A name that changes with the pieces and with what decides the order of their sequences."""
+        order = (self.sequence_frames, self.keep_short, self.skip, self.seed, self.window)
+        names = [piece.name for piece in self.pieces]
+        return hashlib.sha256(repr((order, names)).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def windows(self, epoch: int, rank: int = 0, size: int = 1) -> list[list[int]]:
+        """Numbers of the pieces that a process reads in an epoch, window after window."""
+        order = self._permutation(len(self.pieces), epoch, "pieces")[rank::size]
+        return [order[start : start + self.window] for start in range(0, len(order), self.window)]
+
+    def sequences(
+        self, epoch: int, rank: int = 0, size: int = 1, position: Position = START, counts: Counts | None = None
+    ) -> Generator[tuple[Segment, Position], None, None]:
+        """The sequences of a process in an epoch from a place on, each with the place after it.
+
+        Raises:
+            UserError: A recording is broken and is not to be skipped.
+        """
+        windows = self.windows(epoch, rank, size)
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            coming: list[list[Future[Loaded]]] = []
+            try:
+                for number in range(position.window, len(windows)):
+                    while len(coming) < 2 and number + len(coming) < len(windows):
+                        coming.append([pool.submit(self._load, piece) for piece in windows[number + len(coming)]])
+                    segments: list[Segment] = []
+                    for future in coming.pop(0):
+                        loaded = future.result()
+                        segments += loaded.segments
+                        if counts is not None:
+                            counts.add(loaded)
+                    order = self._permutation(len(segments), epoch, windows[number][0])
+                    seen = position.seen if number == position.window else 0
+                    for place in range(seen, len(order)):
+                        last = place + 1 == len(order)
+                        yield segments[order[place]], Position(number + 1) if last else Position(number, place + 1)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, piece: int) -> Loaded:
+        return load_piece(self.pieces[piece], self.encoding, self.sequence_frames, self.keep_short, self.skip)
+
+    def _permutation(self, count: int, epoch: int, what: object) -> list[int]:
+        digest = hashlib.sha256(f"{self.seed}/{epoch}/{what}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        permutation: list[int] = torch.randperm(count, generator=generator).tolist()
+        return permutation

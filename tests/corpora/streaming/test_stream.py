@@ -1,0 +1,199 @@
+"""Streams: the sequences of `load_sequences`, each once in an epoch over all processes, and from any place on again."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from corpora.audio.io import read_audio
+from corpora.frontends.base import FrontEnd, PassFrames
+from corpora.frontends.fbank import LogMel
+from corpora.frontends.stft import Stft
+from corpora.frontends.waveform import Waveform
+from corpora.loading.sequences import load_sequences
+from corpora.streaming.encoding import Segment, _Spectra, encoding_of
+from corpora.streaming.pieces import GroupPiece, pieces_of_utterances
+from corpora.streaming.stream import Counts, Position, Stream
+from corpora.types import AudioFault, Corpus, Frames, Sound, Utterance
+from dvae_pyro.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def give(frames: int) -> Frames:
+    return Frames(np.full((frames, 1), frames, np.float32))
+
+
+def numbered(lengths: Sequence[int]) -> list[Utterance]:
+    """Utterances of so many frames, which say how many."""
+    return [Utterance(str(n), "", functools.partial(give, length)) for n, length in enumerate(lengths)]
+
+
+def stream_of(utterances: Sequence[Utterance], *, group: int = 3, **settings: int) -> Stream:
+    pieces = [GroupPiece(utterances[start : start + group]) for start in range(0, len(utterances), group)]
+    return Stream(pieces, encoding_of(PassFrames(1)), 2, **{"window": 2, **settings})  # type: ignore[arg-type]
+
+
+def names(found: Sequence[tuple[Segment, Position]]) -> list[tuple[str, int]]:
+    return [(segment.file, segment.start) for segment, _ in found]
+
+
+MADE = numbered([2 + n % 7 for n in range(41)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 14])
+def test_each_sequence_is_seen_once_over_all_processes(size: int) -> None:
+    stream = stream_of(MADE)
+    expected = Counter((u.file, start) for n, u in enumerate(MADE) for start in range(0, (2 + n % 7) // 2 * 2, 2))
+    for epoch in range(3):
+        parts = [names(list(stream.sequences(epoch, rank, size))) for rank in range(size)]
+        assert sum(map(Counter, parts), Counter()) == expected
+        windows = [stream.windows(epoch, rank, size) for rank in range(size)]
+        assert sorted(piece for of_rank in windows for window in of_rank for piece in window) == list(range(14))
+
+
+def test_an_epoch_is_a_function_of_seed_epoch_and_processes() -> None:
+    orders = {
+        (seed, epoch, size): tuple(names(list(stream_of(MADE, seed=seed).sequences(epoch, 0, size))))
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for size in (1, 2)
+    }
+    assert len(set(orders.values())) == len(orders)
+    for workers in (1, 4):
+        again = names(list(stream_of(MADE, seed=1, workers=workers).sequences(1, 0, 2)))
+        assert tuple(again) == orders[1, 1, 2]
+    # Sequences of a window are mixed, not only its pieces.
+    first = [int(file) // 3 for file, _ in orders[0, 0, 1][:20]]
+    assert first != sorted(first) and first != sorted(first, reverse=True)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stream_goes_on_from_any_place(rank: int) -> None:
+    stream = stream_of(MADE)
+    whole = list(stream.sequences(4, rank, 2))
+    assert len(whole) > 30
+    for place in range(len(whole)):
+        rest = list(stream.sequences(4, rank, 2, whole[place][1]))
+        assert names(rest) == names(whole[place + 1 :])
+
+
+def test_going_on_reads_one_window_again_and_none_before_it() -> None:
+    read: list[str] = []
+
+    def note(file: str, frames: int) -> Frames:
+        read.append(file)
+        return give(frames)
+
+    utterances = [Utterance(str(n), "", functools.partial(note, str(n), 4)) for n in range(24)]
+    stream = stream_of(utterances)  # 8 pieces of 3, windows of 2
+    windows = stream.windows(0)
+    whole = list(stream.sequences(0))
+    position = whole[15][1]  # 12 sequences a window
+    assert position == Position(1, 4)
+    read.clear()
+    assert len(list(stream.sequences(0, 0, 1, position))) == 48 - 16
+    unread = {str(3 * piece + k) for piece in windows[0] for k in range(3)}
+    assert sorted(read, key=int) == [str(n) for n in range(24) if str(n) not in unread]
+
+
+def test_no_more_than_two_windows_are_read_ahead() -> None:
+    read: list[str] = []
+
+    def note(file: str) -> Frames:
+        read.append(file)
+        return give(4)
+
+    utterances = [Utterance(str(n), "", functools.partial(note, str(n))) for n in range(60)]
+    source = stream_of(utterances).sequences(0)
+    next(source)
+    source.close()
+    assert len(read) <= 12
+
+
+def test_short_and_broken_recordings_are_counted(tmp_path: Path) -> None:
+    def fail() -> Frames:
+        raise AudioFault("is cut short")
+
+    utterances = [*numbered([1, 4, 5]), Utterance("broken", "", fail)]
+    counts = Counts()
+    found = list(stream_of(utterances, skip=True).sequences(0, counts=counts))
+    assert len(found) == 4 and (counts.utterances, counts.sequences, counts.short) == (4, 4, 1)
+    assert counts.broken == ["broken (is cut short)"]
+    kept = list(stream_of(utterances, skip=True, keep_short=True).sequences(0))
+    assert sorted(segment.frames for segment, _ in kept) == [1, 2, 2, 2, 2]
+    with pytest.raises(UserError, match=r"cannot use broken of 1 utterances from broken: it is cut short"):
+        list(stream_of(utterances).sequences(0))
+    whole = Stream(pieces_of_utterances(numbered([3, 5])), encoding_of(PassFrames(1)), None)
+    assert sorted(segment.frames for segment, _ in whole.sequences(0)) == [3, 5]
+
+
+FRONT_ENDS: dict[str, FrontEnd] = {
+    "stft": Stft(16000, 512, 256),
+    "stft of other bins": Stft(16000, 130, 30, trim_db=None),
+    "waveform": Waveform(16000, 200),
+    "fbank": LogMel(16000, 400, 160, 40),
+}
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_features_are_those_of_sequences_in_memory(tmp_path: Path, shared: Path, name: str) -> None:
+    """Bit for bit, of FLAC of 16 bits; blocks of a few, of different lengths."""
+    paths = sorted((shared / "corpora/librispeech-mini/valid").rglob("*.flac"))[:6]
+    utterances = [Utterance(p.stem, p.parent.name, functools.partial(read_audio, p)) for p in paths]
+    frontend = FRONT_ENDS[name]
+    corpus = Corpus("made", "", {"train": utterances})
+    for frames, short in ((150, "drop"), (400, "keep"), (None, "drop")):
+        expected = load_sequences(corpus, "train", frontend, sequence_frames=frames, short=short)
+        stream = Stream(pieces_of_utterances(utterances), encoding_of(frontend), frames, keep_short=short == "keep")
+        segments = [segment for segment, _ in stream.sequences(0)]
+        x = stream.encoding.features(segments, CPU)
+        assert x.dtype == torch.float32 and len(segments) == len(expected)
+        found = {(segment.file, segment.start): x[:, n] for n, segment in enumerate(segments)}
+        for item in expected:
+            assert torch.equal(found[item.file, item.start][: len(item.x)], item.x)
+            assert not found[item.file, item.start][len(item.x) :].any()
+        speakers = {segment.file: segment.speaker for segment in segments}
+        assert speakers == {item.file: item.speaker for item in expected}
+
+
+def test_spectra_on_a_device_are_those_of_the_processor() -> None:
+    frontend = Stft(16000, 512, 256, trim_db=None)
+    encoding = encoding_of(frontend)
+    assert isinstance(encoding, _Spectra)
+    sound = Sound(0.1 * np.random.RandomState(0).standard_normal((9000, 1)), 16000)
+    data, scale, frames = encoding.read(sound)
+    segments = [Segment(encoding.cut(data, s, t), scale, t, "", "", s) for s, t in ((0, frames), (3, 20), (10, 5))]
+    longest = max(len(segment.data) for segment in segments)
+    samples = torch.stack([torch.from_numpy(np.pad(s.data, (0, longest - len(s.data)))) for s in segments])
+    assert samples.dtype == torch.int16
+    lengths = torch.tensor([segment.frames for segment in segments])
+    found = encoding.on_device(samples, torch.tensor([scale] * 3, dtype=torch.float64), lengths, CPU)
+    torch.testing.assert_close(found, encoding.features(segments, CPU), rtol=1e-6, atol=0.0)
+
+
+def test_what_is_not_of_sixteen_bits_is_rounded_below_its_peak(tmp_path: Path) -> None:
+    """A quiet recording of 24 bits keeps 16 of them: -101 dB below its peak, not below full scale."""
+    sound = 1e-3 * np.random.RandomState(0).standard_normal(8000)
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="PCM_24")
+    frontend = Stft(16000, 512, 256, trim_db=None)
+    encoding = encoding_of(frontend)
+    data, scale, frames = encoding.read(read_audio(tmp_path / "a.wav"))
+    assert np.abs(data).max() == 32767
+    exact = frontend.features(frontend.prepare(read_audio(tmp_path / "a.wav")))
+    found = encoding.features([Segment(encoding.cut(data, 0, frames), scale, frames, "", "", 0)], CPU)[:, 0].numpy()
+    error = np.sum((found - exact) ** 2) / np.sum(exact**2)
+    assert 0.0 < error < 1e-8
+
+
+def test_fingerprints_change_with_what_decides_the_order() -> None:
+    made = {stream_of(MADE, **more).fingerprint() for more in ({}, {"seed": 1}, {"window": 3}, {"group": 4})}
+    assert len(made) == 4
+    assert stream_of(MADE).fingerprint() == stream_of(MADE, workers=3).fingerprint()
