@@ -15,7 +15,7 @@ from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from corpora.types import AudioFault
 from dvae_pyro.errors import UserError
-from evaluation.enhance.denoise import Estimate, denoise, stft_of
+from evaluation.enhance.denoise import Estimate, denoise, same_front_end, stft_of
 from evaluation.enhance.picture import Drawn, save_enhancement
 from evaluation.enhance.report import COLUMNS, report_of, scored, table
 from evaluation.enhance.settings import EnhanceSettings, split_overrides
@@ -142,6 +142,7 @@ def enhance(
     from tqdm import tqdm
 
     frontend = stft_of(run)
+    noise_run = _noise_run(run, given, settings)
     task = _task(given, run.settings.data.on_error)
     shown = range(PICTURES if given.audio is None else min(given.audio, PICTURES))
     made: dict[tuple[int, str], Made] = {}
@@ -176,7 +177,14 @@ def enhance(
                 found = []
                 if heard:
                     found = denoise(
-                        run, heard, settings, name, spectra=spectra, particles=given.evidence, progress=advance
+                        run,
+                        heard,
+                        settings,
+                        name,
+                        spectra=spectra,
+                        noise_run=noise_run,
+                        particles=given.evidence,
+                        progress=advance,
                     )
                 estimates = dict(zip([id(block) for block in heard], found, strict=True))
                 for block in batch:
@@ -194,6 +202,19 @@ def enhance(
     if drawn:
         save_enhancement([d for d in drawn if d is not None], given.out / "enhance.png", frontend)
     return rows, task.broken
+
+
+def _noise_run(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run | None:
+    """The prior of the noise, where one is named."""
+    if settings.noise.model is None:
+        return None
+    if given.evidence or "smc" in given.methods:
+        raise UserError("noise.model: neither --evidence nor --inference smc takes a noise with latents of its own.")
+    from inference.runs import load_run
+
+    noise_run = load_run(settings.noise.model, device=run.settings.device, overrides=[f"dtype={run.settings.dtype}"])
+    same_front_end([run, noise_run], "noise.model:")
+    return noise_run
 
 
 def _task(given: Enhancement, on_error: str) -> _Task:

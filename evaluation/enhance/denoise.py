@@ -19,6 +19,7 @@ from evaluation.enhance.settings import EnhanceSettings
 from evaluation.recordings.blocks import Block
 from inference.estimation.refinement import remembers
 from inference.handlers.free_running import free_running
+from inference.observation.mixture import Mixture, MixtureGuide
 from inference.observation.noise import Noise, NoiseParameters
 from inference.observation.past import sampled_past
 from inference.observation.settings import build_noise
@@ -27,7 +28,7 @@ from inference.posterior.methods import method
 from inference.posterior.problem import Problem, causal, frames_independent
 from inference.runs import Run, pick_dtype
 
-__all__ = ["Estimate", "denoise", "posed", "stft_of"]
+__all__ = ["Estimate", "denoise", "posed", "same_front_end", "stft_of"]
 
 
 class Estimate(NamedTuple):
@@ -63,30 +64,61 @@ def stft_of(run: Run) -> Stft:
     return frontend
 
 
-def posed(run: Run, batch: Sequence[Block], settings: EnhanceSettings, spectra: Sequence[Tensor] | None) -> Problem:
+def same_front_end(runs: Sequence[Run], argument: str) -> None:
+    """Refuse priors that see different transforms.
+
+    Raises:
+        UserError: naming the first setting in which they differ.
+    """
+    for run in runs[1:]:
+        ours, theirs = stft_of(runs[0]), stft_of(run)
+        for key in ("rate", "window", "hop"):
+            if getattr(ours, key) != getattr(theirs, key):
+                raise UserError(
+                    f"{argument} {run.path} has data.{key}={getattr(theirs, key)}, {runs[0].path} "
+                    f"{getattr(ours, key)}: priors of one recording need one transform. Train it with the same."
+                )
+
+
+def posed(
+    runs: Sequence[Run],
+    batch: Sequence[Block],
+    settings: EnhanceSettings,
+    spectra: Sequence[Tensor] | None = None,
+    *,
+    noisy: bool = True,
+    reads: Sequence[Tensor] | None = None,
+) -> Problem:
     """The observed program of a batch: prior, observation, and a guide to start from.
 
     Args:
-        run: the prior.
+        runs: the priors of its sources, mostly one.
         batch: blocks.
         settings: of noise and inference.
         spectra: W (F, K) of each block's noise, where it is known.
+        noisy: whether there is noise beside the sources.
+        reads: of several sources, the power that the guide of each reads.
     """
+    run = runs[0]
     dtype = pick_dtype(run.settings.dtype)
     lengths = torch.tensor([len(block.x) for block in batch])
     y = pad_sequence([block.x for block in batch]).to(device=run.settings.device, dtype=dtype)
     known = None if spectra is None else torch.stack(list(spectra)).to(y)
-    observation = build_noise(settings.noise, y, spectra=known)
+    observation = build_noise(settings.noise, y, sources=len(runs), spectra=known, noisy=noisy)
+    model, guide = run.model, run.guide
+    if len(runs) > 1:
+        model = Mixture([prior.model for prior in runs])
+        guide = MixtureGuide(model, [prior.guide for prior in runs], reads)
     return Problem(
-        run.model,
-        run.guide,
+        model,
+        guide,
         y,
         lengths,
         observation,
         sampled_past(observation) if settings.inference.past == "sampled" else free_running(),
-        remembers=remembers(run.guide, run.settings.guide, run.model.latents),
-        independent=frames_independent(run.model.parents(run.settings.model)),
-        causal=causal(run.guide.parents(run.settings.guide, run.model.latents)),
+        remembers=all(remembers(r.guide, r.settings.guide, r.model.latents) for r in runs),
+        independent=all(frames_independent(r.model.parents(r.settings.model)) for r in runs),
+        causal=len(runs) == 1 and causal(run.guide.parents(run.settings.guide, run.model.latents)),
     )
 
 
@@ -97,6 +129,7 @@ def denoise(
     name: str,
     *,
     spectra: Sequence[Tensor] | None = None,
+    noise_run: Run | None = None,
     particles: int = 0,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Estimate]:
@@ -108,11 +141,13 @@ def denoise(
         settings: of noise and inference.
         name: the method's name.
         spectra: W (F, K) of each block's noise, where it is known.
+        noise_run: a prior of the noise, in the place of WH.
         particles: of the estimate of log p(y) at the end, `rates["evidence_per_frame"]`; 0: none.
         progress: called after each step.
     """
     started = time.perf_counter()
-    problem = posed(run, batch, settings, spectra)
+    runs = [run] if noise_run is None else [run, noise_run]
+    problem = posed(runs, batch, settings, spectra, noisy=noise_run is None)
     torch.manual_seed(settings.inference.seed)
     found = method(name)(problem, settings.inference, progress)
     observation = problem.observation

@@ -1,0 +1,61 @@
+"""The command line: ``python -m evaluation.separate RUN RUN --mixture PATH [--clean DIR DIR]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dvae_pyro.errors import UserError
+from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.resynthesis.worker_pool import all_cores
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = evaluation_parser(
+        "separate",
+        "Take a recording apart into its sources, with one run as the prior of each.",
+        without=("corpus", "root", "split", "mode", "latents"),
+    )
+    parser.add_argument("--mixture", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
+    parser.add_argument(
+        "--clean", type=Path, nargs="+", metavar="DIR", help="the sources by the same names, a folder for each"
+    )
+    parser.add_argument("--inference", default="vem", metavar="METHOD", help="vem (default), refine or point")
+    parser.add_argument("--noise", action="store_true", help="there is noise beside the sources, as in enhance")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where sounds and reports go (default: RUN/separate)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="processes for metrics; default: all cores")
+
+    def command() -> None:
+        request, given = parse(parser, argv, several=True)
+        if given.jobs is not None and given.jobs < 0:
+            raise UserError("--jobs takes a number from 0 up.")
+        if len(given.runs) < 2:
+            raise UserError(
+                "one run alone has nothing to be separated from: give a run for each source; one may be twice."
+            )
+        if given.clean is not None and len(given.clean) != len(given.runs):
+            raise UserError(
+                f"--clean names {len(given.clean)} folders, expected one for each of {len(given.runs)} runs."
+            )
+        from evaluation.separate.command import Separation, run_command
+
+        run_command(
+            request,
+            Separation(
+                runs=tuple(given.runs),
+                path=given.mixture,
+                clean=None if given.clean is None else tuple(given.clean),
+                method=given.inference,
+                noisy=given.noise,
+                out=given.out or request.run / "separate",
+                jobs=all_cores() if given.jobs is None else given.jobs,
+            ),
+        )
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

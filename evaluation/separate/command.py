@@ -1,0 +1,194 @@
+"""Separation from files to files: what `evaluation.separate` runs once it has parsed."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from corpora.frontends.stft import Stft
+from corpora.loading.sequences import by_length
+from dvae_pyro.errors import UserError
+from evaluation.enhance.denoise import posed, same_front_end, stft_of
+from evaluation.enhance.settings import EnhanceSettings, split_overrides
+from evaluation.recordings.blocks import Block, back, layout, transformed
+from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
+from evaluation.recordings.output import SoundOut
+from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.provenance import provenance
+from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_json
+from evaluation.resynthesis.metrics import METRICS, Scores, si_sdr
+from evaluation.resynthesis.worker_pool import Pair, score_all
+from inference.posterior.methods import method
+from inference.runs import Run, load_run
+
+__all__ = ["Separation", "run_command"]
+
+FRAMES_AT_ONCE = 6000
+ROUNDS = 3
+"""Times that inference is run, the guide of each source reading what was made of it before."""
+
+Samples = NDArray[np.float64]
+
+
+class Separation(NamedTuple):
+    """What to take apart.
+
+    Attributes:
+        runs: run folders, one for each source.
+        path: a sound file or a folder.
+        clean: folders of the sources, by the same names.
+        method: of inference.
+        noisy: whether there is noise beside the sources.
+        out: folder of sounds and reports.
+        jobs: processes for metrics.
+    """
+
+    runs: tuple[Path, ...]
+    path: Path
+    clean: tuple[Path, ...] | None
+    method: str
+    noisy: bool
+    out: Path
+    jobs: int
+
+
+def run_command(request: Request, given: Separation) -> None:
+    """Separate, write sounds, ``separate.json`` and ``separate.csv``, and print the table."""
+    if given.method not in ("vem", "refine", "point"):
+        raise UserError(f"--inference {given.method}: expected vem, refine or point.")
+    settings, of_run = split_overrides(request.overrides)
+    first = open_run(request._replace(overrides=tuple(of_run)))
+    runs = [first, *(load_run(path, device=request.device, overrides=of_run) for path in given.runs[1:])]
+    same_front_end(runs, "the run")
+    frontend = stft_of(first)
+    recordings = find_recordings(given.path, "--mixture")
+    clean = None if given.clean is None else [match_clean(recordings, folder) for folder in given.clean]
+    made = _separated(runs, recordings, settings, given, frontend)
+    rows = _rows(recordings, made, clean, given)
+    report = {
+        **provenance("separate", first, request),
+        "corpus": None,
+        "root": str(given.path),
+        "runs": [str(path) for path in given.runs],
+        "num_sequences": len(recordings),
+        "inference": {"method": given.method, **vars(settings.inference)},
+        "metrics": {
+            c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c not in ("file", "source")
+        },
+    }
+    write_json(given.out / "separate.json", report)
+    write_csv(given.out / "separate.csv", list(rows[0]), rows)
+    if request.json is not None:
+        write_json(request.json, report)
+    print(_table(report))
+    say(f"wrote separate.json, separate.csv and sounds to {given.out}")
+
+
+def _separated(
+    runs: Sequence[Run], recordings: Sequence[Recording], settings: EnhanceSettings, given: Separation, frontend: Stft
+) -> list[list[Samples]]:
+    """Samples of each source of each recording, which are written too."""
+    from tqdm import tqdm
+
+    rates = [layout(recording).rate for recording in recordings]
+    blocks = [transformed(n, 0, read_mono(r), rates[n], frontend) for n, r in enumerate(recordings)]
+    for block, recording in zip(blocks, recordings, strict=True):
+        if block.scale == 0.0:
+            raise UserError(f"{recording.path} is silent: there is nothing to separate.")
+    batches = list(by_length(blocks, FRAMES_AT_ONCE))
+    made: dict[int, list[Samples]] = {}
+    total = len(batches) * ROUNDS * settings.inference.steps
+    with tqdm(total=total, desc="separating", unit="step", mininterval=0.2 if sys.stderr.isatty() else 30.0) as bar:
+        for batch in batches:
+            gains = _gains(runs, batch, settings, given, bar.update)
+            for n, block in enumerate(batch):
+                place = block.recording
+                spectra = [gain[: len(block.x), n] * block.spectrum for gain in gains]
+                made[place] = [back(block, spectrum, rates[place], frontend) for spectrum in spectra]
+    for place, recording in enumerate(recordings):
+        for k, samples in enumerate(made[place]):
+            with SoundOut(given.out / f"{recording.name}-source{k + 1}.wav", rates[place], keep=False) as out:
+                out(samples)
+    return [made[place] for place in range(len(recordings))]
+
+
+def _gains(
+    runs: Sequence[Run],
+    batch: Sequence[Block],
+    settings: EnhanceSettings,
+    given: Separation,
+    progress: Callable[[], object],
+) -> list[NDArray[np.float64]]:
+    """The Wiener gain (T, N, F) of each source of a batch."""
+    torch.manual_seed(settings.inference.seed)
+    reads, gains = None, list[torch.Tensor]()
+    for _ in range(ROUNDS):
+        problem = posed(runs, batch, settings, noisy=given.noisy, reads=reads)
+        found = method(given.method)(problem, settings.inference, progress)
+        gains = [found.gain, *found.others]
+        reads = [gain.square() * problem.y for gain in gains]
+    return [gain.double().cpu().numpy() for gain in gains]
+
+
+def _rows(
+    recordings: Sequence[Recording],
+    made: Sequence[Sequence[Samples]],
+    clean: Sequence[Sequence[Recording]] | None,
+    given: Separation,
+) -> list[dict[str, str | int | float]]:
+    """A row for each recording and source. Sources of one and the same run are given to the clean ones as fits best."""
+    sources = range(len(given.runs))
+    rows: list[dict[str, str | int | float]] = [{"file": r.name, "source": k + 1} for r in recordings for k in sources]
+    if clean is None:
+        return rows
+    one_prior = len({path.resolve() for path in given.runs}) == 1
+    references = [
+        [read_mono(clean[k][n], layout(r).rate, len(made[n][0])) for k in sources] for n, r in enumerate(recordings)
+    ]
+
+    def pairs() -> Iterator[tuple[tuple[int, str], Pair]]:
+        for n, recording in enumerate(recordings):
+            rate, mixed = layout(recording).rate, read_mono(recording)
+            order = _best_order(references[n], made[n]) if one_prior else tuple(sources)
+            for k in sources:
+                place = n * len(sources) + k
+                yield (place, "input"), Pair(references[n][k], mixed, rate)
+                yield (place, "output"), Pair(references[n][k], made[n][order[k]], rate)
+
+    found = dict(score_all(pairs(), given.jobs))
+    for place, row in enumerate(rows):
+        for figure in Scores._fields:
+            before, after = (getattr(found[place, side], figure) for side in ("input", "output"))
+            row |= {figure: after, f"{figure}_input": before, f"{figure}_difference": after - before}
+    return rows
+
+
+def _best_order(references: Sequence[Samples], estimates: Sequence[Samples]) -> tuple[int, ...]:
+    """Which estimate is taken for each reference: the order with the highest sum of SI-SDR.
+
+    Example:
+        >>> a, b = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.1, 1.0])
+        >>> _best_order([a, b], [b, a])
+        (1, 0)
+    """
+    figures = [[si_sdr(r, e) for e in estimates] for r in references]
+    orders = itertools.permutations(range(len(estimates)))
+    return max(orders, key=lambda order: sum(figures[k][order[k]] for k in range(len(references))))
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = []
+    for figure in Scores._fields:
+        if figure in report["metrics"]:
+            metric = METRICS[figure]
+            cells = [Summary(**report["metrics"][f"{figure}{of}"]).text(metric.decimals, metric.scale) for of in ("_input", "", "_difference")]  # fmt: skip # noqa: E501
+            lines.append([metric.label, *cells])
+    head = f"{report['num_sequences']} recordings of {report['root']}; priors {', '.join(report['runs'])}"
+    return head + ("\n\n" + text_table(["", "mixture", "sources", "difference"], lines) if lines else "")
