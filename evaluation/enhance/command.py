@@ -9,22 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
-
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from corpora.types import AudioFault
 from dvae_pyro.errors import UserError
-from evaluation.enhance.denoise import Estimate, denoise, same_front_end, stft_of
+from evaluation.enhance.denoise import Estimate, denoise, stft_of
+from evaluation.enhance.noise import known_spectra, open_noise
 from evaluation.enhance.picture import Drawn, save_enhancement
 from evaluation.enhance.report import COLUMNS, report_of, scored, table
 from evaluation.enhance.settings import EnhanceSettings, split_overrides
-from evaluation.recordings.blocks import Assembler, Block, Layout, back, blocks, layout, transformed
+from evaluation.recordings.blocks import Assembler, Block, Layout, back, blocks, layout
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, open_run, say
 from evaluation.reporting.report import write_csv, write_json
-from inference.observation.settings import fit_spectra, time_span
 from inference.posterior.methods import method
 
 if TYPE_CHECKING:
@@ -142,7 +140,7 @@ def enhance(
     from tqdm import tqdm
 
     frontend = stft_of(run)
-    noise_run = _noise_run(run, given, settings)
+    noise_run = open_noise(run, given, settings)
     task = _task(given, run.settings.data.on_error)
     shown = range(PICTURES if given.audio is None else min(given.audio, PICTURES))
     made: dict[tuple[int, str], Made] = {}
@@ -165,7 +163,7 @@ def enhance(
                 made[place, name] = Made(out, Assembler(cut, out))
         cuts = {place: (recording, cut) for place, recording, cut in task.recordings}
         for batch in _batches(task, frontend, shared=settings.noise.shared):
-            spectra = _spectra(batch, cuts, frontend, settings)
+            spectra = known_spectra(batch, cuts, frontend, settings)
             share = sum(block.size / cuts[block.recording][1].rate for block in batch)
             for name in given.methods:
                 before, step = bar.n, share / max(1, settings.inference.steps)
@@ -204,19 +202,6 @@ def enhance(
     return rows, task.broken
 
 
-def _noise_run(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run | None:
-    """The prior of the noise, where one is named."""
-    if settings.noise.model is None:
-        return None
-    if given.evidence or "smc" in given.methods:
-        raise UserError("noise.model: neither --evidence nor --inference smc takes a noise with latents of its own.")
-    from inference.runs import load_run
-
-    noise_run = load_run(settings.noise.model, device=run.settings.device, overrides=[f"dtype={run.settings.dtype}"])
-    same_front_end([run, noise_run], "noise.model:")
-    return noise_run
-
-
 def _task(given: Enhancement, on_error: str) -> _Task:
     recordings = find_recordings(given.noisy, "--noisy")
     clean = None if given.clean is None else match_clean(recordings, given.clean)
@@ -253,29 +238,6 @@ def _batches(task: _Task, frontend: Stft, *, shared: bool) -> Iterator[list[Bloc
         yield waiting
     else:
         yield from by_length(waiting, FRAMES_AT_ONCE)
-
-
-def _spectra(
-    batch: Sequence[Block], cuts: dict[int, tuple[Recording, Layout]], frontend: Stft, settings: EnhanceSettings
-) -> list[Tensor] | None:
-    """W of each block's noise, from a stretch of its recording without speech."""
-    if settings.noise.span is None:
-        return None
-    start, end = time_span(settings.noise.span, "noise.from")
-    found = []
-    for block in batch:
-        if block.scale == 0.0:
-            continue
-        recording, cut = cuts[block.recording]
-        samples = read_mono(recording)[round(start * cut.rate) : round(end * cut.rate)]
-        quiet = transformed(0, 0, samples, cut.rate, frontend) if len(samples) else None
-        if quiet is None or quiet.scale == 0.0:
-            raise UserError(
-                f"noise.from={settings.noise.span}: {recording.path}, {cut.samples / cut.rate:.2f} s long, has no "
-                "sound there. Give a stretch with noise alone."
-            )
-        found.append(fit_spectra(quiet.x, settings.noise.rank))
-    return found
 
 
 def _row(name: str, inference: str, made: Made) -> Row:

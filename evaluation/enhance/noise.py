@@ -1,0 +1,57 @@
+"""What is known of the noise beforehand: its spectra, from a stretch without speech, or a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from corpora.frontends.stft import Stft
+from dvae_pyro.errors import UserError
+from evaluation.enhance.denoise import same_front_end
+from evaluation.enhance.settings import EnhanceSettings
+from evaluation.recordings.blocks import Block, Layout, transformed
+from evaluation.recordings.files import Recording, read_mono
+from inference.observation.settings import fit_spectra, time_span
+from inference.runs import load_run
+
+if TYPE_CHECKING:
+    from evaluation.enhance.command import Enhancement
+    from inference.runs import Run
+
+__all__ = ["known_spectra", "open_noise"]
+
+
+def open_noise(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run | None:
+    """The prior of the noise, where one is named."""
+    if settings.noise.model is None:
+        return None
+    if given.evidence or "smc" in given.methods:
+        raise UserError("noise.model: neither --evidence nor --inference smc takes a noise with latents of its own.")
+    noise_run = load_run(settings.noise.model, device=run.settings.device, overrides=[f"dtype={run.settings.dtype}"])
+    same_front_end([run, noise_run], "noise.model:")
+    return noise_run
+
+
+def known_spectra(
+    batch: Sequence[Block], cuts: dict[int, tuple[Recording, Layout]], frontend: Stft, settings: EnhanceSettings
+) -> list[Tensor] | None:
+    """W of each block's noise, from a stretch of its recording without speech."""
+    if settings.noise.span is None:
+        return None
+    start, end = time_span(settings.noise.span, "noise.from")
+    found = []
+    for block in batch:
+        if block.scale == 0.0:
+            continue
+        recording, cut = cuts[block.recording]
+        samples = read_mono(recording)[round(start * cut.rate) : round(end * cut.rate)]
+        quiet = transformed(0, 0, samples, cut.rate, frontend) if len(samples) else None
+        if quiet is None or quiet.scale == 0.0:
+            raise UserError(
+                f"noise.from={settings.noise.span}: {recording.path}, {cut.samples / cut.rate:.2f} s long, has no "
+                "sound there. Give a stretch with noise alone."
+            )
+        found.append(fit_spectra(quiet.x, settings.noise.rank))
+    return found
