@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import pyro.distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from dvae_pyro.errors import UserError
 from dvae_pyro.fields import bounded
 from models.core.effects import longest
 from models.core.grouping import SequenceIndex
+from models.core.program import Program
 from models.core.sites import Sites
 from models.core.tensors import normal
 from models.core.time_axis import TimeAxis, run
@@ -26,9 +27,9 @@ SCALINGS: dict[bool | str, str] = {False: "raw", True: "standard", "global": "gl
 """The transform of the data for each value of `ModelSettings.normalise`."""
 
 
-def standard_normal(module: nn.Module, dim: int) -> dist.TorchDistribution:
-    """N(0, I) of the type and on the device of a module."""
-    zero = next(module.parameters()).new_zeros(dim)
+def standard_normal(program: Program, dim: int) -> dist.TorchDistribution:
+    """N(0, I) of the type and on the device of a program."""
+    zero = program.like.new_zeros(dim)
     return normal(zero, zero)
 
 
@@ -45,7 +46,7 @@ def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: SequenceI
         )
     rows = (SequenceIndex.alone(len(lengths)) if rows is None else rows) if program.hierarchical else None
     data = {"x": None if x is None else program.scaling(x)}
-    return Sites(data, lengths, program.sizes, next(program.parameters()), rows)
+    return Sites(data, lengths, program.sizes, program.like, rows)
 
 
 @dataclass
@@ -83,7 +84,7 @@ class ModelSettings:
     normalise: bool | Literal["global"] = False
 
 
-class DVAE(nn.Module):
+class DVAE(Program):
     """A dynamical VAE: the generative model p(x, z) as a Pyro program.
 
     A subclass gives its networks, one method for each conditional, which returns a distribution, and the
@@ -168,7 +169,9 @@ class DVAE(nn.Module):
         """All factors at once, for a model that is not `stepwise`."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None) -> None:
+    def forward(
+        self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None
+    ) -> Tensor:
         """The Pyro model.
 
         Args:
@@ -177,6 +180,9 @@ class DVAE(nn.Module):
             how: which interpreter of the time axis runs the step, see `models.core.time_axis.run`.
             rows: which sequences of a corpus these are segments of, for a `hierarchical` model; by default each is a
                 sequence of its own.
+
+        Returns:
+            The data (..., T, N, D): what was observed, as it was given, or generated, zero beyond each length.
 
         Raises:
             ValueError: for a frame-by-frame run of a model that has no step.
@@ -189,6 +195,8 @@ class DVAE(nn.Module):
             self.all_frames(sites, lengths)
         else:
             raise ValueError(f"how='{how}': this model's frames see the future, so it has no step; expected 'auto'")
+        generated = sites.outcome("x")
+        return cast(Tensor, x) if generated is None else sites.zeroed(self.scaling.inverse(generated))
 
     def fit_input(self, sequences: Iterable[Tensor]) -> None:
         """Measure on training data, each (T, D), what scaling and input transform need and where the likelihood is to
@@ -199,8 +207,7 @@ class DVAE(nn.Module):
         """
         given = list(sequences)
         self.scaling.fit(given)
-        like = next(self.parameters())
-        scaled = [self.scaling(x.to(like)) for x in given] if self.scaling.standardises else given
+        scaled = [self.scaling(x.to(self.like)) for x in given] if self.scaling.standardises else given
         supported = [self._supported(x) for x in scaled]
         self.input.fit(supported)
         if isinstance(self.likelihood, StartsFromData):

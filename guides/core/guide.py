@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from guides.core.chain import Chain, MemoryChain
 from models.core.effects import draw
 from models.core.grouping import SequenceIndex
+from models.core.program import Program
 from models.core.sites import Sites
 from models.core.tensors import normal
 from models.core.time_axis import Parallel, TimeAxis, run
@@ -32,7 +33,7 @@ class GuideSettings:
     name: str = "paper"
 
 
-class Guide(nn.Module):
+class Guide(Program):
     """An inference model q(z | x) as a Pyro guide.
 
     A subclass gives `encode`, which holds all that does not depend on z, methods for its conditionals, and

@@ -139,7 +139,7 @@ class free_bits(Messenger):
         return (kl / self.threshold).clamp(LEAST, 1.0) if self.threshold > 0 else torch.ones_like(kl)
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or type(msg["fn"]).__name__ == "_Subsample":
+        if msg["is_observed"] or "anticipated" in msg or type(msg["fn"]).__name__ == "_Subsample":
             return
         conditional, mask = msg["fn"], None
         if isinstance(conditional, MaskedDistribution):

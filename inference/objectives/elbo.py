@@ -32,6 +32,7 @@ from inference.objectives.multisample import Multisample, doubly_reparametrised,
 from inference.particles.log_weights import particle_plate, per_sequence, samples
 from models.core.effects import base_name
 from models.core.grouping import SequenceIndex, SharedSiteWeight
+from models.core.program import unlisted
 
 if TYPE_CHECKING:
     from inference.settings.tree import TrainSettings
@@ -201,7 +202,8 @@ class Objective(nn.Module):
         args = (x, lengths, how) if rows is None else (x, lengths, how, rows)
         half = self.bf16 and self.training
         precision = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if half else nullcontext()
-        with precision, poutine.scale(scale=1.0 if rows is None else rows.share), kl_scale(beta, own=beta_sites):
+        scale = poutine.scale(scale=1.0 if rows is None else rows.share)
+        with unlisted(), precision, scale, kl_scale(beta, own=beta_sites):
             return self._elbo(args) if self.name in ELBOS else self._multisample(args)
 
     def _elbo(self, args: tuple[Any, ...]) -> Bound:

@@ -16,21 +16,19 @@ Seven effects are sent down Pyro's handler stack:
   elsewhere (the same handler), or somebody knows, so that nobody need look
   (`inference.training.recorded_step.known_shape`).
 
-and one question is asked of the stack: `known`, the value that an outer handler is going to give a site.
+and one question is asked of the stack: `anticipated`, what handlers are going to do at a sample site.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.distributions as dist
+import torch
 from pyro.poutine import runtime
-from pyro.poutine.block_messenger import BlockMessenger
-from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import effectful, get_plates
 from torch import Size, Tensor, device, rand
 
@@ -38,18 +36,22 @@ if TYPE_CHECKING:
     from models.core.time_axis import TimeAxis
 
 __all__ = [
+    "Anticipated",
     "Given",
     "Scope",
     "Sequential",
+    "anticipated",
     "auxiliary",
     "base_name",
     "conditional",
     "draw",
     "enclosing_shape",
-    "known",
+    "foreseen",
     "longest",
+    "misplaced",
     "previous",
     "ragged",
+    "same",
     "uniform",
 ]
 
@@ -100,28 +102,78 @@ class Scope(Messenger):
         msg["name"] = self.prefix + msg["name"]
 
 
-def known(name: str) -> Tensor | None:
-    """The value that a handler in force will give to sample site `name`, or None if it is still to be drawn."""
-    for handler in reversed(runtime._PYRO_STACK):
-        if isinstance(handler, Scope):
-            name = handler.prefix + name
-        if isinstance(handler, BlockMessenger) and handler.hide_fn(_sample_message(name)):
-            return None
-        values: Any = None
-        if isinstance(handler, Given):
-            values = handler.values
-        elif isinstance(handler, ConditionMessenger):
-            values = handler.data
-        elif isinstance(handler, ReplayMessenger):
-            values = handler.trace
-        if values is not None and name in values:
-            value = values[name] if isinstance(values, dict) else values.nodes[name]["value"]
-            return value if isinstance(value, Tensor) else None
-    return None
+class Anticipated(NamedTuple):
+    """What the handlers in force are going to do at a sample site.
+
+    Attributes:
+        value: the value that they give it; None: it is to be drawn.
+        observed: whether it counts as observed.
+        enumerated: whether its values are enumerated.
+    """
+
+    value: Any
+    observed: bool
+    enumerated: bool
 
 
-def _sample_message(name: str) -> Any:  # what a block asks about
-    return {"type": "sample", "name": name, "is_observed": False, "infer": {}, "fn": None, "value": None}
+def anticipated(
+    name: str, distribution: dist.TorchDistribution, data: Tensor | None = None, *, stand_in: bool = False
+) -> Anticipated:
+    """Ask the handlers in force beforehand what they are going to do at sample site `name`.
+
+    Pyro has no such question. So each handler processes a message of our own, as `pyro.poutine.runtime.apply_stack`
+    would have it do, but nothing is drawn, recorded or sent on: what a handler sends meanwhile reaches nobody, as the
+    stack is empty. What comes of it is compared with the real site, see `models.core.sites.Sites.register`.
+
+    Args:
+        name: the site.
+        distribution: its distribution.
+        data: what is observed there.
+        stand_in: whether the distribution only stands in for one that there is not yet: handlers that cannot make
+            anything of it are passed over.
+    """
+    message: Any = {
+        **{"type": "sample", "name": name, "fn": distribution, "args": (), "kwargs": {}},
+        **{"is_observed": data is not None, "value": data, "infer": {}, "scale": 1.0, "mask": None},
+        **{"cond_indep_stack": (), "done": False, "stop": False, "continuation": None, "anticipated": True},
+    }
+    stack = runtime._PYRO_STACK
+    handlers, stack[:] = stack[:], []
+    try:
+        for handler in reversed(handlers):
+            try:
+                handler._process_message(message)
+            except Exception:
+                if not stand_in:
+                    raise
+            if message["stop"]:
+                break
+    finally:
+        stack[:] = handlers
+    return Anticipated(message["value"], message["is_observed"], message["infer"].get("enumerate") == "parallel")
+
+
+def foreseen(name: str, shape: Sequence[int], like: Tensor, data: Tensor | None = None) -> Anticipated:
+    """What handlers are going to do at a site that has no distribution yet. The value is None where they draw or
+    compute it: it is then another one each time that they are asked, or no number.
+
+    Args:
+        name: the site.
+        shape: of its values.
+        like: a tensor of their type and on their device.
+        data: what is observed there.
+    """
+    unknown = dist.Delta(like.new_full((), torch.nan).expand(*shape), event_dim=1, validate_args=False)
+    found, again = (anticipated(name, unknown, data, stand_in=True) for _ in range(2))
+    return found._replace(value=found.value if same(found.value, again.value) else None)
+
+
+def same(value: Any, other: Any) -> bool:
+    """Whether two values are the same tensor, or equal ones."""
+    if value is other:
+        return True
+    both = isinstance(value, Tensor) and isinstance(other, Tensor)
+    return both and value.shape == other.shape and bool(torch.equal(value, other))
 
 
 @effectful(type="prev")
@@ -180,6 +232,12 @@ def enclosing_shape(inner: int) -> Size:
     """
     sizes = {frame.dim: frame.size for frame in get_plates() if frame.dim is not None and frame.dim < -inner}
     return Size([sizes.get(dim, 1) for dim in range(min(sizes, default=-inner), -inner)])
+
+
+def misplaced(inner: int) -> str | None:
+    """The name of an enclosing plate in one of the `inner` rightmost dimensions, which are a program's own."""
+    names = [frame.name for frame in get_plates() if frame.dim is not None and frame.dim >= -inner]
+    return names[0] if names else None
 
 
 def base_name(site: str) -> str:

@@ -12,7 +12,20 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
-from models.core.effects import Given, conditional, draw, enclosing_shape, known, longest, ragged
+from dvae_pyro.errors import UserError
+from models.core.effects import (
+    Anticipated,
+    Given,
+    anticipated,
+    conditional,
+    draw,
+    enclosing_shape,
+    foreseen,
+    longest,
+    misplaced,
+    ragged,
+    same,
+)
 from models.core.grouping import SequenceIndex, SharedSiteWeight
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
@@ -46,7 +59,7 @@ class Sites:
         mask = torch.arange(self.frames, device=lengths.device)[:, None] < lengths
         self.mask = mask.to(like.device) if ragged(lengths, self.frames) else None
         self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
-        self.leading = enclosing_shape(inner=2)
+        self.leading, self._misplaced = enclosing_shape(inner=2), misplaced(inner=2)
         self.rows = rows
         batch = ("sequences", self.sequences) if rows is None else ("segments", rows.segments)
         subsample = None if rows is None else rows.numbers
@@ -57,6 +70,9 @@ class Sites:
         if rows is not None:
             self.levels = {"sequences": SharedPlate.of("sequences", rows, like)}
         self.registered: dict[str, Tensor] = {}
+        self._foreseen: dict[str, Anticipated] = {}
+        self.frames_of: dict[str, list[tuple[Tensor, bool]]] = {name: [] for name in data}
+        """What single frames of observed sites became, and whether that is what was given."""
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
         """The step that is run over it, for handlers that need to run it again."""
@@ -75,6 +91,7 @@ class Sites:
             scale.mask = None if self.mask is None else self.mask[::stride]
             scale.plates = (self.plates[0], pyro.plate(f"time_{stride}", scale.frames, dim=-2))
             scale.data = {}
+            scale._foreseen = {}
             self._coarser[stride] = scale
         return self._coarser[stride]
 
@@ -92,29 +109,75 @@ class Sites:
         return self.zeroed(x)
 
     def value(self, name: str) -> Tensor | None:
-        """All frames of a site, if they are settled already: observed, registered, or set by a handler."""
-        if name in self.data:
-            return self.data[name]
-        return self.registered[name] if name in self.registered else known(name)
+        """All frames of a site, if they are settled already: observed, registered, or going to be set by a handler."""
+        if name in self.registered:
+            return self.registered[name]
+        value: Tensor | None = self.foreseen(name).value
+        return value
 
-    def register(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
-        """The Pyro sample statement of all frames of a site, in both plates."""
+    def outcome(self, name: str) -> Tensor | None:
+        """All frames of an observed site, or of one to be observed; None where they are the data."""
+        frames = self.frames_of[name]
+        if frames:
+            return None if all(given for _, given in frames) else torch.cat([value for value, _ in frames], dim=-3)
+        value = self.registered[name]
+        return None if value is self.data.get(name) else value
+
+    def foreseen(self, name: str) -> Anticipated:
+        """What handlers are going to do at a site of all frames, before it has a distribution."""
+        if name not in self._foreseen:
+            shape = (*self.leading, self.frames, self.sequences, self.sizes.get(name, 1))
+            self._foreseen[name] = foreseen(name, shape, self.like, self.data.get(name))
+        return self._foreseen[name]
+
+    def register(
+        self, name: str, distribution: dist.TorchDistribution, value: Tensor | None = None, axis: Any = None
+    ) -> Tensor:
+        """The Pyro sample statement of all frames of a site, in both plates; the value that it returns.
+
+        Args:
+            name: the site.
+            distribution: of all frames.
+            value: the value that other frames have been computed from already, unless `foreseen` has it. None draws
+                one, if no handler sets it.
+            axis: the frames, for handlers of the effect ``draw``.
+
+        Raises:
+            UserError: if the site gets another value than the one that other frames have been computed from, or all its
+                values.
+        """
+        distribution = self.expanded(distribution, self.frames)
+        known, data = self._foreseen.get(name), self.data.get(name)
+        used, own = value, {} if value is None else {name: value}
+        if known is not None:
+            data = data if known.observed else None
+            used, own = (used, own) if known.value is None else (known.value, {})
+        if used is None and data is None:
+            own = own_draw(name, distribution, axis)
+        if used is not None and distribution.has_enumerate_support and anticipated(name, distribution).enumerated:
+            raise UserError(
+                f"site '{name}' is to be enumerated, and the frames after each look back at it. All frames at once "
+                "cannot be: run model and guide with how='stepwise'."
+            )
         sequences, time = self.plates
-        with sequences, time, Given({name: value}):
-            whole = masked(self.expanded(distribution, self.frames), self.mask)
-            pyro.sample(name, whole, obs=self.data.get(name))
-        self.registered[name] = value
+        with sequences, time, Given(own):
+            whole = masked(distribution, self.mask)
+            returned: Tensor = pyro.sample(name, whole, obs=data)
+        if used is not None and not same(returned, used):
+            raise UserError(
+                f"a handler gives site '{name}' another value than it had told beforehand, and other frames have been "
+                "computed from that one. Run model and guide with how='stepwise', where each frame follows from the "
+                "values of those before it; or let the handler set the value in _pyro_sample, the same one each time."
+            )
+        self.registered[name] = returned
+        return returned
 
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A site per sequence, outside time, registered once: (N, L), or (..., 1, N, L) with particles."""
         if name not in self.registered:
             distribution = self.expanded(conditional(name, distribution, None), 1 if self.leading else 0)
-            value = known(name)
-            if value is None:
-                value = draw(name, distribution, None)
-            with self.plates[0], Given({name: value}):
-                pyro.sample(name, distribution)
-            self.registered[name] = value
+            with self.plates[0], Given(own_draw(name, distribution)):
+                self.registered[name] = pyro.sample(name, distribution)
         return self.registered[name]
 
     def level(self, plate: str = "sequences") -> SharedPlate:
@@ -137,18 +200,38 @@ class Sites:
         if name not in self.registered:
             shape = (*self.leading, *([1] if self.leading else []), len(level.present))
             distribution = distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
-            value = known(name)
-            if value is None:
-                value = draw(name, distribution, None)
-            with level.plate, poutine.scale(scale=level.weight), Given({name: value}):
-                pyro.sample(name, distribution, infer=cast(Any, {"share": level.share, **infer}))
+            own = own_draw(name, distribution)
+            with level.plate, poutine.scale(scale=level.weight), Given(own):
+                value = pyro.sample(name, distribution, infer=cast(Any, {"share": level.share, **infer}))
             self.registered[name] = value
         return self.registered[name][..., level.share.entry, :]
 
     def expanded(self, distribution: dist.TorchDistribution, frames: int) -> dist.TorchDistribution:
-        """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0."""
+        """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0.
+
+        Raises:
+            UserError: for a plate around the program in dimensions of its own.
+        """
+        if self._misplaced is not None:
+            raise UserError(
+                f"plate '{self._misplaced}' around the program is at dim -1 or -2, which are those of sequences and "
+                "frames. Put it at dim=-3 (max_plate_nesting=2). Predictive(parallel=True) takes the first dimension "
+                "that no site uses, which is right for models and guides with latents in frames and how='auto'; for "
+                "others leave parallel out."
+            )
         shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
         return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
+
+
+def own_draw(
+    name: str, distribution: dist.TorchDistribution, axis: Any = None, site: str | None = None
+) -> dict[str, Tensor]:
+    """A value for a site, by its name, unless a handler is going to give it one. A frame's own `site` may have another
+    name than the latent that the effect ``draw`` is sent for.
+    """
+    site = name if site is None else site
+    known = anticipated(site, distribution)
+    return {site: draw(name, distribution, axis)} if known.value is None else {}
 
 
 class SharedPlate(NamedTuple):

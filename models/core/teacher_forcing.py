@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from models.core.effects import known
+from models.core.effects import foreseen
 from models.core.sites import Sites
 from models.core.tensors import shift
 from models.core.time_axis import Parallel
@@ -58,7 +58,9 @@ class _Teacher(Parallel):
         value = self.sites.value(name)
         if value is not None:
             return value
-        frames = [v for v in (known(f"{name}_{t}") for t in range(self.sites.frames)) if v is not None]
+        shape = (*self.sites.leading, 1, self.sites.sequences, self.sites.sizes[name])
+        asked = (foreseen(f"{name}_{t}", shape, self.sites.like).value for t in range(self.sites.frames))
+        frames = [v for v in asked if v is not None]
         if len(frames) < self.sites.frames:
             raise ValueError(
                 f"site '{name}' has no value for the teacher to see: this form of scheduled sampling needs data and "

@@ -40,8 +40,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from models.core.effects import Given, Sequential, conditional, draw, known, previous
-from models.core.sites import Sites, masked, stacked
+from models.core.effects import Given, Sequential, conditional, draw, previous
+from models.core.sites import Sites, masked, own_draw, stacked
 from models.core.tensors import concatenate
 
 __all__ = ["Carry", "Causal", "Looped", "Markov", "Parallel", "Sites", "TimeAxis", "run"]
@@ -159,11 +159,7 @@ class Parallel(TimeAxis):
         raise Sequential(name)
 
     def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        value = self.sites.value(name)
-        if value is None:
-            value = draw(name, self.sites.expanded(distribution, self.sites.frames), self)
-        self.sites.register(name, distribution, value)
-        return value
+        return self.sites.register(name, distribution, axis=self)
 
 
 class Frame(TimeAxis):
@@ -227,11 +223,11 @@ class Markov(Frame):
         mask = None if self.sites.mask is None else self.feature(self.sites.mask[..., None])[..., 0]
         data = self.feature(self.sites.data[name]) if name in self.sites.data else None
         distribution = self.sites.expanded(distribution, 1)
-        value = known(site) if data is None else data
-        if value is None:
-            value = draw(name, distribution, self)
-        with self.sites.plates[0], Given({site: value}):
-            pyro.sample(site, masked(distribution, mask), obs=data)
+        own = own_draw(name, distribution, self, site) if data is None else {}
+        with self.sites.plates[0], Given(own):
+            value: Tensor = pyro.sample(site, masked(distribution, mask), obs=data)
+        if name in self.sites.frames_of:
+            self.sites.frames_of[name].append((value, value is data))
         return self._keep(name, distribution, value)
 
     @classmethod

@@ -1,0 +1,97 @@
+"""What a model and a guide are to Pyro: a Pyro module whose parameters are its own.
+
+A call of a program lists its parameters to Pyro by ``param`` messages, as `pyro.module` does: `pyro.infer.SVI` trains
+them in place, `poutine.trace(param_only=True)` shows them, and `poutine.lift` puts random weights in their place. They
+stay in the module. The global parameter store is neither read nor written, so programs of one class do not share
+weights, and a user who wants the store says so by `pyro.module`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from pyro.nn import PyroModule
+from pyro.params.param_store import param_with_module_name
+from pyro.poutine import runtime
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import effectful
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.func import functional_call
+
+__all__ = ["Program", "unlisted"]
+
+
+class Program(PyroModule):
+    """The base of models and guides: a `PyroModule` with local parameters, whatever Pyro's global setting says.
+
+    `PyroSample` and `PyroParam` attributes work as in every Pyro module, also in children that
+    `pyro.nn.module.to_pyro_module_` has converted; the names of their sites begin with the name of the class. Other
+    children stay plain modules: Pyro's own access to them costs as much as they do.
+    """
+
+    like: Tensor
+    """A number of the type and on the device of the program."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__name__)
+        self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        own = self.__dict__
+        if name in own.get("_pyro_samples", ()) or name in own.get("_pyro_params", ()):
+            managed: Tensor = super().__getattr__(name)
+            return managed
+        found = nn.Module.__getattr__(self, name)  # PyroModule would write children to the parameter store
+        if isinstance(found, PyroModule) and not found._pyro_name:
+            found._pyro_set_supermodule(f"{self._pyro_name}.{name}", self._pyro_context)
+        return found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if "_substituted" not in self.__dict__ and runtime._PYRO_STACK and lists_parameters():
+            substitutes = self._list_parameters()
+            if substitutes:
+                self.__dict__["_substituted"] = True
+                try:
+                    return functional_call(self, substitutes, args, kwargs)
+                finally:
+                    del self.__dict__["_substituted"]
+        return super().__call__(*args, **kwargs)
+
+    def _list_parameters(self) -> dict[str, Tensor]:
+        """Send a ``param`` message for each parameter; those in whose place a handler puts another value."""
+        of = f"{self._pyro_name}_{id(self):x}"  # no two programs share it: SVI tells parameters by their names
+        substitutes: dict[str, Tensor] = {}
+        for name, parameter in self.named_parameters():
+            alias: Any = parameter.view_as(parameter)
+            alias.unconstrained = weakref.ref(parameter)
+            site = param_with_module_name(of, name)
+            value = _param(site, alias, constraint=constraints.real, name=site)
+            if value is not alias:
+                substitutes[name] = value
+        return substitutes
+
+
+@effectful(type="param")
+def _param(name: str, value: Tensor, constraint: Any = None) -> Tensor:
+    return value
+
+
+@effectful(type="lists_parameters")
+def lists_parameters() -> bool:
+    """Effect: whether programs list their parameters. The default is yes."""
+    return True
+
+
+class unlisted(Messenger):
+    """Programs do not list their parameters, for a caller that has them already, unless a handler around it asks."""
+
+    def __enter__(self) -> Any:
+        around = runtime._PYRO_STACK
+        self._asked = any(hasattr(frame, f"_pyro{post}_param") for frame in around for post in ("", "_post"))
+        return super().__enter__()
+
+    def _pyro_lists_parameters(self, msg: Any) -> None:
+        msg["value"], msg["done"] = self._asked, True
