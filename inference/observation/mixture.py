@@ -21,6 +21,7 @@ from guides.core.guide import Guide
 from inference.observation.base import Heard, clean_variances
 from models.core.effects import Scope
 from models.core.grouping import SequenceIndex
+from models.core.program import Program
 from models.core.sites import Sites
 from models.dvae import DVAE
 from models.nn.inputs import InputTransform
@@ -58,7 +59,7 @@ class Mixture(DVAE):
     stepwise = False
 
     def __init__(self, sources: Sequence[DVAE]) -> None:
-        nn.Module.__init__(self)  # of its own it has no network
+        Program.__init__(self)  # of its own it has no network
         bins = {source.x_dim for source in sources}
         if len(bins) > 1 or any(source.hierarchical or source.segment is not None for source in sources):
             raise UserError(
@@ -71,7 +72,9 @@ class Mixture(DVAE):
         self.scaling = InputTransform("raw", self.x_dim)
         self.latents = tuple(f"s{k}_{name}" for k, source in enumerate(sources) for name in source.latents)
 
-    def forward(self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None) -> None:
+    def forward(
+        self, x: Tensor | None, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None
+    ) -> Tensor:
         """The Pyro model of y (T, N, F)."""
         signals: list[Tensor] = []
         for k, source in enumerate(self.sources):
@@ -81,6 +84,7 @@ class Mixture(DVAE):
         sites = Sites({"x": x}, lengths, self.sizes, signals[0])
         assert x is not None
         sites.register("x", Heard(signals, 0.0), sites.data["x"])
+        return x
 
 
 class MixtureGuide(Guide):
