@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.core.affine import AffineMaps
+from models.core.effects import ragged
 from models.core.tensors import normal, reverse, shift
 
 __all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "shift"]
@@ -180,10 +181,15 @@ class Context(nn.Module):
         return torch.cat([ends[0][..., :width], ends[1][..., width:]], dim=-1)
 
     def _both_ways(self, u: Tensor, lengths: Tensor) -> Tensor:
-        """The bidirectional LSTM on u (T, B, in), each direction over padded sequences, one of them reversed.
+        """The bidirectional LSTM on u (T, B, in); where lengths differ, each direction over padded sequences, one of
+        them reversed.
 
-        Packed sequences, which the fused call asks for, make its backward pass on a CPU quadratic in T.
+        Packed sequences, which the fused call asks for then, make its backward pass on a CPU quadratic in T. On CUDA
+        the weights of one direction alone are a part of cuDNN's buffer, which it copies at every call.
         """
+        if not ragged(lengths, u.shape[0]):
+            out: Tensor = recurrence(self.net, u)[0]
+            return out
         for layer in range(self.net.num_layers):
             forward, _ = recurrence(self.net, u, direction=(layer, ""))
             backward, _ = recurrence(self.net, reverse(u, lengths), direction=(layer, "_reverse"))

@@ -10,6 +10,7 @@ from dvae_pyro.errors import UserError
 from models.core.tensors import concatenate, reverse, shift
 from models.nn.inputs import LOG_FLOOR, InputTransform
 from models.nn.layers import MLP, Context, GaussianHead, Recurrent
+from tests.cudnn import CuDNN
 
 LENGTHS = torch.tensor([5, 2, 3])
 
@@ -61,6 +62,20 @@ def test_context_runs_within_each_length(sees: str, layers: int) -> None:
         alone = u[:length, n : n + 1]
         expected = net.net(alone.flip(0))[0].flip(0) if sees == "future" else net.net(alone)[0]
         torch.testing.assert_close(out[:length, n], expected[:, 0])
+
+
+@pytest.mark.parametrize("backward_first", [False, True])
+def test_both_directions_are_one_call_where_no_sequence_is_short(backward_first: bool) -> None:
+    """The weights of one direction alone are a part of cuDNN's buffer, which it copies at every call."""
+    net = Context(3, 4, 2, backward_first=backward_first)
+    u = torch.randn(5, 3, 3)
+    with CuDNN() as seen:
+        out = net(u, torch.tensor([5, 5, 5]))
+    assert len(seen.precisions) == 1
+    with CuDNN() as seen:
+        ragged = net(u, torch.tensor([5, 5, 4]))
+    assert len(seen.precisions) == 2 * 2
+    torch.testing.assert_close(out[:, :2], ragged[:, :2])
 
 
 def test_published_order_of_directions_and_particles() -> None:
