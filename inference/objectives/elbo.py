@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.distributions as dist
@@ -42,7 +42,25 @@ __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 BOUNDS = {"elbo": "elbo", "analytic": "elbo", "iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
 """The bound that each objective trains, by the name that metrics.jsonl gives it."""
 
-ELBOS: dict[str, Any] = {"elbo": Trace_ELBO, "analytic": TraceMeanField_ELBO}
+
+def _without_values(function: Any) -> Any:
+    """A function of Pyro's that asks for the value of each term as a number, without that.
+
+    The numbers are not used here: on a GPU each would be waited for, and while a step is recorded there is none.
+    """
+    names = {**function.__globals__, "torch_item": lambda value: 0.0}
+    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+
+
+class _Sampled(Trace_ELBO):
+    _differentiable_loss_particle = _without_values(Trace_ELBO._differentiable_loss_particle)
+
+
+class _Analytic(TraceMeanField_ELBO):
+    _differentiable_loss_particle = _without_values(TraceMeanField_ELBO._differentiable_loss_particle)
+
+
+ELBOS: dict[str, Any] = {"elbo": _Sampled, "analytic": _Analytic}
 MULTISAMPLE: dict[str, Any] = {"iwae": importance_weighted, "dreg": doubly_reparametrised, "fivo": filtered}
 
 

@@ -12,12 +12,10 @@ objective that decides by values is refused, and what is decided by lengths is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from pyro.infer import trace_elbo, trace_mean_field_elbo
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.func import functional_call
@@ -158,7 +156,7 @@ class RecordedStep:
             real, beta, *weights = numbers.unbind()
             given = {"beta": beta, "beta_sites": dict(zip(own, weights, strict=True))}
             state = dict(zip(names, [*trained, *constant], strict=True))
-            with known_shape(len(x), ragged=ragged), _no_values():
+            with known_shape(len(x), ragged=ragged):
                 # networks that model and guide share are one module: untied, it is given back once
                 bound = functional_call(self.objective, state, (x, lengths), given, tie_weights=False)
             gradients = torch.autograd.grad(bound.loss / real, trained, allow_unused=True)
@@ -209,10 +207,9 @@ class RecordedStep:
             try:
                 with torch.cuda.graph(graph, pool=self.pool):
                     leaves = step(*weights, *kept)
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
-                raise self._undecided(f" (CUDA: {str(error).splitlines()[0]})") from error
+                self._explain(error)
+                raise
 
         def run(*inputs: Tensor) -> list[Any]:
             for place, given in zip(kept, inputs, strict=True):
@@ -221,6 +218,20 @@ class RecordedStep:
             return leaves
 
         return run
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise what a recording failed of first: its end fails after that as well, and says less.
+
+        Raises:
+            UserError: where that is what a CUDA graph cannot hold, such as waiting for a value.
+        """
+        first = error
+        while isinstance(first.__context__, Exception):
+            first = first.__context__
+        if isinstance(first, RuntimeError) and "captur" in str(first):
+            raise self._undecided(f" (CUDA: {str(first).splitlines()[0]})") from first
+        if first is not error:
+            raise first
 
     def _undecided(self, seen: str = "") -> UserError:
         parts = type(self.objective.model).__name__, type(self.objective.guide).__name__
@@ -233,19 +244,3 @@ class RecordedStep:
 
 def _ragged(x: Tensor, lengths: Tensor) -> bool:
     return bool((lengths != len(x)).any())
-
-
-@contextmanager
-def _no_values() -> Iterator[None]:
-    """Pyro's estimators ask for the value of each term as a number, which is returned beside the loss and not used
-    here; while a step is recorded there are none.
-    """
-    modules: list[Any] = [trace_elbo, trace_mean_field_elbo]
-    before = [module.torch_item for module in modules]
-    try:
-        for module in modules:
-            module.torch_item = lambda value: 0.0
-        yield
-    finally:
-        for module, torch_item in zip(modules, before, strict=True):
-            module.torch_item = torch_item

@@ -14,16 +14,16 @@ import pyro
 import pyro.poutine as poutine
 import pytest
 import torch
-from pyro.infer.util import torch_item
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_pyro.errors import UserError
 from inference.handlers.given_noise import given_noise
 from inference.handlers.noise import whole_batch
 from inference.objectives.elbo import Bound, Objective
 from inference.settings.resolve import resolve
-from inference.training.recorded_step import RecordedStep, lengthened, loss_and_gradients
+from inference.training.recorded_step import RecordedStep, known_shape, lengthened, loss_and_gradients
 from inference.training.session import resume, start
 from tests.cudnn import CuDNN
 from tests.pairs import BINS, small_pair, traced
@@ -131,9 +131,55 @@ def test_what_decides_by_values_is_refused_and_leaves_everything_as_it_was() -> 
     pair = small_pair("dkf")
     with pytest.raises(UserError, match="DKF with guide DKFGuide and train.objective=dreg decides by values"):
         RecordedStep(Objective(pair.model, pair.guide, "dreg", 2))(*batch([5, 2], seed=1))
-    assert sys.modules["pyro.infer.trace_elbo"].torch_item is torch_item
     assert all(type(p) is torch.nn.Parameter for p in pair.model.parameters())
     assert not any(isinstance(b, FakeTensor) for b in pair.model.buffers())
+
+
+class _Asked(TorchDispatchMode):
+    """Counts the values of tensors that are asked for: on a GPU each would be waited for."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.values += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("kind", ["elbo", "analytic"])
+def test_a_computed_step_asks_for_no_value(name: str, kind: str) -> None:
+    pair = small_pair(name)
+    objective = Objective(pair.model, pair.guide, kind)
+    x, lengths, frames = batch([5, 2, 4], seed=1)
+    with _Asked() as asked, known_shape(FRAMES, ragged=True):  # type: ignore[no-untyped-call]
+        bound = objective(x, lengths)
+        (bound.loss / frames).backward()
+    assert asked.values == 0
+    with _Asked() as asked:  # type: ignore[no-untyped-call]
+        float(bound.loss.detach())
+    assert asked.values == 1
+
+
+def test_a_failed_recording_tells_what_failed_first() -> None:
+    """The end of a recording that has failed fails as well, whatever the reason was."""
+    pair = small_pair("dkf")
+    recorded = RecordedStep(Objective(pair.model, pair.guide))
+
+    def failed(first: Exception) -> RuntimeError:
+        try:
+            try:
+                raise first
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        except RuntimeError as last:
+            return last
+
+    for reason in (ValueError("a bug"), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("cublas error")):
+        with pytest.raises(type(reason), match=str(reason)):
+            recorded._explain(failed(reason))
+    with pytest.raises(UserError, match="DKF.*operation not permitted when stream is capturing"):
+        recorded._explain(failed(RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")))
+    recorded._explain(RuntimeError("of its own"))  # which is raised as it is
 
 
 ON_A_DEVICE = """
