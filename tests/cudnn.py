@@ -1,4 +1,4 @@
-"""What cuDNN asks of recurrent networks, held on a CPU: a mode that fails where a GPU would, and tells what it saw."""
+"""What a GPU minds, seen on a CPU: recurrent networks as cuDNN has them, values that are waited for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 NETWORKS = ("lstm", "gru", "rnn_tanh")
 
@@ -42,3 +43,17 @@ class CuDNN(TorchFunctionMode):
 
 def _refuse(_: Tensor) -> None:
     raise RuntimeError("cudnn RNN backward can only be called in training mode")
+
+
+class Asked(TorchDispatchMode):
+    """Counts what a GPU would be waited for: values of tensors that are asked for, and sizes that depend on them."""
+
+    values = 0
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        self.values += func in (aten._local_scalar_dense.default, aten.nonzero.default, aten._unique2.default)
+        return func(*args, **(kwargs or {}))

@@ -61,7 +61,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 def _plan(given: Any, request: Request) -> Plan:
     from evaluation.likelihood.estimation import Plan
-    from inference.particles.particle_filter import SCHEMES
+    from inference.particles.resampling import SCHEMES
 
     names = [name for name in given.estimator.split(",") if name]
     for name in names:

@@ -47,12 +47,12 @@ class sequence_noise(Messenger):
         self._drawn.clear()
         return super().__enter__()
 
-    def generators(self, name: str, device: torch.device) -> list[torch.Generator]:
-        """The generator of each sequence for site `name`."""
+    def generators(self, name: str) -> list[torch.Generator]:
+        """The generator of each sequence for site `name`, on the CPU wherever the model is, for the same numbers."""
         if name not in self._generators:
             digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for seed in self.seeds]
             self._generators[name] = [
-                torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big")) for digest in digests
+                torch.Generator().manual_seed(int.from_bytes(digest[:4], "big")) for digest in digests
             ]
         return self._generators[name]
 
@@ -68,18 +68,21 @@ class sequence_noise(Messenger):
         msg["done"] = True
 
     def _draw(self, name: str, distribution: Any, axis: Any) -> Tensor:
-        """Noise for all frames of a site, (..., T, N, L), zero in padded ones; outside time as the distribution is."""
+        """Noise for all frames of a site, (..., T, N, L), zero in padded ones; outside time as the distribution is.
+
+        It is drawn on the CPU and copied once: N K draws on a GPU would be as many kernels.
+        """
         shape = list(distribution.batch_shape + distribution.event_shape)
         if axis is not None:
             shape[-3] = axis.sites.frames
-        noise: Tensor = distribution.mean.new_zeros(shape)
+        mean: Tensor = distribution.mean
+        noise = torch.zeros(shape, dtype=mean.dtype)
         by_particle = noise.view(-1, *([1] * (3 - len(shape))), *shape[-3:])
-        for n, generator in enumerate(self.generators(name, noise.device)):
+        for n, generator in enumerate(self.generators(name)):
             frames = 1 if axis is None else int(axis.sites.lengths[n])  # of a coarser time scale its own
             for particle in by_particle:
-                drawn = torch.randn(frames, shape[-1], generator=generator, dtype=noise.dtype, device=noise.device)
-                particle[:frames, n] = drawn
-        return noise
+                particle[:frames, n] = torch.randn(frames, shape[-1], generator=generator, dtype=noise.dtype)
+        return noise.to(mean.device)
 
 
 class whole_batch(Messenger):

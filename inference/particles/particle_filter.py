@@ -34,13 +34,12 @@ from dvae_pyro.errors import UserError
 from guides.core.guide import Guide
 from inference.handlers.noise import Seed, sequence_noise
 from inference.particles.log_weights import density, effective_sample_size
+from inference.particles.resampling import SCHEMES, Uniforms, looks, resample
 from models.core.effects import Given, base_name
 from models.core.time_axis import Carry, Causal, Markov
 from models.dvae import DVAE, batch_sites
 
-__all__ = ["SCHEMES", "Filtered", "resample", "smc"]
-
-SCHEMES = ("systematic", "stratified", "multinomial")
+__all__ = ["Filtered", "smc"]
 
 
 class Filtered(NamedTuple):
@@ -109,7 +108,7 @@ def smc(
         lengths: frames of each sequence (N,), on the CPU. A sequence that has ended neither weighs nor resamples.
         particles: K.
         threshold: resample where the effective sample size is below `threshold` K: 0 never, 1 at every frame.
-        scheme: how ancestors are drawn, see `resample`.
+        scheme: how ancestors are drawn, see `inference.particles.resampling.resample`.
         seeds: one for each sequence: noise and ancestors of a sequence then do not depend on the batch
             (`inference.handlers.noise.sequence_noise`). By default all come from torch's generator.
         keep: whether particles and ancestors are kept, which `Filtered.smoothed` needs; K T N numbers and more.
@@ -139,6 +138,7 @@ def smc(
         log_weights = even
         found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         ancestors: Tensor | None = None
+        uniforms = Uniforms(1 if scheme == "systematic" else particles, steps.p.frames, lengths, noise, like.device)
         for t in range(steps.p.frames):
             log_weights = log_weights + steps.frame(t, ancestors, keep=keep, scaled=scaled)
             total = log_weights.logsumexp(0)
@@ -152,51 +152,13 @@ def smc(
             before = everyone if ancestors is None else ancestors
             found.append((total.where(alive, 0.0), ess.where(alive, 0.0), few, before))
             ancestors = None
-            if bool(few.any()):
-                ancestors = everyone.clone()
-                ancestors[:, few] = resample(settled[:, few], scheme, _uniforms(scheme, settled, few, noise))
+            if not looks(like.device) or bool(few.any()):
+                drawn = resample(settled, scheme, uniforms.of(few))
+                ancestors = torch.where(few, drawn, everyone)
                 log_weights = torch.where(few, even, log_weights)
     evidence, sizes, resampled, lineage = (torch.stack(part) for part in zip(*found, strict=True))
     latents = {name: torch.cat(values, dim=1) for name, values in steps.latents.items()}
     return Filtered(evidence.sum(0), evidence, sizes, resampled, log_weights, lineage if keep else lineage[:0], latents)
-
-
-def resample(log_weights: Tensor, scheme: str, uniforms: Tensor) -> Tensor:
-    r"""Ancestors in proportion to weights: K of them, (K, N), each k on average K W_k times.
-
-    They are the particles at which the distribution function of W reaches the positions (k - 1 + u) / K with one u
-    (``"systematic"``), (k - 1 + u_k) / K (``"stratified"``), or u_k (``"multinomial"``). The first two copy a particle
-    less than one time too often or too seldom (systematic), or less than two (stratified), and so add less noise
-    (Douc, Cappe & Moulines, "Comparison of resampling schemes for particle filtering", 2005).
-
-    Args:
-        log_weights: log W up to a constant, (K, N).
-        scheme: one of `SCHEMES`.
-        uniforms: numbers from [0, 1): (1, N) for systematic, else (K, N).
-
-    Example:
-        >>> w, u = torch.tensor([[0.5], [0.1], [0.4]]), torch.tensor([[0.2]])
-        >>> resample(w.log(), "systematic", u).flatten().tolist()
-        [0, 0, 2]
-    """
-    cumulative = log_weights.to(uniforms.dtype).softmax(0).cumsum(0).t().contiguous()
-    cumulative = cumulative / cumulative[:, -1:]
-    particles = len(log_weights)
-    positions = uniforms
-    if scheme != "multinomial":
-        positions = (torch.arange(particles, device=uniforms.device)[:, None] + uniforms) / particles
-    return torch.searchsorted(cumulative, positions.t().contiguous(), right=True).clamp_max(particles - 1).t()
-
-
-def _uniforms(scheme: str, log_weights: Tensor, few: Tensor, noise: sequence_noise | None) -> Tensor:
-    """Random numbers for `resample`, of the sequences that are resampled."""
-    count = 1 if scheme == "systematic" else len(log_weights)
-    device = log_weights.device
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    if noise is None:
-        return torch.rand(count, int(few.sum()), dtype=dtype, device=device)
-    generators = [noise.generators("ancestors", device)[n] for n in few.nonzero()[:, 0].tolist()]
-    return torch.stack([torch.rand(count, generator=g, dtype=dtype, device=device) for g in generators], dim=1)
 
 
 @dataclass

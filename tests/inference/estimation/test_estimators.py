@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pyro.distributions as dist
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.estimation.importance import Estimate, estimate, log_mean_exp, log_weights
+from inference.handlers.noise import sequence_noise
 from inference.objectives.elbo import Objective
 from tests.pairs import LENGTHS, PAIRS, data, small_pair
 
@@ -77,3 +84,25 @@ def test_wrong_numbers_are_refused(wrong: dict[str, int]) -> None:
     pair = small_pair("vae")
     with pytest.raises(ValueError, match="expected"):
         log_weights(pair.model, pair.guide, data(), LENGTHS, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_noise_of_sequences_is_copied_to_the_device_once() -> None:
+    """A draw for each sequence and particle on a GPU would be as many kernels, of other numbers than the CPU's."""
+
+    class Kernels(TorchDispatchMode):
+        there = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            self.there += isinstance(out, Tensor) and out.device.type == "meta"
+            return out
+
+    mean = torch.zeros(10, 7, 4, 3)
+    drawn = {}
+    for device in ("cpu", "meta"):
+        ones = torch.ones_like(mean, device=device)
+        normal = dist.Independent(dist.Normal(mean.to(device), ones, validate_args=False), 1)
+        with sequence_noise(LENGTHS, SEEDS) as noise, Kernels() as kernels:  # type: ignore[no-untyped-call]
+            drawn[device] = noise._draw("z", normal, SimpleNamespace(sites=SimpleNamespace(frames=7, lengths=LENGTHS)))
+    assert kernels.there <= 2
+    assert drawn["meta"].shape == drawn["cpu"].shape and float(drawn["cpu"].abs().sum()) > 0

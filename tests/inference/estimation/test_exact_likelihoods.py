@@ -18,7 +18,8 @@ from guides.core.family import FamilySettings
 from guides.core.guide import Guide
 from guides.registry import build_guide, guide_class
 from inference.estimation.importance import density, log_mean_exp, log_weights
-from inference.particles.particle_filter import SCHEMES, smc
+from inference.particles.particle_filter import smc
+from inference.particles.resampling import SCHEMES
 from models.dkf import DKF, DKFSettings
 from models.dvae import DVAE
 from models.registry import build_model, model_class

@@ -15,8 +15,10 @@ from dvae_pyro.errors import UserError
 from inference.estimation.importance import density, effective_sample_size, log_mean_exp, log_weights
 from inference.handlers.free_running import free_running
 from inference.handlers.kl_scale import kl_scale
-from inference.particles import particle_filter
-from inference.particles.particle_filter import SCHEMES, Filtered, resample, smc
+from inference.particles import particle_filter, resampling
+from inference.particles.particle_filter import Filtered, smc
+from inference.particles.resampling import SCHEMES, resample
+from tests.cudnn import Asked
 from tests.pairs import LENGTHS, PAIRS, VARIANTS, Pair, data, parameters, small_pair
 
 SEEDS = ["a", "b", "c", "d"]
@@ -170,3 +172,20 @@ def test_what_cannot_be_filtered_is_refused() -> None:
         filtered(dkf, scheme="residual")
     with pytest.raises(ValueError, match="kept no particles"):
         filtered(dkf, keep=False).smoothed(1)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_without_a_look_the_same_particles_are_resampled(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a look takes longer than to resample; there every frame does, and changes only those that need it."""
+    pair = small_pair("vrnn")
+    looked = filtered(pair, scheme=scheme, threshold=0.7)
+    assert 0 < int(looked.resampled.sum()) < int(LENGTHS.sum()) - len(LENGTHS)
+    for module in (particle_filter, resampling):
+        monkeypatch.setattr(module, "looks", lambda device: False)
+    with pyro.validation_enabled(False), Asked() as asked:
+        unseen = filtered(pair, scheme=scheme, threshold=0.7)
+    for one, other in zip(looked[:-1], unseen[:-1], strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0, atol=0.0)
+    with pyro.validation_enabled(False), Asked() as of_two_frames:
+        smc(pair.model, pair.guide, data()[:2], LENGTHS.clamp_max(2), 6, seeds=SEEDS, scheme=scheme)
+    assert asked.values == of_two_frames.values, "as many for 7 frames as for 2"

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_pyro.errors import UserError
 from inference.handlers.given_noise import given_noise
@@ -25,7 +24,7 @@ from inference.objectives.elbo import Bound, Objective
 from inference.settings.resolve import resolve
 from inference.training.recorded_step import RecordedStep, known_shape, lengthened, loss_and_gradients
 from inference.training.session import resume, start
-from tests.cudnn import CuDNN
+from tests.cudnn import Asked, CuDNN
 from tests.pairs import BINS, small_pair, traced
 
 RECURRENT = ["vae", "dkf", "storn", "vrnn", "srnn", "rvae", "dsae"]
@@ -135,27 +134,17 @@ def test_what_decides_by_values_is_refused_and_leaves_everything_as_it_was() -> 
     assert not any(isinstance(b, FakeTensor) for b in pair.model.buffers())
 
 
-class _Asked(TorchDispatchMode):
-    """Counts the values of tensors that are asked for: on a GPU each would be waited for."""
-
-    values = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.values += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", RECURRENT)
 @pytest.mark.parametrize("kind", ["elbo", "analytic"])
 def test_a_computed_step_asks_for_no_value(name: str, kind: str) -> None:
     pair = small_pair(name)
     objective = Objective(pair.model, pair.guide, kind)
     x, lengths, frames = batch([5, 2, 4], seed=1)
-    with _Asked() as asked, known_shape(FRAMES, ragged=True):  # type: ignore[no-untyped-call]
+    with Asked() as asked, known_shape(FRAMES, ragged=True):
         bound = objective(x, lengths)
         (bound.loss / frames).backward()
     assert asked.values == 0
-    with _Asked() as asked:  # type: ignore[no-untyped-call]
+    with Asked() as asked:
         float(bound.loss.detach())
     assert asked.values == 1
 
