@@ -66,7 +66,7 @@ def posterior_draws(
         mode: ``"gt"``, the model sees the true past of x, or ``"gen"``, its own output.
     """
     for part in _parts(draws, x.numel()):
-        with free_running() if mode == "gen" else ExitStack():
+        with free_running() if mode == "gen" else ExitStack(), pyro.validation_enabled(False):
             model_trace, guide_trace = traces(model, guide, x, lengths, part)
         observed: Any = model_trace.nodes["x"]
         log_likelihood = observed["log_prob"].expand(part, *x.shape[:2])
@@ -85,7 +85,7 @@ def prior_draws(model: nn.Module, lengths: Tensor, draws: int, dim: int) -> Iter
         dim: D, from which follows how much is drawn at once.
     """
     for part in _parts(draws, int(lengths.max()) * len(lengths) * dim):
-        with pyro.plate("particles", part, dim=-3):
+        with pyro.plate("particles", part, dim=-3), pyro.validation_enabled(False):
             trace: Any = poutine.trace(model).get_trace(None, lengths)
         yield _inside(trace.nodes["x"]["value"], lengths)
 

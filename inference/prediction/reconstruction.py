@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.poutine.util import site_is_subsample
@@ -133,12 +134,13 @@ def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[Se
 
 
 def _inferred(guide: Guide, args: tuple[Any, ...], latents: str) -> Any:
-    with mean_latents() if latents == "mean" else ExitStack():
+    with mean_latents() if latents == "mean" else ExitStack(), pyro.validation_enabled(False):
         return poutine.trace(guide).get_trace(*args)
 
 
 def _run(program: Any, args: tuple[Any, ...], mode: str) -> Any:
-    with free_running() if mode == "gen" else ExitStack():
+    # a GPU would be waited for by the check of every distribution, of each frame where the model runs freely
+    with free_running() if mode == "gen" else ExitStack(), pyro.validation_enabled(False):
         return poutine.trace(program).get_trace(*args)
 
 

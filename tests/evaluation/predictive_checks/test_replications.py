@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from pyro.poutine.messenger import Messenger
 
 from evaluation.predictive_checks import replications
 from evaluation.predictive_checks.replications import Draws, posterior_draws, prior_draws
+from inference.prediction.reconstruction import reconstruct
 from tests.pairs import BINS, FRAMES, LENGTHS, data, per_sequence, scored, small_pair, traced
 
 DRAWS = 5
@@ -74,3 +78,23 @@ def test_prior_draws_have_the_distribution_of_the_model_run_alone(
         one, other = made[:, t, 0].clamp_min(1e-30).log(), alone[t].detach().clamp_min(1e-30).log()
         error = ((one.var(0) + other.var(0)) / draws).sqrt()
         assert float(((one.mean(0) - other.mean(0)) / error).abs().max()) < 5.0
+
+
+@pytest.mark.parametrize("mode", ["gt", "gen"])
+def test_distributions_are_not_checked_while_a_run_is_evaluated(mode: str) -> None:
+    """A GPU would be waited for at every one of them; whoever debugs calls the model."""
+    pair = small_pair("vrnn")
+    seen: list[bool] = []
+
+    class Watch(Messenger):
+        def _pyro_draw(self, msg: Any) -> None:
+            seen.append(torch.distributions.Distribution._validate_args)
+
+        _pyro_prev = _pyro_draw
+
+    with Watch():
+        reconstruct(pair.model, pair.guide, data(), LENGTHS, mode=mode)
+        list(posterior_draws(pair.model, pair.guide, data(), LENGTHS, 2, mode=mode))
+        list(prior_draws(pair.model, LENGTHS, 2, BINS))
+    assert len(seen) > 4 and not any(seen)
+    assert torch.distributions.Distribution._validate_args
