@@ -26,8 +26,11 @@ from dvae_pyro.errors import ProcessLost, UserError
 __all__ = ["ALONE", "World", "joined"]
 
 PATIENCE = timedelta(hours=6)
-"""How long a process waits for another one, which may be reading the corpus. The end of a process is detected at once.
+"""How long a process waits for another one on the CPU, which may be reading the corpus. The end of a process is detected
+at once.
 """
+PATIENCE_OF_STEPS = timedelta(minutes=15)
+"""How long a process waits for another one's GPU, in steps and validations. NCCL detects the end of a process no sooner."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class World:
         rank: index of this process.
         size: number of processes.
         local: index of this process on its machine.
+        on_gpus: process group of tensors on GPUs; None without GPUs.
     """
 
     rank: int = 0
     size: int = 1
     local: int = 0
+    on_gpus: Any = None
 
     @property
     def main(self) -> bool:
@@ -62,7 +67,7 @@ class World:
         """Sum a tensor over all processes, in place."""
         if self.size > 1:
             with _together():
-                dist.all_reduce(v)
+                dist.all_reduce(v, group=self.on_gpus if v.is_cuda else None)
         return v
 
     def any(self, asked: bool) -> bool:
@@ -98,7 +103,7 @@ class World:
         """Copy the first process's weights and buffers to all processes."""
         for v in [*module.parameters(), *module.buffers()] if self.size > 1 else []:
             with _together():
-                dist.broadcast(v.data, src=0)
+                dist.broadcast(v.data, src=0, group=self.on_gpus if v.is_cuda else None)
 
     @contextmanager
     def first_of_machine(self) -> Iterator[None]:
@@ -187,6 +192,7 @@ def joined(device: str) -> Iterator[World]:
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), local)
+        on_gpus = dist.new_group(backend="nccl", timeout=PATIENCE_OF_STEPS) if device == "cuda" else None
+        yield World(dist.get_rank(), dist.get_world_size(), local, on_gpus)
     finally:
         dist.destroy_process_group()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from corpora.loading.sequences import Batches, Prepared
 from dvae_pyro.errors import UserError
@@ -154,3 +156,40 @@ def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UserError, match="sees 2.*--nproc-per-node 2"), joined("cuda"):
         pass
+
+
+def test_a_dead_peer_is_noticed_on_gpus_within_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL waits as long as it is told; what waits for a corpus to be read goes by gloo."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    made: list[dict[str, Any]] = []
+    used: list[Any] = []
+
+    def new_group(**more: Any) -> str:
+        made.append(more)
+        return "on GPUs"
+
+    ways: dict[str, Any] = {
+        "init_process_group": lambda *args, **more: None,
+        "destroy_process_group": lambda: None,
+        "get_rank": lambda: 0,
+        "get_world_size": lambda: 2,
+        "new_group": new_group,
+        "all_reduce": lambda v, group=None: used.append((v.device.type, group)),
+        "broadcast": lambda v, src, group=None: used.append((v.device.type, group)),
+    }
+    for name, way in ways.items():
+        monkeypatch.setattr(f"torch.distributed.{name}", way)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    with joined("cuda") as world, FakeTensorMode():
+        world.total(torch.zeros(1, device="cuda"))
+        world.total(torch.zeros(1))
+        world.broadcast_module(torch.nn.ParameterList([torch.zeros(1, device="cuda")]))
+    assert used == [("cuda", "on GPUs"), ("cpu", None), ("cuda", "on GPUs")]
+    (options,) = made
+    assert options["backend"] == "nccl" and options["timeout"] <= timedelta(minutes=30)
+    made.clear()
+    with joined("cpu") as world:
+        assert world.on_gpus is None and not made
