@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvae_pyro.errors import UserError
@@ -29,6 +30,8 @@ OF_MODEL = ("is_per_frame", "kl_per_frame")
 FIGURES = (*OF_WAVEFORM, *OF_MODEL)
 COLUMNS = (*WHAT, *FIGURES)
 
+WITHOUT_PESQ = "PESQ was not computed (--without-pesq)"
+
 Row = dict[str, str | int | float]
 
 
@@ -47,6 +50,7 @@ def evaluate(
     *,
     jobs: int = 0,
     audio: int = 0,
+    with_pesq: bool = True,
     progress: bool = False,
 ) -> Outcome:
     """Resynthesise a split and measure it.
@@ -57,6 +61,7 @@ def evaluate(
         request: what was asked for: split, mode, latents, and what the report repeats.
         jobs: processes that compute metrics; 0 computes them in this process.
         audio: how many utterances, the first of the split, leave sounds and a picture in ``RUN/audio/``.
+        with_pesq: compute PESQ; without, the report says so.
         progress: draw a progress bar on standard error.
     """
     from tqdm import tqdm
@@ -73,7 +78,7 @@ def evaluate(
             if made.place < audio:
                 kept.append(made)
             row: Row = {column: getattr(made, column) for column in (*WHAT, *OF_MODEL)}
-            yield (made.place, row), Pair(made.reference, made.estimate, made.rate)
+            yield (made.place, row), Pair(made.reference, made.estimate, made.rate, with_pesq)
 
     rows: dict[int, Row] = {}
     seldom = 0.2 if sys.stderr.isatty() else 30.0
@@ -96,14 +101,18 @@ def evaluate(
         )
     ordered = [rows[index] for index in sorted(rows)]
     rate = run.settings.data.rate
-    notes = [*corpus.notes.get(request.split, []), *faults.lines(rate), *_pesq_notes(rate)]
+    notes = [
+        *corpus.notes.get(request.split, []),
+        *faults.lines(rate),
+        *(_pesq_notes(rate) if with_pesq else [WITHOUT_PESQ]),
+    ]
     if kept:
         write_audio(run.path / "audio", sorted(kept, key=lambda made: made.place))
-    report = report_of(run, request, ordered)
+    report = report_of(run, request, ordered, with_pesq=with_pesq)
     return Outcome({**report, "skipped": faults.broken, "notes": notes}, ordered)
 
 
-def report_of(run: Run, request: Request, rows: Sequence[Row]) -> dict[str, Any]:
+def report_of(run: Run, request: Request, rows: Sequence[Row], *, with_pesq: bool = True) -> dict[str, Any]:
     """The report: what was evaluated, mean and standard error of each figure, and which figures are
     missing."""
     from evaluation.reporting.provenance import provenance
@@ -112,8 +121,9 @@ def report_of(run: Run, request: Request, rows: Sequence[Row]) -> dict[str, Any]
 
     frontend = frontend_of(run)
     described = {k: getattr(frontend, k, None) for k in ("dim", "rate", "window", "hop", "trim_db")}
-    unscored = {f: [str(row["file"]) for row in rows if not math.isfinite(float(row[f]))] for f in FIGURES}
-    without = {*unscored["pesq_wb"], *unscored["pesq_nb"]}
+    wanted = [f for f in FIGURES if with_pesq or not f.startswith("pesq")]
+    unscored = {f: [str(row["file"]) for row in rows if not math.isfinite(float(row[f]))] for f in wanted}
+    without = {*unscored.get("pesq_wb", []), *unscored.get("pesq_nb", [])}
     no_speech = [str(row["file"]) for row in rows if row["file"] in without]
     return {
         **provenance("resynthesis", run, request),
@@ -151,23 +161,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--audio", type=int, default=0, metavar="N", help="write N pairs of sounds to RUN/audio/")
     parser.add_argument("--jobs", type=int, default=None, metavar="J", help="processes for metrics; default: all cores")
 
+    parser.add_argument("--without-pesq", action="store_true", help="leave PESQ out, where its package cannot be built")
+
     def command() -> None:
         request, given = parse(parser, argv)
+        if not given.without_pesq and find_spec("pesq") is None:
+            raise UserError("package pesq is not installed: pip install pesq, or evaluate with --without-pesq.")
         if given.audio < 0 or (given.jobs is not None and given.jobs < 0):
             raise UserError("--audio and --jobs take a number from 0 up.")
-        _command(request, given.audio, all_cores() if given.jobs is None else given.jobs)
+        jobs = all_cores() if given.jobs is None else given.jobs
+        _command(request, given.audio, jobs, with_pesq=not given.without_pesq)
 
     return guarded(command)
 
 
-def _command(request: Request, audio: int, jobs: int) -> None:
+def _command(request: Request, audio: int, jobs: int, *, with_pesq: bool) -> None:
     run = open_run(request)
     from corpora.registry import open_corpus
     from evaluation.reporting.report import write_csv, write_json
 
     say(f"reading {run.checkpoint_path}, step {run.state['step']}")
     corpus = open_corpus(run.settings.data, run.settings.data.seed, needed=[request.split])
-    outcome = evaluate(run, corpus, request, jobs=jobs, audio=audio, progress=True)
+    outcome = evaluate(run, corpus, request, jobs=jobs, audio=audio, with_pesq=with_pesq, progress=True)
     write_json(run.path / "resynthesis.json", outcome.report)
     write_csv(run.path / "resynthesis.csv", COLUMNS, outcome.rows)
     if request.json is not None:

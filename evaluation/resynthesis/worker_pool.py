@@ -25,11 +25,12 @@ Tag = TypeVar("Tag")
 
 
 class Pair(NamedTuple):
-    """Two waveforms of equal length and their rate in Hz."""
+    """Two waveforms of equal length, their rate in Hz, and whether PESQ is wanted."""
 
     reference: Signal
     estimate: Signal
     rate: int
+    with_pesq: bool = True
 
 
 def all_cores() -> int:
@@ -131,7 +132,7 @@ def _score_alone(pair: Pair) -> Scores:
 def _score(pair: Pair, with_pesq: bool = True) -> Scores:
     from evaluation.resynthesis.metrics import score
 
-    return score(pair.reference, pair.estimate, pair.rate, with_pesq=with_pesq)
+    return score(pair.reference, pair.estimate, pair.rate, with_pesq=with_pesq and pair.with_pesq)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:

@@ -6,6 +6,7 @@ import csv
 import functools
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,19 @@ def test_a_full_disk_is_one_message(run: Run, tmp_path: Path, capsys: pytest.Cap
     (run.path / "resynthesis.json").mkdir()
     assert where() == 2
     assert "Cannot write" in capsys.readouterr().err
+
+
+def test_without_pesq_all_else_is_measured_and_the_report_says_so(
+    run: Run, perfect: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pesq", None)  # its import fails
+    spoken = corpus(said("a/1.wav", voice(1.0)), said("b/2.wav", voice(1.0)))
+    outcome = evaluate(run, spoken, Request(run.path), with_pesq=False)
+    found = outcome.report["metrics"]
+    assert found["pesq_wb"]["n"] == found["pesq_nb"]["n"] == 0 and found["si_sdr"]["n"] == found["stoi"]["n"] == 2
+    assert any("--without-pesq" in note for note in outcome.report["notes"])
+    assert outcome.report["pesq_unscored"]["count"] == 0 and not outcome.report["unscored"]
+    assert "PESQ" in table(outcome.report)
+    monkeypatch.setattr("evaluation.resynthesis.__main__.find_spec", lambda name: None)
+    assert main([str(run.path)]) == 2
+    assert "--without-pesq" in capsys.readouterr().err
