@@ -30,6 +30,7 @@ ESTIMATORS = ("elbo", "iwae", "smc")
 FRAMES_AT_ONCE = 12_000  # padded frames of a batch of sequences
 FRAMES_OF_PARTICLES = 60_000  # of all particles that are weighed together: some 300 MB at published sizes
 PARTICLES = 4096  # that are filtered together, one frame of each at a time
+MOST_TIMES = 64  # as much on a GPU as on a CPU
 LEAST_FOR_K = 25  # the tail that a Pareto distribution is fitted to is then 5 draws
 
 Figures = NDArray[np.float64]
@@ -111,6 +112,12 @@ def estimate_all(run: Run, sequences: Sequence[Prepared], plan: Plan, *, progres
     return figures
 
 
+def _times(device: str) -> int:
+    """How many times as much as on a CPU goes through a device at once: once for each GiB that is free on a GPU."""
+    place = torch.device(device)
+    return max(1, min(MOST_TIMES, torch.cuda.mem_get_info(place)[0] >> 30)) if place.type == "cuda" else 1
+
+
 class _Weighing:
     """Importance weights: elbo and iwae."""
 
@@ -122,7 +129,7 @@ class _Weighing:
         return None
 
     def __call__(self, batch: _Batch) -> dict[str, Tensor]:
-        trajectories = self.plan.chunk or FRAMES_OF_PARTICLES // len(batch.x)
+        trajectories = self.plan.chunk or _times(self.run.settings.device) * FRAMES_OF_PARTICLES // len(batch.x)
         at_once = min(max(1, trajectories // len(batch.places)), self.plan.particles)
         model, guide, x, lengths = self.run.model, self.run.guide, batch.x, batch.lengths
         found = estimate(model, guide, x, lengths, self.plan.particles, chunk=at_once, seeds=batch.seeds)
@@ -144,7 +151,7 @@ class _Filtering:
 
     def together(self) -> int | None:
         """How many sequences go together."""
-        return max(1, (self.plan.chunk or PARTICLES) // self.plan.particles)
+        return max(1, (self.plan.chunk or _times(self.run.settings.device) * PARTICLES) // self.plan.particles)
 
     def __call__(self, batch: _Batch) -> dict[str, Tensor]:
         plan, model, guide, x, lengths = self.plan, self.run.model, self.run.guide, batch.x, batch.lengths
@@ -173,7 +180,7 @@ def pareto_k(log_weights: Figures) -> Figures:
 def _batches(run: Run, sequences: Sequence[Prepared], most: int | None, seed: str) -> Iterator[_Batch]:
     """Sequences of similar length side by side, at most `most`, on the run's device."""
     dtype, device = pick_dtype(run.settings.dtype), run.settings.device
-    for some in by_length([_Placed(i, item, item.x) for i, item in enumerate(sequences)], FRAMES_AT_ONCE):
+    for some in by_length([_Placed(i, item, item.x) for i, item in enumerate(sequences)], _times(run.settings.device) * FRAMES_AT_ONCE):
         for first in range(0, len(some), most or len(some)):
             part = some[first : first + (most or len(some))]
             batch = collate([placed.item for placed in part])

@@ -17,6 +17,7 @@ from torch.distributions import kl_divergence
 from corpora.loading.sequences import Prepared
 from dvae_pyro.errors import UserError
 from evaluation.likelihood import __main__ as likelihood
+from evaluation.likelihood import estimation
 from evaluation.likelihood.__main__ import main
 from evaluation.likelihood.by_length import over_time, picture_over_time
 from evaluation.likelihood.estimation import Plan, estimate_all, pareto_k
@@ -253,3 +254,11 @@ def test_kls_are_what_the_bound_lost(tmp_path: Path) -> None:
     }
     for name, each in divergence.items():
         assert found[f"kl_{name}"][0, 0] == pytest.approx(float(each.reshape(2, -1).sum(1).mean()))
+
+
+@pytest.mark.parametrize(("free", "times"), [(2**29, 1), (5 * 2**30 + 1, 5), (2**40, 64)])
+def test_as_much_goes_through_a_gpu_at_once_as_its_free_memory_holds(
+    free: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**41))
+    assert estimation._times("cuda:1") == times and estimation._times("cpu") == 1
