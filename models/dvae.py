@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -207,8 +208,10 @@ class DVAE(Program):
         """
         given = list(sequences)
         self.scaling.fit(given)
-        scaled = [self.scaling(x.to(self.like)) for x in given] if self.scaling.standardises else given
-        supported = [self._supported(x) for x in scaled]
+        if self.scaling.standardises:  # on the CPU: a GPU need not have room for a corpus
+            dtype, scaling = self.like.dtype, copy.deepcopy(self.scaling).cpu()
+            given = [scaling(x.to("cpu", dtype)) for x in given]
+        supported = [self._supported(x) for x in given]
         self.input.fit(supported)
         if isinstance(self.likelihood, StartsFromData):
             self.likelihood.fit(supported)

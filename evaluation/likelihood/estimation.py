@@ -180,7 +180,8 @@ def pareto_k(log_weights: Figures) -> Figures:
 def _batches(run: Run, sequences: Sequence[Prepared], most: int | None, seed: str) -> Iterator[_Batch]:
     """Sequences of similar length side by side, at most `most`, on the run's device."""
     dtype, device = pick_dtype(run.settings.dtype), run.settings.device
-    for some in by_length([_Placed(i, item, item.x) for i, item in enumerate(sequences)], _times(run.settings.device) * FRAMES_AT_ONCE):
+    at_once = _times(run.settings.device) * FRAMES_AT_ONCE
+    for some in by_length([_Placed(i, item, item.x) for i, item in enumerate(sequences)], at_once):
         for first in range(0, len(some), most or len(some)):
             part = some[first : first + (most or len(some))]
             batch = collate([placed.item for placed in part])

@@ -253,13 +253,15 @@ class SharedPlate(NamedTuple):
 
     @classmethod
     def of(cls, plate: str, rows: SequenceIndex, like: Tensor) -> SharedPlate:
-        present, entry = rows.row.to(like.device).unique(return_inverse=True)
-        share = SharedSiteWeight(entry, rows.counts.to(like))
-        first = torch.full_like(present, len(entry)).scatter_reduce(
-            0, entry, torch.arange(len(entry)).to(entry), "amin"
-        )
-        weight = like.new_zeros(len(present)).index_add_(0, entry, torch.ones_like(share.counts) / share.counts)
+        # on the CPU, where the numbers are: how many sequences there are would have to be waited for on a GPU
+        present, entry = rows.row.cpu().unique(return_inverse=True)
+        counts = rows.counts.to("cpu", like.dtype)
+        first = torch.full_like(present, len(entry)).scatter_reduce(0, entry, torch.arange(len(entry)), "amin")
+        weight = counts.new_zeros(len(present)).index_add_(0, entry, torch.ones_like(counts) / counts)
         of_plates = (rows.segments / len(entry)) / (rows.sequences / len(present))
+        moved = [v.to(like.device, non_blocking=True) for v in (present, entry, first, counts, weight)]
+        present, entry, first, counts, weight = moved
+        share = SharedSiteWeight(entry, counts)
         whole = pyro.plate(plate, rows.sequences, subsample=present, dim=-1)
         return cls(present, first, share, whole, weight * of_plates)
 

@@ -6,6 +6,8 @@ h_t, v))
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
@@ -17,11 +19,13 @@ from inference.handlers.free_running import free_running
 from inference.handlers.given_noise import given_noise
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import terms
+from models.core.grouping import SequenceIndex
+from models.core.sites import SharedPlate
 from models.core.tensors import concatenate
 from models.core.time_axis import Sites, TimeAxis, run
 from models.likelihoods.power_spectrum import PowerSpectrum
 from models.nn.layers import Recurrent
-from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence, traced
+from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence, small_pair, traced
 
 SIZES = {"x": 6, "z": 3, "v": 2}
 FRAMES, N = int(LENGTHS.max()), len(LENGTHS)
@@ -196,3 +200,32 @@ def test_generated_without_a_guide_in_one_go_or_frame_by_frame() -> None:
             else torch.cat([trace.nodes[f"x_{t}"]["value"] for t in range(FRAMES)])
         )
         assert x.shape == (FRAMES, N, 6) and bool(torch.isfinite(x).all())
+
+
+def test_which_sequences_segments_are_of_is_found_on_the_cpu() -> None:
+    """A GPU would be waited for; meta tensors, which have no values, cannot say."""
+    rows = SequenceIndex.whole(torch.tensor([1, 0, 1, 2, 1]))
+    found = {device: SharedPlate.of("sequences", rows, torch.empty(1, device=device)) for device in ("cpu", "meta")}
+    here, there = found["cpu"], found["meta"]
+    assert here.present.tolist() == [0, 1, 2] and here.first.tolist() == [1, 0, 3]
+    assert here.share.entry.tolist() == [1, 0, 1, 2, 1]
+    assert there.present.shape == (3,) and {there.weight.device.type, there.share.entry.device.type} == {"meta"}
+
+
+def test_a_corpus_is_standardised_on_the_cpu() -> None:
+    devices = []
+
+    class Scaling(torch.nn.Module):
+        standardises = True
+
+        def fit(self, sequences: Any) -> None:
+            pass
+
+        def forward(self, x: Tensor) -> Tensor:
+            devices.append(x.device.type)
+            return x
+
+    model = small_pair("vae").model.to("meta")
+    model.scaling = Scaling()  # type: ignore[assignment]  # attributes of a Module
+    model.fit_input([data()[:, 0], data()[:, 1]])
+    assert devices == ["cpu", "cpu"]
