@@ -26,11 +26,11 @@ from dvae_pyro.errors import ProcessLost, UserError
 __all__ = ["ALONE", "World", "joined"]
 
 PATIENCE = timedelta(hours=6)
-"""How long a process waits for another one on the CPU, which may be reading the corpus. The end of a process is detected
-at once.
+"""How long a process waits for another one on the CPU, which may be reading the corpus. There the end of a process is
+detected at once.
 """
 PATIENCE_OF_STEPS = timedelta(minutes=15)
-"""How long a process waits for another one's GPU, in steps and validations. NCCL detects the end of a process no sooner."""
+"""How long a process waits for another one's GPU, in steps and validations. NCCL detects its end no sooner."""
 
 
 @dataclass(frozen=True)

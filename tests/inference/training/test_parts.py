@@ -154,7 +154,7 @@ def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match="sees 2.*--nproc-per-node 2"), joined("cuda"):
+    with pytest.raises(UserError, match="--nproc-per-node 2"), joined("cuda"):
         pass
 
 
