@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvae_pyro.errors import UserError
 
-__all__ = ["AudioFault", "Corpus", "Frames", "SPLITS", "Sound", "Utterance"]
+__all__ = ["AudioFault", "Corpus", "Frames", "SPLITS", "Sound", "Utterance", "refusal"]
 
 
 SPLITS = ("train", "valid", "test")
@@ -27,6 +27,14 @@ class AudioFault(UserError):
     def __init__(self, fault: str, file: str | None = None) -> None:
         super().__init__(fault if file is None else f"{file}: {fault}")
         self.fault = fault
+
+
+def refusal(file: str, fault: str) -> UserError:
+    """The error of a broken file where ``data.on_error`` is ``"error"``."""
+    return UserError(
+        f"cannot use {file}: it {fault}.\n"
+        "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+    )
 
 
 class Sound(NamedTuple):

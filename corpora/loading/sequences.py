@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,8 +15,9 @@ from corpora.frontends.base import FrontEnd
 from corpora.loading.cache import Reading, kept, read
 from corpora.loading.tally import Tally
 from corpora.settings import DataSettings
-from corpora.types import Corpus, Utterance
+from corpora.types import Corpus, Utterance, refusal
 from dvae_pyro.errors import UserError, nearest
+from dvae_pyro.progress import progress_bar
 
 __all__ = ["Batch", "Batches", "Prepared", "by_length", "collate", "load_sequences", "load_split"]
 
@@ -113,8 +113,6 @@ def load_sequences(
     Raises:
         UserError: A file is broken (unless skipped), or nothing is left.
     """
-    from tqdm import tqdm
-
     if on_error not in ON_ERROR:
         raise UserError(f"data.on_error: got {on_error!r}, expected 'error' or 'skip'.{nearest(on_error, ON_ERROR)}")
     if short not in SHORT:
@@ -124,20 +122,17 @@ def load_sequences(
     utterances = corpus.splits.get(split, [])
     tally = Tally(split, len(utterances), frontend.rate)
     sequences: list[Prepared] = []
-    seldom = 0.2 if sys.stderr.isatty() else 30.0
 
     def checked(utterance: Utterance, reading: Reading) -> Reading:
         if reading.fault and on_error == "error":
-            raise UserError(
-                f"cannot use {utterance.file} of corpus {corpus.name} {corpus.root}: it {reading.fault}.\n"
-                "Mend or remove the file, or leave out all broken files with data.on_error=skip."
-            )
+            raise refusal(f"{utterance.file} of corpus {corpus.name} {corpus.root}", reading.fault)
         return reading
 
     def computed() -> Iterator[Reading]:
-        what = f"reading {split}"
-        for utterance in tqdm(utterances, what, unit="file", disable=not progress, leave=False, mininterval=seldom):
-            yield checked(utterance, read(utterance, frontend))
+        with progress_bar(f"reading {split}", len(utterances), "file", shown=progress, leave=False) as bar:
+            for utterance in utterances:
+                yield checked(utterance, read(utterance, frontend))
+                bar.update()
 
     readings: Iterable[Reading] = computed()
     if cache is not None:

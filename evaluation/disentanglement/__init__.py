@@ -1,1 +1,1 @@
-"""Representations of utterances and segments, and what they hold."""
+"""What latents of sequences and segments represent: embeddings, probes, exchange, recombination and traversal."""

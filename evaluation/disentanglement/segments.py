@@ -1,11 +1,11 @@
-"""Single segments of utterances, for pictures of what their latents hold."""
+"""Single segments of utterances: selection, inference of their latents, and decoding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,29 +16,29 @@ from corpora.frontends.base import FrontEnd
 from corpora.frontends.registry import open_frontend
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import load_split
-from corpora.registry import open_corpus
 from corpora.types import Corpus, Utterance
 from dvae_pyro.errors import UserError
+from evaluation.disentanglement.embeddings import segment_size
+from evaluation.loading.splits import corpus_of, find_utterance
 from evaluation.reporting.command_line import say
-from evaluation.reporting.panels import find_utterance
 from inference.prediction.reconstruction import decode, infer
-from inference.runs import pick_dtype
-
-if TYPE_CHECKING:
-    from inference.runs import Run
+from inference.runs import Run, pick_dtype
 
 __all__ = ["Segment", "chosen", "decoded", "drawable", "inferred", "one_of_each_speaker"]
+
+AT_ONCE = 2048
+"""Segments that are decoded together."""
 
 
 class Segment(NamedTuple):
     """A full segment of an utterance.
 
     Attributes:
-        file: the utterance.
-        speaker: who speaks.
-        start: its first frame.
-        x: its frames (S, D).
-        domain: the label of that name; empty where the corpus has no domains.
+        file: name of the utterance.
+        speaker: its speaker.
+        start: first frame of the segment.
+        x: frames of the segment (S, D).
+        domain: the label "domain" of the utterance; empty if the corpus has no domains.
     """
 
     file: str
@@ -49,77 +49,74 @@ class Segment(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The speaker, and the domain where there are several; where there is no speaker the file's name."""
+        """The speaker, or the file name if there is none, and the domain."""
         domain = "\n" + self.domain.replace("+", " +\n") if self.domain else ""
         return (self.speaker or Path(self.file).stem) + domain
 
     def described(self) -> dict[str, Any]:
-        """What a report says of it."""
+        """The entry of the segment in a report."""
         return {"file": self.file, "speaker": self.speaker, "first_frame": self.start, "frames": len(self.x)}
 
 
 def one_of_each_speaker(utterances: Sequence[Utterance]) -> Iterator[Utterance]:
-    """The first utterance of each speaker, then the second of each, and so on.
+    """All utterances, in the order: the first of each speaker, the second of each, and so on.
 
     Example:
         >>> [u.file for u in one_of_each_speaker([Utterance(f, f[0], list) for f in ("a1", "a2", "b1", "a3")])]
         ['a1', 'b1', 'a2', 'a3']
     """
-    of_speaker: dict[str, list[Utterance]] = {}
+    by_speaker: dict[str, list[Utterance]] = {}
     for utterance in utterances:
-        of_speaker.setdefault(utterance.speaker, []).append(utterance)
-    for place in range(max(map(len, of_speaker.values()), default=0)):
-        yield from (of_one[place] for of_one in of_speaker.values() if place < len(of_one))
+        by_speaker.setdefault(utterance.speaker, []).append(utterance)
+    for number in range(max(map(len, by_speaker.values()), default=0)):
+        yield from (own[number] for own in by_speaker.values() if number < len(own))
 
 
 def chosen(
     run: Run, split: str, wanted: Mapping[str, tuple[Sequence[str], int]], at: float | None
 ) -> dict[str, list[Segment]]:
-    """Segments of utterances of the run's corpus: of each the loudest, by the mean of its features.
+    """Select a segment of each of some utterances of the run's corpus.
 
     Args:
         run: a run of a model of segments.
-        split: which part of its corpus.
-        wanted: by option, names of utterances, and how many others to take where none is named: of as many speakers as
-            there are, and none twice, as far as the split has them.
-        at: take the segment so many seconds after the beginning of each.
+        split: split of its corpus.
+        wanted: by option, names of utterances, and how many utterances to select if no name is given: of as many
+            speakers as possible, and different ones for each option as far as the split has them.
+        at: start of the segments in seconds; None selects the segment with the largest mean of its features.
 
     Raises:
-        UserError: The model has no segments, there is no such utterance, or none is long enough.
+        UserError: The model has no segments, an utterance does not exist, or one is too short.
     """
-    size, data = run.model.segment, run.settings.data
-    if size is None:
-        raise UserError(
-            f"{run.path} is a run of model '{run.settings.model.name}', which has no latents of segments. Train one: "
-            "python -m inference.svi --model fhvae"
-        )
-    corpus = open_corpus(data, data.seed, needed=[split])
-    others = list(one_of_each_speaker(corpus.splits[split]))
-    place, taken = f"split '{split}' of {run.path}'s corpus", 0
-    files: dict[str, list[Utterance]] = {}
+    size, data = segment_size(run), run.settings.data
+    corpus = corpus_of(run.settings, split)
+    candidates = list(one_of_each_speaker(corpus.splits[split]))
+    source, taken = f"split '{split}' of {run.path}'s corpus", 0
+    utterances: dict[str, list[Utterance]] = {}
     for option, (names, count) in wanted.items():
         if count < 1:
             raise UserError(f"{option}: got {count}, expected 1 or more.")
-        files[option] = [find_utterance(others, name, option, place) for name in names]
+        utterances[option] = [find_utterance(candidates, name, option, source) for name in names]
         if not names:
-            files[option] = [others[(taken + i) % len(others)] for i in range(min(count, len(others)))]
-            taken += len(files[option])
+            selected = range(taken, taken + min(count, len(candidates)))
+            utterances[option] = [candidates[i % len(candidates)] for i in selected]
+            taken += len(selected)
     frontend = open_frontend(data, run.settings.model.bins)
-    needed = {utterance.file: utterance for of_option in files.values() for utterance in of_option}
+    needed = {utterance.file: utterance for of_option in utterances.values() for utterance in of_option}
     few = Corpus(corpus.name, corpus.root, {split: list(needed.values())})
-    whole = {item.file: item for item in load_split(few, split, frontend, replace(data, cache=None), say)}
-    found = {file: _segment(item.x, size, at, frontend, item.file) for file, item in whole.items()}
+    frames = {item.file: item.x for item in load_split(few, split, frontend, replace(data, cache=None), say)}
+    segments = {file: _segment(x, size, at, frontend, file) for file, x in frames.items()}
     return {
-        option: [Segment(u.file, u.speaker, *found[u.file], str(u.labels.get("domain", ""))) for u in of_option]
-        for option, of_option in files.items()
+        option: [Segment(u.file, u.speaker, *segments[u.file], str(u.labels.get("domain", ""))) for u in of_option]
+        for option, of_option in utterances.items()
     }
 
 
 def _segment(x: Tensor, size: int, at: float | None, frontend: FrontEnd, file: str) -> tuple[int, Tensor]:
-    if at is not None and not isinstance(frontend, Stft):
-        raise UserError("--at: this corpus holds frames and no seconds. Leave it out: the loudest segment is taken.")
+    """First frame and frames (S, D) of the segment of an utterance."""
     start = 0
-    if at is not None and isinstance(frontend, Stft):
+    if at is not None:
+        if not isinstance(frontend, Stft):
+            raise UserError("--at: the frames of this corpus have no sampling rate. Leave --at out.")
         start = round(at * frontend.rate / frontend.hop)
     elif len(x) >= size:
         start = int(x.unfold(0, size, 1).mean((1, 2)).argmax())
@@ -129,26 +126,25 @@ def _segment(x: Tensor, size: int, at: float | None, frontend: FrontEnd, file: s
 
 
 def inferred(run: Run, segments: Sequence[Segment]) -> dict[str, Tensor]:
-    """The means of the latents of segments, (K, L) by name, each segment taken for a sequence of its own."""
+    """Posterior means of the latents of segments, (K, L) by name, each segment being a sequence of its own."""
     x = torch.stack([segment.x for segment in segments], 1)
     x = x.to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
     return infer(run.model, run.guide, x, torch.full((x.shape[1],), len(x)))
 
 
-def decoded(run: Run, latents: Mapping[str, Tensor], at_once: int = 2048) -> NDArray[np.float64]:
-    """What the model makes of latents (K, L) of segments: frames (K, S, D)."""
-    made = []
-    for first in range(0, len(latents["z1"]), at_once):
-        few = {name: value[first : first + at_once] for name, value in latents.items()}
-        lengths = torch.full((len(few["z1"]),), run.settings.model.segment)
-        x = few["z1"].new_ones(run.settings.model.segment, len(lengths), run.settings.model.bins)
-        made.append(decode(run.model, few, x, lengths).transpose(0, 1).double().cpu())
-    return torch.cat(made).numpy()
+def decoded(run: Run, latents: Mapping[str, Tensor]) -> NDArray[np.float64]:
+    """Frames (K, S, D) decoded from latents (K, L) of segments."""
+    parts = []
+    for first in range(0, len(latents["z1"]), AT_ONCE):
+        few = {name: value[first : first + AT_ONCE] for name, value in latents.items()}
+        lengths = torch.full((len(few["z1"]),), segment_size(run))
+        x = few["z1"].new_ones(segment_size(run), len(lengths), run.settings.model.bins)
+        parts.append(decode(run.model, few, x, lengths).transpose(0, 1).double().cpu())
+    return torch.cat(parts).numpy()
 
 
 def drawable(run: Run, frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Frames as they are drawn: power spectra in dB, other features, which are logarithms, as they are."""
+    """Frames for a picture: power spectra in dB; other features, which are logarithmic, unchanged."""
     if run.settings.model.likelihood != "power_spectrum":
         return frames
-    found: NDArray[np.float64] = 10.0 * np.log10(np.maximum(frames, 1e-10))
-    return found
+    return np.asarray(10.0 * np.log10(np.maximum(frames, 1e-10)))

@@ -13,15 +13,16 @@ __all__ = ["Distance", "frechet_distance", "measured"]
 
 Features = NDArray[np.float64]
 HALVINGS = 10
+"""Random halvings for the estimate of the bias."""
 
 
 class Distance(NamedTuple):
     """A distance estimated from samples.
 
     Attributes:
-        value: from all of them.
+        value: the distance of all samples.
         stderr: its standard error, by resampling.
-        bias: how much too large it is for want of samples, about.
+        bias: estimate of its positive bias at this number of samples.
     """
 
     value: float
@@ -36,15 +37,14 @@ def frechet_distance(a: Features, b: Features) -> float:
 
     (Dowson & Landau, 1982; Heusel et al., "GANs trained by a two time-scale update rule", 2017.) With centred factors,
     :math:`C_a = A^\top A` and :math:`C_b = B^\top B`, the last trace is the sum of the singular values of
-    :math:`A B^\top`: no root of a matrix is taken, so that covariances may be singular, and are when there are fewer
-    samples than features.
+    :math:`A B^\top`. No matrix root is computed, so covariances may be singular, as with fewer samples than features.
 
     Args:
         a: features (n, d), n at least 2.
         b: features (m, d), m at least 2.
 
     Raises:
-        UserError: for sets of other shapes, or with values that are not finite.
+        UserError: the shapes do not match, or values are not finite.
 
     Example:
         >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))
@@ -65,7 +65,7 @@ def frechet_distance(a: Features, b: Features) -> float:
 
 
 def _factor(features: Features) -> Features:
-    """A triangular factor R, (min(n, d), d), of the covariance: C = R' R, from the centred data without squaring."""
+    """A triangular factor R, (min(n, d), d), of the covariance, C = R' R, by QR of the centred data."""
     centred = (features - features.mean(0)) / np.sqrt(len(features) - 1.0)
     return np.asarray(np.linalg.qr(centred, mode="r"))
 
@@ -73,16 +73,17 @@ def _factor(features: Features) -> Features:
 def measured(a: Features, b: Features, resamples: int, seed: int = 0) -> Distance:
     """The Frechet distance of two sets, with its standard error and bias.
 
-    The standard error is that of the bootstrap over the samples of both. With few samples the distance comes out too
-    large, about in inverse proportion to their number: halves of both sets, drawn `HALVINGS` times, exceed the whole
-    by about the bias of the whole (extrapolated to endless samples by Chong & Forsyth, "Effectively unbiased FID",
-    2020). It is reported, not subtracted; with fewer samples than features it says too little.
+    The standard error is that of the bootstrap over the samples of both sets. The bias of the distance is positive and
+    about inversely proportional to the number of samples: the distance of halves of both sets, drawn `HALVINGS` times,
+    exceeds that of the whole sets by about the bias of the latter (Chong & Forsyth, "Effectively unbiased FID", 2020,
+    extrapolate to infinitely many samples). The bias is reported, not subtracted; with fewer samples than features it
+    is underestimated.
 
     Args:
         a: features (n, d).
         b: features (m, d).
-        resamples: how many for the standard error, at least 2.
-        seed: of the resampling.
+        resamples: bootstrap samples for the standard error, at least 2.
+        seed: seed of the resampling.
     """
     generator = np.random.default_rng(seed)
     value = frechet_distance(a, b)

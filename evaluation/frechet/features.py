@@ -1,4 +1,4 @@
-"""What sounds are compared by: a vector for each, from a network that the user brings or from log-mel bands."""
+"""Feature vectors of sounds, from a given network or from log-mel bands."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvae_pyro.errors import UserError
+from dvae_pyro.errors import UserError, first_line
 
 __all__ = ["LOG_MEL", "Extractor", "extract", "open_extractor"]
 
 LOG_MEL = "log_mel"
 BANDS = 80
 FLOOR = 1e-6
-"""Power in a mel band below which the logarithm is flat: that of noise 75 dB below a tone of full scale, or so."""
+"""Added to the power in a mel band: about that of noise 75 dB below a tone of full scale."""
 
 
 class Extractor(NamedTuple):
@@ -31,16 +31,16 @@ class Extractor(NamedTuple):
 
 
 def open_extractor(which: str, rate: int, device: str) -> Extractor:
-    """The extractor of this name, or in this file.
+    """The extractor with this name, or from this file.
 
     Args:
         which: ``"log_mel"``; or a file: TorchScript (.pt, .ts, .jit), a program of `torch.export` (.pt2), or ONNX
-            (.onnx). Such files are programs that are run here: take them from where you would take code.
-        rate: of the waveforms, in Hz.
-        device: where to compute.
+            (.onnx). These files are executable programs: use only those that you trust.
+        rate: sampling rate of the waveforms in Hz.
+        device: device to compute on.
 
     Raises:
-        UserError: there is no such file, or it cannot be read.
+        UserError: the file does not exist or cannot be read.
     """
     if which == LOG_MEL:
         return Extractor("log-mel statistics", _LogMel(rate, device))
@@ -60,12 +60,12 @@ def extract(extractor: Extractor, waveforms: Iterable[Tensor], what: str = "soun
     Args:
         extractor: the extractor.
         waveforms: the batches.
-        what: the waveforms are, for the message when there are fewer than two of them.
+        what: what the waveforms are, for the message when there are fewer than two.
 
     Raises:
-        UserError: there are too few waveforms, or what comes out is not a vector for each.
+        UserError: there are fewer than two waveforms, or the output is not one vector for each.
     """
-    found = []
+    vectors = []
     for batch in waveforms:
         features = extractor.features(batch.float())
         if features.dim() == 3:
@@ -75,10 +75,11 @@ def extract(extractor: Extractor, waveforms: Iterable[Tensor], what: str = "soun
                 f"--features {extractor.name} made {tuple(features.shape)} of waveforms {tuple(batch.shape)}: expected "
                 "(sounds, dimension), or (sounds, time, dimension)."
             )
-        found.append(features.double().cpu().numpy())
-    if sum(map(len, found)) < 2:
-        raise UserError(f"{sum(map(len, found))} {what}: expected 2 or more. Give fewer --seconds, or more --num.")
-    return np.concatenate(found)
+        vectors.append(features.double().cpu().numpy())
+    count = sum(map(len, vectors))
+    if count < 2:
+        raise UserError(f"{count} {what}: expected 2 or more. Give fewer --seconds, or more --num.")
+    return np.concatenate(vectors)
 
 
 class _LogMel:
@@ -88,7 +89,7 @@ class _LogMel:
     """
 
     def __init__(self, rate: int, device: str) -> None:
-        import librosa
+        import librosa  # heavy, and only needed for log-mel features
 
         self.window = 2 * round(0.032 * rate)
         self.hop = max(1, round(0.010 * rate))
@@ -120,14 +121,13 @@ def _deviation(x: Tensor) -> Tensor:
 
 def _torchscript(path: Path, device: str) -> Callable[[Tensor], Tensor]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the format, which is the one in which such nets come
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated, but common
         try:
             module: Any = torch.jit.load(str(path), map_location=device)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
             raise UserError(
-                f"--features {path} is no TorchScript ({first}).\nSave the network with torch.jit.save, or with "
-                "torch.export.save as .pt2; a file of weights alone is not enough."
+                f"--features {path} is not TorchScript ({first_line(error)}).\nSave the network with torch.jit.save, "
+                "or with torch.export.save as .pt2; a file of weights alone is not enough."
             ) from error
     module.eval()
     return lambda waveforms: _tensor(module(waveforms.to(device)), path)
@@ -136,8 +136,8 @@ def _torchscript(path: Path, device: str) -> Callable[[Tensor], Tensor]:
 def _exported(path: Path, device: str) -> Callable[[Tensor], Tensor]:
     try:
         program = torch.export.load(path)
-    except Exception as error:  # what it raises depends on how the file is broken
-        raise UserError(f"--features {path} is no program of torch.export ({error}).") from error
+    except Exception as error:  # the type depends on the damage
+        raise UserError(f"--features {path} is not a program of torch.export ({error}).") from error
     module: Any = program.module().to(device)
     return lambda waveforms: _tensor(module(waveforms.to(device)), path)
 

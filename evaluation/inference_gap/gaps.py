@@ -1,18 +1,17 @@
-"""Approximation and amortisation gap of a run's guide: what `evaluation.inference_gap` measures."""
+"""Bounds of a guide and of its refinement, and the approximation and amortisation gaps that follow."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from corpora.loading.sequences import Prepared
-from evaluation.predictive_checks.replications import batches
+from dvae_pyro.progress import progress_bar
+from evaluation.loading.splits import batches
 from guides.core.guide import Guide
 from inference.estimation.importance import estimate
 from inference.estimation.refinement import refine, remembers
@@ -20,16 +19,16 @@ from inference.handlers.free_running import free_running
 from inference.particles.particle_filter import smc
 from inference.runs import Run, pick_dtype
 
-__all__ = ["Effort", "Gaps", "Measured", "gaps", "measure", "same_model"]
+__all__ = ["Bounds", "Effort", "Gaps", "gaps", "measure", "same_model"]
 
 
 class Effort(NamedTuple):
-    """How much is computed.
+    """Size of the computation.
 
     Attributes:
-        particles: K of importance weights and particle filter, and of the bounds.
+        particles: K of importance weights, particle filter and bounds.
         steps: gradient steps of the refinement.
-        lr: its learning rate.
+        lr: learning rate of the refinement.
         chunk: particles of a batch that are computed at once.
     """
 
@@ -39,10 +38,10 @@ class Effort(NamedTuple):
     chunk: int
 
 
-class Measured(NamedTuple):
-    """Estimates of one run, in nats per frame of each sequence, (N,); those of the refined guide behind.
+class Bounds(NamedTuple):
+    """Bounds of one run, with its guide and with the refined guide, in nats per frame of each sequence, (N,).
 
-    The particle filter's are None for a model that has no step.
+    Those of the particle filter are None for a model without a step.
     """
 
     elbo: Tensor
@@ -54,43 +53,45 @@ class Measured(NamedTuple):
 
 
 class Gaps(NamedTuple):
-    """Estimates of one run and what follows from them, in nats per frame of each sequence, (N,).
+    """Bounds of one run and its gaps, in nats per frame of each sequence, (N,).
 
     Attributes:
-        measured: the estimates.
-        log_evidence: the best lower bound on log p(x), of this run or of all that have the same model.
-        best: which estimate that is.
+        bounds: the bounds.
+        log_evidence: the best lower bound on log p(x) of this run, or of all runs with the same model.
+        best: name of that bound.
     """
 
-    measured: Measured
+    bounds: Bounds
     log_evidence: Tensor
     best: str
 
     @property
     def approximation(self) -> Tensor:
-        return self.log_evidence - self.measured.refined_elbo
+        """log p(x) - ELBO[q*]."""
+        return self.log_evidence - self.bounds.refined_elbo
 
     @property
     def amortisation(self) -> Tensor:
-        return self.measured.refined_elbo - self.measured.elbo
+        """ELBO[q*] - ELBO[q]."""
+        return self.bounds.refined_elbo - self.bounds.elbo
 
 
-def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str = "gt") -> Measured:
-    """Refine the guide of a run for sequences, and measure both.
+def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str = "gt") -> Bounds:
+    """Refine the guide of a run for sequences, and estimate the bounds of both guides.
 
     Args:
-        run: the run; noise is that of its seed, the same for both guides, but not that the refinement is chosen by.
+        run: the run. Both guides are evaluated with the same noise, which follows the run's seed and differs from that
+            of the refinement.
         sequences: the data.
-        effort: how much is computed.
-        mode: "gt", the decoder sees the true past, or "gen", its own output.
+        effort: size of the computation.
+        mode: "gt", the decoder is given the true past, or "gen", its own output.
     """
-    rows: dict[str, list[Any]] = {name: [None] * len(sequences) for name in Measured._fields}
+    rows: dict[str, list[Any]] = {name: [None] * len(sequences) for name in Bounds._fields}
     settings = run.settings
     total = effort.steps * len(list(batches(sequences)))
-    bar = tqdm(total=total, desc=f"refining {settings.guide.name}", unit="step", disable=not sys.stderr.isatty())
-    with bar, torch.random.fork_rng():
+    with progress_bar(f"refining {settings.guide.name}", total, "step") as bar, torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        for places, batch in batches(sequences):
+        for indices, batch in batches(sequences):
             x = batch.x.to(device=settings.device, dtype=pick_dtype(settings.dtype))
             with free_running() if mode == "gen" else ExitStack():
                 refined = refine(
@@ -101,23 +102,23 @@ def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str =
                     remembers=remembers(run.guide, run.settings.guide, run.model.latents),
                     steps=effort.steps,
                     lr=effort.lr,
-                    seeds=[f"{settings.seed}/refine/{place}" for place in places],
+                    seeds=[f"{settings.seed}/refine/{index}" for index in indices],
                     progress=bar.update,
                 )
-                seeds = [f"{settings.seed}/{place}" for place in places]
+                seeds = [f"{settings.seed}/{index}" for index in indices]
                 for prefix, guide in (("", run.guide), ("refined_", refined)):
                     for name, nats in _estimates(run, guide, x, batch.lengths, effort, seeds).items():
-                        for place, value in zip(places, (nats.cpu() / batch.lengths).tolist(), strict=True):
-                            rows[prefix + name][place] = value
-    found: dict[str, Any] = {k: None if None in row else torch.tensor(row).double() for k, row in rows.items()}
-    return Measured(**found)
+                        for index, value in zip(indices, (nats.cpu() / batch.lengths).tolist(), strict=True):
+                            rows[prefix + name][index] = value
+    bounds: dict[str, Any] = {k: None if None in row else torch.tensor(row).double() for k, row in rows.items()}
+    return Bounds(**bounds)
 
 
 def _estimates(
     run: Run, guide: Guide, x: Tensor, lengths: Tensor, effort: Effort, seeds: Sequence[str]
 ) -> dict[str, Tensor]:
-    found = estimate(run.model, guide, x, lengths, effort.particles, chunk=effort.chunk, seeds=seeds)
-    estimates = {"elbo": found.analytic, "iwae": found.iwae}
+    weighted = estimate(run.model, guide, x, lengths, effort.particles, chunk=effort.chunk, seeds=seeds)
+    estimates = {"elbo": weighted.analytic, "iwae": weighted.iwae}
     if run.model.stepwise:
         with torch.no_grad():
             filtered = smc(run.model, guide, x, lengths, effort.particles, seeds=seeds, keep=False)
@@ -126,7 +127,7 @@ def _estimates(
 
 
 def same_model(runs: Sequence[Run]) -> bool:
-    """Whether all runs have one model: the same settings and weights."""
+    """Whether the models of all runs have the same settings and weights."""
     first = runs[0].model.state_dict()
     return all(
         run.settings.model == runs[0].settings.model
@@ -135,20 +136,20 @@ def same_model(runs: Sequence[Run]) -> bool:
     )
 
 
-def gaps(measured: Sequence[Measured], one_model: bool) -> list[Gaps]:
-    """Put beside the bounds what is known of log p(x): the estimate with the largest mean, of all runs if the model is
-    the same in all. Every estimate is a lower bound, in expectation.
+def gaps(bounds: Sequence[Bounds], one_model: bool) -> list[Gaps]:
+    """The gaps of each run, log p(x) being the largest bound on average; each bound is a lower bound in expectation.
+
+    Args:
+        bounds: the bounds of each run.
+        one_model: whether the runs have the same model, so that each bound is one on the log p(x) of all.
     """
-    bounds = [
-        (name, value)
-        for found in measured
-        for name, value in found._asdict().items()
-        if value is not None and not name.endswith("elbo")
+    named = [
+        [(name, value) for name, value in of_run._asdict().items() if value is not None and not name.endswith("elbo")]
+        for of_run in bounds
     ]
-    per_run = len(bounds) // len(measured)
-    made = []
-    for i, found in enumerate(measured):
-        own = bounds if one_model else bounds[i * per_run : (i + 1) * per_run]
-        name, best = max(own, key=lambda pair: float(pair[1].mean()))
-        made.append(Gaps(found, best, name))
-    return made
+    results = []
+    for of_run, own in zip(bounds, named, strict=True):
+        candidates = [pair for of_each in named for pair in of_each] if one_model else own
+        name, best = max(candidates, key=lambda pair: float(pair[1].mean()))
+        results.append(Gaps(of_run, best, name))
+    return results

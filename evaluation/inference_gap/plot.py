@@ -1,40 +1,37 @@
-"""The picture of `evaluation.inference_gap`: what each guide loses, stacked."""
+"""The picture of `evaluation.inference_gap`: a stacked bar for each run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evaluation.reporting.plots import BEST, FAINT, INK
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from evaluation.reporting.plots import BEST, DOT, FAINT, INK, new_figure, open_axes
 
 __all__ = ["gap_picture"]
 
-APPROXIMATION, AMORTISATION = BEST, "#8aa4c8"
+GAPS = (
+    ("approximation_gap", BEST, "approximation: log p(x) to refined ELBO"),
+    ("amortisation_gap", DOT, "amortisation: refined ELBO to ELBO"),
+)
 
 
 def gap_picture(reports: Sequence[Mapping[str, Any]], names: Sequence[str], heading: str) -> Figure:
     """Approximation and amortisation gap of each run as one bar, with its standard error.
 
     Args:
-        reports: of the runs, as in inference_gap.json.
-        names: of the runs.
-        heading: printed above all.
+        reports: report of each run.
+        names: name of each run.
+        heading: title of the figure.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 1.5 + 0.55 * len(reports)), layout="constrained", dpi=130)
+    figure = new_figure(9.5, 1.5 + 0.55 * len(reports), heading)
     axes = figure.subplots()
     figures = [report["metrics"] for report in reports]
     widest = max(max(f["log_evidence"]["mean"] - f["elbo"]["mean"], 0.0) for f in figures) or 1.0
     for row, f in enumerate(figures):
         left = reach = 0.0
-        for gap, colour, label in (
-            ("approximation_gap", APPROXIMATION, "approximation: log p(x) to refined ELBO"),
-            ("amortisation_gap", AMORTISATION, "amortisation: refined ELBO to ELBO"),
-        ):
+        for gap, colour, label in GAPS:
             width = max(f[gap]["mean"], 0.0)
             error = f[gap]["stderr"]
             bars = {"xerr": error, "error_kw": {"ecolor": INK, "elinewidth": 0.8}} if error is not None else {}
@@ -47,13 +44,10 @@ def gap_picture(reports: Sequence[Mapping[str, Any]], names: Sequence[str], head
         f"{name}\n{report['guide']}" if name != report["guide"] else name
         for name, report in zip(names, reports, strict=True)
     ]
+    open_axes(axes, "left")
     axes.set_yticks(range(len(names)), labels, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.6 * widest)
-    axes.set_xlabel("nats per frame lost", fontsize=9, color=FAINT)
-    axes.tick_params(labelsize=8, colors=FAINT)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.set_xlabel("gap, nats per frame", fontsize=9, color=FAINT)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    figure.suptitle(heading, fontsize=9, color=INK, ha="left", x=0.01)
     return figure

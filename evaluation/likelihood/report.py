@@ -1,4 +1,4 @@
-"""The report of likelihood estimates: what is measured, how it is put together with earlier ones, and printed."""
+"""Reports of likelihood estimates: figures, units, merging with earlier reports, and the table."""
 
 from __future__ import annotations
 
@@ -7,50 +7,56 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from corpora.frontends.waveform import SAMPLES
+from corpora.loading.sequences import Prepared
 from dvae_pyro.errors import UserError
+from evaluation.likelihood.estimation import Plan, estimate_all
+from evaluation.likelihood.reliability import K_LIMIT, warnings_of
 from evaluation.reporting.command_line import Request
+from evaluation.reporting.comparability import DATA_KEYS, different_keys
+from evaluation.reporting.provenance import provenance
+from evaluation.reporting.report import (
+    CsvRow,
+    Results,
+    Summary,
+    data_text,
+    model_text,
+    read_json,
+    summarise,
+    text_table,
+)
+from inference.runs import Run
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+Figures = Mapping[str, NDArray[np.float64]]
 
-    from corpora.loading.sequences import Prepared
-    from evaluation.likelihood.estimation import Plan
-    from evaluation.reporting.report import Row
-    from inference.runs import Run
+__all__ = ["COLUMNS", "LABELS", "evaluate", "merged", "metric", "table", "waveform_units"]
 
-    Figures = Mapping[str, NDArray[np.float64]]
-
-__all__ = ["COLUMNS", "LABELS", "Outcome", "evaluate", "merged", "metric", "of_waveform", "table"]
-
-WHAT = ("file", "speaker", "start", "frames")
-OF = {
+SEQUENCE = ("file", "speaker", "start", "frames")
+ESTIMATOR_COLUMNS = {
     "elbo": ("elbo", "elbo_analytic"),
     "iwae": ("iwae", "iwae_sd", "iwae_ess", "pareto_k"),
     "smc": ("smc", "smc_sd", "smc_ess"),
 }
-"""The columns of the CSV that each estimator fills; an _sd is over repeats."""
-COLUMNS = (*WHAT, *(column for columns in OF.values() for column in columns))
+"""Columns of the CSV by estimator; _sd is the standard deviation over repeats."""
+COLUMNS = (*SEQUENCE, *(column for columns in ESTIMATOR_COLUMNS.values() for column in columns))
 LABELS = {
     "elbo": "ELBO, from samples",
     "elbo_analytic": "ELBO, analytic KL",
     "iwae": "importance-weighted",
     "smc": "particle filter",
 }
+NORMALISATIONS = ("per sequence", "per frame, pooled", "by sequence")
+WAVEFORM_UNITS = {"per_8000_samples": ("per 8000 samples", 1), "bits_per_sample": ("bits per sample", 3)}
+"""Label and decimals of each unit of `waveform_units`."""
 FULL_SCALE = 2.0**15
-"""Steps of 16-bit sound up to full scale."""
-OF_DATA = ("corpus", "root", "split", "num_sequences", "num_frames", "sequences", "data_seed")
-SAME = (*OF_DATA, "mode", "checkpoint", "step", "dtype", "overrides")
-"""What must be the same for estimators of several commands to stand in one file."""
-
-
-class Outcome(NamedTuple):
-    """What an evaluation found: the report of `likelihood.json`, and a row of `likelihood.csv` per sequence."""
-
-    report: dict[str, Any]
-    rows: list[Row]
+"""Quantisation steps of 16-bit sound up to full scale."""
+SAME = (*DATA_KEYS, "num_frames", "sequences", "mode", "checkpoint", "step", "dtype", "overrides")
+"""Keys that must agree for the estimates of two commands to be merged."""
 
 
 def evaluate(
@@ -61,51 +67,49 @@ def evaluate(
     *,
     cut: int | None = None,
     progress: bool = False,
-) -> Outcome:
-    """Estimate how likely sequences are.
+) -> Results:
+    """Estimate the likelihood of sequences.
 
     Args:
         run: the run.
-        request: what was asked for, which the report repeats.
-        plan: what to estimate; its mode and seed are the run's and the request's.
+        request: the command line, which the report repeats.
+        plan: what to estimate; its mode and seed are replaced by those of the request and the run.
         sequences: the data.
         cut: frames of each sequence, if utterances were cut; None for whole ones.
         progress: draw a progress bar on standard error.
     """
-    import numpy as np
-
-    from evaluation.likelihood.estimation import estimate_all
-    from evaluation.likelihood.reliability import K_LIMIT, warnings_of
-    from evaluation.reporting.provenance import provenance
-
-    about = provenance("likelihood", run, request._replace(latents="sample"))
-    plan = replace(plan, mode=about["mode"], seed=run.settings.seed)
+    head = provenance("likelihood", run, request._replace(latents="sample"))
+    plan = replace(plan, mode=head["mode"], seed=run.settings.seed)
     figures = estimate_all(run, sequences, plan, progress=progress)
     frames = np.array([len(item.x) for item in sequences], dtype=float)
-    how: dict[str, Any] = {"particles": plan.particles, "repeats": plan.repeats}
-    of_filter = {"threshold": plan.threshold, "scheme": plan.scheme}
-    doubts = warnings_of(figures, plan)
+    common: dict[str, Any] = {"particles": plan.particles, "repeats": plan.repeats}
+    filtering = {"threshold": plan.threshold, "scheme": plan.scheme}
+    warnings = warnings_of(figures, plan)
     metrics = {}
     for estimator in plan.estimators:
-        for name in (column for column in OF[estimator] if column in LABELS):
+        for name in (column for column in ESTIMATOR_COLUMNS[estimator] if column in LABELS):
             finite = np.isfinite(figures[name].mean(axis=0))
             unscored = [item.file for item, fine in zip(sequences, finite, strict=True) if not fine]
-            settings = {**how, **(of_filter if name == "smc" else {})}
-            more = {"warnings": doubts.get(name, []), "unscored": unscored}
-            found = metric(figures[name], frames)
-            metrics[name] = {**found, **of_waveform(run, found["per_frame"]), **settings, **more}
+            nats = metric(figures[name], frames)
+            metrics[name] = {
+                **nats,
+                **waveform_units(run, nats["per_frame"]),
+                **common,
+                **(filtering if name == "smc" else {}),
+                "warnings": warnings.get(name, []),
+                "unscored": unscored,
+            }
     report = {
-        **about,
+        **head,
         "num_sequences": len(sequences),
         "num_frames": int(frames.sum()),
         "sequences": "whole utterances" if cut is None else f"sequences of {cut} frames",
         "metrics": metrics,
     }
     if "elbo" in plan.estimators:
-        of_latents = {name: metric(figures[name], frames) for name in sorted(figures) if name.startswith("kl_")}
+        kl = {name[3:]: metric(figures[name], frames) for name in sorted(figures) if name.startswith("kl_")}
         report["kl"] = {
-            name[3:]: {**found, **of_waveform(run, found["per_frame"], density=False)}
-            for name, found in of_latents.items()
+            latent: {**nats, **waveform_units(run, nats["per_frame"], density=False)} for latent, nats in kl.items()
         }
     if "iwae" in plan.estimators:
         k = figures["pareto_k"].mean(axis=0)
@@ -118,14 +122,14 @@ def evaluate(
             "limit": K_LIMIT,
             "above_limit": int((k > K_LIMIT).sum()),
         }
-    return Outcome(report, list(_rows(figures, sequences, plan)))
+    return Results(report, list(_rows(figures, sequences, plan)))
 
 
-def _rows(figures: Figures, sequences: Sequence[Prepared], plan: Plan) -> Iterator[Row]:
-    """A row per sequence: of every figure the mean over repeats, and of estimates their deviation."""
-    columns = [column for estimator in plan.estimators for column in OF[estimator]]
+def _rows(figures: Figures, sequences: Sequence[Prepared], plan: Plan) -> Iterator[CsvRow]:
+    """A row for each sequence: means over repeats of all figures, and standard deviations of the estimates."""
+    columns = [column for estimator in plan.estimators for column in ESTIMATOR_COLUMNS[estimator]]
     for n, item in enumerate(sequences):
-        row: dict[str, str | int | float] = {c: math.nan for c in columns}
+        row: CsvRow = {c: math.nan for c in columns}
         row |= {"file": item.file, "speaker": item.speaker, "start": item.start, "frames": len(item.x)}
         for column in columns:
             values = figures[column.removesuffix("_sd")][:, n]
@@ -137,16 +141,16 @@ def _rows(figures: Figures, sequences: Sequence[Prepared], plan: Plan) -> Iterat
 
 
 def metric(values: NDArray[np.float64], frames: NDArray[np.float64]) -> dict[str, Any]:
-    r"""Nats per sequence and per frame, with their standard errors over sequences, from estimates (R, N), frames (N,).
+    r"""Nats per sequence and per frame, with standard errors over sequences.
 
-    Per frame in both normalisations: pooled, :math:`\sum_n L_n / \sum_n T_n` with the standard error of a ratio, under
-    "per_frame"; the mean over sequences of :math:`L_n / T_n` under "per_frame_by_sequence". With repeats also the
-    standard error that Monte Carlo alone gives the mean, and the variance of L_n over repeats.
+    There are two normalisations per frame: the pooled :math:`\sum_n L_n / \sum_n T_n` with the standard error of a
+    ratio, under "per_frame", and the mean over sequences of :math:`L_n / T_n`, under "per_frame_by_sequence". With
+    repeats there are also the Monte Carlo standard error of the mean and the variance of L_n over repeats.
+
+    Args:
+        values: estimates (R, N).
+        frames: lengths (N,).
     """
-    import numpy as np
-
-    from evaluation.reporting.report import Summary, summarise
-
     mean = values.mean(axis=0)
     finite = np.isfinite(mean)
     pooled = Summary(None, None, int(finite.sum()))
@@ -155,123 +159,99 @@ def metric(values: NDArray[np.float64], frames: NDArray[np.float64]) -> dict[str
         rate = float(total.sum() / t.sum())
         error = summarise((total - rate * t).tolist()).stderr
         pooled = Summary(rate, None if error is None else error / float(t.mean()), len(t))
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         **summarise(mean.tolist())._asdict(),
         "per_frame": pooled._asdict(),
         "per_frame_by_sequence": summarise((mean / frames).tolist())._asdict(),
     }
     if len(values) > 1 and finite.any():
         variance = values[:, finite].var(axis=0, ddof=1)
-        found["monte_carlo_stderr"] = float(np.sqrt(variance.sum() / len(values)) / len(variance))
-        found["variance_over_repeats"] = {"mean": float(variance.mean()), "max": float(variance.max())}
-    return found
+        figures["monte_carlo_stderr"] = float(np.sqrt(variance.sum() / len(values)) / len(variance))
+        figures["variance_over_repeats"] = {"mean": float(variance.mean()), "max": float(variance.max())}
+    return figures
 
 
-def of_waveform(run: Run, per_frame: Mapping[str, Any], *, density: bool = True) -> dict[str, Any]:
-    r"""Nats per 8,000 samples, as papers on Blizzard 2013 count, and bits per sample, of frames of a waveform.
+def waveform_units(run: Run, per_frame: Mapping[str, Any], *, density: bool = True) -> dict[str, Any]:
+    r"""Nats per 8,000 samples, the unit of papers on Blizzard 2013, and bits per sample, of frames of a waveform.
 
-    Nats are of standardised samples y = (x - m) / s, without the change of variables. Bits are
-    :math:`-\log_2 p(x) = -\log_2 p(y) + \log_2 s` with s in steps of 16-bit sound: a density of real numbers, and no
-    length of a code, as no noise was added to the steps.
+    Nats are those of the standardised samples y = (x - m) / s, without the change of variables. Bits are
+    :math:`-\log_2 p(x) = -\log_2 p(y) + \log_2 s` with s in steps of 16-bit sound. They are a density and not a code
+    length, since no dequantisation noise was added.
 
     Args:
-        run: the run; of other frames than a waveform's nothing is returned.
-        per_frame: nats per frame, as `metric` gives them.
-        density: whether these are a log-density: a KL has no bits per sample here.
+        run: the run; the result is empty if its frames are not those of a waveform.
+        per_frame: nats per frame, from `metric`.
+        density: whether these are a log-density; a KL has no bits per sample.
     """
-    from corpora.frontends.waveform import SAMPLES
-
     width = run.settings.data.frame_width
     if width is None or per_frame["mean"] is None:
         return {}
     mean, stderr = per_frame["mean"], per_frame["stderr"]
-    in_nats, in_bits = SAMPLES / width, 1.0 / (width * math.log(2.0))
-    found: dict[str, Any] = {
-        "per_8000_samples": {"mean": in_nats * mean, "stderr": None if stderr is None else in_nats * stderr}
-    }
+
+    def scaled(value: float, factor: float) -> dict[str, float | None]:
+        return {"mean": value * factor, "stderr": None if stderr is None else stderr * factor}
+
+    units = {"per_8000_samples": scaled(mean, SAMPLES / width)}
     if density:
-        own = (run.model.scaling.log_scale() + width * math.log(FULL_SCALE) - mean) * in_bits
-        found["bits_per_sample"] = {"mean": own, "stderr": None if stderr is None else in_bits * stderr}
-    return found
+        negative = run.model.scaling.log_scale() + width * math.log(FULL_SCALE) - mean
+        units["bits_per_sample"] = scaled(negative, 1.0 / (width * math.log(2.0)))
+    return units
 
 
-def merged(outcome: Outcome, folder: Path) -> tuple[Outcome, str | None]:
-    """With what an earlier command left in the folder, where that is of the same data and weights.
+def merged(results: Results, folder: Path) -> tuple[Results, str | None]:
+    """Merge results with those of an earlier command, where both are of the same data and weights.
+
+    Args:
+        results: the new results, which take precedence.
+        folder: the run folder, with ``likelihood.json`` and ``likelihood.csv`` of the earlier command.
 
     Returns:
-        The outcome to write, and, if an earlier one is not kept, why not.
+        The results to write and, if the earlier ones are dropped, the reason.
     """
-    from evaluation.reporting.report import read_json
-
     path, rows_path = folder / "likelihood.json", folder / "likelihood.csv"
     if not path.is_file() or not rows_path.is_file():
-        return outcome, None
+        return results, None
     try:
-        old = read_json(path, "")
+        earlier = read_json(path, "")
     except UserError:
-        return outcome, f"{path} was not readable and is written anew"
-    differ = [key for key in SAME if old.get(key) != outcome.report[key]]
-    if differ:
-        return outcome, f"{path} held estimates of other {', '.join(differ)}; it is written anew"
-    metrics = {**old["metrics"], **outcome.report["metrics"]}
+        return results, f"{path} was not readable and is replaced"
+    if differ := different_keys(results.report, earlier, SAME):
+        return results, f"{path} contained estimates with other {', '.join(differ)} and is replaced"
+    metrics = {**earlier["metrics"], **results.report["metrics"]}
     in_order = {name: metrics[name] for name in LABELS if name in metrics}
-    report = {**{k: v for k, v in old.items() if k in ("pareto_k", "kl")}, **outcome.report, "metrics": in_order}
+    kept: dict[str, Any] = {key: earlier[key] for key in ("pareto_k", "kl") if key in earlier}
     with rows_path.open(encoding="utf-8", newline="") as lines:
-        earlier = {(row["file"], row["start"]): row for row in csv.DictReader(lines)}
-    rows: list[Row] = [{**earlier.get((str(row["file"]), str(row["start"])), {}), **row} for row in outcome.rows]
-    return Outcome(report, rows), None
+        earlier_rows = {(row["file"], row["start"]): row for row in csv.DictReader(lines)}
+    rows: list[CsvRow] = [{**earlier_rows.get((str(r["file"]), str(r["start"])), {}), **r} for r in results.rows]
+    return Results({**kept, **results.report, "metrics": in_order}, rows), None
 
 
 def table(report: Mapping[str, Any]) -> str:
     """The report for the terminal."""
-    from evaluation.reporting.report import Summary, text_table
-
-    lines = []
-    for name, found in report["metrics"].items():
-        columns = [found, found["per_frame"], found["per_frame_by_sequence"]]
-        texts = [Summary(c["mean"], c["stderr"], c["n"]).text(d) for c, d in zip(columns, (2, 3, 3), strict=True)]
-        spread = found.get("monte_carlo_stderr")
-        particles = f"{found['particles']}" + (f" x {found['repeats']}" if found["repeats"] > 1 else "")
-        lines.append(
-            [LABELS[name], *texts, *_waveform_texts(found), "" if spread is None else f"{spread:.3f}", particles]
-        )
-    more = ["per 8000 samples", "bits per sample"] if "bits_per_sample" in found else []
-    header = [
-        "log-likelihood, nats",
-        "per sequence",
-        "per frame, pooled",
-        "by sequence",
-        *more,
-        "MC error",
-        "particles",
-    ]
-    where = " ".join(str(report[k]) for k in ("corpus", "root") if report[k])
+    lines, header = [], ["log-likelihood, nats", *NORMALISATIONS]
+    for name, figures in report["metrics"].items():
+        spread = figures.get("monte_carlo_stderr")
+        particles = f"{figures['particles']}" + (f" x {figures['repeats']}" if figures["repeats"] > 1 else "")
+        lines.append([LABELS[name], *_texts(figures), "" if spread is None else f"{spread:.3f}", particles])
+    header += [*_waveform_columns(figures), "MC error", "particles"]
+    kl = ""
+    if report.get("kl"):
+        rows = [[latent, *_texts(figures)] for latent, figures in report["kl"].items()]
+        columns = _waveform_columns(next(iter(report["kl"].values())))
+        kl = "\n\n" + text_table(["KL, nats", *NORMALISATIONS, *columns], rows)
     return (
-        f"{report['model']} (guide {report['guide']}, {report['parameters']:,} parameters), "
-        f"{report['checkpoint']} at step {report['step']}\n"
-        f"{report['num_sequences']} {report['sequences']} of {where}, split {report['split']}, "
-        f"{report['num_frames']} frames; mode {report['mode']}\n\n" + text_table(header, lines) + _of_latents(report)
+        f"{model_text(report)}\n{report['num_sequences']} {report['sequences']} of {data_text(report)}, "
+        f"{report['num_frames']} frames; mode {report['mode']}\n\n" + text_table(header, lines) + kl
     )
 
 
-def _waveform_texts(found: Mapping[str, Any]) -> list[str]:
-    """Of frames of a waveform, the further columns of an estimate or of a KL."""
-    from evaluation.reporting.report import Summary
+def _texts(figures: Mapping[str, Any]) -> list[str]:
+    """An estimate or a KL in each normalisation and unit."""
+    columns = ((figures, 2), (figures["per_frame"], 3), (figures["per_frame_by_sequence"], 3))
+    texts = [Summary(c["mean"], c["stderr"], c["n"]).text(decimals) for c, decimals in columns]
+    units = [(figures[unit], decimals) for unit, (_, decimals) in WAVEFORM_UNITS.items() if unit in figures]
+    return [*texts, *(Summary(**values, n=0).text(decimals) for values, decimals in units)]
 
-    further = (("per_8000_samples", 1), ("bits_per_sample", 3))
-    return [Summary(**found[name], n=0).text(decimals) for name, decimals in further if name in found]
 
-
-def _of_latents(report: Mapping[str, Any]) -> str:
-    """The KL of each latent, for the terminal."""
-    from evaluation.reporting.report import Summary, text_table
-
-    if not report.get("kl"):
-        return ""
-    lines = []
-    for name, found in report["kl"].items():
-        columns = [found, found["per_frame"], found["per_frame_by_sequence"]]
-        texts = [Summary(c["mean"], c["stderr"], c["n"]).text(d) for c, d in zip(columns, (2, 3, 3), strict=True)]
-        lines.append([name, *texts, *_waveform_texts(found)])
-    more = ["per 8000 samples"] if "per_8000_samples" in found else []
-    return "\n\n" + text_table(["KL, nats", "per sequence", "per frame, pooled", "by sequence", *more], lines)
+def _waveform_columns(figures: Mapping[str, Any]) -> list[str]:
+    return [label for unit, (label, _) in WAVEFORM_UNITS.items() if unit in figures]

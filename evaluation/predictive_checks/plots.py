@@ -1,64 +1,56 @@
-"""The picture of `evaluation.predictive_checks`: data against replications, over time and as distributions."""
+"""The picture of `evaluation.predictive_checks`: data and replications over time and as distributions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evaluation.predictive_checks.checks import Check
 from evaluation.predictive_checks.spectra import Tracks, pause_runs, pauses
-from evaluation.reporting.plots import BEST, FAINT, INK
+from evaluation.reporting.plots import BEST, FAINT, INK, new_figure, open_axes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["check_picture", "over_time", "pause_counts"]
+__all__ = ["check_picture", "pause_counts", "pauses_by_tenth"]
 
 POSTERIOR, PRIOR = "#3b6db3", BEST
 Array = NDArray[np.float64]
 TENTHS = 10
 
 
-def check_picture(found: Check, names: Sequence[str], heading: str) -> Figure:
+def check_picture(tracks: Check, names: Sequence[str], heading: str) -> Figure:
     """One utterance over time, and the distributions of energy, tilt and pauses of all.
 
     Args:
-        found: the data and the replications.
-        names: of the utterances.
-        heading: printed above all.
+        tracks: data and replications.
+        names: names of the utterances.
+        heading: title of the figure.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 8.4), layout="constrained", dpi=130)
+    figure = new_figure(10.5, 8.4, heading)
     grid = figure.subplots(3, 2)
-    shown = int(np.argmax(np.asarray(found.lengths) >= np.median(found.lengths)))  # one of middling length
+    shown = int(np.argmax(np.asarray(tracks.lengths) >= np.median(tracks.lengths)))  # an utterance of median length
     for row, (what, unit) in enumerate((("energy", "dB"), ("tilt", "dB per octave"))):
-        parts = {name: _parts(getattr(getattr(found, name), what), found.lengths) for name in Check._fields[:3]}
-        _one_utterance(grid[row, 0], parts, shown, found.frame_s)
+        parts = {name: _parts(getattr(getattr(tracks, name), what), tracks.lengths) for name in Check._fields[:3]}
+        _one_utterance(grid[row, 0], parts, shown, tracks.frame_s)
         grid[row, 0].set_title(
             f"{what} of {names[shown].rpartition('/')[2]}, {unit}", fontsize=9, loc="left", color=INK
         )
         _histograms(grid[row, 1], parts, relative=what == "energy")
         title = "energy below the loudest frame of the utterance, dB" if what == "energy" else "tilt, dB per octave"
         grid[row, 1].set_title(title, fontsize=9, loc="left", color=INK)
-    _pause_lengths(grid[2, 0], found)
-    _pauses_over_time(grid[2, 1], found)
+    _pause_lengths(grid[2, 0], tracks)
+    _pauses_by_place(grid[2, 1], tracks)
     for axes in grid.flat:
-        axes.tick_params(labelsize=8, colors=FAINT)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        open_axes(axes)
     handles, labels = grid[1, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    figure.suptitle(heading, fontsize=10, color=INK, ha="left", x=0.01)
     return figure
 
 
 def pause_counts(tracks: Tracks, lengths: Sequence[int], edges: Array) -> Array:
-    """How many pauses of all utterances have a length, in frames, between each two edges: (S, bins)."""
+    """Histogram of the lengths of pauses of all utterances, in frames: (S, bins)."""
     counts = np.zeros((len(tracks.energy), len(edges) - 1))
     for part in _parts(tracks.energy, lengths):
         for draw, silent in enumerate(pauses(part)):
@@ -66,8 +58,8 @@ def pause_counts(tracks: Tracks, lengths: Sequence[int], edges: Array) -> Array:
     return counts
 
 
-def over_time(tracks: Tracks, lengths: Sequence[int]) -> Array:
-    """The share of pause in each tenth of an utterance, the mean over utterances: (S, 10)."""
+def pauses_by_tenth(tracks: Tracks, lengths: Sequence[int]) -> Array:
+    """Share of pause frames in each tenth of an utterance, mean over utterances: (S, 10)."""
     shares = []
     for part in _parts(tracks.energy, lengths):
         if part.shape[-1] >= TENTHS:
@@ -101,7 +93,7 @@ def _histograms(axes: Axes, parts: dict[str, list[Array]], relative: bool) -> No
     flat = {}
     for name, tracks in parts.items():
         flat[name] = np.concatenate([t - t.max(-1, keepdims=True) if relative else t for t in tracks], axis=-1)
-    # the few frames far out (digital silence) must not squeeze the rest
+    # leave out the few frames of digital silence
     low, high = np.quantile(flat["observed"], [0.001, 0.999])
     margin = 0.3 * (high - low) + 1.0
     edges = np.linspace(low - margin, min(high + margin, 0.0) if relative else high + margin, 41)
@@ -118,29 +110,29 @@ def _share(values: Array, edges: Array) -> Array:
     return np.asarray(100.0 * np.histogram(values, edges)[0] / len(values))
 
 
-def _pause_lengths(axes: Axes, found: Check) -> None:
+def _pause_lengths(axes: Axes, tracks: Check) -> None:
     edges = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55, 10**9])
     labels = [str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
     labels[-1] = f"{edges[-2]}+"
-    minutes = sum(found.lengths) * found.frame_s / 60.0
-    places = np.arange(len(labels), dtype=np.float64)
+    minutes = sum(tracks.lengths) * tracks.frame_s / 60.0
+    positions = np.arange(len(labels), dtype=np.float64)
     for name, colour, shift in (("posterior", POSTERIOR, -0.16), ("prior", PRIOR, 0.16)):
-        rates = pause_counts(getattr(found, name), found.lengths, edges) / minutes
+        rates = pause_counts(getattr(tracks, name), tracks.lengths, edges) / minutes
         low, middle, high = np.quantile(rates, [0.05, 0.5, 0.95], axis=0)
-        axes.vlines(places + shift, low, high, color=colour, alpha=0.5, lw=5)
-        axes.plot(places + shift, middle, "_", color=colour, ms=9)
-    axes.plot(places, pause_counts(found.observed, found.lengths, edges)[0] / minutes, "o", color=INK, ms=4)
-    axes.set_xticks(places, labels)
-    axes.set_xlabel(f"frames of {1000 * found.frame_s:g} ms", fontsize=8, color=FAINT)
+        axes.vlines(positions + shift, low, high, color=colour, alpha=0.5, lw=5)
+        axes.plot(positions + shift, middle, "_", color=colour, ms=9)
+    axes.plot(positions, pause_counts(tracks.observed, tracks.lengths, edges)[0] / minutes, "o", color=INK, ms=4)
+    axes.set_xticks(positions, labels)
+    axes.set_xlabel(f"frames of {1000 * tracks.frame_s:g} ms", fontsize=8, color=FAINT)
     axes.set_title("pauses per minute, by length", fontsize=9, loc="left", color=INK)
 
 
-def _pauses_over_time(axes: Axes, found: Check) -> None:
-    places = (np.arange(TENTHS) + 0.5) / TENTHS
+def _pauses_by_place(axes: Axes, tracks: Check) -> None:
+    centres = (np.arange(TENTHS) + 0.5) / TENTHS
     for name, colour in (("posterior", POSTERIOR), ("prior", PRIOR)):
-        _band(axes, places, 100.0 * over_time(getattr(found, name), found.lengths), colour, "", step="mid")
-    axes.step(places, 100.0 * over_time(found.observed, found.lengths)[0], where="mid", color=INK, lw=1.1)
+        _band(axes, centres, 100.0 * pauses_by_tenth(getattr(tracks, name), tracks.lengths), colour, "", step="mid")
+    axes.step(centres, 100.0 * pauses_by_tenth(tracks.observed, tracks.lengths)[0], where="mid", color=INK, lw=1.1)
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(bottom=0.0)
-    axes.set_xlabel("place in the utterance", fontsize=8, color=FAINT)
+    axes.set_xlabel("position in the utterance", fontsize=8, color=FAINT)
     axes.set_title("pause, % of the time", fontsize=9, loc="left", color=INK)

@@ -1,4 +1,4 @@
-r"""What a speech researcher would measure of power spectra, frame by frame and as pauses.
+r"""Statistics of power spectra: energy, spectral tilt and pauses.
 
 Spectra are x (..., T, F), the power of F bins evenly spaced from 0 Hz to half the sampling rate.
 """
@@ -15,10 +15,11 @@ __all__ = ["STATISTICS", "Tracks", "energy_db", "pause_runs", "pauses", "statist
 
 Array = NDArray[np.float64]
 TINY = 1e-12
-LOWEST_BAND = 60.0  # Hz; below is no speech
-PAUSE_DB = 30.0  # as data.trim_db, that cuts silence at the ends of an utterance
+LOWEST_BAND = 60.0
+"""Lower limit of the octave bands in Hz, below the range of speech."""
+PAUSE_DB = 30.0
+"""Level of a pause below the loudest frame, the default of data.trim_db."""
 
-#: Name of each statistic, and what it is called in tables.
 STATISTICS = {
     "energy_mean": "energy, mean (dB)",
     "energy_spread": "energy, std. dev. in an utterance (dB)",
@@ -31,10 +32,11 @@ STATISTICS = {
     "pause_mean": "pauses, mean length (ms)",
     "pause_longest": "pauses, longest of an utterance, mean (ms)",
 }
+"""Label of each statistic."""
 
 
 class Tracks(NamedTuple):
-    """Energy and tilt of every frame of all utterances, one after the other, (S, frames); of data S = 1."""
+    """Energy and tilt of every frame of all utterances, concatenated, (S, frames); S = 1 for data."""
 
     energy: Array
     tilt: Array
@@ -54,15 +56,15 @@ def tilt_db(x: Array, rate: float) -> Array:
     r"""The spectral tilt of each frame in dB per octave, (..., T).
 
     The slope of a straight line through the mean power, in dB, of octave bands: [rate/4, rate/2], [rate/8, rate/4] and
-    so on down to 60 Hz. Bands, and not bins, so that each octave counts the same and little is lost to the noise of
-    single bins.
+    so on down to 60 Hz. With bands in place of bins all octaves have the same weight, and the noise of single bins
+    averages out.
 
     Args:
         x: power spectra (..., T, F).
         rate: sampling rate in Hz.
 
     Raises:
-        ValueError: for so few bins that fewer than two octaves have one.
+        ValueError: fewer than two octaves contain a bin.
     """
     bins = x.shape[-1]
     hertz = np.linspace(0.0, rate / 2, bins)
@@ -82,7 +84,7 @@ def tilt_db(x: Array, rate: float) -> Array:
 
 
 def pauses(energy: Array, below_db: float = PAUSE_DB) -> NDArray[np.bool_]:
-    """Which frames are a pause: more than `below_db` under the loudest frame of the utterance, (..., T)."""
+    """Whether each frame is a pause, more than `below_db` below the loudest frame of the utterance, (..., T)."""
     return np.asarray(energy < energy.max(-1, keepdims=True) - below_db)
 
 
@@ -99,9 +101,9 @@ def pause_runs(pause: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def statistics(tracks: Tracks, lengths: Sequence[int], frame_s: float) -> dict[str, Array]:
-    """Each of `STATISTICS`, (S,): over all frames, or the mean over utterances of what is of one utterance.
+    """Each of `STATISTICS`, (S,), over all frames, or the mean over utterances of a statistic of one utterance.
 
-    A mean length of pauses that are not there is NaN.
+    The mean length of pauses is NaN where there are none.
     """
     cuts = np.cumsum(lengths)[:-1]
     energy, tilt = (np.split(track, cuts, axis=-1) for track in tracks)
@@ -109,8 +111,8 @@ def statistics(tracks: Tracks, lengths: Sequence[int], frame_s: float) -> dict[s
     runs = [[pause_runs(draw)[1] for draw in part] for part in silent]  # by utterance, then draw
     frames = sum(lengths)
     paused = sum(part.sum(-1) for part in silent)
-    count = sum(np.array([len(found) for found in of_utterance]) for of_utterance in runs)
-    longest = np.mean([[found.max(initial=0) for found in of_utterance] for of_utterance in runs], axis=0)
+    count = sum(np.array([len(of_draw) for of_draw in of_utterance]) for of_utterance in runs)
+    longest = np.mean([[of_draw.max(initial=0) for of_draw in of_utterance] for of_utterance in runs], axis=0)
     with np.errstate(invalid="ignore"):
         mean_length = paused / count
     return {
@@ -128,7 +130,7 @@ def statistics(tracks: Tracks, lengths: Sequence[int], frame_s: float) -> dict[s
 
 
 def _change(parts: Sequence[Array]) -> Array:
-    """Mean absolute difference of neighbouring frames, over all utterances."""
+    """Mean absolute difference of successive frames, over all utterances."""
     steps = np.abs(np.concatenate([np.diff(part, axis=-1) for part in parts], axis=-1))
     return np.asarray(steps.mean(-1)) if steps.shape[-1] else np.full(len(steps), np.nan)
 

@@ -1,47 +1,49 @@
-"""The recogniser of `evaluation.recognition`: LSTMs over features, trained by connectionist temporal
-classification (CTC; Graves et al., 2006), and decoded greedily.
+"""The recogniser of `evaluation.recognition`: a bidirectional LSTM with connectionist temporal classification.
+
+(CTC; Graves et al., 2006.) Decoding is greedy.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import jiwer
 import torch
 from torch import Tensor, nn
 
 from corpora.loading.sequences import Batches, Prepared, collate
 from dvae_pyro.errors import UserError
+from dvae_pyro.progress import progress_bar
 from models.nn.layers import Context
 
 __all__ = [
     "Errors",
-    "Options",
     "Recogniser",
+    "RecogniserOptions",
     "count_errors",
+    "error_rate",
+    "frames_needed",
     "greedy",
-    "needed",
     "recognise",
-    "share",
     "train",
 ]
 
 Transcript = Sequence[str]
 
 
-class Options(NamedTuple):
-    """Of recogniser and training.
+class RecogniserOptions(NamedTuple):
+    """Options of a recogniser and its training.
 
     Attributes:
-        width: H of the LSTM in each direction.
+        width: Width H of the LSTM in each direction.
         steps: Updates of the weights.
-        batch: Utterances in each.
-        lr: Learning rate (Adam), which falls to 0 along a cosine.
-        every: Updates between two looks at the validation utterances.
+        batch: Utterances in a batch.
+        lr: Learning rate of Adam, with a cosine schedule that ends at 0.
+        every: Updates from one validation to the next.
     """
 
     width: int = 128
@@ -51,7 +53,11 @@ class Options(NamedTuple):
     every: int = 60
 
     def check(self) -> None:
-        """Refuse sizes that nothing can be built from."""
+        """Check the sizes.
+
+        Raises:
+            UserError: A size is below 1.
+        """
         for name in ("width", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}: got {getattr(self, name)}, expected 1 or more.")
@@ -61,32 +67,32 @@ class Recogniser(nn.Module):
     """p(token or blank | features) at each frame: an LSTM in each direction over standardised features, an affine map.
 
     Args:
-        tokens: What it knows; index 0 of its output is the blank, then these.
-        like: Training features (T, D), whose statistics standardise.
+        tokens: The vocabulary; output 0 is the blank, the others are these.
+        like: Training features (T, D), whose mean and deviation standardise the input.
         options: Sizes.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, tokens: Sequence[str], like: Sequence[Tensor], options: Options) -> None:
+    def __init__(self, tokens: Sequence[str], like: Sequence[Tensor], options: RecogniserOptions) -> None:
         super().__init__()
         self.tokens = tuple(tokens)
-        every = torch.cat(list(like))
-        self.register_buffer("mean", every.mean(0))
-        self.register_buffer("scale", every.std(0).clamp_min(1e-6))
-        self.context = Context(every.shape[1], options.width)
+        pooled = torch.cat(list(like))
+        self.register_buffer("mean", pooled.mean(0))
+        self.register_buffer("scale", pooled.std(0).clamp_min(1e-6))
+        self.context = Context(pooled.shape[1], options.width)
         self.head = nn.Linear(self.context.out_dim, len(self.tokens) + 1)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """From x (T, N, D) to log-probabilities (T, N, 1 + V)."""
+        """Log-probabilities (T, N, 1 + V) of features x (T, N, D)."""
         h = self.context((x - self.mean) / self.scale, lengths)
         log_probabilities: Tensor = self.head(h).log_softmax(-1)
         return log_probabilities
 
 
 def greedy(log_probabilities: Tensor, lengths: Tensor) -> list[list[int]]:
-    """The likeliest symbol of each frame, repetitions merged, then blanks (0) left out: (T, N, V) to N lists.
+    """Greedy decoding (T, N, V) to N lists: the most probable symbol of each frame, merged, without blanks (0).
 
     Example:
         >>> frames = torch.tensor([1, 1, 0, 1, 2, 2, 0])
@@ -98,89 +104,83 @@ def greedy(log_probabilities: Tensor, lengths: Tensor) -> list[list[int]]:
     return [column[column > 0].tolist() for column in merged]
 
 
-def needed(transcript: Transcript) -> int:
-    """Frames that CTC needs to say a transcript: one for each token, and a blank between two that are alike.
+def frames_needed(transcript: Transcript) -> int:
+    """Frames that CTC needs for a transcript: one for each token, and a blank between equal neighbours.
 
     Example:
-        >>> needed(["1", "1", "2"])
+        >>> frames_needed(["1", "1", "2"])
         4
     """
     return len(transcript) + sum(a == b for a, b in pairwise(transcript))
 
 
 class Errors(NamedTuple):
-    """Of one utterance: substitutions, deletions and insertions together, and tokens said."""
+    """Substitutions, deletions and insertions in one utterance, and tokens of its transcript."""
 
     errors: int
     tokens: int
 
 
-def count_errors(said: Transcript, heard: Transcript) -> Errors:
-    """Errors of the alignment with the fewest (jiwer's).
+def count_errors(transcript: Transcript, hypothesis: Transcript) -> Errors:
+    """Errors of a hypothesis, in the alignment with the fewest errors.
 
     Example:
         >>> count_errors(["1", "2", "3"], ["1", "3", "3", "4"])
         Errors(errors=2, tokens=3)
     """
-    import jiwer
-
-    found = jiwer.process_words(" ".join(said), " ".join(heard))
-    return Errors(found.substitutions + found.deletions + found.insertions, len(said))
+    aligned = jiwer.process_words(" ".join(transcript), " ".join(hypothesis))
+    return Errors(aligned.substitutions + aligned.deletions + aligned.insertions, len(transcript))
 
 
-def share(counts: Sequence[Errors]) -> float:
-    """Errors per token said."""
+def error_rate(counts: Sequence[Errors]) -> float:
+    """Errors per token."""
     return sum(count.errors for count in counts) / sum(count.tokens for count in counts)
 
 
 def recognise(recogniser: Recogniser, features: Sequence[Prepared], batch: int = 64) -> list[list[str]]:
-    """What is heard in each utterance's features, in their order."""
-    heard: list[list[str]] = [[] for _ in features]
-    device = recogniser.mean.device
+    """Tokens recognised in each utterance, in the order of `features`."""
+    hypotheses: list[list[str]] = [[] for _ in features]
     recogniser.eval()
     with torch.no_grad():
-        for index in Batches(features, batch, shuffle=False).epoch(0):
-            given = collate([features[n] for n in index])
-            for n, symbols in zip(
-                index, greedy(recogniser(given.x.to(device), given.lengths), given.lengths), strict=True
-            ):
-                heard[n] = [recogniser.tokens[symbol - 1] for symbol in symbols]
-    return heard
+        for indices in Batches(features, batch, shuffle=False).epoch(0):
+            padded = collate([features[n] for n in indices])
+            log_probabilities = recogniser(padded.x.to(recogniser.mean.device), padded.lengths)
+            for n, symbols in zip(indices, greedy(log_probabilities, padded.lengths), strict=True):
+                hypotheses[n] = [recogniser.tokens[symbol - 1] for symbol in symbols]
+    return hypotheses
 
 
 def train(
     data: Sequence[Prepared],
-    said: Sequence[Transcript],
+    transcripts: Sequence[Transcript],
     valid: Sequence[Prepared],
-    valid_said: Sequence[Transcript],
-    options: Options,
+    valid_transcripts: Sequence[Transcript],
+    options: RecogniserOptions,
     *,
     seed: int = 0,
     device: str = "cpu",
     label: str = "recogniser",
     progress: bool = False,
 ) -> tuple[Recogniser, int]:
-    """Train a recogniser, and keep the weights that make the fewest errors on the validation utterances.
+    """Train a recogniser, and select the weights with the fewest errors on the validation utterances.
 
     Args:
-        data: Features of the training utterances, each with as many frames as `needed`.
-        said: Their transcripts.
+        data: Features of the training utterances, each with at least `frames_needed` frames.
+        transcripts: Their transcripts.
         valid: Features of the validation utterances.
-        valid_said: Their transcripts.
+        valid_transcripts: Their transcripts.
         options: Sizes.
-        seed: Of weights and order.
-        device: Where to compute.
+        seed: Seed of the initial weights and the order of the data.
+        device: Device to compute on.
         label: Printed before the progress bar.
-        progress: Draw it, on standard error.
+        progress: Draw a progress bar on standard error.
 
     Returns:
-        The recogniser, and the step that its weights are of.
+        The recogniser, and the step at which its weights were selected.
     """
-    from tqdm import tqdm
-
-    tokens = sorted({token for transcript in said for token in transcript})
+    tokens = sorted({token for transcript in transcripts for token in transcript})
     number = {token: n for n, token in enumerate(tokens, start=1)}
-    targets = [torch.tensor([number[token] for token in transcript]) for transcript in said]
+    targets = [torch.tensor([number[token] for token in transcript]) for transcript in transcripts]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         recogniser = Recogniser(tokens, [item.x for item in data], options).to(device)
@@ -188,10 +188,8 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
     batches = Batches(data, options.batch, seed)
     best, best_step, best_weights = math.inf, 0, copy.deepcopy(recogniser.state_dict())
-    seldom = 0.2 if sys.stderr.isatty() else 30.0
-    bar = tqdm(total=options.steps, desc=label, unit="step", disable=not progress, leave=False, mininterval=seldom)
     step = epoch = 0
-    with bar:
+    with progress_bar(label, options.steps, "step", shown=progress, leave=False) as bar:
         while step < options.steps:
             for index in batches.epoch(epoch)[: options.steps - step]:
                 batch = collate([data[n] for n in index])
@@ -212,11 +210,12 @@ def train(
                 step += 1
                 bar.update()
                 if step % options.every == 0 or step == options.steps:
-                    heard = recognise(recogniser, valid)
-                    wrong = share([count_errors(*pair) for pair in zip(valid_said, heard, strict=True)])
-                    bar.set_postfix_str(f"loss {loss.item():.3g}, valid {100 * wrong:.1f} %")
-                    if wrong <= best:
-                        best, best_step, best_weights = wrong, step, copy.deepcopy(recogniser.state_dict())
+                    hypotheses = recognise(recogniser, valid)
+                    pairs = zip(valid_transcripts, hypotheses, strict=True)
+                    validation = error_rate([count_errors(*pair) for pair in pairs])
+                    bar.set_postfix_str(f"loss {loss.item():.3g}, valid {100 * validation:.1f} %")
+                    if validation <= best:
+                        best, best_step, best_weights = validation, step, copy.deepcopy(recogniser.state_dict())
             epoch += 1
     recogniser.load_state_dict(best_weights)
     return recogniser, best_step

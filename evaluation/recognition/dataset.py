@@ -1,55 +1,59 @@
-"""What the recognisers of `evaluation.recognition` hear, and what is said: utterances with their transcripts and
-domains, and the features of each row of the table.
-"""
+"""Data of `evaluation.recognition`: utterances with transcripts and domains, and the features of each row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from torch import Tensor
+
+from corpora.loading.sequences import Prepared
+from corpora.types import Corpus, Utterance
 from dvae_pyro.errors import UserError
+from evaluation.disentanglement.embeddings import segment_latents
+from evaluation.loading.splits import read_split
 from evaluation.reporting.command_line import say
+from inference.runs import Run
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from corpora.loading.sequences import Prepared
-    from corpora.types import Corpus, Utterance
-    from inference.runs import Run
-
-__all__ = ["ALL", "Row", "Spoken", "features_of", "read_split", "stacked", "transcript"]
+__all__ = ["ALL", "FeatureSet", "TranscribedSplit", "features_of", "read_transcribed", "stacked", "transcript"]
 
 ALL = "all"
 
 
-class Spoken(NamedTuple):
-    """Utterances of a split that can be recognised.
+class TranscribedSplit(NamedTuple):
+    """Utterances of a split with a transcript and a domain.
 
     Attributes:
-        items: their frames (T, D).
-        said: their transcripts.
-        domains: the domain of each.
+        items: frames (T, D) of each.
+        transcripts: tokens of each.
+        domains: domain of each.
     """
 
     items: list[Prepared]
-    said: list[list[str]]
+    transcripts: list[list[str]]
     domains: list[str]
 
-    def of(self, domain: str) -> list[int]:
-        """Which ones are of a domain; `ALL` is every one."""
-        return [n for n, found in enumerate(self.domains) if domain in (found, ALL)]
+    def indices(self, domain: str) -> list[int]:
+        """Indices of the utterances of a domain; of all utterances for `ALL`."""
+        return [n for n, own in enumerate(self.domains) if domain in (own, ALL)]
 
 
-class Row(NamedTuple):
-    """One recogniser of the table: the domain it is trained in, whose features it hears, and which."""
+class FeatureSet(NamedTuple):
+    """The features of a row of the table.
 
-    trained: str
+    Attributes:
+        domain: domain that the recogniser is trained on.
+        run: run whose latents are the features; None for those of the front end.
+        features: name of the latent, or of the front end.
+    """
+
+    domain: str
     run: Run | None
     features: str
 
 
 def transcript(utterance: Utterance) -> list[str]:
-    """What is said: the label ``transcript``, else the phones of ``content``, else the words of ``text``."""
+    """Tokens of an utterance: the label ``transcript``, else the phones of ``content``, else the words of ``text``."""
     labels: Mapping[str, Any] = utterance.labels
     if "transcript" in labels:
         return [str(token) for token in labels["transcript"]]
@@ -59,7 +63,7 @@ def transcript(utterance: Utterance) -> list[str]:
 
 
 def stacked(x: Tensor, hop: int) -> Tensor:
-    """Frames (T, D) side by side, `hop` at a time, (T // hop, hop D): as many features as segments give, nothing lost.
+    """Frames (T, D) concatenated, `hop` at a time, to (T // hop, hop D): as many vectors as there are segments.
 
     Example:
         >>> import torch
@@ -72,45 +76,45 @@ def stacked(x: Tensor, hop: int) -> Tensor:
     return x[: count * hop].reshape(count, -1)
 
 
-def read_split(run: Run, corpus: Corpus, split: str, by: str) -> Spoken:
-    """The utterances of a split that have a transcript and a domain.
+def read_transcribed(run: Run, corpus: Corpus, split: str, label: str) -> TranscribedSplit:
+    """Read the utterances of a split that have a transcript and a domain.
+
+    Args:
+        run: the run, whose front end is used.
+        corpus: contains the split.
+        split: name of the split.
+        label: label that is the domain, or "speaker".
 
     Raises:
-        UserError: no utterance has.
+        UserError: no utterance has both.
     """
-    from corpora.frontends.registry import open_frontend
-    from corpora.loading.sequences import load_split
-
-    data = run.settings.data
-    frontend = open_frontend(data, run.settings.model.bins)
-    items = load_split(corpus, split, frontend, data, say)
+    items = read_split(run, corpus, split)
     utterances = {utterance.file: utterance for utterance in corpus.splits[split]}
-    found = Spoken([], [], [])
+    transcribed = TranscribedSplit([], [], [])
     for item in items:
         utterance = utterances[item.file]
-        said = transcript(utterance)
-        domain = utterance.speaker if by == "speaker" else utterance.labels.get(by)
-        if said and domain is not None:
-            found.items.append(item)
-            found.said.append(said)
-            found.domains.append(str(domain))
-    if not found.items:
-        labels = sorted({label for utterance in utterances.values() for label in utterance.labels})
+        tokens = transcript(utterance)
+        domain = utterance.speaker if label == "speaker" else utterance.labels.get(label)
+        if tokens and domain is not None:
+            transcribed.items.append(item)
+            transcribed.transcripts.append(tokens)
+            transcribed.domains.append(str(domain))
+    count = len(transcribed.items)
+    if not count:
+        labels = sorted({name for utterance in utterances.values() for name in utterance.labels})
         raise UserError(
             f"no utterance of split {split} of corpus '{corpus.name}' has both a transcript (label transcript, content "
-            f"or text) and the label --by {by}: their labels are {', '.join(labels) or 'none'}. Corpora with "
+            f"or text) and the label --by {label}: their labels are {', '.join(labels) or 'none'}. Corpora with "
             "transcripts: fsdd, timit, synthetic, kaldi."
         )
-    if len(found.items) < len(items):
-        say(f"{split}: left out {len(items) - len(found.items)} of {len(items)} utterances, without transcript or {by}")
-    return found
+    if count < len(items):
+        say(f"{split}: left out {len(items) - count} of {len(items)} utterances, without transcript or {label}")
+    return transcribed
 
 
-def features_of(row: Row, spoken: Spoken, chosen: Sequence[int], hop: int) -> list[Prepared]:
-    """What the recogniser of a row hears of some utterances."""
-    from evaluation.disentanglement.embeddings import segment_latents
-
-    items = [spoken.items[n] for n in chosen]
+def features_of(row: FeatureSet, split: TranscribedSplit, indices: Sequence[int], hop: int) -> list[Prepared]:
+    """Features of some utterances for the recogniser of a row."""
+    items = [split.items[n] for n in indices]
     if row.run is None:
         return [item._replace(x=stacked(item.x, hop)) for item in items]
     latents = segment_latents(row.run, items, hop)[row.features]

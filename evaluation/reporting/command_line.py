@@ -1,7 +1,8 @@
 """The command line that all evaluations share: ``python -m evaluation.X RUN [...] [key=value ...]``.
 
-An evaluation adds its own arguments to `evaluation_parser`, and runs inside `guarded`, which turns a user's
-mistake into one message. Nothing heavy is imported before the arguments are known.
+An evaluation adds its own arguments to `evaluation_parser`, and runs inside `guarded`, which prints a `UserError` as
+one message. This module imports neither torch nor numpy, so that ``--help`` is fast; `parse` and `open_run` import what
+they need when they are called.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from dvae_pyro.errors import UserError
 if TYPE_CHECKING:
     from inference.runs import Run
 
-__all__ = ["Request", "evaluation_parser", "guarded", "open_run", "parse", "say"]
+__all__ = ["Request", "evaluation_parser", "guarded", "open_run", "parse", "read_run", "say"]
 
 
 class Request(NamedTuple):
-    """What to evaluate.
+    """The arguments that all evaluations share.
 
     Attributes:
         run: the run folder.
-        split: which part of the corpus.
-        mode: "gt" (the decoder is fed the true past) or "gen" (its own output); None is the run's
+        split: split of the corpus.
+        mode: "gt" (the decoder is given the true past) or "gen" (its own output); None is the run's
             `evaluation.mode`.
         latents: "mean" or "sample"; None is the run's `evaluation.latents`.
         checkpoint: the checkpoint to read; None is best.pt, else last.pt.
-        device: where to compute.
-        json: where a second copy of the report goes.
+        device: device to compute on.
+        json: file that gets a copy of the report.
         overrides: settings changed for this evaluation, --corpus and --root among them.
     """
 
@@ -53,12 +54,12 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
 
     Args:
         name: the evaluation X of ``python -m evaluation.X``.
-        description: what it does, in one line.
-        without: arguments that would have no effect on it: "corpus", "root", "split", "mode", "latents".
+        description: one line for ``--help``.
+        without: arguments that have no effect on it and are left out: "corpus", "root", "split", "mode", "latents".
     """
     parser = argparse.ArgumentParser(prog=f"python -m evaluation.{name}", description=description)
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="run folder, as inference.svi or models.published leaves it"
+        "run", type=Path, metavar="RUN", help="run folder, as written by inference.svi or models.published"
     )
     of_data: dict[str, dict[str, Any]] = {
         "corpus": {"metavar": "C", "help": "corpus to evaluate on (default: the run's)"},
@@ -66,7 +67,7 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
             "metavar": "DIR",
             "help": "folder of that corpus (default: the run's, unless --corpus names another)",
         },
-        "set": {"metavar": "NAME", "help": "set of a corpus that comes in several (data.subset)"},
+        "set": {"metavar": "NAME", "help": "subset of the corpus (data.subset)"},
         "split": {
             "type": split_of,
             "choices": ["train", "valid", "test"],
@@ -75,7 +76,7 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
         },
         "mode": {
             "choices": ["gt", "gen"],
-            "help": "the decoder sees the true past (gt) or its own output (gen); default: evaluation.mode",
+            "help": "the decoder is given the true past (gt) or its own output (gen); default: evaluation.mode",
         },
         "latents": {
             "choices": ["mean", "sample"],
@@ -97,58 +98,74 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
 def parse(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, several: bool = False
 ) -> tuple[Request, argparse.Namespace]:
-    """Read the command line: what all evaluations share, and everything, for arguments of your own.
+    """Parse the command line.
 
-    With `several`, further run folders are taken, and all of them are in ``runs``.
+    Args:
+        parser: from `evaluation_parser`.
+        argv: the arguments; None reads those of the process.
+        several: accept further run folders.
+
+    Returns:
+        The shared arguments, and the namespace with all arguments; with `several`, its ``runs`` are all run folders.
+
+    Raises:
+        UserError: an argument is neither an option nor ``key=value``.
     """
-    from inference.settings.overrides import quoted
+    from inference.settings.overrides import quoted  # imports OmegaConf
 
-    given = parser.parse_intermixed_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if several:
-        given.runs = [given.run, *(Path(item) for item in given.overrides if "=" not in item)]
-        given.overrides = [item for item in given.overrides if "=" in item]
-    for item in given.overrides:
+        options.runs = [options.run, *(Path(item) for item in options.overrides if "=" not in item)]
+        options.overrides = [item for item in options.overrides if "=" in item]
+    for item in options.overrides:
         if "=" not in item:
-            raise UserError(f"'{item}' is no setting: expected key=value, such as dtype=float64. One run is evaluated.")
+            raise UserError(f"'{item}' is not a setting: expected key=value, such as dtype=float64, and one run.")
     overrides: list[str] = []
-    if given.corpus is not None:  # another corpus does not lie where the run's does, nor come in its sets
-        overrides.append(f"data.corpus={quoted(given.corpus)}")
+    if options.corpus is not None:  # root, subset and layout of the run's corpus do not apply to another corpus
+        overrides.append(f"data.corpus={quoted(options.corpus)}")
         overrides += [f"data.{key}=null" for key in ("root", "subset", "layout", "speaker_level", "channel")]
-    overrides += given.overrides
-    if given.root is not None:
-        overrides.append(f"data.root={quoted(given.root)}")
-    if given.set is not None:
-        overrides.append(f"data.subset={quoted(given.set)}")
+    overrides += options.overrides
+    if options.root is not None:
+        overrides.append(f"data.root={quoted(options.root)}")
+    if options.set is not None:
+        overrides.append(f"data.subset={quoted(options.set)}")
     request = Request(
-        run=given.run,
-        split=given.split or "test",
-        mode=given.mode,
-        latents=given.latents,
-        checkpoint=given.checkpoint,
-        device=given.device,
-        json=given.json,
+        run=options.run,
+        split=options.split or "test",
+        mode=options.mode,
+        latents=options.latents,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        json=options.json,
         overrides=tuple(overrides),
     )
-    return request, given
+    return request, options
 
 
 def open_run(request: Request) -> Run:
-    """Load the run that is asked for, with its settings changed as asked for."""
-    from inference.runs import load_run
+    """Load the run of a request, with the overrides of its settings."""
+    from inference.runs import load_run  # imports torch
 
     return load_run(request.run, checkpoint=request.checkpoint, device=request.device, overrides=request.overrides)
 
 
+def read_run(request: Request) -> Run:
+    """`open_run`, and print which checkpoint is read."""
+    run = open_run(request)
+    say(f"reading {run.checkpoint_path}, step {run.state['step']}")
+    return run
+
+
 def guarded(main: Callable[[], None]) -> int:
-    """Run a command; a user's mistake becomes ``error: <message>`` on stderr.
+    """Run a command; a `UserError` is printed as ``error: <message>`` on stderr, without a traceback.
 
     Returns:
-        The exit status: 0, 2 after a user's mistake, 130 after Ctrl-C.
+        The exit status: 0, 2 after a `UserError`, 130 after Ctrl-C.
     """
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± and arrows still gets its table
+            stream.reconfigure(errors="replace")  # in terminals that cannot encode ±
     try:
         main()
     except UserError as error:
@@ -161,5 +178,5 @@ def guarded(main: Callable[[], None]) -> int:
 
 
 def say(text: str) -> None:
-    """A remark beside the results: to stderr, so that stdout holds the table alone."""
+    """Print a remark on stderr; stdout contains only results."""
     print(text, file=sys.stderr)

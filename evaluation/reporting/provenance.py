@@ -1,4 +1,4 @@
-"""What every report says of where its figures come from: the run, its weights, and the data."""
+"""Provenance of the figures of a report: the run, its weights, and the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
     Args:
         evaluation: its name.
         run: the run.
-        request: what was asked for.
+        request: the command line.
     """
     settings = run.settings
     inside = run.checkpoint_path.parent == run.path
@@ -43,11 +43,11 @@ def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
 
 
 def _parameters(run: Run) -> int:
-    """Trained numbers of model and guide together; what they share counts once."""
+    """Number of parameters of model and guide; shared parameters count once."""
     return sum({id(p): p.numel() for part in (run.model, run.guide) for p in part.parameters()}.values())
 
 
 def autoregressive(run: Run) -> bool:
-    """Whether any conditional of the model sees past data: then modes gt and gen differ."""
+    """Whether any conditional of the model depends on past data, so that modes gt and gen differ."""
     parents = run.model.parents(run.settings.model)
     return any(name.startswith("x") for conditional in parents.values() for name in conditional)

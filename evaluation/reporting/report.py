@@ -1,4 +1,4 @@
-"""What every evaluation leaves behind: X.json, X.csv, and a table in the terminal."""
+"""Reports of evaluations: X.json, X.csv, and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,33 @@ from typing import Any, NamedTuple
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import write_atomically
 
-__all__ = ["Summary", "ratio", "read_json", "summarise", "text_table", "write_csv", "write_json"]
+__all__ = [
+    "CsvRow",
+    "Results",
+    "Summary",
+    "data_text",
+    "model_text",
+    "ratio",
+    "read_json",
+    "summarise",
+    "text_table",
+    "write_csv",
+    "write_json",
+    "write_report",
+]
 
-Row = Mapping[str, str | int | float]
+CsvRow = dict[str, str | int | float]
+
+
+class Results(NamedTuple):
+    """The report X.json of an evaluation, and the rows of X.csv."""
+
+    report: dict[str, Any]
+    rows: list[CsvRow]
 
 
 class Summary(NamedTuple):
-    """Mean of `n` finite values and its standard error; None where too few values give one."""
+    """Mean and standard error of `n` finite values; the mean is None for no value, the error for fewer than two."""
 
     mean: float | None
     stderr: float | None
@@ -42,9 +62,7 @@ class Summary(NamedTuple):
 
 def summarise(values: Iterable[float]) -> Summary:
     r"""Mean and standard error :math:`\sqrt{\sum_i (v_i - \bar v)^2 / (n - 1)} / \sqrt n` over the finite
-    values.
-
-    Whoever calls this says which values were not finite.
+    values. Values that are not finite are left out; the caller reports them.
 
     Example:
         >>> summarise([1.0, 3.0, float("nan")])
@@ -63,8 +81,11 @@ def summarise(values: Iterable[float]) -> Summary:
 
 
 def ratio(parts: Sequence[tuple[float, float]]) -> Summary:
-    r"""What is counted in each part over what there is in it, :math:`r = \sum_u e_u / \sum_u n_u`, with the standard
-    error of a ratio, :math:`\sqrt{U / (U - 1) \sum_u (e_u - r n_u)^2} / \sum_u n_u`, of U parts drawn independently.
+    r"""Ratio of totals :math:`r = \sum_u e_u / \sum_u n_u` over U independent units, with its standard error
+    :math:`\sqrt{U / (U - 1) \sum_u (e_u - r n_u)^2} / \sum_u n_u` (linearised).
+
+    Args:
+        parts: (count e_u, size n_u) of each unit.
 
     Example:
         >>> ratio([(0, 2), (1, 2)])
@@ -78,13 +99,20 @@ def ratio(parts: Sequence[tuple[float, float]]) -> Summary:
     return Summary(mean, math.sqrt(spread * len(parts) / (len(parts) - 1)) / total, len(parts))
 
 
+def write_report(path: Path, report: Mapping[str, Any], copy: Path | None = None) -> None:
+    """Write a report, and a copy of it where ``--json`` names a file."""
+    for target in (path, copy):
+        if target is not None:
+            write_json(target, report)
+
+
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
-    """Write a report as strict JSON (no NaN), whole or not at all."""
+    """Write strict JSON (no NaN) atomically."""
     write_atomically(path, (json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write rows under these columns, whole or not at all; figures that do not exist are ``nan``."""
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str | int | float]]) -> None:
+    """Write rows under these columns atomically; undefined figures are ``nan``."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
@@ -97,7 +125,10 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        remedy: what makes it, for the message when it is missing or broken.
+        remedy: how to make it, for the message when it is missing or broken.
+
+    Raises:
+        UserError: the file is missing, or is not a JSON object.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist. {remedy}")
@@ -106,12 +137,25 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is not readable as JSON ({error}). {remedy}") from error
     if not isinstance(report, dict):
-        raise UserError(f"{path} is no report: expected a JSON object, got a {type(report).__name__}. {remedy}")
+        raise UserError(f"{path} is not a report: expected a JSON object, got a {type(report).__name__}. {remedy}")
     return report
 
 
+def model_text(report: Mapping[str, Any]) -> str:
+    """Model, guide, number of parameters and checkpoint of a report, in one line."""
+    return (
+        f"{report['model']} (guide {report['guide']}, {report['parameters']:,} parameters), "
+        f"{report['checkpoint']} at step {report['step']}"
+    )
+
+
+def data_text(report: Mapping[str, Any]) -> str:
+    """Corpus, its folder and the split of a report."""
+    return " ".join(str(report[key]) for key in ("corpus", "root") if report[key]) + f", split {report['split']}"
+
+
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned for the terminal: the first to the left, figures to the right.
+    """A table for the terminal: the first column aligned to the left, the others to the right.
 
     Example:
         >>> print(text_table(["run", "STOI"], [["runs/a", "0.9"], ["b", "0.95"]]))

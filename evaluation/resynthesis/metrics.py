@@ -1,16 +1,14 @@
-r"""How close a resynthesised signal is to its reference.
+r"""Metrics of a resynthesised signal against its reference.
 
-Throughout, :math:`s` is the reference (trimmed, divided by its largest absolute value), :math:`e` the
-estimate, :math:`\langle a, b \rangle = \sum_n a_n b_n`, and nothing is rescaled, clipped or written to a file
-in between.
+Notation: :math:`s` is the reference (trimmed, divided by its largest absolute value), :math:`e` the estimate and
+:math:`\langle a, b \rangle = \sum_n a_n b_n`. Signals are not rescaled, clipped or quantised before they are compared.
 
-PESQ is three different numbers in the literature: wide band (``pesq_wb``), narrow band (``pesq_nb``), and the
-narrow band of another package, which the tables of the DVAE papers print. Every figure names its variant.
+The literature prints three different PESQ scores: wide band (``pesq_wb``), narrow band (``pesq_nb``), and in the tables
+of the DVAE papers the narrow band of another package. Every figure names its variant.
 
-A figure that does not exist for a pair of signals is NaN: PESQ where it finds no speech, STOI where less than
-384 ms of speech is left, SI-SDR, PESQ and STOI where either signal is silent, all of them where the estimate is not
-finite. Reports count and name those; nothing
-is dropped.
+An undefined figure is NaN: PESQ where it finds no speech, STOI where less than 384 ms of speech is left, SI-SDR, PESQ
+and STOI where either signal is silent, all figures where the estimate is not finite. Reports count and name these
+files.
 """
 
 from __future__ import annotations
@@ -43,9 +41,9 @@ Signal = NDArray[np.float64]
 
 
 class Metric(NamedTuple):
-    """How a figure is printed: ``value * scale`` with so many `decimals` under the heading `label`.
+    """How a figure is printed: ``value * scale`` with `decimals` decimals under the heading `label`.
 
-    `better` is None where neither more nor less is: a KL near zero may be a posterior that says nothing.
+    `better` is None where neither direction is better: a KL near zero may be a collapsed posterior.
     """
 
     label: str
@@ -118,7 +116,7 @@ def rmse_scaled(reference: Signal, estimate: Signal) -> float:
 
 
 def rmse_plain(reference: Signal, estimate: Signal) -> float:
-    r"""Root mean squared error, nothing rescaled: :math:`\sqrt{\tfrac{1}{n} \sum_n (e_n - s_n)^2}`."""
+    r"""Root mean squared error, without rescaling: :math:`\sqrt{\tfrac{1}{n} \sum_n (e_n - s_n)^2}`."""
     return float(np.sqrt(np.mean(np.square(estimate - reference))))
 
 
@@ -140,7 +138,7 @@ def pesq(reference: Signal, estimate: Signal, rate: int, band: str) -> float:
     Args:
         reference: the reference signal.
         estimate: the estimate, of the same length.
-        rate: sampling rate of both; signals of a rate that PESQ does not know are resampled to 16 kHz
+        rate: sampling rate of both; signals at rates that PESQ does not support are resampled to 16 kHz
             (`pesq_rate`).
         band: ``"wb"``, wide band (ITU-T P.862.2), or ``"nb"``, narrow band (P.862 mapped by P.862.1).
 
@@ -148,7 +146,7 @@ def pesq(reference: Signal, estimate: Signal, rate: int, band: str) -> float:
         The score, at most 4.644 (wide) or 4.549 (narrow band); NaN where PESQ finds no speech in the signals,
         or where they are shorter than the quarter second that it needs.
     """
-    from pesq import BufferTooShortError, NoUtterancesError
+    from pesq import BufferTooShortError, NoUtterancesError  # built from source, so imported where it is used
     from pesq import pesq as package_pesq
 
     if not reference.any() or not estimate.any():
@@ -187,8 +185,8 @@ def itakura_saito(power: Signal, variance: Signal) -> Signal:
     .. math:: d_t = \sum_f r_{tf} - \log r_{tf} - 1, \qquad r_{tf} = x_{tf} / \sigma^2_{tf}
 
     It is minus the log-density of x under a circular complex Gaussian of variance :math:`\sigma^2`, up to
-    terms in x alone. Bins whose power is exactly zero are left out: their divergence is infinite whatever the
-    model says.
+    terms in x alone. Bins whose power is exactly zero are left out: their divergence is infinite for
+    every variance.
 
     Args:
         power: x, power spectrum (T, F).
@@ -202,9 +200,9 @@ def itakura_saito(power: Signal, variance: Signal) -> Signal:
         >>> itakura_saito(np.array([[2.0, 0.0]]), np.array([[1.0, 1.0]])).round(4).item()  # 2 - log 2 - 1
         0.3069
     """
-    heard = power > 0.0
+    positive = power > 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(heard, power, 1.0) / np.where(heard, variance, 1.0)
+        ratio = np.where(positive, power, 1.0) / np.where(positive, variance, 1.0)
         divergence = np.where(np.isposinf(ratio), np.inf, ratio - np.log(ratio) - 1.0)
     return np.asarray(divergence.sum(axis=-1), dtype=np.float64)
 
@@ -237,7 +235,7 @@ def score(reference: Signal, estimate: Signal, rate: int, *, with_pesq: bool = T
 def _intelligibility(reference: Signal, estimate: Signal, rate: int, extended: bool) -> float:
     from pystoi import stoi as package_stoi
 
-    # On less than two frames of 256 samples at 10 kHz pystoi fails; of a silent signal it makes nonsense.
+    # pystoi fails on less than two frames of 256 samples at 10 kHz; its result for a silent signal is meaningless.
     if not reference.any() or not estimate.any() or reference.size * 10000 < 512 * rate:
         return math.nan
     with warnings.catch_warnings(record=True) as caught:

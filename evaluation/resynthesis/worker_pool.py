@@ -1,14 +1,16 @@
 """Metrics of many waveforms on all cores.
 
-The workers are fresh processes that never import torch: the model stays in the calling process, which can
-decode the next utterances while the workers score these. PESQ crashes on signals with more than about fifty
-stretches of speech (a fixed table in its C code), so a worker that dies costs one PESQ figure, not the
-evaluation.
+The workers are fresh processes that do not import torch: the model stays in the calling process, which decodes the
+next utterances while the workers score these. PESQ crashes on signals with more than about fifty intervals of speech (a
+fixed table in its C code); if a worker crashes, the pair that caused it loses its PESQ figure, and the evaluation
+continues.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +27,7 @@ Tag = TypeVar("Tag")
 
 
 class Pair(NamedTuple):
-    """Two waveforms of equal length, their rate in Hz, and whether PESQ is wanted."""
+    """Two waveforms of equal length, their rate in Hz, and whether to compute PESQ."""
 
     reference: Signal
     estimate: Signal
@@ -34,7 +36,7 @@ class Pair(NamedTuple):
 
 
 def all_cores() -> int:
-    """How many cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -42,10 +44,9 @@ def score_all(pairs: Iterable[tuple[Tag, Pair]], jobs: int) -> Iterator[tuple[Ta
     """Score pairs of waveforms as they come; results come back in the order in which they are ready.
 
     Args:
-        pairs: (tag, pair); read only as fast as the workers score, so that memory stays bounded. Tags are
-            yours.
-        jobs: worker processes; 0 scores in this process. Started by "spawn": a script that calls this with
-            jobs > 0 needs the usual ``if __name__ == "__main__":``.
+        pairs: (tag, pair), the tag being any value; read only as fast as the workers score, which bounds memory.
+        jobs: worker processes; 0 scores in this process. They are spawned: a script that calls this with jobs > 0
+            needs ``if __name__ == "__main__":``.
 
     Yields:
         (tag, scores).
@@ -64,12 +65,12 @@ def score_all(pairs: Iterable[tuple[Tag, Pair]], jobs: int) -> Iterator[tuple[Ta
 
 
 class _Workers(Generic[Tag]):
-    """A pool of processes that survives the death of a worker."""
+    """A pool of processes that continues after a worker has crashed."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.running: dict[Future[Scores], tuple[Tag, Pair]] = {}
-        self.mended: list[tuple[Tag, Scores]] = []
+        self.rescored: list[tuple[Tag, Scores]] = []
         self.pool = _pool(jobs)
 
     def __enter__(self) -> Self:
@@ -80,20 +81,20 @@ class _Workers(Generic[Tag]):
 
     @property
     def busy(self) -> bool:
-        """Enough is under way: wait, so that memory stays bounded."""
+        """Whether enough pairs are submitted; further ones would only use memory."""
         return len(self.running) >= 4 * self.jobs
 
     def submit(self, tag: Tag, pair: Pair) -> None:
         try:
             future = self.pool.submit(_score, pair)
-        except BrokenProcessPool:  # a worker died since the last look
-            self.mended += self._mend([])
+        except BrokenProcessPool:  # a worker has crashed since the last `collect`
+            self.rescored += self._rescore([])
             future = self.pool.submit(_score, pair)
         self.running[future] = tag, pair
 
     def collect(self) -> list[tuple[Tag, Scores]]:
-        """Wait until something is ready and hand it over."""
-        ready, self.mended = self.mended, []
+        """Wait for results and return them."""
+        ready, self.rescored = self.rescored, []
         lost: list[tuple[Tag, Pair]] = []
         for future in wait(self.running, return_when=FIRST_COMPLETED).done:
             tag, pair = self.running.pop(future)
@@ -101,10 +102,10 @@ class _Workers(Generic[Tag]):
                 ready.append((tag, future.result()))
             except BrokenProcessPool:
                 lost.append((tag, pair))
-        return ready + self._mend(lost) if lost else ready
+        return ready + self._rescore(lost) if lost else ready
 
-    def _mend(self, lost: list[tuple[Tag, Pair]]) -> list[tuple[Tag, Scores]]:
-        """Nobody says which pair killed the worker: score what was under way again, each pair alone."""
+    def _rescore(self, lost: list[tuple[Tag, Pair]]) -> list[tuple[Tag, Scores]]:
+        """Score all unfinished pairs again, each in a process of its own: which pair crashed the worker is unknown."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         ready: list[tuple[Tag, Scores]] = []
         for future, (tag, pair) in self.running.items():
@@ -125,25 +126,21 @@ def _score_alone(pair: Pair) -> Scores:
             except BrokenProcessPool:
                 continue
     raise UserError(
-        "A process that computes metrics died twice, also without PESQ; most likely memory ran out.\nUse fewer --jobs."
+        "A process that computes metrics crashed twice, also without PESQ. Memory may have run out: use fewer --jobs."
     )
 
 
 def _score(pair: Pair, with_pesq: bool = True) -> Scores:
-    from evaluation.resynthesis.metrics import score
+    from evaluation.resynthesis.metrics import score  # imports numpy, after `_quiet_worker` has set the threads
 
     return score(pair.reference, pair.estimate, pair.rate, with_pesq=with_pesq and pair.with_pesq)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    import multiprocessing
-
     return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet_worker)
 
 
 def _quiet_worker() -> None:
-    """One thread per worker, and Ctrl-C is for the parent (which ends the workers)."""
-    import signal
-
+    """Use one thread per worker, and ignore Ctrl-C, which the parent handles."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,11 +1,13 @@
-"""Linear discriminant analysis of embeddings: the directions that tell the training speakers apart."""
+"""Linear discriminant analysis (LDA) of embeddings: the directions that separate the training speakers."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 __all__ = ["project", "why_not"]
 
@@ -13,7 +15,12 @@ Array = NDArray[np.float64]
 
 
 def why_not(dims: int, width: int, speakers: Sequence[str]) -> str | None:
-    """Why embeddings of `width` values, spoken by `speakers`, have no projection on `dims` directions; None if they do.
+    """Why LDA cannot project embeddings of `width` dimensions to `dims` dimensions; None if it can.
+
+    Args:
+        dims: Directions to project on.
+        width: Dimension of the embeddings.
+        speakers: Speaker of each training embedding.
 
     Example:
         >>> why_not(24, 16, ["a", "a", "b", "b"])
@@ -32,26 +39,22 @@ def why_not(dims: int, width: int, speakers: Sequence[str]) -> str | None:
 
 
 def project(train: Array, speakers: Sequence[str], test: Array, dims: int) -> Array | None:
-    """Project embeddings on the `dims` directions with the largest variance between speakers per variance within.
+    """Project embeddings on the `dims` directions with the largest ratio of variances between and within speakers.
 
-    The mean of the training embeddings becomes the origin, and the variance within speakers the identity.
+    The projections are centred at the training mean, and their covariance within speakers is the identity.
 
     Args:
-        train: Embeddings (M, L) to find the directions with.
-        speakers: Who speaks each of these.
+        train: Embeddings (M, L) that LDA is fitted on.
+        speakers: Speaker of each of these.
         test: Embeddings (K, L) to project.
-        dims: Directions; `why_not` tells whether there can be as many.
+        dims: Number of directions; see `why_not`.
 
     Returns:
         The projections (K, dims), or None where the training embeddings span fewer directions.
     """
-    import warnings
-
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
     analysis = LinearDiscriminantAnalysis(n_components=dims)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Variables are collinear")  # told by the number of directions
+        warnings.filterwarnings("ignore", "Variables are collinear")  # checked below, by the number of directions
         analysis.fit(train, list(speakers))
     projected = np.asarray(analysis.transform(test), dtype=np.float64)
     return projected if projected.shape[1] == dims else None

@@ -1,97 +1,81 @@
-"""What can be verified: systems that turn the utterances of a run's corpus into vectors."""
+"""Systems of speaker verification: what embeds the utterances of a run's corpus."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from corpora.types import Corpus
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.disentanglement.embeddings import Embeddings, embed
+from evaluation.loading.splits import corpus_of, read_split
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.verification.ivector.pipeline import IVectorOptions, IVectors
+from inference.runs import Run
+from inference.settings.resolve import load_run_settings
+from inference.settings.tree import Settings
 
-if TYPE_CHECKING:
-    from corpora.types import Corpus
-    from evaluation.verification.trials import Embedded
-    from inference.runs import Run
-    from inference.settings.tree import Settings
+__all__ = ["SYSTEMS", "Source", "System", "s_vectors"]
 
-__all__ = ["SYSTEMS", "Opened", "Source", "s_vectors"]
+MODELS = ("fhvae", "beta_vae")
+"""Models with embeddings of utterances."""
 
-#: Models that have s-vectors.
-OF_SEGMENTS = ("fhvae", "beta_vae")
-
-#: Embeddings of a split whose utterances are each cut into so many parts.
-Source = Callable[[str, int], "Embedded"]
+Source = Callable[[str, int], Embeddings]
+"""Embeddings of a split whose utterances are each divided into a number of parts."""
 
 
-class Opened(NamedTuple):
-    """A system ready to embed: the run's settings, split train and the one asked for, what the report says of it."""
+class System(NamedTuple):
+    """A system for a run: the run's settings, its corpus, the source of embeddings, and the system's report entry."""
 
     settings: Settings
     corpus: Corpus
     source: Source
-    described: dict[str, Any]
+    description: dict[str, Any]
 
 
-def open_fhvae(request: Request, sizes: Mapping[str, Any]) -> Opened:
+def open_fhvae(request: Request, sizes: Mapping[str, Any]) -> System:
     """The s-vectors of a run.
 
     Raises:
-        UserError: The run is of a model without them.
+        UserError: The model of the run has no s-vectors.
     """
-    run = open_run(request)
-    if run.settings.model.name not in OF_SEGMENTS:
+    run = read_run(request)
+    if run.settings.model.name not in MODELS:
         raise UserError(
             f"{request.run} is a run of model '{run.settings.model.name}', which has no s-vectors.\n"
-            f"Give a run of {' or '.join(OF_SEGMENTS)}, or --system ivector for the baseline on this run's corpus."
+            f"Give a run of {' or '.join(MODELS)}, or --system ivector for the baseline on this run's corpus."
         )
-    say(f"reading {run.checkpoint_path}, step {run.state['step']}")
-    corpus = _open_corpus(run.settings, request)
-    described = {"checkpoint": run.checkpoint_path.name, "step": run.state["step"]}
-    return Opened(run.settings, corpus, s_vectors(run, corpus), described)
+    corpus = corpus_of(run.settings, "train", request.split)
+    description = {"checkpoint": run.checkpoint_path.name, "step": run.state["step"]}
+    return System(run.settings, corpus, s_vectors(run, corpus), description)
 
 
 def s_vectors(run: Run, corpus: Corpus) -> Source:
-    """The s-vectors of the splits of a corpus, of each utterance cut into so many parts of one length."""
-    from corpora.frontends.registry import open_frontend
-    from corpora.loading.sequences import load_split
-    from evaluation.disentanglement.embeddings import embed
-    from evaluation.verification.trials import Embedded
+    """The s-vectors of a corpus."""
 
-    data = run.settings.data
-    frontend = open_frontend(data, run.settings.model.bins)
-
-    def source(split: str, parts: int) -> Embedded:
-        whole = load_split(corpus, split, frontend, data, say)
-        return Embedded(*embed(run, [item._replace(x=x) for item in whole for x in item.x.tensor_split(parts)]))
+    def source(split: str, parts: int) -> Embeddings:
+        utterances = read_split(run, corpus, split)
+        return embed(run, [item._replace(x=x) for item in utterances for x in item.x.tensor_split(parts)])
 
     return source
 
 
-def open_ivector(request: Request, sizes: Mapping[str, Any]) -> Opened:
-    """i-vectors trained on the corpus of a run, whose checkpoint is not needed.
+def open_ivector(request: Request, sizes: Mapping[str, Any]) -> System:
+    """i-vectors trained on the corpus of a run, whose checkpoint is not read.
 
     Args:
-        request: What was asked for.
-        sizes: Those of `evaluation.verification.ivector.pipeline.Options` that differ from the defaults.
+        request: The command line.
+        sizes: Fields of `IVectorOptions` that differ from the defaults.
     """
-    from evaluation.verification.ivector.pipeline import IVectors, Options
-    from inference.settings.resolve import load_run_settings
-
     settings = load_run_settings(request.run, request.overrides)
-    options = Options(**sizes, seed=settings.seed)
+    options = IVectorOptions(**sizes, seed=settings.seed)
     options.check()
-    corpus = _open_corpus(settings, request)
+    corpus = corpus_of(settings, "train", request.split)
     source = IVectors(corpus, settings.data, options, report=say, progress=True)
     for note in source.extractor.notes:
         say(note)
-    return Opened(settings, corpus, source, {k: v for k, v in options._asdict().items() if k != "dim"})
+    return System(settings, corpus, source, {k: v for k, v in options._asdict().items() if k != "dim"})
 
 
-#: Systems by the name that ``--system`` gives.
-SYSTEMS: dict[str, Callable[[Request, Mapping[str, Any]], Opened]] = {"fhvae": open_fhvae, "ivector": open_ivector}
-
-
-def _open_corpus(settings: Settings, request: Request) -> Corpus:
-    from corpora.registry import open_corpus
-
-    return open_corpus(settings.data, settings.data.seed, needed=list(dict.fromkeys(["train", request.split])))
+SYSTEMS: dict[str, Callable[[Request, Mapping[str, Any]], System]] = {"fhvae": open_fhvae, "ivector": open_ivector}
+"""Systems by their name on the command line."""

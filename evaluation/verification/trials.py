@@ -1,64 +1,47 @@
-r"""Verification trials: which utterances are compared, how alike they are, and how often that misleads.
+r"""Verification trials: pairs of utterances, their scores, and error rates.
 
-A trial is a pair of utterances and asks whether one person speaks both (a *target*). It is accepted if the score of the
-pair reaches a threshold :math:`\theta`. Over all trials
+A trial is a pair of utterances, a *target* if one speaker utters both. It is accepted if its score reaches a threshold
+:math:`\theta`. Over all trials
 
 .. math:: \mathrm{FRR}(\theta) = P(s < \theta \mid \text{target}), \qquad
           \mathrm{FAR}(\theta) = P(s \ge \theta \mid \text{not target}).
 
-The **equal error rate** is where the two meet: as the threshold rises from below the lowest score to above the highest,
-the points (FAR, FRR) at all distinct scores, ties taken together, are joined by straight lines, and the EER is where
-this
-line crosses FAR = FRR. (The line between two points is what deciding by lot between them gives. The convex hull, which
-some programs take, may give a lower figure, never a higher one.)
+The points (FAR, FRR) at all distinct scores, from accepting no trial to accepting all, are joined by straight lines;
+the **equal error rate** is where this line crosses FAR = FRR. (A point on a segment is the error of randomising between
+its ends. The convex hull, which some programs use, gives an equal or lower rate.)
 
 All pairs of the utterances of a split are trials, as in Hsu, Zhang & Glass (2017), appendix F: 192 utterances of TIMIT
-give
-192 * 191 / 2 = 18,336.
+give 192 * 191 / 2 = 18,336.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sklearn.metrics import det_curve
 
 from dvae_pyro.errors import UserError
 
-__all__ = [
-    "Embedded",
-    "Rates",
-    "Trials",
-    "all_pairs",
-    "bootstrap_error",
-    "cosine_scores",
-    "equal_error_rate",
-    "error_rates",
-]
+__all__ = ["Rates", "Trials", "all_pairs", "bootstrap_error", "cosine_scores", "equal_error_rate", "error_rates"]
 
 REPLICATES = 200
 
 Array = NDArray[np.float64]
 
 
-class Embedded(NamedTuple):
-    """Utterances, or parts of them, as vectors.
+class Trials(NamedTuple):
+    """Pairs of utterances.
 
     Attributes:
-        vectors: By the name of each kind of vector, one for each item: (M, L).
-        files: Which utterance each item is, or is a part of.
-        speakers: Who speaks each.
+        first: Number of the first utterance of each pair (P,).
+        second: Number of the second (P,).
+        target: Whether one speaker utters both (P,).
+        speaker: Number of the speaker of each utterance (M,).
     """
-
-    vectors: Mapping[str, Array]
-    files: Sequence[str]
-    speakers: Sequence[str]
-
-
-class Trials(NamedTuple):
-    """Pairs (P,) of utterances by number, whether one person speaks both, and the number of each one's speaker (M,)."""
 
     first: NDArray[np.intp]
     second: NDArray[np.intp]
@@ -67,14 +50,17 @@ class Trials(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Error rates (K + 1,) at K + 1 thresholds, from accepting every trial to accepting none."""
+    """Error rates (K,) at thresholds in increasing order, from accepting all trials on."""
 
     false_acceptance: Array
     false_rejection: Array
 
 
 def all_pairs(speakers: Sequence[str]) -> Trials:
-    """All pairs of utterances, each once, given who speaks each.
+    """All pairs of utterances, each once.
+
+    Args:
+        speakers: Speaker of each utterance.
 
     Raises:
         UserError: No two utterances have the same speaker, or all have.
@@ -91,23 +77,23 @@ def all_pairs(speakers: Sequence[str]) -> Trials:
         raise UserError(
             f"{len(speakers)} utterances of {len(names)} speaker(s) make no trials: verification needs two speakers, "
             "and two utterances of one of them.\n"
-            "Take another --split or --corpus; without folders of speakers each file of corpus 'folder' is a speaker."
+            "Give another --split or --corpus; in corpus 'folder' without folders of speakers each file is a speaker."
         )
     return Trials(first, second, target, numbers)
 
 
 def cosine_scores(vectors: Array, trials: Trials) -> Array:
-    """Cosine of the angle between the vectors (M, L) of each pair (P,).
+    """Cosine similarity (P,) of the vectors (M, L) of each pair.
 
     Raises:
-        UserError: A vector is zero or not finite, so that it has no direction.
+        UserError: A vector is zero or not finite.
     """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
     if len(bad):
         raise UserError(
-            f"{len(bad)} of {len(vectors)} embeddings are zero or not finite, the first of utterance number {bad[0]}: "
-            "they have no direction to compare.\nTrain longer, or look at the latents of this run."
+            f"{len(bad)} of {len(vectors)} embeddings are zero or not finite, the first of utterance number {bad[0]}, "
+            "and have no cosine.\nTrain longer, or inspect the latents of this run."
         )
     unit = vectors / length
     cosines: Array = (unit @ unit.T)[trials.first, trials.second]
@@ -115,26 +101,27 @@ def cosine_scores(vectors: Array, trials: Trials) -> Array:
 
 
 def error_rates(scores: Array, target: NDArray[np.bool_], weights: Array | None = None) -> Rates:
-    """False acceptance and false rejection at every distinct score.
+    """False acceptance and false rejection at the distinct scores between which one of the two changes.
 
     Args:
-        scores: How alike each pair is (P,).
-        target: Which pairs are targets (P,).
-        weights: How often each pair counts (P,); once if not given.
+        scores: Score of each pair (P,).
+        target: Whether each pair is a target (P,).
+        weights: Weight of each pair (P,); None is 1.
 
     Example:
         >>> rates = error_rates(np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True]))
         >>> rates.false_acceptance.tolist(), rates.false_rejection.tolist()
-        ([1.0, 0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 1.0])
+        ([1.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.5, 0.5])
         >>> equal_error_rate(rates)
         0.5
     """
-    order = np.argsort(scores, kind="stable")
-    return _rates(target[order], _ends(scores[order]), None if weights is None else weights[order])
+    false_acceptance, false_rejection, _ = det_curve(target, scores, sample_weight=weights)
+    # det_curve begins at the highest threshold without false rejection: add the threshold that accepts all trials.
+    return Rates(np.concatenate([[1.0], false_acceptance]), np.concatenate([[0.0], false_rejection]))
 
 
 def equal_error_rate(rates: Rates) -> float:
-    """Where the line through the points (FAR, FRR) crosses FAR = FRR."""
+    """The rate at which the line through the points (FAR, FRR) crosses FAR = FRR."""
     gap = rates.false_acceptance - rates.false_rejection
     after = int(np.argmax(gap <= 0))
     share = gap[after - 1] / (gap[after - 1] - gap[after])
@@ -145,48 +132,29 @@ def equal_error_rate(rates: Rates) -> float:
 def bootstrap_error(scores: Array, trials: Trials, *, replicates: int = REPLICATES, seed: int = 0) -> float | None:
     """Standard error of the equal error rate by the bootstrap over speakers.
 
-    Trials share utterances and speakers and are far from independent; what is drawn anew, with replacement, is
-    therefore who the speakers are. A speaker drawn k times has its target trials k times, and its trials against a
-    speaker drawn l times k * l times; trials of a speaker against its own copy are left out. Replicates without targets
-    or without non-targets are not counted.
+    Trials share utterances and speakers and are not independent, so speakers are resampled with replacement. A speaker
+    drawn k times has its target trials k times, and its trials against a speaker drawn l times k * l times; trials of a
+    speaker against its own copy are left out. Replicates without targets or without non-targets do not count.
 
     Args:
-        scores: How alike each pair is (P,).
+        scores: Score of each pair (P,).
         trials: The pairs.
-        replicates: How often to draw.
-        seed: Of the draws.
+        replicates: Number of replicates.
+        seed: Seed of the resampling.
 
     Returns:
-        The standard deviation over replicates; None of fewer than three speakers, who can be drawn in one way only.
+        The standard deviation over replicates; None for fewer than three speakers.
     """
-    import torch
-
-    order = np.argsort(scores, kind="stable")
-    target, ends = trials.target[order], _ends(scores[order])
-    one, other = trials.speaker[trials.first][order], trials.speaker[trials.second][order]
+    one, other = trials.speaker[trials.first], trials.speaker[trials.second]
     count = int(trials.speaker.max()) + 1
     if count < 3:
         return None
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    rates = []
     for _ in range(replicates):
         drawn = np.bincount(torch.randint(count, (count,), generator=generator).numpy(), minlength=count)
         times = drawn.astype(np.float64)
-        weights = np.where(target, times[one], times[one] * times[other])
-        if weights[target].sum() > 0 and weights[~target].sum() > 0:
-            found.append(equal_error_rate(_rates(target, ends, weights)))
-    return float(np.std(found, ddof=1)) if len(found) > 1 else None
-
-
-def _ends(ordered: Array) -> NDArray[np.intp]:
-    """Where each run of equal scores ends (exclusive), the scores being in order."""
-    return np.append(np.flatnonzero(np.diff(ordered)) + 1, len(ordered))
-
-
-def _rates(target: NDArray[np.bool_], ends: NDArray[np.intp], weights: Array | None) -> Rates:
-    """Error rates of trials in the order of their scores."""
-    counted = np.ones(len(target)) if weights is None else weights
-    rejected = np.cumsum(np.where(target, counted, 0.0))
-    refused = np.cumsum(np.where(target, 0.0, counted))
-    points = np.concatenate([[0.0], rejected[ends - 1]]), np.concatenate([[0.0], refused[ends - 1]])
-    return Rates(1.0 - points[1] / refused[-1], points[0] / rejected[-1])
+        weights = np.where(trials.target, times[one], times[one] * times[other])
+        if weights[trials.target].sum() > 0 and weights[~trials.target].sum() > 0:
+            rates.append(equal_error_rate(error_rates(scores, trials.target, weights)))
+    return float(np.std(rates, ddof=1)) if len(rates) > 1 else None

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tqdm import tqdm
-
 from dvae_pyro.files import disk_errors
+from dvae_pyro.progress import progress_bar
 
 __all__ = ["MetricsLog", "ProgressBar", "Speed", "bytes_until"]
 
@@ -107,14 +106,12 @@ class ProgressBar:
 
     def __init__(self, total: int, done: int, *, shown: bool = True) -> None:
         self._shown = shown
-        self._bar = tqdm(
-            total=total,
+        self._bar = progress_bar(
+            None,
+            total,
+            "step",
+            shown=shown,
             initial=done,
-            unit="step",
-            file=sys.stderr,
-            disable=not shown,
-            mininterval=0.2 if sys.stderr.isatty() else 30.0,
-            dynamic_ncols=True,
             bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
         )
 

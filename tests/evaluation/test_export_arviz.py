@@ -13,7 +13,8 @@ import torch
 
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import Prepared
-from evaluation.export_arviz import export, main, size, write_netcdf
+from evaluation.export_arviz import main
+from evaluation.predictive_checks.inference_data import export, size, write_netcdf
 from inference.runs import Run, create, load_run, write_run
 from inference.settings.resolve import resolve
 from tests.pairs import per_sequence, scored

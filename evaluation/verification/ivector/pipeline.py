@@ -1,37 +1,36 @@
 """i-vectors, the baseline of speaker verification: MFCC, a Gaussian mixture as background model, total variability.
 
-The steps of Hsu, Zhang & Glass (2017), appendix F, with sizes for small corpora by default (theirs: Kaldi's recipe with
-2048 full covariances): MFCC with first and second differences of the frames that hold speech; a mixture of Gaussians
-trained on all of them (the universal background model, UBM); the model of
-`evaluation.verification.ivector.total_variability` trained on the statistics of each utterance; its posterior mean is
-the i-vector.
+The steps of Hsu, Zhang & Glass (2017), appendix F, with default sizes for small corpora (the paper uses Kaldi's recipe
+with 2048 full covariances): MFCC with first and second differences of the speech frames; a mixture of Gaussians trained
+on all of them (the universal background model, UBM); the model of `evaluation.verification.ivector.total_variability`
+trained on the statistics of each utterance; its posterior mean is the i-vector.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 
 from corpora.audio.io import mix_to_mono, resample
 from corpora.settings import DataSettings
-from corpora.types import AudioFault, Corpus, Sound
+from corpora.types import AudioFault, Corpus, Sound, refusal
 from dvae_pyro.errors import UserError
+from dvae_pyro.progress import progress_bar
+from evaluation.disentanglement.embeddings import Embeddings
 from evaluation.verification.ivector.total_variability import Statistics, posterior, start, step
-from evaluation.verification.trials import Embedded
-
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture
 
 __all__ = [
     "COVARIANCES",
     "Extractor",
+    "IVectorOptions",
     "IVectors",
-    "Options",
     "ivectors",
     "mfcc",
     "speech_frames",
@@ -41,26 +40,31 @@ __all__ = [
 
 COEFFICIENTS, MELS = 20, 40
 WINDOW_S, HOP_S, LOWEST_HZ = 0.025, 0.010, 20.0
-DIFFERENCE = 5  # frames that a first or second difference spans
-QUIET_DB = 30.0  # below the loudest frame: no speech
-SHORTEST = 10  # frames of speech that an utterance needs
-MOST_FRAMES = 300_000  # that the mixture is trained on
-FLOOR = 1e-3  # added to variances of the mixture, the features having variance 1
+DIFFERENCE = 5
+"""Frames that a first or second difference spans."""
+QUIET_DB = 30.0
+"""Level below the loudest frame at which a frame is not speech."""
+SHORTEST = 10
+"""Smallest number of speech frames of an utterance."""
+MOST_FRAMES = 300_000
+"""Largest number of frames that the mixture is trained on."""
+FLOOR = 1e-3
+"""Added to the variances of the mixture; the features have variance 1."""
 COVARIANCES = ("diag", "full")
 
 Array = NDArray[np.float64]
 
 
-class Options(NamedTuple):
+class IVectorOptions(NamedTuple):
     """Sizes of the baseline.
 
     Attributes:
         components: Gaussians of the background model.
-        dim: R, values of an i-vector.
-        covariance: "diag" or "full", of each Gaussian.
-        iterations: Steps of EM of the total variability model.
-        cmn: Subtract from each utterance its mean, which takes away the channel, and something of the speaker.
-        seed: Of all that is left to chance.
+        dim: R, dimension of an i-vector.
+        covariance: "diag" or "full", covariance of each Gaussian.
+        iterations: EM steps of the total variability model.
+        cmn: Subtract its mean from each utterance, which removes the channel and some speaker information.
+        seed: Seed of the mixture and the subspace.
     """
 
     components: int = 64
@@ -71,7 +75,11 @@ class Options(NamedTuple):
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse sizes that nothing can be built from."""
+        """Check the sizes.
+
+        Raises:
+            UserError: A size is below 1, or the covariance is unknown.
+        """
         for name in ("components", "dim", "iterations"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}: got {getattr(self, name)}, expected 1 or more.")
@@ -80,14 +88,15 @@ class Options(NamedTuple):
 
 
 class Extractor(NamedTuple):
-    """What `train` learned.
+    """A trained extractor of i-vectors.
 
     Attributes:
-        mean, scale: Of the features (D,), which are standardised with them.
+        mean: Mean of the training features (D,), which standardises features.
+        scale: Their standard deviation (D,), likewise.
         mixture: The background model.
         T: The subspace (C, D, R), whitened by the covariances of the mixture.
-        log_likelihood: Of the training utterances at each step of EM, per frame, up to terms without T.
-        notes: What the user should know.
+        log_likelihood: That of the training utterances at each EM step, per frame, up to terms without T.
+        notes: Remarks for the user.
     """
 
     mean: Array
@@ -99,13 +108,13 @@ class Extractor(NamedTuple):
 
 
 class IVectors:
-    """i-vectors of the splits of a corpus; what makes them is trained on split train, once.
+    """i-vectors of the splits of a corpus, by an extractor that is trained on split train once.
 
     Args:
-        corpus: Holds the splits.
+        corpus: Contains the splits.
         data: The run's ``data`` settings, of which ``rate`` and ``on_error`` are read.
         options: Sizes.
-        report: Is told, a line at a time, what is being done.
+        report: Receives remarks, a line at a time.
         progress: Draw progress bars on standard error.
 
     Raises:
@@ -116,7 +125,7 @@ class IVectors:
         self,
         corpus: Corpus,
         data: DataSettings,
-        options: Options,
+        options: IVectorOptions,
         report: Callable[[str], None] = lambda line: None,
         progress: bool = False,
     ) -> None:
@@ -126,64 +135,52 @@ class IVectors:
         self.frames: dict[str, dict[str, Array]] = {}
         self.extractor = train(list(self._read("train").values()), options, report)
 
-    def __call__(self, split: str, parts: int = 1) -> Embedded:
-        """i-vectors of a split, of each utterance cut into this many parts of one length."""
+    def __call__(self, split: str, parts: int = 1) -> Embeddings:
+        """i-vectors of a split whose utterances are each divided into a number of equal parts."""
         frames = self._read(split)
         speaker = {utterance.file: utterance.speaker for utterance in self.corpus.splits[split]}
         cut = [(file, part) for file, whole in frames.items() for part in np.array_split(whole, parts)]
         vectors = ivectors(self.extractor, [part for _, part in cut])
-        return Embedded({"ivector": vectors}, [file for file, _ in cut], [speaker[file] for file, _ in cut])
+        return Embeddings({"ivector": vectors}, [file for file, _ in cut], [speaker[file] for file, _ in cut])
 
     def _read(self, split: str) -> dict[str, Array]:
         """MFCC of the utterances of a split, by file."""
-        from tqdm import tqdm
-
         if split not in self.frames:
-            found: dict[str, Array] = {}
+            frames: dict[str, Array] = {}
             broken: list[str] = []
             utterances = self.corpus.splits[split]
-            seldom = 0.2 if sys.stderr.isatty() else 30.0
-            bar = tqdm(
-                utterances,
-                f"MFCC of {split}",
-                unit="file",
-                disable=not self.progress,
-                leave=False,
-                mininterval=seldom,
-            )
-            for utterance in bar:
-                try:
-                    found[utterance.file] = mfcc(utterance.sound(), self.data.rate, cmn=self.options.cmn)
-                except AudioFault as fault:
-                    if self.data.on_error == "error":
-                        raise UserError(
-                            f"cannot use {utterance.file}: it {fault.fault}.\n"
-                            "Mend or remove the file, or leave out all broken files with data.on_error=skip."
-                        ) from None
-                    broken.append(f"{utterance.file} ({fault.fault})")
+            with progress_bar(f"MFCC of {split}", len(utterances), "file", shown=self.progress, leave=False) as bar:
+                for utterance in utterances:
+                    try:
+                        frames[utterance.file] = mfcc(utterance.sound(), self.data.rate, cmn=self.options.cmn)
+                    except AudioFault as fault:
+                        if self.data.on_error == "error":
+                            raise refusal(utterance.file, fault.fault) from None
+                        broken.append(f"{utterance.file} ({fault.fault})")
+                    bar.update()
             if broken:
                 self.report(f"{split}: skipped {len(broken)} broken files: {', '.join(broken)}")
-            if not found:
+            if not frames:
                 raise UserError(f"split {split} of corpus {self.corpus.name} {self.corpus.root} has no utterance left.")
-            self.frames[split] = found
+            self.frames[split] = frames
         return self.frames[split]
 
 
 def mfcc(sound: Sound, rate: int, *, cmn: bool = False) -> Array:
-    """MFCC of a recording, with first and second differences (T, 60), of the frames that hold speech.
+    """MFCC of a recording, with first and second differences (T, 60), of its speech frames.
 
-    Windows of 25 ms every 10 ms, 40 mel bands from 20 Hz up, 20 coefficients. Differences are taken before frames are
-    left out.
+    Windows of 25 ms every 10 ms, 40 mel bands from 20 Hz up, 20 coefficients. Differences are computed before other
+    frames are removed.
 
     Args:
         sound: The recording.
-        rate: The rate to work at, in Hz.
+        rate: Sampling rate of the analysis in Hz.
         cmn: Subtract the mean of these frames.
 
     Raises:
-        AudioFault: Fewer than ten frames hold speech.
+        AudioFault: The recording has fewer than ten speech frames.
     """
-    import librosa
+    import librosa  # slow to import, and only needed here
 
     samples = resample(mix_to_mono(sound.samples), sound.rate, rate)
     window, hop = round(WINDOW_S * rate), round(HOP_S * rate)
@@ -191,7 +188,7 @@ def mfcc(sound: Sound, rate: int, *, cmn: bool = False) -> Array:
     if keep.sum() < SHORTEST:
         raise AudioFault(f"holds {int(keep.sum())} frames of speech of {hop / rate:g} s, i-vectors need {SHORTEST}")
     size = 1 << (window - 1).bit_length()
-    padded = np.pad(samples, ((size - window) // 2, size))  # so that frame t of both analyses has the same centre
+    padded = np.pad(samples, ((size - window) // 2, size))  # aligns the frames with those of speech_frames
     mel = librosa.feature.melspectrogram(
         y=padded, sr=rate, n_fft=size, win_length=window, hop_length=hop, center=False, n_mels=MELS, fmin=LOWEST_HZ
     )[:, : len(keep)]
@@ -202,7 +199,7 @@ def mfcc(sound: Sound, rate: int, *, cmn: bool = False) -> Array:
 
 
 def speech_frames(samples: Array, window: int, hop: int) -> NDArray[np.bool_]:
-    """Which frames (T,) are less than 30 dB below the loudest; digital silence never is."""
+    """Whether each frame (T,) is less than 30 dB below the loudest one and not digital silence."""
     if len(samples) < window:
         return np.zeros(0, dtype=bool)
     energy = np.square(np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]).sum(-1)
@@ -210,16 +207,18 @@ def speech_frames(samples: Array, window: int, hop: int) -> NDArray[np.bool_]:
     return loud
 
 
-def train(frames: Sequence[Array], options: Options, progress: Callable[[str], None] = lambda line: None) -> Extractor:
-    """Learn background model and total variability from utterances.
+def train(
+    frames: Sequence[Array], options: IVectorOptions, progress: Callable[[str], None] = lambda line: None
+) -> Extractor:
+    """Train background model and total variability.
 
     Args:
         frames: MFCC of each utterance (T, D).
         options: Sizes.
-        progress: Is told, a line at a time, what is being done.
+        progress: Receives a line at the start of each step.
 
     Raises:
-        UserError: The utterances are too few for these sizes.
+        UserError: There are too few utterances for these sizes.
     """
     options.check()
     total = sum(len(one) for one in frames)
@@ -228,14 +227,14 @@ def train(frames: Sequence[Array], options: Options, progress: Callable[[str], N
             f"{len(frames)} training utterances hold {total} frames of speech, too few for {options.components} "
             f"Gaussians (10 for each): give --components {max(1, total // 10)} or fewer, or more training data."
         )
-    together = np.concatenate(frames)
-    mean, scale = together.mean(0), together.std(0) + 1e-12
+    pooled = np.concatenate(frames)
+    mean, scale = pooled.mean(0), pooled.std(0) + 1e-12
     progress(f"background model: {options.components} Gaussians, {options.covariance}, on {total} frames")
-    mixture, notes = _fit_mixture((together - mean) / scale, options)
+    mixture, notes = _fit_mixture((pooled - mean) / scale, options)
     extractor = Extractor(mean, scale, mixture, np.zeros((0, 0, 0)), (), tuple(notes))
     counts = statistics(extractor, frames)
     progress(f"total variability: {options.dim} values, {options.iterations} steps on {len(frames)} utterances")
-    T = start(options.components, together.shape[1], options.dim, options.seed)
+    T = start(options.components, pooled.shape[1], options.dim, options.seed)
     totals = []
     for _ in range(options.iterations):
         T, total_log = step(T, counts)
@@ -244,7 +243,7 @@ def train(frames: Sequence[Array], options: Options, progress: Callable[[str], N
 
 
 def statistics(extractor: Extractor, frames: Sequence[Array]) -> Statistics:
-    """What the background model's components have seen of each utterance, centred and whitened."""
+    """Statistics of each utterance (`Statistics`) under the background model, centred and whitened."""
     mixture = extractor.mixture
     whiten = np.asarray(mixture.precisions_cholesky_)
     zeroth = np.zeros((len(frames), mixture.n_components))
@@ -261,23 +260,19 @@ def statistics(extractor: Extractor, frames: Sequence[Array]) -> Statistics:
 def ivectors(extractor: Extractor, frames: Sequence[Array]) -> Array:
     """The i-vector of each utterance (U, R)."""
     rank, at_once = extractor.T.shape[2], 256
-    found = [np.zeros((0, rank))]
+    means = [np.zeros((0, rank))]
     for begin in range(0, len(frames), at_once):
-        found.append(posterior(extractor.T, statistics(extractor, frames[begin : begin + at_once])).mean)
-    return np.concatenate(found)
+        means.append(posterior(extractor.T, statistics(extractor, frames[begin : begin + at_once])).mean)
+    return np.concatenate(means)
 
 
-def _fit_mixture(x: Array, options: Options) -> tuple[GaussianMixture, list[str]]:
+def _fit_mixture(x: Array, options: IVectorOptions) -> tuple[GaussianMixture, list[str]]:
     """The background model on standardised frames (T, D)."""
-    import torch
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
     notes = []
     if len(x) > MOST_FRAMES:
         generator = torch.Generator().manual_seed(options.seed)
         x = x[torch.randperm(len(x), generator=generator)[:MOST_FRAMES].numpy()]
-        notes.append(f"the background model is trained on {MOST_FRAMES} frames drawn from all")
+        notes.append(f"the background model is trained on {MOST_FRAMES} randomly chosen frames")
     mixture = GaussianMixture(
         options.components,
         covariance_type=options.covariance,
@@ -289,5 +284,5 @@ def _fit_mixture(x: Array, options: Options) -> tuple[GaussianMixture, list[str]
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(x)
     if not mixture.converged_:
-        notes.append("the background model was still changing after 50 steps of EM, as it may")
+        notes.append("the background model has not converged after 50 EM steps, which is usual")
     return mixture, notes

@@ -13,7 +13,9 @@ import torch
 
 from dvae_pyro.errors import UserError
 from evaluation.compare.__main__ import main
-from evaluation.compare.table import COLUMNS, best_rows, differences, entries, picture, report_of, table
+from evaluation.compare.plots import comparison_picture
+from evaluation.compare.spectrograms import utterance_picture
+from evaluation.compare.table import COLUMNS, best_rows, differences, entries, report_of, table
 from evaluation.resynthesis.__main__ import main as resynthesis
 from evaluation.resynthesis.metrics import METRICS
 from inference.runs import create, write_run
@@ -142,7 +144,7 @@ def test_picture_has_a_column_per_figure_and_a_dot_per_run(tmp_path: Path) -> No
     found = entries(
         [made_up(tmp_path / "a", 0.1), made_up(tmp_path / "b", 0.2), made_up(tmp_path / "c", 0, metrics=none)]
     )
-    base, *columns = picture(found).axes
+    base, *columns = comparison_picture(found).axes
     assert {"a", "b", "c"} <= {text.get_text() for text in base.texts}
     titles = [axes.get_title().splitlines()[0] for axes in columns]
     assert titles == [METRICS[name].label for name in COLUMNS]
@@ -216,8 +218,6 @@ def evaluated(tmp_path: Path) -> list[Path]:
 
 
 def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: Path) -> None:
-    from evaluation.reporting.panels import utterance_picture
-
     figure, file = utterance_picture(entries(evaluated), "two")
     assert file == "test/two/two.wav"
     *panels, bar = figure.axes
@@ -235,7 +235,5 @@ def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: P
 
 @pytest.mark.parametrize(("wanted", "message"), [("tow", "no such file"), (".wav", "Give more of the name")])
 def test_an_utterance_that_is_not_there_is_refused(evaluated: list[Path], wanted: str, message: str) -> None:
-    from evaluation.reporting.panels import utterance_picture
-
     with pytest.raises(UserError, match=message):
         utterance_picture(entries(evaluated), wanted)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.convert import main, way_to_the_reference
-from evaluation.exchange import exchanged, read_pair
-from evaluation.resynthesis.decoding import frontend_of
+from evaluation.convert import main
+from evaluation.disentanglement.conversion import way_to_the_reference
+from evaluation.disentanglement.pairs import exchanged, read_pair
+from evaluation.loading.waveforms import sound_frontend
 from guides.fhvae import s_vectors
 from inference.runs import Run
 from tests.evaluation.disentanglement.test_exchange import FHVAE, made_run, write_corpus
@@ -35,10 +36,10 @@ def test_the_sound_is_the_source_with_the_references_mu2(run: Run, tmp_path: Pat
     pair = ["--source", "a", "--reference", root / "test" / "b" / "b.wav", "--out", out]
     assert converted(run, root, *pair, "--phase", "input", f"evaluation.segment_hop={hop}") == 0
     assert {path.name for path in out.parent.iterdir()} == {"c.wav", "c.png", "c.json"}
-    frontend = frontend_of(run)
+    frontend = sound_frontend(run)
     run.settings.evaluation.segment_hop = None if hop == "null" else 10
     where = {"--a": str(root / "test" / "a" / "a.wav"), "--b": str(root / "test" / "b" / "b.wav")}
-    a, b = read_pair(run, "test", where, frontend)  # type: ignore[arg-type]  # any that leads back to sound will do
+    a, b = read_pair(run, "test", where, frontend)
     data = exchanged(run, [a, b], mode="gen", latents="mean")
     amplitude = np.sqrt(frontend.power(data[1, : len(a.x)].numpy()))
     expected = frontend.waveform(amplitude * np.exp(1j * np.angle(a.spectrum)))

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from corpora.frontends.stft import Stft
 from corpora.types import Sound
-from evaluation.exchange import exchanged, main, sequence_latents
-from evaluation.resynthesis.decoding import Spoken, frontend_of
+from evaluation.disentanglement.pairs import exchanged, sequence_latents
+from evaluation.exchange import main
+from evaluation.loading.waveforms import SoundItem, sound_frontend
 from inference.prediction.reconstruction import reconstruct
 from inference.runs import Run, create, load_run, write_run
 from inference.settings.resolve import resolve
@@ -38,20 +38,19 @@ def run(tmp_path: Path) -> Run:
     return made_run(tmp_path / "run", "dsae", "model.v_dim=2")
 
 
-def spoken(run: Run, *seconds: float) -> list[Spoken]:
-    frontend = frontend_of(run)
-    assert isinstance(frontend, Stft)
+def spoken(run: Run, *seconds: float) -> list[SoundItem]:
+    frontend = sound_frontend(run)
     found = []
     for i, length in enumerate(seconds):
         samples = frontend.prepare(
             Sound(voice(length)[:, None] * np.linspace(1.0, 0.1 + i, round(length * RATE))[:, None], RATE)
         )
         x = torch.from_numpy(frontend.features(samples))
-        found.append(Spoken(i, f"s/{i}", "s", samples, frontend.spectrum(samples), x))
+        found.append(SoundItem(i, f"s/{i}", "s", samples, frontend.spectrum(samples), x))
     return found
 
 
-def alone(run: Run, one: Spoken) -> tuple[Tensor, dict[str, Tensor]]:
+def alone(run: Run, one: SoundItem) -> tuple[Tensor, dict[str, Tensor]]:
     x = one.x[:, None].double()
     out = reconstruct(run.model, run.guide, x, torch.tensor([len(x)]), mode="gen")
     return out.mean[:, 0], out.latents
@@ -151,7 +150,7 @@ def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
     same = ["--a", "a", "--b", "a", "--phase", "input", "--out", str(tmp_path / "out")]
     assert main([str(run.path), "--corpus", "folder", "--root", str(root), *same]) == 0
     out, err = capsys.readouterr()
-    assert "A by 0.00 dB" in out and "does not use v" in err
+    assert "of A by 0.00 dB" in out and "does not use v" in err
     assert not (run.path / "exchange").exists()
 
 
@@ -159,7 +158,7 @@ def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
     ("model", "arguments", "message"),
     [
         ("dsae", ["--a", "none", "--b", "b"], "--a none: no such file in split 'test'"),
-        ("dsae", ["--a", "a", "--b", "wav"], "--b wav could be"),
+        ("dsae", ["--a", "a", "--b", "wav"], "--b wav matches several files"),
         ("dkf", ["--a", "a", "--b", "b"], "no latent of the whole sequence"),
     ],
 )

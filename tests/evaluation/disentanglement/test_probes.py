@@ -16,7 +16,8 @@ from corpora.recipes.synthetic.corpus import Placed, Size
 from corpora.types import Utterance
 from dvae_pyro.errors import UserError
 from evaluation.disentanglement.linear_probe import entropy_bits, probe
-from evaluation.probes import main, truth
+from evaluation.disentanglement.probes import classes
+from evaluation.probes import main
 from inference.runs import create, write_run
 from inference.settings.resolve import resolve
 
@@ -72,10 +73,10 @@ def test_the_truth_of_a_segment_is_what_is_said_in_its_middle() -> None:
     content = [Placed("aa", 0, 100), Placed("t", 100, 150), Placed("pau", 150, 300)]
     utterance: Any = Utterance("f", "s1", lambda: None, {"content": content, "domain": "noisy"})  # type: ignore[arg-type, return-value]  # never read
     middles = [50.0, 100.0, 149.9, 299.0, 300.0]
-    assert truth(utterance, "phone", middles) == ["aa", "t", "t", "pau", None]
-    assert truth(utterance, "kind", middles) == ["vowel", "plosive", "plosive", "pause", None]
-    assert truth(utterance, "speaker", middles) == ["s1"] * 5 and truth(utterance, "domain", [1.0]) == ["noisy"]
-    assert truth(utterance, "sex", [1.0]) == [None]
+    assert classes(utterance, "phone", middles) == ["aa", "t", "t", "pau", None]
+    assert classes(utterance, "kind", middles) == ["vowel", "plosive", "plosive", "pause", None]
+    assert classes(utterance, "speaker", middles) == ["s1"] * 5 and classes(utterance, "domain", [1.0]) == ["noisy"]
+    assert classes(utterance, "sex", [1.0]) == [None]
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_the_command_probes_all_latents_of_all_runs(runs: list[Path], capsys: py
         assert speaker["classes"] == 2 and 0.5 <= speaker["chance"] < 0.7 and speaker["segments"] > 80
         assert speaker["segments"] >= report["metrics"]["kind"]["z1"]["segments"]
     out, _ = capsys.readouterr()
-    assert "speaker, %" in out and "kind, bits" in out and "chance; all there is" in out
+    assert "speaker, %" in out and "kind, bits" in out and "chance; entropy of the factor" in out
     assert (runs[0] / "probes.png").stat().st_size > 1000
 
 

@@ -15,7 +15,9 @@ from corpora.loading.sequences import load_sequences
 from corpora.registry import open_corpus
 from dvae_pyro.errors import UserError
 from evaluation import factor_grid, traverse
+from evaluation.disentanglement.factor_grid import grid, shares
 from evaluation.disentanglement.segments import Segment, chosen, decoded, inferred
+from evaluation.disentanglement.traversal import traversed
 from inference.runs import Run
 from tests.evaluation.disentanglement.test_exchange import FHVAE, made_run
 from tests.sounds import RATE, noise, voice
@@ -56,24 +58,24 @@ def by_hand(run: Run, z1: Any, z2: Any) -> Any:
 
 def test_a_cell_is_z1_of_its_row_with_z2_of_its_column(run: Run) -> None:
     rows, columns = segments(2), segments(3, seed=4)
-    cells = factor_grid.grid(run, rows, columns)
+    cells = grid(run, rows, columns)
     for r, row in enumerate(rows):
         for c, column in enumerate(columns):
             expected = by_hand(run, inferred(run, [row])["z1"][0], inferred(run, [column])["z2"][0])
             np.testing.assert_allclose(cells[r, c], expected.numpy(), rtol=1e-9)
-    own = factor_grid.grid(run, rows, rows)
+    own = grid(run, rows, rows)
     np.testing.assert_allclose(own[[0, 1], [0, 1]], decoded(run, inferred(run, rows)), rtol=1e-9)
 
 
 def test_shares_are_those_of_a_two_way_layout() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((3, 1, 2, 2)), rng.standard_normal((1, 4, 2, 2))
-    assert factor_grid.shares(a + 0 * b) == pytest.approx({"z1": 1.0, "z2": 0.0, "together": 0.0})
-    additive = factor_grid.shares(a + b)
+    assert shares(a + 0 * b) == pytest.approx({"z1": 1.0, "z2": 0.0, "together": 0.0})
+    additive = shares(a + b)
     of_a, of_b = 4 * np.square(a - a.mean(0)).sum(), 3 * np.square(b - b.mean(1)).sum()
     assert additive == pytest.approx({"z1": of_a / (of_a + of_b), "z2": of_b / (of_a + of_b), "together": 0.0})
     jointly = np.array([[1.0, -1.0], [-1.0, 1.0]])[:, :, None, None]
-    assert factor_grid.shares(jointly) == pytest.approx({"z1": 0.0, "z2": 0.0, "together": 1.0})
+    assert shares(jointly) == pytest.approx({"z1": 0.0, "z2": 0.0, "together": 1.0})
 
 
 @pytest.mark.parametrize("latent", ["z1", "z2"])
@@ -81,7 +83,7 @@ def test_one_dimension_moves_and_the_others_stay(run: Run, latent: str) -> None:
     some = segments(2)
     own = inferred(run, some)
     values = [-3.0, float(own[latent][1, 2]), 3.0]
-    found = traverse.traversed(run, some, latent, [2, 0], values)
+    found = traversed(run, some, latent, [2, 0], values)
     np.testing.assert_allclose(found[0, 1, 1], decoded(run, own)[1], rtol=1e-9)  # it is set to what it is
     for place, dim in enumerate((2, 0)):
         for k in range(2):

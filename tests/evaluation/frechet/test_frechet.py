@@ -17,7 +17,7 @@ from corpora.types import Sound
 from evaluation.frechet.__main__ import main
 from evaluation.frechet.distances import frechet_distance
 from evaluation.frechet.features import extract, open_extractor
-from evaluation.resynthesis.decoding import frontend_of
+from evaluation.loading.waveforms import sound_frontend
 from inference.prediction.generation import generate
 from inference.runs import Run, create, load_run, write_run
 from inference.settings.resolve import resolve
@@ -74,8 +74,7 @@ def cut(frontend: Stft, split: str) -> torch.Tensor:
 
 def test_distances_are_those_of_features_of_pieces(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert measured(run, "--num", 12, "--batch", 5) == 0
-    frontend = frontend_of(run)
-    assert isinstance(frontend, Stft)
+    frontend = sound_frontend(run)
     extractor = open_extractor("log_mel", RATE, "cpu")
     train, test = cut(frontend, "train"), cut(frontend, "test")
     assert len(train) == 3 + 2 + 3 and len(test) == 2 + 3
@@ -102,27 +101,27 @@ def test_distances_are_those_of_features_of_pieces(run: Run, capsys: pytest.Capt
 def test_num_bounds_every_set_and_sequences_that_run_away_are_left_out(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation.frechet import __main__ as frechet
+    from evaluation.frechet import command
 
     def sampled(*arguments: object) -> list[torch.Tensor]:
         power = torch.rand(4, 26, 65)
         power[1, 3, 7] = float("nan")
         return [power]
 
-    monkeypatch.setattr(frechet, "sampled", sampled)
+    monkeypatch.setattr(command, "sampled", sampled)
     assert measured(run, "--num", 4) == 0
     report = report_of(run)
     counts = {name: found["n"] for name, found in report["metrics"].items()}
     assert counts == {"generated": 3, "exact_phase": 4, "griffin_lim": 4} and report["reference"]["n"] == 4
     assert report["not_finite"] == 1 and report["metrics"]["generated"]["bias"] is None
-    assert "1 generated sequences ran away" in capsys.readouterr().err
+    assert "1 generated sequences diverged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--features", "none.pt"], "no such file"),
-        (["--split", "train"], "compared with"),
+        (["--split", "train"], "--split train"),
         (["--num", "1"], "from 2 up"),
         (["--seconds", "1"], "0 pieces of 16000 samples in split train"),
     ],

@@ -77,7 +77,7 @@ def test_a_length_of_ones_own_needs_no_corpus(run: Run, tmp_path: Path, capsys: 
 
 def test_a_mean_of_lifted_and_not_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert generated(run, "--x", "mean") == 2
-    assert "--x mean: a pen is lifted or it is not" in capsys.readouterr().err
+    assert "--x mean" in capsys.readouterr().err
 
 
 def test_drawings_that_run_away_are_left_out_with_what_stands_beside(
@@ -94,10 +94,10 @@ def test_drawings_that_run_away_are_left_out_with_what_stands_beside(
     assert generated(run, "--num", 3, "--out", tmp_path / "out") == 0
     assert len(drawn(tmp_path / "out")) == 2
     assert json.loads((tmp_path / "out" / "generate.json").read_text())["not_finite"] == [1]
-    assert "1 of 3 sequences ran away" in capsys.readouterr().err
+    assert "1 of 3 sequences diverged" in capsys.readouterr().err
     monkeypatch.setattr(InputTransform, "inverse", lambda self, y: y * float("nan"))
     assert generated(run, "--num", 3, "--out", tmp_path / "none") == 2
-    assert "all 3 sequences ran away" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert "all 3 sequences diverged" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_ink_is_where_the_pen_is_down() -> None:

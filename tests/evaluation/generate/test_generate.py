@@ -106,12 +106,12 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(
 
 
 def test_whatever_fails_leaves_nothing_behind(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evaluation.reporting import plots as pictures
+    from evaluation.generate import command
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pictures, "save_picture", interrupted)
+    monkeypatch.setattr(command, "save_picture", interrupted)
     here = names_in(tmp_path)
     assert generated(run, "--num", 2, "--frames", 3, "--out", tmp_path / "out") == 130
     assert names_in(tmp_path) == here
@@ -121,7 +121,7 @@ def test_whatever_fails_leaves_nothing_behind(run: Run, tmp_path: Path, monkeypa
 def test_sequences_that_run_away_are_named_and_left_out(
     run: Run, audio: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation.generate import __main__ as command
+    from evaluation.generate import command
 
     def sampled(*arguments: object) -> list[torch.Tensor]:
         power = torch.ones(4, 5, 65)
@@ -132,7 +132,7 @@ def test_sequences_that_run_away_are_named_and_left_out(
     out = tmp_path / "out"
     assert generated(run, "--num", 4, "--frames", 5, "--out", out, *([] if audio else ["--no-audio"])) == 0
     assert report_in(out)["not_finite"] == [1, 2]
-    assert "2 of 4 sequences ran away" in capsys.readouterr().err
+    assert "2 of 4 sequences diverged" in capsys.readouterr().err
     if audio:
         assert [name for name in names_in(out) if name.endswith(".wav")] == ["0000.wav", "0003.wav"]
     else:

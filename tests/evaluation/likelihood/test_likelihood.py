@@ -16,10 +16,10 @@ from torch.distributions import kl_divergence
 
 from corpora.loading.sequences import Prepared
 from dvae_pyro.errors import UserError
-from evaluation.likelihood import __main__ as likelihood
 from evaluation.likelihood import estimation
 from evaluation.likelihood.__main__ import main
-from evaluation.likelihood.by_length import over_time, picture_over_time
+from evaluation.likelihood.arguments import joined
+from evaluation.likelihood.by_length import estimate_by_length, length_picture
 from evaluation.likelihood.estimation import Plan, estimate_all, pareto_k
 from evaluation.likelihood.reliability import warnings_of
 from evaluation.likelihood.report import evaluate, metric, table
@@ -116,7 +116,7 @@ def test_warnings_are_given_where_they_are_due_and_nowhere_else() -> None:
     assert "below 5 (least 2.0)" in said(smc_ess=np.array([[9.0, 2.0]] * 2))["smc"]
     spread = said(smc=np.array([[0.0, 2.0], [4.0, 2.0]]))["smc"]
     assert "above 1 in 1 of 2 sequences (mean 4.00)" in spread and "2.00 nats" in spread
-    assert "so it lies far below" in said(smc=np.array([[0.0, 2.0], [40.0, 2.0]]))["smc"]
+    assert "by far" in said(smc=np.array([[0.0, 2.0], [40.0, 2.0]]))["smc"]
     few = warnings_of(fine, replace(plan, particles=10))["iwae"]
     assert "at least 25 particles" in few[0]
 
@@ -156,7 +156,7 @@ def test_commands_put_their_estimators_together(tmp_path: Path, capsys: pytest.C
     assert report["metrics"]["smc"]["per_frame"]["mean"] == pytest.approx(pooled)
 
     assert main([str(run.path), "--estimator", "elbo", "--mode", "gen"]) == 0  # storn feeds x back: other figures
-    assert "held estimates of other mode" in capsys.readouterr().err
+    assert "contained estimates with other mode" in capsys.readouterr().err
     assert list(json.loads((run.path / "likelihood.json").read_text())["metrics"]) == ["elbo", "elbo_analytic"]
 
 
@@ -195,27 +195,27 @@ def test_mistakes_give_one_message(arguments: list[str], message: str, capsys: p
 
 def test_estimators_may_be_followed_by_anything() -> None:
     words = ["RUN", "--estimator", "elbo", "iwae", "seed=3", "--particles", "2", "smc"]
-    assert likelihood._joined(words) == ["RUN", "--estimator", "elbo,iwae", "seed=3", "--particles", "2", "smc"]
+    assert joined(words) == ["RUN", "--estimator", "elbo,iwae", "seed=3", "--particles", "2", "smc"]
 
 
 def test_over_time_cuts_the_longest_sequences(tmp_path: Path) -> None:
     run = made(tmp_path / "run", "vae")
     sequences = spectra((24, 21, *[30] * 7, 8))
     plan = Plan(("iwae", "smc"), particles=4)
-    found = over_time(run, sequences, plan)
+    found = estimate_by_length(run, sequences, plan)
     assert found.frames == [5, 10, 24]  # the shortest of the eight longest
     assert found.estimates["iwae"].shape == (3, 10, 8)
     longest = sorted(sequences, key=lambda item: -len(item.x))[:8]
     cut = estimate_all(run, [item._replace(x=item.x[:10]) for item in longest], replace(plan, repeats=10))
     np.testing.assert_allclose(found.estimates["smc"][1], cut["smc"], rtol=1e-10)
-    level, spread = picture_over_time(found, plan).axes
+    level, spread = length_picture(found, plan).axes
     lines = {line.get_label(): np.asarray(line.get_ydata(), dtype=float) for line in spread.lines}
     np.testing.assert_allclose(
         lines["importance-weighted"], np.sqrt(found.estimates["iwae"].var(1, ddof=1).mean(1)), rtol=1e-12
     )
     assert level.get_title(loc="left").startswith("log-likelihood estimate above the ELBO")
     with pytest.raises(UserError, match="at least 10 frames"):
-        over_time(run, spectra((9, 4)), plan)
+        estimate_by_length(run, spectra((9, 4)), plan)
 
 
 def test_kl_of_each_layer_and_units_of_waveforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,4 +261,4 @@ def test_as_much_goes_through_a_gpu_at_once_as_its_free_memory_holds(
     free: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**41))
-    assert estimation._times("cuda:1") == times and estimation._times("cpu") == 1
+    assert estimation._size_factor("cuda:1") == times and estimation._size_factor("cpu") == 1

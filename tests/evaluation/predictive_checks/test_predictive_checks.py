@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from corpora.loading.sequences import Prepared
-from evaluation.predictive_checks import replications
+from evaluation.predictive_checks import checks
 from evaluation.predictive_checks.__main__ import main
 from evaluation.predictive_checks.checks import check, metrics, p_value
-from evaluation.predictive_checks.plots import over_time, pause_counts
+from evaluation.predictive_checks.plots import pause_counts, pauses_by_tenth
 from evaluation.predictive_checks.replications import Draws
 from evaluation.predictive_checks.spectra import STATISTICS, Tracks
 from inference.runs import create, load_run, write_run
@@ -49,8 +49,8 @@ def test_louder_replications_are_found_louder_and_nothing_else(monkeypatch: pyte
         longest = torch.nn.utils.rnn.pad_sequence([i.x for t in lengths for i in items if len(i.x) == int(t)])
         yield torch.stack([longest, longest])
 
-    monkeypatch.setattr(replications, "posterior_draws", louder)
-    monkeypatch.setattr(replications, "prior_draws", same)
+    monkeypatch.setattr(checks, "posterior_draws", louder)
+    monkeypatch.setattr(checks, "prior_draws", same)
     found = metrics(check(run, items, 2, rate=16000.0, hop=64))
     level = found["energy_mean"]
     mean_gain = 10 * math.log10(8.0) / 2
@@ -67,7 +67,7 @@ def test_counts_and_places_of_pauses_by_hand() -> None:
     tracks = Tracks(energy, energy)
     assert pause_counts(tracks, (20, 10), np.array([1.0, 2.0, 5.0])).tolist() == [[2.0, 1.0]]
     expected = [0.0, 50.0, 0.0, 0.0, 0.0, 25.0 + 50.0, 0.0, 0.0, 0.0, 0.0]
-    assert (100.0 * over_time(tracks, (20, 10))[0]).tolist() == pytest.approx(expected)
+    assert (100.0 * pauses_by_tenth(tracks, (20, 10))[0]).tolist() == pytest.approx(expected)
 
 
 def test_the_command_writes_report_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +85,7 @@ def test_the_command_writes_report_and_picture(tmp_path: Path, capsys: pytest.Ca
     arguments = [str(tmp_path / "run"), "--draws", "20", "--sequences", "2", "--picture", str(picture)]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "2 utterances" in out and "a kinder check" in out
+    assert "2 utterances" in out and "a weaker check" in out
     report = json.loads((tmp_path / "run" / "predictive_checks.json").read_text())
     assert set(report["metrics"]) == set(STATISTICS) and report["num_sequences"] == 2
     assert report["metrics"]["energy_mean"]["posterior"]["low"] <= report["metrics"]["energy_mean"]["posterior"]["high"]

@@ -14,18 +14,18 @@ from corpora.loading.sequences import Prepared
 from dvae_pyro.errors import UserError
 from evaluation.recognition.ctc import (
     Errors,
-    Options,
     Recogniser,
+    RecogniserOptions,
     count_errors,
+    error_rate,
+    frames_needed,
     greedy,
-    needed,
     recognise,
-    share,
     train,
 )
 from evaluation.reporting.report import ratio
 
-SMALL = Options(width=10, steps=100, batch=8, lr=3e-2, every=25)
+SMALL = RecogniserOptions(width=10, steps=100, batch=8, lr=3e-2, every=25)
 
 
 def merged(path: tuple[int, ...]) -> list[int]:
@@ -52,7 +52,7 @@ def test_frames_needed_are_those_of_the_shortest_path() -> None:
         for path in itertools.product(range(3), repeat=frames):
             shortest.setdefault(tuple(merged(path)), frames)
     for said, frames in shortest.items():
-        assert needed([str(token) for token in said]) == frames
+        assert frames_needed([str(token) for token in said]) == frames
 
 
 def distance(a: str, b: str) -> int:
@@ -70,7 +70,7 @@ def test_errors_are_the_fewest_edits_and_rates_their_ratio() -> None:
     ]
     counts = [count_errors(list(said), list(heard)) for said, heard in pairs]
     assert counts == [Errors(distance(said, heard), len(said)) for said, heard in pairs]
-    found = share(counts)
+    found = error_rate(counts)
     assert found == sum(map(distance, *zip(*pairs, strict=True))) / sum(len(said) for said, _ in pairs)
 
 
@@ -107,7 +107,7 @@ def utterances(count: int, seed: int) -> tuple[list[Prepared], list[list[str]]]:
 
 def wrong(recogniser: Recogniser, items: list[Prepared], truth: list[list[str]]) -> float:
     heard = recognise(recogniser, items)
-    return share([count_errors(*pair) for pair in zip(truth, heard, strict=True)])
+    return error_rate([count_errors(*pair) for pair in zip(truth, heard, strict=True)])
 
 
 def test_a_recogniser_learns_tokens_and_nothing_from_noise() -> None:
@@ -147,4 +147,4 @@ def test_padding_and_company_change_nothing() -> None:
 
 def test_sizes_that_build_nothing_are_refused() -> None:
     with pytest.raises(UserError, match="--width: got 0"):
-        Options(width=0).check()
+        RecogniserOptions(width=0).check()

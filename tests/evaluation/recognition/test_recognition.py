@@ -16,9 +16,10 @@ from corpora.loading.sequences import Prepared
 from corpora.recipes.synthetic.phones import Spoken as Phone
 from corpora.types import Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError
-from evaluation.recognition.__main__ import evaluate, main
-from evaluation.recognition.ctc import Options
-from evaluation.recognition.dataset import ALL, Row, Spoken, read_split, stacked, transcript
+from evaluation.recognition.__main__ import main
+from evaluation.recognition.ctc import RecogniserOptions
+from evaluation.recognition.dataset import ALL, FeatureSet, TranscribedSplit, read_transcribed, stacked, transcript
+from evaluation.recognition.experiment import evaluate
 from inference.runs import create, write_run
 from inference.settings.resolve import resolve
 from tests.sounds import noise
@@ -102,10 +103,10 @@ def test_the_command_reports_a_row_for_each_recogniser(
     assert (fhvae / "recognition.png").stat().st_size > 1000
 
 
-def made(count: int, seed: int) -> Spoken:
+def made(count: int, seed: int) -> TranscribedSplit:
     """Tokens of four frames with a blank one between; in domain b their directions are exchanged."""
     generator = torch.Generator().manual_seed(seed)
-    found = Spoken([], [], [])
+    found = TranscribedSplit([], [], [])
     for n in range(count):
         tokens = torch.randint(2, (4,), generator=generator).tolist()
         domain = "ab"[n % 2]
@@ -114,15 +115,15 @@ def made(count: int, seed: int) -> Spoken:
             frames += [torch.eye(3)[token if domain == "a" else 1 - token].expand(4, -1), torch.zeros(1, 3)]
         x = torch.cat(frames)
         found.items.append(Prepared(x + 0.1 * torch.randn(x.shape, generator=generator), str(n), "s", 0))
-        found.said.append(["xy"[token] for token in tokens])
+        found.transcripts.append(["xy"[token] for token in tokens])
         found.domains.append(domain)
     return found
 
 
 def test_a_recogniser_of_one_domain_fails_where_tokens_sound_like_others() -> None:
     splits = {"train": made(64, 0), "valid": made(12, 1), "test": made(24, 2)}
-    options = Options(width=10, steps=100, batch=8, lr=3e-2, every=20)
-    row = Row("a", None, "fbank")
+    options = RecogniserOptions(width=10, steps=100, batch=8, lr=3e-2, every=20)
+    row = FeatureSet("a", None, "fbank")
     (found,) = evaluate([row], splits, options, hop=1, seeds=[0], device="cpu")
     assert list(found["error"]) == ["a", "b", ALL]
     assert found["error"]["a"]["mean"] < 0.1 < 0.4 < found["error"]["b"]["mean"]
@@ -132,8 +133,8 @@ def test_a_recogniser_of_one_domain_fails_where_tokens_sound_like_others() -> No
 def test_utterances_too_short_to_be_said_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     splits = {"train": made(8, 0), "valid": made(4, 1), "test": made(4, 2)}
     splits["train"].items[0] = splits["train"].items[0]._replace(x=splits["train"].items[0].x[:3])
-    options = Options(width=3, steps=1, batch=8)
-    evaluate([Row("a", None, "fbank")], splits, options, hop=1, seeds=[0], device="cpu")
+    options = RecogniserOptions(width=3, steps=1, batch=8)
+    evaluate([FeatureSet("a", None, "fbank")], splits, options, hop=1, seeds=[0], device="cpu")
     assert "1 of 4 training utterances are too short for --hop 1" in capsys.readouterr().err
 
 
@@ -165,8 +166,8 @@ def test_utterances_without_transcript_or_domain_are_left_out(capsys: pytest.Cap
     ]
     corpus = Corpus("c", "", {"test": [Utterance(f"{n}", "s", lambda: sound, o) for n, o in enumerate(labels)]})
     run: Any = SimpleNamespace(settings=settings)
-    found = read_split(run, corpus, "test", "sex")
-    assert found.said == [["1"], ["3", "4"]] and found.domains == ["f", "m"] and found.of(ALL) == [0, 1]
+    found = read_transcribed(run, corpus, "test", "sex")
+    assert found.transcripts == [["1"], ["3", "4"]] and found.domains == ["f", "m"] and found.indices(ALL) == [0, 1]
     assert "left out 2 of 4 utterances, without transcript or sex" in capsys.readouterr().err
     with pytest.raises(UserError, match="no utterance of split test"):
-        read_split(run, corpus, "test", "dialect")
+        read_transcribed(run, corpus, "test", "dialect")

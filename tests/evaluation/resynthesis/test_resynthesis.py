@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from corpora.types import AudioFault, Corpus, Sound, Utterance
+from evaluation.loading.waveforms import FileLog, read_sounds, sound_frontend
 from evaluation.reporting.command_line import Request
+from evaluation.reporting.report import Results
 from evaluation.resynthesis import decoding
-from evaluation.resynthesis.__main__ import COLUMNS, Outcome, evaluate, main, table
-from evaluation.resynthesis.decoding import Faults, resynthesise
+from evaluation.resynthesis.__main__ import main
+from evaluation.resynthesis.command import COLUMNS, evaluate, table
+from evaluation.resynthesis.decoding import resynthesise
 from inference.objectives.elbo import Terms
 from inference.prediction.reconstruction import Reconstruction
 from inference.runs import Run, create, load_run, write_run
@@ -76,12 +79,12 @@ def perfect(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_true_power_with_the_phase_of_the_input_is_the_input(run: Run) -> None:
     sounds = [voice(seconds) for seconds in (0.9, 0.6, 1.1)]
     made = list(resynthesise(run, [said(f"s/{i}", s) for i, s in enumerate(sounds)]))
-    assert sorted(m.place for m in made) == [0, 1, 2]
-    frontend = decoding.frontend_of(run)
+    assert sorted(m.number for m in made) == [0, 1, 2]
+    frontend = sound_frontend(run)
     for m in made:
-        assert m.file == f"s/{m.place}" and m.speaker == "s" and m.rate == RATE
+        assert m.file == f"s/{m.number}" and m.speaker == "s" and m.rate == RATE
         assert m.reference.shape == m.estimate.shape == ((m.frames - 1) * 64,)
-        whole = frontend.prepare(Sound(sounds[m.place][:, None], RATE))
+        whole = frontend.prepare(Sound(sounds[m.number][:, None], RATE))
         np.testing.assert_array_equal(m.reference, whole[: m.reference.size])
         np.testing.assert_allclose(m.estimate, m.reference, atol=1e-6)  # the power is float32
         assert m.is_per_frame == 0.0
@@ -108,7 +111,7 @@ def test_batches_hold_similar_lengths_within_the_bound_and_read_ahead_is_bounded
             read.append(str(i))
             yield said(f"s/{i}", voice(0.3 + 0.2 * (i % 3)))
 
-    spoken = decoding.read_spoken(utterances(), decoding.frontend_of(run), "error", Faults())
+    spoken = read_sounds(utterances(), sound_frontend(run), "error", FileLog())
     batches = decoding._by_length(spoken, 400)
     sizes = [[len(item.x) for item in next(batches)]]
     assert len(read) < 30
@@ -130,7 +133,7 @@ def test_samples_follow_the_seed_and_leave_torchs_generator_alone(run: Run) -> N
 
 
 @pytest.fixture
-def outcome(run: Run) -> Outcome:
+def outcome(run: Run) -> Results:
     click = np.r_[np.zeros(8000), noise(400), np.zeros(8000)]
     whole = small_settings("data.trim_db=null", "data.on_error=skip")
     utterances = [
@@ -142,7 +145,7 @@ def outcome(run: Run) -> Outcome:
     return evaluate(run._replace(settings=whole), corpus(*utterances), Request(run.path), audio=4)
 
 
-def test_report_has_the_agreed_names(outcome: Outcome, run: Run) -> None:
+def test_report_has_the_agreed_names(outcome: Results, run: Run) -> None:
     report = outcome.report
     assert {"corpus", "split", "num_sequences", "mode", "latents", "checkpoint", "metrics"} <= report.keys()
     what = {key: report[key] for key in ("corpus", "split", "num_sequences", "mode", "latents", "checkpoint")}
@@ -153,7 +156,7 @@ def test_report_has_the_agreed_names(outcome: Outcome, run: Run) -> None:
     json.dumps(report, allow_nan=False)
 
 
-def test_rows_follow_the_corpus_and_give_the_report(outcome: Outcome) -> None:
+def test_rows_follow_the_corpus_and_give_the_report(outcome: Results) -> None:
     assert [row["file"] for row in outcome.rows] == ["b/loud", "c/click", "a/late"]
     assert all(tuple(row) == COLUMNS for row in outcome.rows)
     for figure in FIGURES:
@@ -165,21 +168,21 @@ def test_rows_follow_the_corpus_and_give_the_report(outcome: Outcome) -> None:
         assert found["stderr"] == pytest.approx(finite.std(ddof=1) / math.sqrt(finite.size), rel=1e-12)
 
 
-def test_figures_that_do_not_exist_are_counted_and_named(outcome: Outcome) -> None:
+def test_figures_that_do_not_exist_are_counted_and_named(outcome: Results) -> None:
     assert outcome.report["pesq_unscored"] == {"count": 1, "files": ["c/click"]}
     assert outcome.report["unscored"]["stoi"] == ["c/click"]
     assert math.isnan(float(outcome.rows[1]["pesq_wb"]))
     assert outcome.report["metrics"]["pesq_wb"]["n"] == 2
 
 
-def test_broken_files_are_skipped_with_their_names_or_refused(outcome: Outcome, run: Run) -> None:
+def test_broken_files_are_skipped_with_their_names_or_refused(outcome: Results, run: Run) -> None:
     assert outcome.report["skipped"] == {"a/empty": "is empty (0 bytes)"}
     assert any("skipped 1 broken files: a/empty" in note for note in outcome.report["notes"])
     with pytest.raises(ValueError, match=r"a/empty: it is empty .*\n.*data.on_error=skip"):
         evaluate(run, corpus(broken("a/empty")), Request(run.path))
 
 
-def test_sounds_and_their_picture(outcome: Outcome, run: Run) -> None:
+def test_sounds_and_their_picture(outcome: Results, run: Run) -> None:
     import soundfile
 
     names = {p.name for p in (run.path / "audio").iterdir()}
@@ -195,7 +198,7 @@ def test_sounds_and_their_picture(outcome: Outcome, run: Run) -> None:
     assert float(np.abs(reference).max()) <= 1.0
 
 
-def test_table_names_the_band_of_every_pesq(outcome: Outcome) -> None:
+def test_table_names_the_band_of_every_pesq(outcome: Results) -> None:
     text = table(outcome.report)
     lines = [line for line in text.splitlines() if "PESQ" in line]
     assert len(lines) == 2 and "wide" in lines[0] and "narrow" in lines[1]

@@ -8,7 +8,15 @@ import torch
 
 from corpora.types import AudioFault, Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError
-from evaluation.verification.ivector.pipeline import IVectors, Options, ivectors, mfcc, speech_frames, statistics, train
+from evaluation.verification.ivector.pipeline import (
+    IVectorOptions,
+    IVectors,
+    ivectors,
+    mfcc,
+    speech_frames,
+    statistics,
+    train,
+)
 from evaluation.verification.trials import all_pairs, cosine_scores, equal_error_rate, error_rates
 from inference.settings.tree import DataSettings as Data
 from tests.sounds import RATE, noise, voice
@@ -64,7 +72,7 @@ def test_what_holds_no_speech_is_refused() -> None:
 @pytest.mark.parametrize("covariance", ["diag", "full"])
 def test_statistics_are_sums_over_frames(covariance: str) -> None:
     frames = [random(n, 3, seed=n) @ random(3, 3, seed=1) + 5 for n in (50, 30)]
-    extractor = train(frames, Options(components=2, dim=2, covariance=covariance, iterations=1))
+    extractor = train(frames, IVectorOptions(components=2, dim=2, covariance=covariance, iterations=1))
     counts = statistics(extractor, frames)
     m = extractor.mixture
     for u, one in enumerate(frames):
@@ -87,7 +95,7 @@ def test_speakers_of_a_made_world_are_told_apart_and_the_seed_decides_all() -> N
         return np.asarray(sounds[said] + shifts[speaker] + 0.5 * random(120, 3, seed=seed))
 
     frames = [utterance(s, 10 * s + i) for s in range(8) for i in range(4)]
-    options = Options(components=4, dim=3, iterations=10, seed=3)
+    options = IVectorOptions(components=4, dim=3, iterations=10, seed=3)
     extractor = train(frames, options)
     assert (np.diff(extractor.log_likelihood) > -1e-9).all()
     fresh = [utterance(s, 1000 + 10 * s + i) for s in range(8) for i in range(4)]
@@ -113,7 +121,7 @@ def test_a_corpus_is_read_cut_and_trained_on_once() -> None:
         return Utterance(name, name[0], load)
 
     corpus = Corpus("made-up", "", {"train": [said(f"a{i}", 1 + i / 10) for i in range(4)], "test": [said("b0", 1.2)]})
-    options = Options(components=2, dim=2, iterations=2)
+    options = IVectorOptions(components=2, dim=2, iterations=2)
     source = IVectors(corpus, Data(), options)
     whole, halves = source("train"), source("train", 2)
     assert list(halves.files) == ["a0", "a0", "a1", "a1", "a2", "a2", "a3", "a3"] and set(halves.speakers) == {"a"}
@@ -126,13 +134,16 @@ def test_a_corpus_is_read_cut_and_trained_on_once() -> None:
     assert len(IVectors(corpus, Data(on_error="skip"), options, told.append)("test").files) == 1
     assert told[-1] == "test: skipped 1 broken files: bad (is empty (0 bytes))"
     with pytest.raises(UserError, match=r"too few for 64 Gaussians \(10 for each\): give --components \d+ or fewer"):
-        IVectors(corpus, Data(), Options())
+        IVectors(corpus, Data(), IVectorOptions())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(Options(components=0), "--components: got 0"), (Options(covariance="tied"), "--covariance: got 'tied'")],
+    [
+        (IVectorOptions(components=0), "--components: got 0"),
+        (IVectorOptions(covariance="tied"), "--covariance: got 'tied'"),
+    ],
 )
-def test_sizes_that_cannot_be(options: Options, message: str) -> None:
+def test_sizes_that_cannot_be(options: IVectorOptions, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train([random(100, 2)], options)

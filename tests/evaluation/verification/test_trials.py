@@ -47,10 +47,20 @@ def test_rates_are_those_of_every_threshold(ties: bool) -> None:
     scores = np.round(scores) if ties else scores
     rates = error_rates(scores, target)
     thresholds = [*sorted(set(scores.tolist())), math.inf]
-    assert len(rates.false_acceptance) == len(thresholds)
-    for k, threshold in enumerate(thresholds):
-        assert rates.false_acceptance[k] == pytest.approx((scores[~target] >= threshold).mean())
-        assert rates.false_rejection[k] == pytest.approx((scores[target] < threshold).mean())
+    points = [((scores[~target] >= t).mean(), (scores[target] < t).mean()) for t in thresholds]
+    # All thresholds up to the first that accepts no non-target, from the last that rejects no target on.
+    first = max(k for k, (_, rejected) in enumerate(points) if rejected == 0)
+    last = min(k for k, (accepted, _) in enumerate(points) if accepted == 0)
+    expected = np.array([points[0], *points[first : last + 1]])
+    np.testing.assert_allclose(np.stack(rates, axis=1), expected, atol=1e-15)
+
+
+def test_the_highest_score_of_a_non_target_counts() -> None:
+    """The line from (0, 1) goes through (1/2, 1): its crossing is that of the segment below, by hand."""
+    scores, target = np.array([0.9, 0.8, 0.7, 0.1]), np.array([False, True, True, False])
+    rates = error_rates(scores, target)
+    assert list(zip(*(r.tolist() for r in rates), strict=True))[1:] == [(0.5, 0.0), (0.5, 0.5), (0.5, 1.0), (0.0, 1.0)]
+    assert equal_error_rate(rates) == 0.5
 
 
 def test_the_rate_is_where_the_line_through_all_points_crosses() -> None:

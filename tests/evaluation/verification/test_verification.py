@@ -15,11 +15,13 @@ from scipy.stats import norm
 
 from corpora.registry import open_corpus
 from corpora.types import Corpus, Sound, Utterance
-from evaluation.verification.__main__ import Found, evaluate, main, merged
+from evaluation.disentanglement.embeddings import Embeddings
+from evaluation.verification.__main__ import main
+from evaluation.verification.command import SystemResult, evaluate, merged
 from evaluation.verification.det import det_curves, deviates
 from evaluation.verification.lda import project
 from evaluation.verification.systems import s_vectors
-from evaluation.verification.trials import Embedded, Rates, all_pairs, cosine_scores, equal_error_rate, error_rates
+from evaluation.verification.trials import Rates, all_pairs, cosine_scores, equal_error_rate, error_rates
 from inference.runs import create, load_run, write_run
 from inference.settings.resolve import resolve
 from tests.sounds import RATE, noise, voice
@@ -37,7 +39,7 @@ def corpus(train: Sequence[str], test: Sequence[str]) -> Corpus:
     return Corpus("made-up", "", {k: [said(k, n, s) for n, s in enumerate(v)] for k, v in lists.items()})
 
 
-def _figures(found: Found, kind: str) -> tuple[list[float | None], list[float | None]]:
+def _figures(found: SystemResult, kind: str) -> tuple[list[float | None], list[float | None]]:
     return list(found.stderr[kind].values()), list(found.eer[kind].values())
 
 
@@ -48,7 +50,7 @@ class Made:
         self.corpus, self.width = of, width
         self.asked: list[tuple[str, int]] = []
 
-    def __call__(self, split: str, parts: int) -> Embedded:
+    def __call__(self, split: str, parts: int) -> Embeddings:
         self.asked.append((split, parts))
         files, speakers, rows = [], [], []
         for n, utterance in enumerate(self.corpus.splits[split]):
@@ -59,7 +61,7 @@ class Made:
                 what = 3 * random(self.width - self.width // 2, seed=5000 + 100 * n + part + 50 * (split == "test"))
                 rows.append(np.concatenate([who + 0.3 * random(self.width // 2, seed=9000 + 7 * n + part), what]))
         vectors = np.stack(rows)
-        return Embedded(
+        return Embeddings(
             {"mu2": vectors, "mu1": random(*vectors.shape, seed=4 if split == "test" else 3)}, files, speakers
         )
 

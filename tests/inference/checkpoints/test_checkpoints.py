@@ -16,8 +16,8 @@ import torch
 from matplotlib.figure import Figure
 
 from dvae_pyro.errors import UserError
+from evaluation.reporting.audio import write_wav
 from evaluation.reporting.plots import save_picture
-from evaluation.resynthesis.audio import write_wav
 from inference.checkpoints.files import check_names, load_checkpoint, load_weights, save_checkpoint, snapshot
 
 STATE = {

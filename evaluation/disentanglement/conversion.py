@@ -1,0 +1,88 @@
+"""The work of `evaluation.convert`: a source decoded with the latent of the sequence of a reference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from evaluation.disentanglement.pairs import (
+    UNUSED_DB,
+    decibels,
+    exchangeable_latents,
+    exchanged,
+    pair_report,
+    read_pair,
+    sounds,
+)
+from evaluation.loading.waveforms import sound_frontend
+from evaluation.reporting.audio import peak, write_wav
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
+from evaluation.reporting.report import write_report
+from inference.prediction.reconstruction import infer
+from inference.runs import Run
+
+__all__ = ["run_conversion", "way_to_the_reference"]
+
+
+def run_conversion(request: Request, options: argparse.Namespace) -> None:
+    """Convert, write sound, picture and report, and print how far the conversion moves."""
+    run = read_run(request)
+    names, frontend = exchangeable_latents(run), sound_frontend(run)
+    options_of_pair = {"--source": options.source, "--reference": options.reference}
+    source, reference = read_pair(run, request.split, options_of_pair, frontend)
+    report = pair_report("convert", run, request, options.phase)
+    decoded = exchanged(run, [source, reference], mode=report["mode"], latents=report["latents"])
+    power, (reconstructed, converted) = sounds(frontend, [source, reference], decoded[:2], options.phase)
+    figures = {"moved_db": decibels(*power)}
+    if "mu2" in names:
+        lengths = torch.tensor([len(source.x), len(source.x), len(reference.x)])
+        figures["way_to_the_reference"] = way_to_the_reference(run, decoded[[0, 1, 3]], lengths)
+    out: Path = options.out
+    write_wav(out, converted / peak(converted), frontend.rate)
+    panels = [
+        Panel(f"source: {Path(source.file).stem}", source.samples, frontend.rate),
+        Panel("source, reconstructed", reconstructed, frontend.rate),
+        Panel(f"reference: {Path(reference.file).stem}", reference.samples, frontend.rate),
+        Panel("source, converted", converted, frontend.rate),
+    ]
+    picture = out.with_suffix(".png")
+    save_picture(spectrogram_panels(panels, columns=2), picture)
+    report |= {
+        "source": source.file,
+        "reference": reference.file,
+        "converted": list(names),
+        "metrics": {name: {"mean": value, "stderr": None} for name, value in figures.items()},
+        "files": [out.name, picture.name],
+    }
+    write_report(out.with_suffix(".json"), report, request.json)
+    latents = ", ".join(names)
+    print(f"{report['model']}: {source.file} with {latents} of {reference.file}")
+    print(f"the conversion changes the spectrum by {figures['moved_db']:.2f} dB (RMS)", end="")
+    way = figures.get("way_to_the_reference")
+    print("" if way is None else f", and moves the s-vector {100.0 * way:.0f} % of the way to that of the reference")
+    if figures["moved_db"] < UNUSED_DB:
+        say(f"the change is negligible: this model does not use {latents}")
+    say(f"wrote {out}, {picture.name} and {out.with_suffix('.json').name}")
+
+
+def way_to_the_reference(run: Run, decoded: Tensor, lengths: Tensor) -> float:
+    r"""Projection of a conversion on the way from source to reference, in terms of s-vectors; 1 is the reference.
+
+    .. math:: \frac{(\mu_2^{\mathrm{conv}} - \mu_2^{\mathrm{src}})^\top (\mu_2^{\mathrm{ref}} - \mu_2^{\mathrm{src}})}
+        {\|\mu_2^{\mathrm{ref}} - \mu_2^{\mathrm{src}}\|^2}
+
+    The s-vectors (Eq. 5) are inferred from decoded frames: the source decoded with its own mu_2, the source with that
+    of the reference, and the reference with its own.
+
+    Args:
+        run: a run of a model with mu2.
+        decoded: these three (3, T, D), zero beyond each length.
+        lengths: their frames, (3,), on the CPU.
+    """
+    source, converted, reference = infer(run.model, run.guide, decoded.transpose(0, 1), lengths)["mu2"].double()
+    way = reference - source
+    return float((converted - source) @ way / (way @ way).clamp_min(1e-300))

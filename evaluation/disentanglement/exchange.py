@@ -1,0 +1,74 @@
+"""The work of `evaluation.exchange`: two utterances with each other's latent of the sequence."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.disentanglement.pairs import (
+    UNUSED_DB,
+    decibels,
+    exchangeable_latents,
+    exchanged,
+    pair_report,
+    read_pair,
+    sounds,
+)
+from evaluation.loading.waveforms import SoundItem, sound_frontend
+from evaluation.reporting.audio import peak, write_wav
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
+from evaluation.reporting.report import write_report
+
+__all__ = ["run_exchange"]
+
+
+def run_exchange(request: Request, options: argparse.Namespace) -> None:
+    """Exchange, write sounds, picture and ``exchange.json``, and print how far the spectra move."""
+    run = read_run(request)
+    names, frontend = exchangeable_latents(run), sound_frontend(run)
+    pair = read_pair(run, request.split, {"--a": options.a, "--b": options.b}, frontend)
+    report = pair_report("exchange", run, request, options.phase)
+    decoded = exchanged(run, pair, mode=report["mode"], latents=report["latents"])
+    power, samples = sounds(frontend, pair, decoded, options.phase)
+    moved = [decibels(power[0], power[1]), decibels(power[3], power[2])]
+    out: Path = request.run / "exchange" if options.out is None else options.out
+    files = _write(out, frontend.rate, pair, samples, names)
+    report |= {
+        "a": pair[0].file,
+        "b": pair[1].file,
+        "exchanged": list(names),
+        "metrics": {f"{side}_moved_db": {"mean": m, "stderr": None} for side, m in zip("ab", moved, strict=True)},
+        "files": files,
+    }
+    write_report(run.path / "exchange.json", report, request.json)
+    latents = ", ".join(names)
+    print(
+        f"{report['model']}: {latents} of {pair[0].file} and {pair[1].file} exchanged, mode {report['mode']}, latents "
+        f"{report['latents']}"
+    )
+    print(f"the exchange of {latents} changes the spectrum of A by {moved[0]:.2f} dB, of B by {moved[1]:.2f} dB (RMS)")
+    if max(moved) < UNUSED_DB:
+        say(f"the change is negligible: this model does not use {latents}")
+    if report["mode"] == "gt" and any(name.startswith("x") for name in run.model.parents(run.settings.model)["x"]):
+        say("with --mode gt the decoder is given the true past of x; use --mode gen to see the effect of the latents")
+    say(f"wrote {', '.join(files)} to {out}")
+
+
+def _write(
+    out: Path, rate: int, pair: Sequence[SoundItem], samples: Sequence[NDArray[np.float64]], names: Sequence[str]
+) -> list[str]:
+    """Write the four sounds, on a common scale, and a picture of them and of the two inputs; returns the file names."""
+    stems = [PurePosixPath(Path(item.file).as_posix()).stem for item in pair]
+    latents, scale = "".join(names), peak(*samples)
+    files, panels = [], [Panel(f"{'AB'[i]}: {stems[i]}", pair[i].samples, rate) for i in (0, 1)]
+    for i, (own, other) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        files.append(f"{'ab'[own]}-{stems[own]}-with-{latents}-of-{'ab'[other]}.wav")
+        write_wav(out / files[-1], samples[i] / scale, rate)
+        panels.append(Panel(f"{'AB'[own]} with {latents} of {'AB'[other]}", samples[i], rate))
+    save_picture(spectrogram_panels(panels, columns=2), out / "exchange.png")
+    return [*files, "exchange.png"]

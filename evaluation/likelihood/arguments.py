@@ -1,0 +1,29 @@
+"""Names of the estimators, and how the command line lists several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["ESTIMATORS", "joined"]
+
+ESTIMATORS = ("elbo", "iwae", "smc")
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """The command line with the names after ``--estimator`` as one argument, separated by commas.
+
+    Only names of estimators are joined, so any other argument may follow them.
+
+    Example:
+        >>> joined(["--estimator", "elbo", "iwae", "RUN"])
+        ['--estimator', 'elbo,iwae', 'RUN']
+    """
+    arguments: list[str] = []
+    in_list = False
+    for word in argv:
+        if in_list and word in ESTIMATORS:
+            arguments[-1] += f",{word}"
+            continue
+        in_list = bool(arguments) and arguments[-1] == "--estimator"
+        arguments.append(word)
+    return arguments

@@ -1,0 +1,43 @@
+"""The work of `evaluation.predictive_checks`: replicate, report, print and draw."""
+
+from __future__ import annotations
+
+import argparse
+
+from corpora.frontends.registry import open_frontend
+from corpora.frontends.stft import Stft
+from dvae_pyro.errors import UserError
+from evaluation.loading.splits import read_utterances
+from evaluation.predictive_checks.checks import check, report_of, table
+from evaluation.predictive_checks.plots import check_picture
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.plots import save_picture
+from evaluation.reporting.provenance import autoregressive
+from evaluation.reporting.report import write_report
+
+__all__ = ["run_command"]
+
+
+def run_command(request: Request, options: argparse.Namespace) -> None:
+    """Check a run, write ``predictive_checks.json``, and print the table."""
+    run = read_run(request)
+    frontend = open_frontend(run.settings.data, run.settings.model.bins)
+    if not isinstance(frontend, Stft):
+        raise UserError(
+            f"{run.path} has data.frontend={run.settings.data.frontend}: energy, tilt and pauses are computed from "
+            "power spectra.\nGive a run with data.frontend=stft."
+        )
+    mode = request.mode or run.settings.evaluation.mode
+    sequences = read_utterances(run, request.split, options.sequences)
+    replicated = check(run, sequences, options.draws, rate=frontend.rate, hop=frontend.hop, mode=mode)
+    report = report_of(run, request, replicated, options.draws, mode)
+    write_report(run.path / "predictive_checks.json", report, request.json)
+    print(table(report))
+    print("\np = P(replicated > observed); a value near 0 or 1 means that the model does not generate such data")
+    if autoregressive(run) and mode == "gt":
+        print("in x ~ p(x|z) each frame is given the true past, a weaker check than --mode gen")
+    if options.picture is not None:
+        heading = table(report).splitlines()[0]
+        save_picture(check_picture(replicated, [item.file for item in sequences], heading), options.picture)
+        say(f"drew {options.picture}")
+    say(f"wrote {run.path / 'predictive_checks.json'}")
