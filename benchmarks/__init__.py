@@ -1,1 +1,1 @@
-"""Speed and memory, run by hand: `python -m benchmarks.NAME`."""
+"""Benchmarks of time and memory, to be run by hand: `python -m benchmarks.NAME`."""

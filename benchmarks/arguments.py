@@ -1,55 +1,89 @@
-"""What benchmarks share: arguments, and where the figures go."""
+"""Command-line arguments that benchmarks share, and what is done with them before anything is timed."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from dvae_pyro.errors import UserError
+from evaluation.reporting.report import write_json
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
 
-if TYPE_CHECKING:
-    from inference.settings.tree import Settings
-
-__all__ = ["add_common", "computed", "keep"]
+__all__ = ["add_common", "check_positive", "keep", "settings_of", "without_graph"]
 
 
-def add_common(parser: argparse.ArgumentParser, runs: str | None = "interleaved runs, the best counts") -> None:
-    """Size of a frame, repetitions, machine, where the figures go, and settings.
+RUNS = "interleaved runs, of which the fastest counts"
+
+
+def add_common(parser: argparse.ArgumentParser, runs: str | None = RUNS) -> None:
+    """Add bins, repetitions, device, output file and settings.
 
     Args:
-        parser: gets them.
-        runs: what ``--runs`` counts; None for a benchmark without.
+        parser: gets the arguments.
+        runs: what ``--runs`` counts; None for a benchmark without it.
     """
-    parser.add_argument("--bins", type=int, default=257, metavar="F", help="per frame (%(default)s)")
+    parser.add_argument("--bins", type=int, default=257, metavar="F", help="values per frame (%(default)s)")
     if runs is not None:
         parser.add_argument("--runs", type=int, default=3, help=f"{runs} (%(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: what torch takes)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: that of PyTorch)")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
 
 
-def keep(path: Path | None, report: Any) -> None:
-    """Write the figures as JSON, where ``--json`` names a file.
+def check_positive(args: argparse.Namespace, *names: str) -> None:
+    """Check that numbers, or lists of numbers, are 1 or more.
 
     Raises:
-        UserError: if it cannot be written.
+        UserError: One is not.
     """
-    if path is not None:
-        from evaluation.reporting.report import write_json
+    for name in names:
+        values = getattr(args, name, None)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value}: expected at least 1.")
 
+
+def settings_of(args: argparse.Namespace, guide: str | None = None, fixed: Sequence[str] = ()) -> Settings:
+    """The settings of a benchmark of ``args.model``, after the number of CPU threads is set.
+
+    Args:
+        args: with the arguments of `add_common`.
+        guide: name of the guide.
+        fixed: settings that the command line may override.
+
+    Raises:
+        UserError: ``--bins`` contradicts ``model.bins``.
+    """
+    overrides = [f"model.bins={args.bins}", f"device={args.device}", *fixed, *args.settings]
+    settings = resolve(args.model, guide, None, overrides)
+    if settings.model.bins != args.bins:
+        raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    return settings
+
+
+def keep(path: Path | None, report: Any) -> None:
+    """Write the report as JSON, where ``--json`` names a file."""
+    if path is not None:
         write_json(path, report)
 
 
-def computed(settings: Settings) -> Settings:
-    """The settings of steps that are computed, not recorded.
+def without_graph(settings: Settings) -> Settings:
+    """The settings of a benchmark whose steps run eagerly.
 
     Raises:
-        UserError: for `train.cuda_graph`, which would have no effect.
+        UserError: ``train.cuda_graph`` is set, which would have no effect.
     """
     if settings.train.cuda_graph:
         raise UserError(
-            "train.cuda_graph=true: this benchmark computes its steps. benchmarks.gpu_suite times recorded ones."
+            "train.cuda_graph=true has no effect: this benchmark runs its steps eagerly. benchmarks.gpu_suite times "
+            "CUDA graphs."
         )
     return settings

@@ -1,10 +1,10 @@
-"""Time generation frame by frame: with what a model keeps of the past, against computing all of the past again.
+"""Time of generation frame by frame: with cached states against recomputing the whole past.
 
 python -m benchmarks.generation --model light_dvae --frames 50 100 200 --bins 513 --json generation.json
 
-A recurrent network keeps its state, a transformer keys and values of all frames (`models.nn.attention.Decoder`), a
-ladder (`ms_stcn`) the last inputs of its convolutions. Both forms draw the same frames from the same noise. They take
-turns, and the least of several runs counts, as noise only ever adds time.
+The cache of a recurrent network is its state, that of a transformer keys and values of all frames
+(`models.nn.attention.Decoder`), that of a ladder (`ms_stcn`) the last inputs of its convolutions. Both forms draw the
+same frames from the same noise and alternate; the smallest of several times counts, since noise only adds time.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.arguments import add_common, keep
+import pyro
+import torch
+from torch import Tensor
+
+from benchmarks.arguments import add_common, check_positive, keep, settings_of
+from benchmarks.timing import clock, power_spectra
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import guarded
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from inference.settings.tree import Settings
-    from models.dvae import DVAE
-    from models.ms_stcn import MSSTCN
+from inference.runs import create, pick_device
+from inference.settings.tree import Settings
+from models.core.sites import Sites
+from models.core.tensors import concatenate
+from models.core.time_axis import Causal, Looped
+from models.dvae import DVAE
+from models.ms_stcn import MSSTCN
 
 __all__ = ["generated", "main", "measure"]
 
@@ -32,40 +37,35 @@ FORMS = ("cached", "recomputed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    """The command; returns the exit status."""
     args = _parser().parse_args(argv)
 
     def command() -> None:
-        report = _run(args)
+        check_positive(args, "frames", "sequences", "bins", "runs", "threads")
+        report = measure(settings_of(args), args.frames, args.sequences, runs=args.runs)
         keep(args.json, report)
         print(_text(report))
 
     return guarded(command)
 
 
+class Recomputing(Looped):
+    """A loop in which networks store their inputs, and process all of them again for every frame."""
+
+    def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
+        u = concatenate(*inputs)
+        index = self._recurrences
+        self._recurrences += 1
+        if lag and self.start == 0:
+            return u.new_zeros(*u.shape[:-1], net.out_dim)
+        past = self.carry.states.get(index)
+        history = u if past is None else torch.cat([past[0], u], dim=-3)
+        self.carry.states[index] = (history,)
+        return net(history, None)[0][..., -1:, :, :]
+
+
 def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:
     """Frames x (T, N, D) drawn from the model, ``"cached"`` or ``"recomputed"``."""
-    import torch
-
-    from models.core.sites import Sites
-    from models.core.tensors import concatenate
-    from models.core.time_axis import Causal, Looped
-    from models.ms_stcn import MSSTCN
-
-    class Recomputing(Looped):
-        """A loop in which networks keep their input alone, and go through all of it for every frame."""
-
-        def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
-            u = concatenate(*inputs)
-            index = self._recurrences
-            self._recurrences += 1
-            if lag and self.start == 0:
-                return u.new_zeros(*u.shape[:-1], net.out_dim)
-            past = self.carry.states.get(index)
-            seen = u if past is None else torch.cat([past[0], u], dim=-3)
-            self.carry.states[index] = (seen,)
-            return net(seen, None)[0][..., -1:, :, :]
-
     lengths = torch.full((sequences,), frames)
     sites = Sites({"x": None}, lengths, model.sizes, next(model.parameters()))
     with torch.no_grad():
@@ -79,11 +79,7 @@ def generated(model: DVAE, frames: int, sequences: int, form: str) -> Tensor:
 
 
 def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
-    """Frames of a ladder, all of its networks run on all frames before each; what was drawn is kept."""
-    import torch
-
-    from models.core.sites import Sites
-
+    """Frames of a ladder whose networks process all previous frames again for each; draws are stored."""
     like = next(model.parameters())
     x = like.new_zeros(0, sequences, model.x_dim)
     kept = [like.new_zeros(0, sequences, size) for size in model.z_dims]
@@ -97,8 +93,8 @@ def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
 
     for t in range(frames):
         sites = Sites({"x": None}, torch.full((sequences,), t + 1), model.sizes, like)
-        told = model.input(torch.cat([x, x.new_zeros(1, *x.shape[1:])]))  # of frame t nothing is known, nor seen
-        g = model.ladder.sample_top_down(model.ladder.features(told, sites), sites, latent)
+        known = model.input(torch.cat([x, x.new_zeros(1, *x.shape[1:])]))  # x_t does not influence its own conditional
+        g = model.ladder.sample_top_down(model.ladder.features(known, sites), sites, latent)
         x = torch.cat([x, model.decoder(g[-1:]).sample()])
     return x
 
@@ -107,28 +103,21 @@ def measure(settings: Settings, frames: Sequence[int], sequences: int, *, runs: 
     """Time both forms for several numbers of frames.
 
     Args:
-        settings: the settings of a run; of the data only `model.bins` counts.
+        settings: settings of a run; of the data only `model.bins` is used.
         frames: numbers of frames T to generate.
         sequences: sequences N that are generated together.
-        runs: interleaved runs, of which the least time counts.
+        runs: interleaved runs, of which the smallest time counts.
 
     Returns:
-        What `--json` writes: the sizes, and for each T `cached_s` and `recomputed_s` per frame, and their `ratio`,
-        recomputed to cached.
+        The report: sizes, and for each T `cached_s` and `recomputed_s` per frame, and their `ratio`, recomputed to
+        cached.
 
     Raises:
-        UserError: for a model that draws all frames at once.
+        UserError: the model draws all frames at once.
     """
-    import pyro
-    import torch
-
-    from benchmarks.train_step import clock, power_spectra
-    from inference.runs import create, pick_device
-    from models.ms_stcn import MSSTCN
-
     model, _ = create(settings)
     if not (model.stepwise or isinstance(model, MSSTCN)):
-        raise UserError(f"model '{settings.model.name}' draws all frames at once: there is no past to keep.")
+        raise UserError(f"model '{settings.model.name}' draws all frames at once: there is no past to cache.")
     model.fit_input(power_spectra(10, 4, settings.model.bins).unbind(1))
     model.eval()
     now = clock(pick_device(settings.device))
@@ -157,25 +146,6 @@ def measure(settings: Settings, frames: Sequence[int], sequences: int, *, runs: 
     }
 
 
-def _run(args: argparse.Namespace) -> Report:
-    for name in ("frames", "sequences", "bins", "runs", "threads"):
-        given = getattr(args, name)
-        for value in given if isinstance(given, list) else [given]:
-            if value is not None and value < 1:
-                raise UserError(f"--{name} {value}: expected at least 1.")
-    from inference.settings.resolve import resolve
-
-    fixed = [f"model.bins={args.bins}", f"device={args.device}"]
-    settings = resolve(args.model, None, None, [*fixed, *args.settings])
-    if settings.model.bins != args.bins:
-        raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
-    import torch
-
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    return measure(settings, args.frames, args.sequences, runs=args.runs)
-
-
 def _text(report: Report) -> str:
     sizes = "{model}: N={sequences}, F={bins}, {threads} threads, {parameters} parameters of the model"
     row = "T={frames}: {cached_s:.5f} s per frame cached, {recomputed_s:.5f} s recomputed, ratio {ratio:.2f}"
@@ -185,11 +155,12 @@ def _text(report: Report) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.generation",
-        description="Time generation frame by frame: with caches or states, against computing all of the past again.",
+        description="Time generation frame by frame: with cached states against recomputing the whole past.",
     )
     parser.add_argument("--model", required=True, metavar="M", help="the generative model")
-    parser.add_argument("--frames", type=int, nargs="+", default=[50, 100, 200], metavar="T", help="(%(default)s)")
-    parser.add_argument("--sequences", type=int, default=1, metavar="N", help="generated together (%(default)s)")
+    add = parser.add_argument
+    add("--frames", type=int, nargs="+", default=[50, 100, 200], metavar="T", help="frames to generate (%(default)s)")
+    add("--sequences", type=int, default=1, metavar="N", help="sequences generated together (%(default)s)")
     add_common(parser)
     return parser
 

@@ -1,17 +1,17 @@
-r"""The signal and the noise of a guide's gradient, as the number of draws K grows: plain against doubly reparametrised.
+r"""Signal-to-noise ratio of a guide's gradient as a function of K: plain against doubly reparametrised.
 
 python -m benchmarks.gradient_noise --model dkf --json noise.json --picture noise.png
 
-Data are drawn from a small model as it is initialised, and its guide is trained on the ELBO for a while, the model left
-as it is: so they are near to each other, as at the end of a training. Then the gradient of the importance-weighted
-bound is drawn many times over for one batch, and with it, over the guide's parameters,
+Data are drawn from a small model with initial weights, which stay fixed, and the guide is trained on the ELBO, so that
+guide and model match as at the end of a training. Then the gradient of the importance-weighted bound for one batch is
+drawn many times, and with it, over the guide's parameters,
 
 .. math:: \mathrm{SNR} = \lVert E g \rVert / \sqrt{\mathrm{tr}\,\mathrm{Cov}\,g}.
 
-For plain gradients it falls as 1 / \sqrt K (Rainforth et al., "Tighter variational bounds are not necessarily better",
-2018), for doubly reparametrised ones it does not (Tucker et al., 2019). Both have the same mean, so the quieter one
-measures the signal of both: :math:`\lVert E g \rVert^2` is the squared norm of its mean less what its noise adds, which
-is unbiased. Standard errors are the jackknife's over ten blocks.
+For plain gradients it falls as :math:`1 / \sqrt K` (Rainforth et al., "Tighter variational bounds are not necessarily
+better", 2018), for doubly reparametrised ones it does not (Tucker et al., 2019). Both have the same mean, so the signal
+of both is estimated from the one with less noise: :math:`\lVert E g \rVert^2` is the squared norm of the sample mean
+minus the contribution of the noise, which is unbiased. Standard errors are those of the jackknife over ten blocks.
 """
 
 from __future__ import annotations
@@ -21,109 +21,96 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.arguments import keep
+import pyro
+import pyro.poutine as poutine
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmarks.arguments import check_positive, keep
 from dvae_pyro.errors import UserError
-from dvae_pyro.files import disk_errors
+from dvae_pyro.progress import progress_bar
 from evaluation.reporting.command_line import guarded
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from inference.objectives.elbo import Objective
-    from inference.settings.tree import Settings
+from evaluation.reporting.plots import save_picture
+from inference.objectives.elbo import Objective
+from inference.runs import create
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
 
 __all__ = ["Moments", "main", "measure", "moments", "signal_to_noise"]
 
 SMALL = ["model.bins=8", "model.z_dim=2", "dtype=float64"]
-"""Settings that the command line's come after."""
+"""Settings that the command line may override."""
 
 BLOCKS = 10
+"""Blocks of the jackknife."""
 ESTIMATORS = {"iwae": "plain", "dreg": "doubly reparametrised"}
 
-Row = dict[str, str | int | float]
+Figures = dict[str, str | int | float]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    """The command; returns the exit status."""
     args = _parser().parse_args(argv)
 
     def command() -> None:
-        rows = _run(args)
+        check_positive(args, "frames", "sequences", "particles")
+        if args.draws < 2 * BLOCKS:
+            raise UserError(f"--draws {args.draws}: expected at least {2 * BLOCKS}.")
+        settings = resolve(args.model, args.guide, None, [*SMALL, *args.settings])
+        rows = measure(settings, args.particles, args.draws, args.frames, args.sequences, args.steps)
         keep(args.json, rows)
         if args.picture is not None:
-            with disk_errors(args.picture):
-                _draw(rows, args.picture)
+            save_picture(_picture(rows), args.picture)
         print("| K | plain | doubly reparametrised |\n|---|---|---|")
         for k in args.particles:
-            found = {r["estimator"]: f"{r['snr']:.3f} ± {r['stderr']:.3f}" for r in rows if r["particles"] == k}
-            print(f"| {k} | {' | '.join(found[name] for name in ESTIMATORS)} |")
+            cells = {r["estimator"]: f"{r['snr']:.3f} ± {r['stderr']:.3f}" for r in rows if r["particles"] == k}
+            print(f"| {k} | {' | '.join(cells[name] for name in ESTIMATORS)} |")
 
     return guarded(command)
 
 
-def _run(args: argparse.Namespace) -> list[Row]:
-    numbers = {
-        "draws": args.draws,
-        "frames": args.frames,
-        "sequences": args.sequences,
-        "particles": min(args.particles),
-    }
-    for name, value in numbers.items():
-        if value < (2 * BLOCKS if name == "draws" else 1):
-            raise UserError(f"--{name} {value}: expected at least {2 * BLOCKS if name == 'draws' else 1}.")
-    from inference.settings.resolve import resolve
-
-    settings = resolve(args.model, args.guide, None, [*SMALL, *args.settings])
-    return measure(settings, args.particles, args.draws, args.frames, args.sequences, args.steps)
-
-
 def measure(
     settings: Settings, particles: Sequence[int], draws: int, frames: int, sequences: int, steps: int
-) -> list[Row]:
-    """The signal-to-noise ratio of either gradient of the guide, for each K.
+) -> list[Figures]:
+    """The signal-to-noise ratio of both gradients of the guide, for each K.
 
     Args:
-        settings: the settings of a model and guide.
-        particles: every K.
+        settings: settings of a model and guide.
+        particles: the values of K.
         draws: gradients drawn for each.
-        frames: of each sequence.
-        sequences: of the batch that they are drawn for.
-        steps: of training the guide beforehand, each on 32 fresh sequences.
+        frames: frames of each sequence.
+        sequences: sequences of the batch.
+        steps: training steps of the guide beforehand, each on 32 new sequences.
     """
-    import pyro
-    import torch
-    from tqdm import tqdm
-
-    from inference.objectives.elbo import Objective
-    from inference.runs import create
-
     model, guide = create(settings)
     model.fit_input(_drawn(model, frames, 1000)[0].unbind(1))
     elbo = Objective(model, guide)
     optimizer = torch.optim.Adam(guide.parameters(), lr=settings.optim.lr)
-    rows: list[Row] = []
-    with pyro.validation_enabled(False):
-        for _ in tqdm(range(steps), desc="training the guide", file=sys.stderr):
+    rows: list[Figures] = []
+    with pyro.validation_enabled(False), progress_bar("training the guide", steps, "step") as bar:
+        for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
             (elbo(*_drawn(model, frames, 32)).loss / (32 * frames)).backward()
             optimizer.step()
+            bar.update()
         batch = _drawn(model, frames, sequences)
         for k in particles:
-            found = {name: moments(Objective(model, guide, name, k), batch, draws) for name in ESTIMATORS}
+            gradients = {name: moments(Objective(model, guide, name, k), batch, draws) for name in ESTIMATORS}
             for name in ESTIMATORS:
-                ratio, error = signal_to_noise(found["dreg"], found[name])
+                ratio, error = signal_to_noise(gradients["dreg"], gradients[name])
                 rows.append({"estimator": name, "particles": k, "snr": ratio, "stderr": error, "draws": draws})
     return rows
 
 
 class Moments(NamedTuple):
-    """What `BLOCKS` blocks of draws of a gradient add up to.
+    """Sums over `BLOCKS` blocks of draws of a gradient.
 
     Attributes:
-        sums: of the gradients of each block, (blocks, parameters).
-        squares: of their squared norms, (blocks,).
+        sums: sum of the gradients of each block, (blocks, parameters).
+        squares: sum of their squared norms, (blocks,).
         counts: draws in each block, (blocks,).
     """
 
@@ -132,7 +119,7 @@ class Moments(NamedTuple):
     counts: Tensor
 
     def signal_and_noise(self, left_out: int | None) -> tuple[float, float]:
-        """Squared norm of the mean, unbiased, and trace of the covariance, without one of the blocks."""
+        """Unbiased squared norm of the mean and trace of the covariance, with one block left out."""
         kept = [b for b in range(BLOCKS) if b != left_out]
         count = int(self.counts[kept].sum())
         mean = float((self.sums[kept].sum(0) / count).square().sum())
@@ -141,65 +128,56 @@ class Moments(NamedTuple):
 
 
 def moments(objective: Objective, batch: tuple[Tensor, Tensor], draws: int) -> Moments:
-    """Draw the gradient of the guide's parameters again and again."""
-    import torch
-    from tqdm import tqdm
-
+    """Draw the gradient with respect to the guide's parameters repeatedly."""
     parameters: list[Any] = list(objective.guide.parameters())
-    blocks, name = [], f"{objective.name}, K = {objective.particles}"
-    done = tqdm(total=draws, desc=name, file=sys.stderr)
-    for block in torch.arange(draws).tensor_split(BLOCKS):
-        gradients = []
-        for _ in block:
-            parts = torch.autograd.grad(objective(*batch).loss, parameters)
-            gradients.append(torch.cat([part.flatten() for part in parts]).double())
-            done.update()
-        blocks.append(torch.stack(gradients))
-    done.close()
+    blocks = []
+    with progress_bar(f"{objective.name}, K = {objective.particles}", draws, "draw") as bar:
+        for block in torch.arange(draws).tensor_split(BLOCKS):
+            gradients = []
+            for _ in block:
+                parts = torch.autograd.grad(objective(*batch).loss, parameters)
+                gradients.append(torch.cat([part.flatten() for part in parts]).double())
+                bar.update()
+            blocks.append(torch.stack(gradients))
     sums, squares = torch.stack([b.sum(0) for b in blocks]), torch.stack([b.square().sum() for b in blocks])
     return Moments(sums, squares, torch.tensor([len(b) for b in blocks]))
 
 
 def signal_to_noise(signal: Moments, noise: Moments) -> tuple[float, float]:
-    """The ratio and its standard error; 0 where no signal is left in the noise.
+    """The ratio and its standard error; 0 if the estimate of the squared signal is negative.
 
     Args:
-        signal: draws of a gradient whose mean is the signal.
-        noise: draws of the gradient whose noise counts, the same ones or others of the same mean.
+        signal: draws of the gradient that the signal is estimated from.
+        noise: draws of the gradient that the noise is estimated from, which has the same mean.
     """
 
     def squared(left_out: int | None) -> float:
         return signal.signal_and_noise(left_out)[0] / noise.signal_and_noise(left_out)[1]
 
-    left = [squared(b) for b in range(BLOCKS)]
-    error = math.sqrt(sum((value - sum(left) / BLOCKS) ** 2 for value in left) * (BLOCKS - 1) / BLOCKS)
-    found = math.sqrt(max(0.0, squared(None)))
-    return found, error / (2 * found) if found**2 > error else math.sqrt(error)
+    replicates = [squared(b) for b in range(BLOCKS)]
+    mean = sum(replicates) / BLOCKS
+    error = math.sqrt(sum((value - mean) ** 2 for value in replicates) * (BLOCKS - 1) / BLOCKS)
+    ratio = math.sqrt(max(0.0, squared(None)))
+    return ratio, error / (2 * ratio) if ratio**2 > error else math.sqrt(error)
 
 
 def _drawn(model: Any, frames: int, sequences: int) -> tuple[Tensor, Tensor]:
     """Sequences drawn from the model, (T, N, D), and their lengths."""
-    import pyro.poutine as poutine
-    import torch
-
     lengths = torch.full((sequences,), frames)
     with torch.no_grad():
         trace: Any = poutine.trace(model).get_trace(None, lengths)
     return trace.nodes["x"]["value"], lengths
 
 
-def _draw(rows: list[Row], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
+def _picture(rows: list[Figures]) -> Figure:
+    """Signal-to-noise ratio against K, with the rate at which that of plain gradients falls."""
+    figure = Figure(figsize=(5, 3.5), layout="constrained", dpi=120)
+    axes = figure.subplots()
     for name, label in ESTIMATORS.items():
         own: list[Any] = [row for row in rows if row["estimator"] == name]
         particles = [row["particles"] for row in own]
-        bars = [row["stderr"] for row in own]
-        axes.errorbar(particles, [row["snr"] for row in own], bars, marker="o", capsize=3, label=label)
+        errors = [row["stderr"] for row in own]
+        axes.errorbar(particles, [row["snr"] for row in own], errors, marker="o", capsize=3, label=label)
         if name == "iwae":
             guideline = [own[0]["snr"] * math.sqrt(particles[0] / k) for k in particles]
             axes.plot(particles, guideline, "k:", label=r"falls as $1/\sqrt{K}$")
@@ -207,8 +185,7 @@ def _draw(rows: list[Row], path: Path) -> None:
     axes.set_xticks(particles, [str(k) for k in particles], minor=False)
     axes.minorticks_off()
     axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    return figure
 
 
 def _numbers(text: str) -> list[int]:
@@ -221,14 +198,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Signal-to-noise ratio of a guide's gradient: plain against doubly reparametrised.",
     )
     parser.add_argument("--model", default="dkf", metavar="M", help="the generative model (%(default)s)")
-    parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
+    parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
     parser.add_argument("--particles", type=_numbers, default=[1, 4, 16, 64, 256], metavar="K,...", help="%(default)s")
-    parser.add_argument("--draws", type=int, default=300, help="of the gradient for each K (%(default)s)")
-    parser.add_argument("--frames", type=int, default=3, metavar="T", help="per sequence (%(default)s)")
-    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="in the batch (%(default)s)")
-    parser.add_argument("--steps", type=int, default=300, help="of training the guide beforehand (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw them")
+    parser.add_argument("--draws", type=int, default=300, help="draws of the gradient for each K (%(default)s)")
+    parser.add_argument("--frames", type=int, default=3, metavar="T", help="frames of a sequence (%(default)s)")
+    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="sequences of the batch (%(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of the guide beforehand (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=8")
     return parser
 

@@ -1,34 +1,48 @@
-"""How a training step grows: seconds and memory against frames T, sequences N, particles K and an FHVAE's table.
+"""Growth of a training step: time and memory against frames T, sequences N, particles K and an FHVAE's table.
 
 python -m benchmarks.growth --model dkf --json growth.json --picture growth.png
 python -m benchmarks.growth --model fhvae --bins 80 --picture table.png train.discriminative.sequences=5000
 
-One size grows at a time, the others stay at `--base`. Each point is measured in a process of its own, so that its peak
-of memory is its own: the most that was ever resident, with all libraries (on a GPU: allocated there). The slope is that
-of log seconds over log size by least squares: 1 is linear, below it costs fixed per step show. Seconds are as in
-`benchmarks.train_step.clock`.
+One size varies at a time, the others are those of `--base`. Each point is measured in a process of its own, so that its
+peak of memory is its own: resident memory including all libraries (on a GPU: memory allocated there). The slope is that
+of log seconds over log size by least squares: 1 is linear, less shows costs that are constant per step. Seconds are
+those of `benchmarks.timing.clock`.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arguments import add_common, computed, keep
-from benchmarks.train_step import clock, power_spectra
+import numpy as np
+import pyro
+import torch
+
+from benchmarks.arguments import add_common, check_positive, keep, without_graph
+from benchmarks.timing import clock, power_spectra
 from dvae_pyro.allocator import keep_freed_memory
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import guarded
+from inference.handlers.discriminative import discriminative_handler
+from inference.objectives.elbo import Objective
+from inference.runs import create, pick_device, pick_dtype
+from inference.settings.resolve import resolve
+from inference.settings.tree import Settings
+from inference.training.optimisers import build_optimiser, gradients
+from inference.training.sequence_table import is_sparse
+from models.core.grouping import SequenceIndex
+from models.registry import model_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from inference.settings.tree import Settings
-    from models.core.grouping import SequenceIndex
 
 __all__ = ["AXES", "main", "measure", "picture", "slope"]
 
@@ -38,23 +52,23 @@ AXES = {
     "particles": ("particles K", [1, 4, 16, 64]),
     "table": ("utterances M of the table", [1_000, 10_000, 100_000, 1_000_000]),
 }
-"""What grows, in words, and the sizes by default."""
+"""Label and default sizes of each axis."""
 
 BASE, SEGMENTS_BASE = (150, 8, 1, 0), (20, 256, 1, 1_000)
-"""Sizes of what stays, of sequences and, for models with a table, of segments."""
+"""Default base sizes for models of sequences and, with a table, of segments."""
 
 Point = dict[str, float | int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    """The command; returns the exit status."""
     args = _parser().parse_args(argv)
 
     def command() -> None:
         report = _run(args)
         keep(args.json, report)
         if args.picture is not None:
-            from evaluation.reporting.plots import save_picture
+            from evaluation.reporting.plots import save_picture  # matplotlib stays out of the measured processes
 
             save_picture(picture(report), args.picture)
 
@@ -62,15 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    from models.registry import model_class
-
+    check_positive(args, *AXES, "base", "steps", "bins", "threads")
     hierarchical = model_class(args.model).hierarchical
     sizes = {name: _sizes(name, getattr(args, name), args.model, hierarchical) for name in AXES}
-    stays = dict(zip(AXES, SEGMENTS_BASE if hierarchical else BASE, strict=True))
-    base = stays | dict(zip(AXES, args.base or (), strict=False))
-    for name, values in {**sizes, "base": args.base or [1], "steps": [args.steps], "bins": [args.bins]}.items():
-        if min(values, default=1) < 1:
-            raise UserError(f"--{name} {min(values)}: expected at least 1.")
+    base = dict(zip(AXES, SEGMENTS_BASE if hierarchical else BASE, strict=True))
+    base |= dict(zip(AXES, args.base or (), strict=False))
     overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
     axes: dict[str, Any] = {}
     for name, values in sizes.items():
@@ -84,52 +94,39 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     return {"model": args.model, "base": base, "bins": args.bins, "axes": axes}
 
 
-def _sizes(name: str, given: list[int] | None, model: str, hierarchical: bool) -> list[int]:
-    """The sizes that an axis is measured at: those given, else the default of an axis that the model has."""
+def _sizes(name: str, sizes: list[int] | None, model: str, hierarchical: bool) -> list[int]:
+    """The sizes of an axis: those of the command line, else the default if the model has the axis."""
     missing = {"frames": "segments of one length"} if hierarchical else {"table": "no table of utterances"}
-    if given and name in missing:
+    if sizes and name in missing:
         raise UserError(f"--{name}: model '{model}' has {missing[name]}. Leave it out.")
-    return AXES[name][1] if given is None and name not in missing else given or []
+    return AXES[name][1] if sizes is None and name not in missing else sizes or []
 
 
 def _apart(model: str, overrides: Sequence[str], sizes: dict[str, int], args: argparse.Namespace) -> Point:
-    """`measure` in a fresh process."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
+    """`measure` in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(measure, model, overrides, sizes, args.steps, args.threads).result()
         except BrokenProcessPool:
-            raise UserError(f"{sizes}: the process died, most likely for want of memory. Give smaller sizes.") from None
+            raise UserError(f"{sizes}: the process crashed, most likely out of memory. Give smaller sizes.") from None
 
 
 def measure(
     model: str, overrides: Sequence[str], sizes: dict[str, int], steps: int = 3, threads: int | None = None
 ) -> Point:
-    """The median time of a training step, and the most memory; to be called in a process that has done nothing yet.
+    """Median time of a training step and peak memory, to be called in a new process.
 
     Args:
-        model: its name on the command line.
+        model: name of the model.
         overrides: settings.
         sizes: by the names of `AXES`.
-        steps: that are timed; one more warms up.
-        threads: CPU threads; None: what torch takes.
+        steps: timed steps, after one that warms up.
+        threads: CPU threads; None is the number of PyTorch.
     """
-    import pyro
-    import torch
-
-    from inference.handlers.discriminative import discriminative_handler
-    from inference.objectives.elbo import Objective
-    from inference.runs import create, pick_device, pick_dtype
-    from inference.settings.resolve import resolve
-    from inference.training.optimisers import build_optimiser, gradients
-
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
-    settings = computed(resolve(model, overrides=[*overrides, f"train.particles={sizes['particles']}"]))
+    settings = without_graph(resolve(model, overrides=[*overrides, f"train.particles={sizes['particles']}"]))
     net, guide = create(settings)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     data = power_spectra(sizes["frames"], sizes["sequences"], settings.model.bins)
@@ -152,68 +149,56 @@ def measure(
 
 
 def _with_table(guide: Any, settings: Settings, utterances: int, segments: int) -> SequenceIndex:
-    """A guide's table of so many utterances; the rows of a batch, each segment of another one of them, where there are
-    as many.
-    """
-    import torch
-
-    from inference.training.sequence_table import is_sparse
-    from models.core.grouping import SequenceIndex
-
+    """Make a guide's table; returns the rows of a batch, of different utterances as far as possible."""
     guide.make_table(utterances)
     guide.table.sparse = is_sparse(settings.train.discriminative)
     row = torch.arange(segments) * max(1, utterances // segments) % utterances
-    told = settings.train.discriminative.sequences
-    active = None if told is None else torch.cat([row, torch.arange(min(told, utterances))]).unique()
-    each = 30  # segments of an utterance, 6 s
+    candidates = settings.train.discriminative.sequences
+    active = None if candidates is None else torch.cat([row, torch.arange(min(candidates, utterances))]).unique()
+    each = 30  # segments of an utterance of 6 s
     counts = torch.full((segments,), each)
     return SequenceIndex(row, counts, row * each, utterances, each * utterances, trained=True, active=active)
 
 
 def _resident() -> int:
-    """The most memory that was ever resident in this process, in bytes."""
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    """Peak resident memory of this process, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def slope(points: Sequence[Point]) -> float | None:
-    """By which power of the size the seconds grow; None for fewer than two points.
+    """Exponent of the growth of seconds with the size; None for fewer than two points.
 
     Example:
         >>> slope([{"size": n, "seconds": 3.0 * n**2} for n in (1, 10, 100)]).__round__(6)
         2.0
     """
-    import numpy as np
-
     if len(points) < 2:
         return None
-    found = np.polyfit(np.log([p["size"] for p in points]), np.log([p["seconds"] for p in points]), 1)
-    return float(found[0])
+    return float(np.polyfit(np.log([p["size"] for p in points]), np.log([p["seconds"] for p in points]), 1)[0])
 
 
 def picture(report: dict[str, Any]) -> Figure:
-    """Seconds and memory against each size, both logarithmic, with what linear growth from the last point would be."""
-    from matplotlib.figure import Figure
+    """Seconds and memory against each size on logarithmic axes, with linear growth through the last point."""
+    from matplotlib.figure import Figure  # see `main`
 
     axes = report["axes"]
     if not axes:
         raise UserError("nothing was measured: give --frames, --sequences, --particles or --table some sizes.")
     figure = Figure(figsize=(3.2 * len(axes), 5.2), layout="constrained", dpi=120)
     grid = figure.subplots(2, len(axes), sharex="col", squeeze=False)
-    for column, (name, found) in enumerate(axes.items()):
-        sizes = [point["size"] for point in found["points"]]
+    for column, (name, axis) in enumerate(axes.items()):
+        sizes = [point["size"] for point in axis["points"]]
         for row, (key, label) in enumerate((("seconds", "seconds per step"), ("peak_mib", "MiB"))):
-            values, panel = [point[key] for point in found["points"]], grid[row][column]
+            values, panel = [point[key] for point in axis["points"]], grid[row][column]
             panel.plot(sizes, [values[-1] * size / sizes[-1] for size in sizes], ":", color="#6a737d", label="linear")
             panel.plot(sizes, values, "o-", color="#c2410c", label=report["model"])
             panel.set(xscale="log", yscale="log")
             panel.set_ylabel(label if column == 0 else "")
             panel.tick_params(labelsize=8)
         grid[0][column].legend(fontsize=8, frameon=False)
-        told = "" if found["slope"] is None else f"\nseconds grow as size^{found['slope']:.2f}"
-        grid[0][column].set_title(AXES[name][0] + told, fontsize=9)
+        growth = "" if axis["slope"] is None else f"\nseconds grow as size^{axis['slope']:.2f}"
+        grid[0][column].set_title(AXES[name][0] + growth, fontsize=9)
     return figure
 
 
@@ -222,13 +207,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.growth", description="Time and memory of a training step against its sizes."
     )
     parser.add_argument("--model", required=True, metavar="M", help="the generative model")
-    for name, (words, sizes) in AXES.items():
-        told = f"{sizes}; none: skip"
-        parser.add_argument(f"--{name}", type=int, nargs="*", metavar="n", help=f"{words} ({told})")
-    stays = f"T, N, K of what stays ({BASE[:3]}; of segments {SEGMENTS_BASE[:3]}, with a table of {SEGMENTS_BASE[3]})"
-    parser.add_argument("--base", type=int, nargs=3, metavar="n", help=stays)
-    parser.add_argument("--steps", type=int, default=3, help="that are timed at each size (%(default)s)")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw them")
+    for name, (label, sizes) in AXES.items():
+        text = f"{label} (default: {sizes}; no value skips the axis)"
+        parser.add_argument(f"--{name}", type=int, nargs="*", metavar="n", help=text)
+    base = (
+        f"T, N, K of the other axes ({BASE[:3]}; of segments {SEGMENTS_BASE[:3]}, with a table of {SEGMENTS_BASE[3]})"
+    )
+    parser.add_argument("--base", type=int, nargs=3, metavar="n", help=base)
+    parser.add_argument("--steps", type=int, default=3, help="timed steps at each size (%(default)s)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw time and memory")
     add_common(parser, runs=None)
     return parser
 

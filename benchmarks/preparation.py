@@ -1,9 +1,9 @@
-"""Time how long a corpus of recordings takes to be prepared, and to be taken out of a cache.
+"""Time to prepare a corpus of recordings, and to read it from a cache.
 
 python -m benchmarks.preparation --root data/librispeech-mini --hours 1 --json preparation.json
 
-The recordings below a folder are put into a temporary one again and again, under other names, until they last so many
-hours; what is timed reads and decodes each of them, as training does.
+The recordings below a folder are linked repeatedly into a temporary corpus until it has the given duration; reading,
+decoding and the computation of features are timed, as in training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from benchmarks.arguments import keep
+from corpora.frontends.registry import open_frontend
+from corpora.loading.sequences import load_sequences
+from corpora.recipes.folder import find_audio
+from corpora.registry import open_corpus
+from corpora.settings import DataSettings
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import guarded
 
@@ -27,12 +34,14 @@ Report = dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.preparation", description="Time reading of recordings.")
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="recordings, anywhere below")
-    parser.add_argument("--hours", type=float, default=1.0, metavar="H", help="how long they are to last (1)")
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.preparation", description="Time to prepare a corpus of recordings."
+    )
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder with recordings")
+    parser.add_argument("--hours", type=float, default=1.0, metavar="H", help="duration of the corpus (1)")
     parser.add_argument("--bins", type=int, default=257, metavar="F", help="frequency bins (257)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     args = parser.parse_args(argv)
 
     def command() -> None:
@@ -40,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep(args.json, report)
         print(
             f"{report['hours']:.2f} h in {report['files']} files: computed in {report['computed_s']:.1f} s "
-            f"({report['computed_cpu_s']:.1f} s of CPU), taken from {report['megabytes']:.0f} MB kept in "
+            f"({report['computed_cpu_s']:.1f} s of CPU), read from a cache of {report['megabytes']:.0f} MB in "
             f"{report['kept_s']:.2f} s ({report['kept_cpu_s']:.2f} s of CPU)"
         )
 
@@ -48,30 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(root: Path, hours: float, bins: int = 257) -> Report:
-    """Prepare so many hours twice: the features are computed and kept, then taken from where they are kept.
+    """Prepare a corpus twice: the features are computed and cached, then read from the cache.
 
     Returns:
-        What `--json` writes: hours, files, megabytes of features, and seconds and seconds of CPU of both.
+        The report: hours, files, megabytes of features, and wall-clock and CPU seconds of both.
 
     Raises:
-        UserError: for less than no time, or a folder without recordings that can be read.
+        UserError: the duration is not positive, or the folder contains no recordings.
     """
-    import soundfile
-
-    from corpora.frontends.registry import open_frontend
-    from corpora.loading.sequences import load_sequences
-    from corpora.recipes.folder import find_audio
-    from corpora.registry import open_corpus
-    from inference.settings.tree import DataSettings
-
     if not hours > 0:
         raise UserError(f"--hours {hours:g}: expected more than 0.")
-    found = find_audio(root, root) if root.is_dir() else []
-    if not found:
+    recordings = find_audio(root, root) if root.is_dir() else []
+    if not recordings:
         raise UserError(f"no recordings below {root}: give a folder with some as --root.")
     with tempfile.TemporaryDirectory() as scratch:
         folder, seconds, files = Path(scratch) / "corpus", 0.0, 0
-        for turn, file in ((turn, file) for turn in itertools.count() for file in found):
+        for turn, file in ((turn, file) for turn in itertools.count() for file in recordings):
             if seconds >= 3600 * hours:
                 break
             link = folder / "train" / f"{turn}" / file
@@ -86,8 +87,7 @@ def measure(root: Path, hours: float, bins: int = 257) -> Report:
             wall, cpu = time.perf_counter(), time.process_time()
             load_sequences(corpus, "train", frontend, sequence_frames=None, cache=str(Path(scratch) / "cache"))
             report[f"{name}_s"], report[f"{name}_cpu_s"] = time.perf_counter() - wall, time.process_time() - cpu
-        (kept,) = (Path(scratch) / "cache").iterdir()
-        report["megabytes"] = kept.stat().st_size / 1e6
+        report["megabytes"] = sum(path.stat().st_size for path in (Path(scratch) / "cache").iterdir()) / 1e6
     return report
 
 

@@ -1,39 +1,36 @@
-"""Time a training step: all frames at once against frame by frame, in one run on one machine.
+"""Time of a training step: all frames at once against frame by frame, in one process.
 
 python -m benchmarks.train_step --model dkf --frames 150 --sequences 32 --bins 257 --json step.json
 
-A step is forward, backward and optimiser step on synthetic power spectra. Steps of the two forms alternate,
-so that both meet the same disturbances. Each of three such runs gives a median for each form; the
-least of the three counts, as noise only ever adds time.
+A step is forward, backward and optimiser step on synthetic power spectra. Steps of the two forms alternate, so that
+disturbances affect both. Each of several runs gives a median for each form, and the smallest counts, since noise only
+adds time.
 
-The floor is the arithmetic alone: 6 operations (forward, gradient of inputs, gradient of weights, a multiplication and
-an addition each) for every parameter and frame, at the rate at which this machine multiplies large matrices.
+The floor is the arithmetic alone: 6 operations (forward, gradient of inputs, gradient of weights; a multiplication and
+an addition each) for every parameter and frame, at the rate of a product of large matrices on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from benchmarks.arguments import add_common, computed, keep
-from dvae_pyro.allocator import keep_freed_memory
+import pyro
+import torch
+
+from benchmarks.arguments import add_common, check_positive, keep, settings_of, without_graph
+from benchmarks.timing import interleaved, power_spectra
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import guarded
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from inference.settings.tree import Settings
+from inference.objectives.elbo import Objective
+from inference.runs import create, pick_device, pick_dtype
+from inference.settings.tree import Settings
 
 __all__ = ["main", "measure"]
 
 FORMS = {"parallel": "auto", "stepwise": "stepwise"}
-"""What each form is called in the report, and as `how` of a model and guide."""
+"""Name of each form in the report, and its `how` in model and guide."""
 
 PRODUCT = 1024
 """Rows and columns of the matrices whose product measures the machine."""
@@ -42,57 +39,34 @@ Report = dict[str, str | int | float]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake."""
+    """The command; returns the exit status."""
     args = _parser().parse_args(argv)
-    sizes = {"frames": args.frames, "sequences": args.sequences, "bins": args.bins}
 
     def command() -> None:
-        report = _run(args, sizes)
+        check_positive(args, "frames", "sequences", "bins", "steps", "runs", "threads")
+        settings = without_graph(settings_of(args, args.guide))
+        if settings.train.objective == "fivo":
+            raise UserError("train.objective=fivo runs frame by frame in either form: there is nothing to compare.")
+        report = measure(settings, args.frames, args.sequences, steps=args.steps, runs=args.runs)
         keep(args.json, report)
         print(_text(report))
 
     return guarded(command)
 
 
-def _run(args: argparse.Namespace, sizes: dict[str, int]) -> Report:
-    for name, value in {**sizes, "steps": args.steps, "runs": args.runs, "threads": args.threads}.items():
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: expected at least 1.")
-    # Heavy imports, once the arguments are known to be right.
-    from inference.settings.resolve import resolve
-
-    overrides = [f"model.bins={args.bins}", f"device={args.device}", *args.settings]
-    settings = computed(resolve(args.model, args.guide, None, overrides))
-    if settings.model.bins != args.bins:
-        raise UserError(f"--bins {args.bins} contradicts model.bins={settings.model.bins}. Give one of them.")
-    if settings.train.objective == "fivo":
-        raise UserError("train.objective=fivo goes frame by frame in either form: there is nothing to compare.")
-    import torch
-
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    return measure(settings, args.frames, args.sequences, steps=args.steps, runs=args.runs)
-
-
 def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, runs: int = 3) -> Report:
-    """Time both forms of the training step of the model and guide that the settings name.
+    """Time both forms of the training step of a model and guide.
 
     Args:
-        settings: the settings of a run; of the data only `model.bins` counts.
+        settings: settings of a run; of the data only `model.bins` is used.
         frames: frames T of each sequence.
         sequences: sequences N of the batch.
-        steps: steps of each form in a run; two more warm up.
-        runs: interleaved runs, of which the least median counts.
+        steps: steps of each form in a run, after two that warm up.
+        runs: interleaved runs, of which the smallest median counts.
 
     Returns:
-        What `--json` writes; times are seconds per step, frames per second those of the parallel form.
+        The report; times are seconds per step, frames per second those of the parallel form.
     """
-    import pyro
-    import torch
-
-    from inference.objectives.elbo import Objective
-    from inference.runs import create, pick_device, pick_dtype
-
     model, guide = create(settings)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     x = power_spectra(frames, sequences, settings.model.bins)
@@ -114,8 +88,8 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    with pyro.validation_enabled(False):  # as the training loop does
-        medians = [interleaved(step, steps, forms={**FORMS, "product": "product"}) for _ in range(runs)]
+    with pyro.validation_enabled(False):  # as in training
+        medians = [interleaved(step, steps, {**FORMS, "product": "product"}) for _ in range(runs)]
     seconds = {form: min(median[form] for median in medians) for form in medians[0]}
     parameters = sum(parameter.numel() for parameter in objective.parameters())
     rate = 2 * PRODUCT**3 / seconds["product"]
@@ -137,59 +111,6 @@ def measure(settings: Settings, frames: int, sequences: int, *, steps: int = 5, 
     }
 
 
-def interleaved(
-    step: Callable[[str], None],
-    steps: int,
-    warmup: int = 2,
-    forms: Mapping[str, str] = FORMS,
-    now: Callable[[], float] | None = None,
-) -> dict[str, float]:
-    """Median time of a step of each form, the forms taking turns; the first `warmup` turns do not count.
-
-    Args:
-        step: a step of a form, given as what `forms` has for it.
-        steps: turns that count.
-        warmup: turns before them.
-        forms: what each form is called, and is to `step`.
-        now: the time; None: on the wall.
-    """
-    keep_freed_memory()  # as the commands do
-    now = now or time.perf_counter
-    times: dict[str, list[float]] = {form: [] for form in forms}
-    for turn in range(warmup + steps):
-        for form, how in forms.items():
-            started = now()
-            step(how)
-            if turn >= warmup:
-                times[form].append(now() - started)
-    return {form: statistics.median(values) for form, values in times.items()}
-
-
-def clock(device: torch.device) -> Callable[[], float]:
-    """Seconds: of this process, where it computes in one thread of a CPU and nothing else on the machine should count;
-    else on the wall, when the device has done what it was asked.
-    """
-    import torch
-
-    if device.type != "cuda":
-        return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-
-    def now() -> float:
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return now
-
-
-def power_spectra(frames: int, sequences: int, bins: int) -> Tensor:
-    """Noise (T, N, F) under a spectral envelope that falls with frequency, as that of speech does."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.empty(frames, sequences, bins).exponential_(generator=generator)
-    return noise * torch.logspace(1, -4, bins)
-
-
 def _text(report: Report) -> str:
     sizes = "{model}: T={frames}, N={sequences}, F={bins}, {threads} threads, {parameters} parameters"
     times = "parallel {parallel_s:.4f} s, stepwise {stepwise_s:.4f} s, ratio {ratio:.3f}"
@@ -203,10 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Time a training step: all frames at once against frame by frame.",
     )
     parser.add_argument("--model", required=True, metavar="M", help="the generative model")
-    parser.add_argument("--guide", metavar="G", help="the inference model (default: own)")
-    parser.add_argument("--frames", type=int, default=150, metavar="T", help="per sequence (%(default)s)")
-    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="per batch (%(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="of each form in a run (%(default)s)")
+    parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
+    parser.add_argument("--frames", type=int, default=150, metavar="T", help="frames of a sequence (%(default)s)")
+    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="sequences of a batch (%(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="steps of each form in a run (%(default)s)")
     add_common(parser)
     return parser
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.train_step import interleaved, main
+from benchmarks.timing import interleaved
+from benchmarks.train_step import FORMS, main
 
 SMALL = ["--frames", "4", "--sequences", "3", "--bins", "9", "--steps", "1", "--runs", "2"]
 AGREED = "model frames sequences bins threads parameters parallel_s stepwise_s ratio frames_per_second".split()
@@ -48,7 +49,7 @@ def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyP
         now += 100.0 if len(calls) <= 4 else {"auto": 1.0, "stepwise": 2.0}[how]
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    assert interleaved(step, steps=3) == {"parallel": 1.0, "stepwise": 2.0}
+    assert interleaved(step, 3, FORMS) == {"parallel": 1.0, "stepwise": 2.0}
     assert calls == ["auto", "stepwise"] * 5
 
 

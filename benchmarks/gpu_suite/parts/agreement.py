@@ -51,7 +51,7 @@ class Comparison:
         import pyro.poutine as poutine
         import torch
 
-        from benchmarks.train_step import power_spectra
+        from benchmarks.timing import power_spectra
         from inference.objectives.elbo import Objective
         from inference.particles.log_weights import samples
         from inference.runs import create

@@ -98,7 +98,7 @@ def settings_of(work: Work, *more: str) -> Settings:
 
 def milliseconds(step: Callable[[], Any], device: torch.device, *, warmup: int = 3, turns: int = TURNS) -> float:
     """Median time of a step, which waits for the device."""
-    from benchmarks.train_step import clock
+    from benchmarks.timing import clock
 
     now, times = clock(device), list[float]()
     started = time.monotonic()

@@ -17,7 +17,7 @@ def main() -> None:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from benchmarks.train_step import power_spectra
+    from benchmarks.timing import power_spectra
     from inference.objectives.elbo import Objective
     from inference.runs import create
     from inference.training.recorded_step import RecordedStep

@@ -23,7 +23,7 @@ def main() -> None:
     import pyro
     import torch
 
-    from benchmarks.train_step import power_spectra
+    from benchmarks.timing import power_spectra
     from inference.objectives.elbo import Objective
     from inference.runs import create
     from inference.training.optimisers import build_optimiser
