@@ -18,10 +18,9 @@ from dvae_pyro.errors import UserError
 from evaluation.enhance.settings import EnhanceSettings
 from evaluation.recordings.blocks import Block
 from inference.estimation.refinement import remembers
-from inference.handlers.free_running import free_running
 from inference.observation.mixture import Mixture, MixtureGuide
 from inference.observation.noise import Noise, NoiseParameters
-from inference.observation.past import sampled_past
+from inference.observation.past import own_past, sampled_past
 from inference.observation.settings import build_noise
 from inference.posterior.evidence import evidence
 from inference.posterior.methods import method
@@ -115,7 +114,7 @@ def posed(
         y,
         lengths,
         observation,
-        sampled_past(observation) if settings.inference.past == "sampled" else free_running(),
+        sampled_past(observation) if settings.inference.past == "sampled" else own_past(),
         remembers=all(remembers(r.guide, r.settings.guide, r.model.latents) for r in runs),
         independent=all(frames_independent(r.model.parents(r.settings.model)) for r in runs),
         causal=len(runs) == 1 and causal(run.guide.parents(run.settings.guide, run.model.latents)),

@@ -18,8 +18,8 @@ from corpora.frontends.stft import Stft
 from evaluation.enhance.settings import EnhanceSettings
 from evaluation.recordings.blocks import Block
 from inference.estimation.refinement import remembers
-from inference.handlers.free_running import free_running
 from inference.observation.mask import filled, interpolated
+from inference.observation.past import own_past
 from inference.observation.settings import build_noise
 from inference.posterior.methods import method
 from inference.posterior.problem import Problem
@@ -72,7 +72,7 @@ def predictive(
             y,
             lengths,
             observation,
-            free_running(),
+            own_past(),
             remembers=remembers(run.guide, run.settings.guide, run.model.latents),
         )
         found = method(name)(problem, settings.inference, progress)

@@ -9,12 +9,88 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
+from inference.handlers.free_running import free_running
 from inference.observation.noise import Noise
+from models.core.sites import Sites
+from models.core.tensors import shift
+from models.core.time_axis import Carry, Frame, Parallel
 
-__all__ = ["sampled_past"]
+__all__ = ["own_past", "sampled_past"]
+
+
+class own_past(free_running):
+    """`free_running` in two passes where latents are known: the same numbers and gradients from far fewer nodes of a
+    graph.
+
+    As no gradient flows through the means, they may as well be computed first: a loop over frames, silent and without
+    graph, gives them; then all frames run at once, as if the means were data.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of: tuple[Sites, Tensor] | None = None
+
+    def __exit__(self, *args: Any) -> None:
+        self._of = None
+        super().__exit__(*args)
+
+    def _pyro_prev(self, msg: Any) -> None:
+        name, _, axis = msg["args"]
+        if name not in self.sites or not isinstance(axis, Parallel) or axis.sites.step is None:
+            super()._pyro_prev(msg)
+            return
+        if self._of is None or self._of[0] is not axis.sites:
+            means = _Silent.means(axis.sites, name)
+            if means is None:  # some latent is still to be drawn, frame by frame
+                super()._pyro_prev(msg)
+                return
+            self._of = axis.sites, means
+        msg["value"], msg["done"] = shift(self._of[1]), True
+
+
+class _Unsettled(Exception):
+    """A latent has no value yet."""
+
+
+class _Silent(Frame):
+    """A frame with settled latents that is fed the model's own means, unseen by handlers; nothing is registered."""
+
+    @classmethod
+    @torch.no_grad()
+    def means(cls, sites: Sites, name: str) -> Tensor | None:
+        """The means (..., T, N, D) that the model gives site `name`; None where a latent is not settled."""
+        assert sites.step is not None
+        carry, found = Carry(), []
+        try:
+            for t in range(sites.frames):
+                sites.step(cls(sites, t, t + 1, carry))
+                found.append(carry.conditionals[name].mean)
+        except _Unsettled:
+            return None
+        return torch.cat(found, dim=-3)
+
+    def prev(self, name: str) -> Tensor:
+        return self.expected(name) if name in self.sites.data else self._previous(name)
+
+    def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        return self._settled(name)
+
+    def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        return self._keep(name, distribution, self.feature(self._settled(name)))
+
+    def observe(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        return self._keep(name, distribution, distribution.mean)
+
+    def _settled(self, name: str) -> Tensor:
+        value = self.sites.value(name)
+        if value is None:
+            raise _Unsettled
+        return value
 
 
 class sampled_past(Messenger):
