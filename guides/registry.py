@@ -52,15 +52,21 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
             f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."
         )
     latents = cls.latents_of(settings)
-    draws = "layer1" if name in _LADDER else "z"
-    if draws not in latents:
-        what = "layers of latents, 'layer1' nearest the data" if name in _LADDER else "one latent 'z' in each frame"
+    serves = "layer1" in latents if name in _LADDER else _in_time(cls, settings) == {cls.frame_latent}
+    if not serves:
+        what = "layers of latents, 'layer1' nearest the data" if name in _LADDER else "one latent in each frame"
         raise UserError(
             f"guide '{name}' does not support model '{settings.name}': it draws {what}, but the "
             f"model's latents are {', '.join(repr(latent) for latent in latents) or 'none'}. "
             "Use a guide that draws them, such as --guide paper."
         )
     return load_class(cls.guide_path(settings) if name in _LADDER else "guides.core.family:RecurrentGuide")
+
+
+def _in_time(cls: type[DVAE], settings: ModelSettings) -> set[str]:
+    """The latents that a conditional of the model names with a frame."""
+    named = {parent.partition("[")[0] for of in cls.parents(settings).values() for parent in of if "[" in parent}
+    return named & set(cls.latents_of(settings))
 
 
 def compliant(model: str | ModelSettings) -> str:
@@ -70,8 +76,9 @@ def compliant(model: str | ModelSettings) -> str:
         UserError: if no guide has all of them.
     """
     settings = _model_settings(model)
+    cls = model_class(settings.name)
     extra_parents: dict[str, int] = {}
-    for candidate in ["paper", *(_FAMILY if "z" in model_class(settings.name).latents_of(settings) else [])]:
+    for candidate in ["paper", *(_FAMILY if _in_time(cls, settings) == {cls.frame_latent} else [])]:
         verdicts = compare(settings, candidate)
         if not any(one.missing for one in verdicts.values()):
             extra_parents[candidate] = sum(len(one.extra) for one in verdicts.values())

@@ -96,6 +96,7 @@ class DVAE(Program):
         own_guide: where its paper's guide is, ``"module:Class"``; `guide_path` where that depends on settings.
         latents: names of its latent sites; those that no conditional names with a frame are outside time;
             `latents_of` where they depend on settings.
+        frame_latent: the latent of each frame that guides of the family draw.
         stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
         hierarchical: whether it has latents above the sequences of a batch, which are then segments, and so wants to
             know their `models.core.grouping.SequenceIndex`.
@@ -106,6 +107,7 @@ class DVAE(Program):
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     paper_guide: ClassVar[str]
     latents: tuple[str, ...] = ("z",)
+    frame_latent: ClassVar[str] = "z"
     stepwise: bool = True
     hierarchical: ClassVar[bool] = False
     segment: int | None = None

@@ -20,6 +20,7 @@ MODELS = {
     "srnn": "models.srnn:SRNN",
     "rvae": "models.rvae:RVAE",
     "dsae": "models.dsae:DSAE",
+    "kvae": "models.kvae:KVAE",
     "fhvae": "models.fhvae:FHVAE",
     "beta_vae": "models.fhvae:BetaVAE",
     "hit_dvae": "models.hit_dvae:HiTDVAE",

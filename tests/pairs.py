@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ms_stcn": LADDER,
     "stcn": STACK,
     **{name: SEGMENTS for name in ("fhvae", "beta_vae")},
+    "kvae": {"a_dim": 2, "alpha": 5},
 }
 """Settings of models that are large by default."""
 SMALL_GUIDES: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ SMALL_GUIDES: dict[str, dict[str, Any]] = {
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, SMALL.get(name, {})) for name in model_names()},
     "rvae-noncausal": ("rvae", {"causal": False}),
+    "kvae-sampled": ("kvae", {"a_dim": 2, "alpha": 5, "integrate": False}),
     "ms_stcn-fixed": (
         "ms_stcn",
         {**LADDER, "strides": [1, 3, 1], "dilations": [2, 1], "resampling": "fixed", "every_block": False},

@@ -80,7 +80,7 @@ class RecurrentGuide(Guide):
         sees, _, self.remembers = (self.kind or settings.name).partition("-")
         self.x_g = MLP(self.x_dim, settings.x_g)
         self.g = Context(self.x_g.out_dim, settings.g_dim, settings.g_layers, sees, backward_first=sees == "all")
-        outside = {name: model.sizes[name] for name in model.latents if name != "z"}
+        outside = {name: model.sizes[name] for name in model.latents if name != self.latent}
         self.outside = nn.ModuleDict(
             {
                 name: SequencePosterior(self.x_g.out_dim, settings.g_dim, settings.g_z, size)
@@ -98,9 +98,11 @@ class RecurrentGuide(Guide):
     @classmethod
     def parents(cls, settings: FamilySettings, latents: Sequence[str] = ("z",)) -> Parents:
         sees, _, remembers = (cls.kind or settings.name).partition("-")
-        outside = tuple(name for name in latents if name != "z")
+        z = "z" if "z" in latents else latents[-1]
+        outside = tuple(name for name in latents if name != z)
         whole: dict[str, tuple[str, ...]] = {name: ("x[:]",) for name in outside}
-        return whole | {"z": (SEES[sees], *REMEMBERS[remembers], *outside)}
+        remembered = (parent.replace("z", z) for parent in REMEMBERS[remembers])
+        return whole | {z: (SEES[sees], *remembered, *outside)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.x_g(self.input(sites.data["x"]))
@@ -110,11 +112,11 @@ class RecurrentGuide(Guide):
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
         g = t.feature(encoded)
         if self.remembers == "meanfield":
-            t.sample("z", self.posterior(g))
+            t.sample(self.latent, self.posterior(g))
         elif self.remembers == "markov":
-            t.sample("z", self.posterior(g, self.z_k(t.prev("z"))))
+            t.sample(self.latent, self.posterior(g, self.z_k(t.prev(self.latent))))
         else:
-            t.sample("z", self.posterior(g, t.recur(self.k, self.z_k(t.prev("z")))))
+            t.sample(self.latent, self.posterior(g, t.recur(self.k, self.z_k(t.prev(self.latent)))))
 
     def chain(self, encoded: Tensor) -> Chain | MemoryChain | None:
         first, *after = [*self.g_z.affine, self.head.affine]

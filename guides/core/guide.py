@@ -55,7 +55,8 @@ class Guide(Program):
     def __init__(self, model: DVAE) -> None:
         super().__init__()
         self.x_dim = model.x_dim
-        self.z_dim = model.z_dim
+        self.latent = model.frame_latent
+        self.z_dim = model.sizes[self.latent]
         self.sizes = model.sizes
         self.input = model.input
         self.scaling = model.scaling
@@ -111,6 +112,6 @@ class Guide(Program):
     def _run_chain(self, chain: Chain | MemoryChain, sites: Sites) -> None:
         """What `models.core.time_axis.Looped` does with the step, by its chain."""
         standard = normal(*sites.like.new_zeros(2, self.z_dim))
-        noise = draw("z", sites.expanded(standard, sites.frames), Parallel(sites))
+        noise = draw(self.latent, sites.expanded(standard, sites.frames), Parallel(sites))
         z, mean, log_variance = chain.run(noise)
-        sites.register("z", normal(mean, log_variance), z)
+        sites.register(self.latent, normal(mean, log_variance), z)

@@ -7,8 +7,9 @@ import pytest
 from dvae_pyro.errors import UserError
 from guides.core.family import REMEMBERS, SEES, RecurrentGuide
 from guides.registry import build_guide, compare, guide_class, guide_names
-from models.dvae import DVAE
+from models.dvae import DVAE, ModelSettings
 from models.registry import MODELS, build_model, model_class, model_names
+from models.structure.parents import Parents
 
 
 def test_the_family_has_every_combination() -> None:
@@ -36,6 +37,10 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 class TwoLatents(DVAE):
     latents = ("z1", "z2")
     paper_guide = "guides.core.family:RecurrentGuide"
+
+    @classmethod
+    def parents(cls, settings: ModelSettings) -> Parents:
+        return {"z1": ("z1[t-1]",), "z2": ("z1[t]",), "x": ("z2[t]",)}
 
 
 def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
