@@ -35,6 +35,7 @@ __all__ = [
 #: Loader of each corpus as ``"module:function"``, imported when it is asked for.
 CORPORA: dict[str, str] = {
     "synthetic": "corpora.recipes.synthetic.corpus:open_synthetic",
+    "bouncing_ball": "corpora.recipes.bouncing_ball:open_bouncing_ball",
     "folder": "corpora.recipes.folder:open_folder",
     "wsj0": "corpora.recipes.wsj0:open_wsj0",
     "voicebank": "corpora.recipes.voicebank:open_voicebank",
@@ -68,6 +69,14 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
         "data.trim_db": None,
         "data.sequence_frames": None,
         "model.bins": 88,
+        "model.input": "raw",
+        "model.likelihood": "bernoulli",
+    },
+    "bouncing_ball": {
+        "data.frontend": "frames",
+        "data.trim_db": None,
+        "data.sequence_frames": None,
+        "model.bins": 1024,
         "model.input": "raw",
         "model.likelihood": "bernoulli",
     },

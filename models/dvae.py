@@ -154,6 +154,10 @@ class DVAE(Program):
         """Further defaults, by dotted key, on frames of a waveform of so many samples."""
         return {}
 
+    def frozen_at(self, step: int) -> Iterable[nn.Parameter]:
+        """Parameters that a training step, counted from 1, leaves as they are: a warm-up of the others."""
+        return ()
+
     @property
     def strides(self) -> dict[str, int]:
         """Frames in one step of each site that has a time scale of its own."""

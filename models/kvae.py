@@ -18,11 +18,12 @@ Its weight of 0.3 on the reconstruction is ``train.beta`` = 1 / 0.3 on the KL.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvae_pyro.fields import bounded
 from models.core.tensors import normal
@@ -49,6 +50,7 @@ class KVAESettings(ModelSettings):
         transition_variance: q, of z_t given z_{t-1}.
         emission_variance: r, of a_t given z_t.
         initial_variance: v, of z_1.
+        dynamics_warmup: training steps in which the weights of the modes stay as they are, while A and C are trained.
         integrate: whether z is integrated out by the Kalman filter, or drawn.
     """
 
@@ -60,6 +62,7 @@ class KVAESettings(ModelSettings):
     transition_variance: float = bounded(0.08, above=0)
     emission_variance: float = bounded(0.03, above=0)
     initial_variance: float = bounded(20.0, above=0)
+    dynamics_warmup: int = bounded(0, at_least=0)
     integrate: bool = True
 
 
@@ -76,6 +79,7 @@ class KVAE(DVAE):
         super().__init__(settings)
         self.a_dim = settings.a_dim
         self.integrate = settings.integrate
+        self.dynamics_warmup = settings.dynamics_warmup
         self.latents = self.latents_of(settings)
         self.dynamics = KalmanPredictor(
             settings.a_dim,
@@ -88,6 +92,9 @@ class KVAE(DVAE):
         )
         self.a_x = MLP(settings.a_dim, settings.a_x)
         self.likelihood = head(settings, self.a_x.out_dim)
+
+    def frozen_at(self, step: int) -> Iterable[nn.Parameter]:
+        return self.dynamics.weights.parameters() if step <= self.dynamics_warmup else ()
 
     @classmethod
     def latents_of(cls, settings: KVAESettings) -> tuple[str, ...]:

@@ -148,6 +148,9 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
         bound = descended(x, batch.lengths, frames, beta=beta, beta_sites=own, rows=rows)
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     job.world.sum_gradients(parameters)
+    for frozen in job.model.frozen_at(step):
+        if frozen.grad is not None:
+            frozen.grad.zero_()
     norm = torch.nn.utils.get_total_norm(gradients(parameters))
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
     line |= per_frame(job, bound, frames, part.weight, grad_norm=norm)
