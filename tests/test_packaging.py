@@ -58,6 +58,11 @@ def _wavenet(given: int, width: int, blocks: int, taps: int, stride: int) -> int
     return block(given) + (blocks - 1) * block(width) + (stride * 2 * width if stride > 1 else 0)
 
 
+def _kvae(modes: int, z: int, a: int, lstm: int) -> int:
+    """A, C and a_0 of the KVAE, and the LSTM that weighs its modes."""
+    return modes * (z * z + a * z) + a + 4 * lstm * (a + lstm + 2) + _mlp(lstm, modes)
+
+
 def _ladder(x: int, widths: list[int], strides: list[int], z: list[int], out: int) -> int:
     """MS-STCN with 4 blocks upwards, 2 downwards, latents seen by the first of them, and its guide."""
     total = _mlp(widths[0], out)
@@ -213,8 +218,12 @@ COUNTED = {
     **{f"light2023/small_hit{row}": _light(128, 128, 256, 2, 32, 2) for row in ("", "_inv_s", "_inv_s_nr")},
 }
 """Where no exact count is published: from the sizes of the networks."""
+COUNTED["kvae2017/bouncing_ball"] = (
+    _kvae(modes=3, z=4, a=2, lstm=50) + _mlp(2, 64, 128, 256, 1024) + _mlp(1024, 256, 128, 64, 2 * 2)
+)
 PARAMETERS = PUBLISHED | COUNTED
 CORPORA = {
+    "kvae2017": ("bouncing_ball",),
     "benchmark2021": ["wsj0"],
     "light2023": ["wsj0", "voicebank"],
     "polyphonic": ["polyphonic"],
@@ -287,6 +296,9 @@ def test_config_gives_the_published_number_of_parameters_and_names_its_corpus(na
         assert settings.model.normalise
         assert (settings.model.likelihood == "pen") == (settings.data.frame_width is None)
         return
+    if paper == "kvae2017":
+        assert settings.data.corpus == "bouncing_ball" and settings.model.bins == 1024
+        return
     if paper == "polyphonic":
         assert settings.data.subset == "JSB_Chorales" and settings.model.bins == 88
         return
@@ -314,10 +326,13 @@ def test_historical_and_equal_kl_weights_differ_in_nothing_else(model: str) -> N
 
 
 def test_papers_train_with_closed_form_kls_as_their_public_codes() -> None:
-    """All but reduced settings whose figures were measured otherwise (docs/configs.md), and models without latents."""
+    """All but reduced settings whose figures were measured otherwise (docs/configs.md), models without latents, and the
+    KVAE, whose public code has log q(a) at the sample.
+    """
     other = {name for name in config_names() if resolve(config_path=name).train.objective != "analytic"}
     reduced = {f"light2023/small_{m}{v}" for m in ("hit", "light") for v in ("", "_inv_s", "_inv_s_nr")}
     reduced |= {f"fhvae2017/fsdd_{row}" for row in ("alpha0", "alpha10", "beta_vae")}
+    reduced.add("kvae2017/bouncing_ball")
     assert other - reduced == {f"ms_stcn2021/{size}{m}_gmm" for size in ("", "small_") for m in ("rnn", "wavenet")}
 
 

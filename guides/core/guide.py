@@ -56,7 +56,7 @@ class Guide(Program):
         super().__init__()
         self.x_dim = model.x_dim
         self.latent = model.frame_latent
-        self.z_dim = model.sizes[self.latent]
+        self.z_dim = model.sizes.get(self.latent, model.z_dim)
         self.sizes = model.sizes
         self.input = model.input
         self.scaling = model.scaling

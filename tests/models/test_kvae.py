@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pyro.distributions as dist
@@ -16,6 +17,9 @@ from guides.registry import build_guide, guide_class
 from inference.estimation.importance import estimate
 from inference.objectives.elbo import Objective
 from inference.particles.particle_filter import smc
+from inference.runs import create, load_run
+from inference.settings.resolve import resolve
+from inference.training.session import start
 from models.kvae import KVAE, KVAESettings
 from models.nn.kalman import KalmanPredictor, smooth
 from models.registry import build_model
@@ -226,3 +230,12 @@ def test_states_drawn_or_integrated_out_have_the_same_density_of_a() -> None:
 @pytest.mark.parametrize("guide", ["paper", "future-markov", "all-memory"])
 def test_a_guide_of_the_family_infers_a(guide: str) -> None:
     assert guide_class("kvae", guide).parents(guide_class("kvae", guide).Settings(name=guide), ("a",)).keys() == {"a"}
+
+
+def test_the_weights_of_modes_stay_as_they_are_during_the_warm_up(tmp_path: Path) -> None:
+    settings = ["data.corpus=synthetic", "model.bins=33", "data.hop=32", "data.window=64", "train.batch_size=2"]
+    settings += [f"run={tmp_path / 'run'}", "train.steps=3", "model.dynamics_warmup=3", "train.tensorboard=false"]
+    run = start(resolve("kvae", overrides=settings), lambda line: None)
+    trained, fresh = load_run(run, "last.pt").model, create(resolve("kvae", overrides=settings))[0]
+    for (name, after), before in zip(trained.named_parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(after, before) == name.startswith("dynamics.weights."), name
