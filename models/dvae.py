@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import pyro.distributions as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
 from dvae_pyro.fields import bounded
