@@ -26,7 +26,7 @@ from inference.runs import create, pick_device
 from inference.settings.tree import Settings
 from models.core.sites import Sites
 from models.core.tensors import concatenate
-from models.core.time_axis import Causal, Looped
+from models.core.time_axis import Causal, Looped, Parallel, TimeAxis
 from models.dvae import DVAE
 from models.ms_stcn import MSSTCN
 
@@ -84,7 +84,7 @@ def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
     x = like.new_zeros(0, sequences, model.x_dim)
     kept = [like.new_zeros(0, sequences, size) for size in model.z_dims]
 
-    def latent(i: int, h: Tensor) -> Tensor | None:
+    def latent(tau: TimeAxis, i: int, h: Tensor) -> Tensor | None:
         if not model.latents:
             return None
         if len(h) > len(kept[i]):
@@ -94,7 +94,7 @@ def _recomputed(model: MSSTCN, frames: int, sequences: int) -> Tensor:
     for t in range(frames):
         sites = Sites({"x": None}, torch.full((sequences,), t + 1), model.sizes, like)
         known = model.input(torch.cat([x, x.new_zeros(1, *x.shape[1:])]))  # x_t does not influence its own conditional
-        g = model.ladder.sample_top_down(model.ladder.features(known, sites), sites, latent)
+        g = model.ladder.sample_top_down(Parallel(sites), latent, d=model.ladder.features(known, sites))
         x = torch.cat([x, model.decoder(g[-1:]).sample()])
     return x
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from guides.core.ladder import LadderGuide, LadderGuideSettings, precision_weighted
 from models.core.sites import Sites
 from models.core.tensors import concatenate
-from models.core.time_axis import Parallel
+from models.core.time_axis import Parallel, TimeAxis
 from models.dvae import DVAE
 from models.ms_stcn import MSSTCN, LatentHead
 
@@ -41,13 +41,11 @@ class MSSTCNGuide(LadderGuide):
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
         d = self.ladder.features(self.input(sites.data["x"]), sites)
 
-        def sample(i: int, h: Tensor) -> Tensor | None:
-            if not self.heads:
-                return None
-            return Parallel(sites.coarser(self.ladder.scales[i])).sample(f"layer{i + 1}", self.posterior(i, h, d[i]))
+        def sample(tau: TimeAxis, i: int, h: Tensor) -> Tensor:
+            return tau.sample(f"layer{i + 1}", self.posterior(i, h, tau.feature(d[i])))
 
         if self.heads:
-            self.ladder.sample_top_down(d, sites, sample)
+            self.ladder.sample_top_down(Parallel(sites), sample, d=d)
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
         """q(z^l | x, z above), l = i + 1."""

@@ -15,20 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError
 from models.core.affine import AffineMaps
-from models.core.effects import Sequential, draw
-from models.core.sites import Sites, stacked
+from models.core.sites import Sites
 from models.core.tensors import to_float32
-from models.core.time_axis import Carry, Frame, Parallel
+from models.core.time_axis import TimeAxis, run
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.ladder import Ladder
-from models.nn.wavenet import State
 from models.structure.parents import Parents
 
 __all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings", "bounded_normal"]
@@ -161,15 +158,14 @@ class MSSTCN(DVAE):
         return {name: self.ladder.scales[int(name[5:]) - 1] for name in self.latents}
 
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
-        axis = Parallel(sites)
-        try:
-            axis.prev("x")
-        except Sequential:  # x is generated, or the model is given its own output
-            _FrameByFrame(self, sites).run()
-            return
-        x = sites.data["x"]
-        g = self.ladder.sample_top_down(self.ladder.features(self.input(x), sites), sites, self._sample(sites))
-        axis.observe("x", self.decoder(g))
+        run(self.step, sites)
+
+    def step(self, t: TimeAxis) -> None:
+        def sample(tau: TimeAxis, i: int, h: Tensor) -> Tensor | None:
+            return tau.sample(f"layer{i + 1}", self.prior(i, h)) if self.latents else None
+
+        g = self.ladder.sample_top_down(t, sample, u=self.input(t.prev("x")))
+        t.observe("x", self.decoder(g))
 
     def prior(self, i: int, h: Tensor) -> dist.TorchDistribution:
         """p(z^l | x, z above), l = i + 1, from h_l, a function of earlier data and the latents above."""
@@ -180,93 +176,6 @@ class MSSTCN(DVAE):
         """p(x_t | x_{1:t-1}, z_t), from g_0."""
         distribution: dist.TorchDistribution = self.likelihood(g)
         return distribution
-
-    def _sample(self, sites: Sites) -> Any:
-        def sample(i: int, h: Tensor) -> Tensor | None:
-            if not self.latents:
-                return None
-            return Parallel(sites.coarser(self.ladder.scales[i])).sample(f"layer{i + 1}", self.prior(i, h))
-
-        return sample
-
-
-class _FrameByFrame:
-    """The same program frame by frame: one step of a layer, then all steps below it; networks keep their states.
-
-    The cost of a frame does not depend on the number of frames before it.
-    """
-
-    def __init__(self, model: MSSTCN, sites: Sites) -> None:
-        self.model, self.sites, self.ladder = model, sites, model.ladder
-        layers = len(self.ladder.strides)
-        self.states: list[State | None] = [None] * layers
-        like = sites.like
-        self.last_d = [like.new_zeros(1, sites.sequences, width) for width in self.ladder.widths]
-        self.carry = Carry()
-        self.seen: dict[str, list[tuple[dist.TorchDistribution, Tensor]]] = {}
-
-    def run(self) -> None:
-        top = len(self.ladder.strides) - 1
-        for step in range(self.sites.coarser(self.ladder.scales[top]).frames):
-            self._layer(top, step, None)
-        for name, drawn in self.seen.items():
-            sites = self.sites.coarser(self.model.strides.get(name, 1))
-            value = torch.cat([v for _, v in drawn], dim=-3)
-            sites.register(name, stacked([d for d, _ in drawn]), value)
-
-    def _layer(self, i: int, step: int, g: Tensor | None) -> None:
-        """One step of the layer at index `i`, and all steps of the layers below within it."""
-        ladder = self.ladder
-        h = ladder.context(i, g, self.last_d[i])
-        z = None
-        if self.model.latents:
-            z = self._value(f"layer{i + 1}", self.model.prior(i, h), step, ladder.scales[i])
-        g_below = ladder.top_down(i, h, z)
-        stride = ladder.strides[i]
-        below = []
-        for k in range(stride):
-            finer = step * stride + k
-            if finer >= self.sites.coarser(ladder.scales[i - 1] if i else 1).frames:
-                break
-            g_step = g_below[..., k : k + 1, :, :]
-            if i:
-                self._layer(i - 1, finer, g_step)
-                below.append(self.last_d[i - 1])
-            else:
-                below.append(self._observe(finer, g_step))
-        if len(below) == stride:
-            inputs = torch.cat(_broadcast(below), dim=-3)
-            self.last_d[i], self.states[i] = ladder.bottom_up(i, inputs, self.states[i])
-
-    def _observe(self, t: int, g: Tensor) -> Tensor:
-        """Observe or generate frame t of the data; returns its features for the bottom-up networks."""
-        axis = _Frame(self.sites, t, t + 1, self.carry)
-        distribution = self.model.decoder(g)
-        value = self._value("x", distribution, t, 1)
-        axis.keep("x", distribution, value)
-        features: Tensor = self.model.input(_Frame(self.sites, t + 1, t + 2, self.carry).prev("x"))
-        return features
-
-    def _value(self, name: str, distribution: dist.TorchDistribution, step: int, scale: int) -> Tensor:
-        sites = self.sites.coarser(scale)
-        expanded = sites.expanded(distribution, 1)
-        axis = _Frame(sites, step, step + 1, self.carry)
-        settled = sites.value(name)
-        value = draw(name, expanded, axis) if settled is None else axis.feature(settled)
-        self.seen.setdefault(name, []).append((expanded, value))
-        return value
-
-
-class _Frame(Frame):
-    """A frame whose carry holds only the data."""
-
-    def keep(self, name: str, distribution: dist.TorchDistribution, value: Tensor) -> None:
-        self._keep(name, distribution, value)
-
-
-def _broadcast(parts: list[Tensor]) -> list[Tensor]:
-    shape = torch.broadcast_shapes(*(part.shape[:-3] for part in parts))
-    return [part.expand(*shape, *part.shape[-3:]) for part in parts]
 
 
 def _z_dims(settings: MSSTCNSettings) -> list[int]:

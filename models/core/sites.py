@@ -73,22 +73,25 @@ class Sites:
         self._foreseen: dict[str, Anticipated] = {}
         self.frames_of: dict[str, list[tuple[Tensor, bool]]] = {name: [] for name in data}
         """What single frames of observed sites became, and whether that is what was given."""
+        self.stride = 1
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
         """The step that is run over it, for handlers that need to run it again."""
 
     def coarser(self, stride: int) -> Sites:
-        """The same batch at a time scale of its own: one frame from every `stride`, the last perhaps only begun.
+        """The same batch at a time scale of its own: one frame from every `stride` frames of the data, the last perhaps
+        only begun.
 
         It has a plate of its own, ``time_<stride>``, the same for every call, and no data.
         """
-        if stride == 1:
+        if stride == self.stride:
             return self
         if stride not in self._coarser:
-            scale = copy(self)
-            scale.lengths = -(-self.lengths // stride)
-            scale.frames = -(-self.frames // stride)
-            scale.mask = None if self.mask is None else self.mask[::stride]
+            scale, steps = copy(self), stride // self.stride
+            scale.stride = stride
+            scale.lengths = -(-self.lengths // steps)
+            scale.frames = -(-self.frames // steps)
+            scale.mask = None if self.mask is None else self.mask[::steps]
             scale.plates = (self.plates[0], pyro.plate(f"time_{stride}", scale.frames, dim=-2))
             scale.data = {}
             scale._foreseen = {}

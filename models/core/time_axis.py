@@ -31,8 +31,6 @@ Frames beyond a sequence's length are zero, masked in the densities and without 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -40,36 +38,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from models.core.carry import Carry, Causal, SlowerStep, steps_before
 from models.core.effects import Given, Sequential, conditional, draw, previous
 from models.core.sites import Sites, masked, own_draw, stacked
 from models.core.tensors import concatenate
 
 __all__ = ["Carry", "Causal", "Looped", "Markov", "Parallel", "Sites", "TimeAxis", "run"]
 
-State = tuple[Tensor, ...]
 _Draw = tuple[dist.TorchDistribution, Tensor]
-
-
-class Causal(Protocol):
-    """A causal network over time: output t depends on inputs 1..t. Fed all frames, or some with the state
-    before them.
-
-    ``forward(u, state)`` takes u (..., T, N, D) and gives the outputs (..., T, N, H) and the state after the
-    last frame; every tensor of a state has the dimensions (..., N, anything).
-    """
-
-    out_dim: int
-
-    def __call__(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]: ...
-
-
-@dataclass
-class Carry:
-    """What one frame hands to the next: the values of all sites, their conditionals, the recurrent states."""
-
-    values: dict[str, Tensor] = field(default_factory=dict)
-    conditionals: dict[str, dist.TorchDistribution] = field(default_factory=dict)
-    states: dict[int, State] = field(default_factory=dict)
 
 
 class TimeAxis:
@@ -81,6 +57,7 @@ class TimeAxis:
         self.stop = stop
         self.carry = carry
         self._recurrences = 0
+        self._slower = 0
 
     def feature(self, v: Tensor) -> Tensor:
         """These frames of something (..., T, N, D) computed for all frames beforehand."""
@@ -113,6 +90,21 @@ class TimeAxis:
             return pad(out, (0, 0, 0, 0, 1, 0))
         out, self.carry.states[index] = net(u, self.carry.states.get(index))
         return out
+
+    def slower(
+        self, stride: int, step: Callable[[TimeAxis, Tensor | None], Tensor], before: Tensor | None = None
+    ) -> Tensor:
+        """What a slower axis, one step of which is `stride` frames of this one, makes of these frames: (..., T, N, C).
+
+        Args:
+            stride: frames of a step, s.
+            step: is given the slower axis and the features of the s frames before each of its T' steps side by side,
+                zero before the first frame, (..., T', N, s C); makes the s frames of each step, (..., s T', N, C'). It
+                is run once for each step, before the frames of the step.
+            before: features of the frame before each of these frames, (..., T, N, C), such as those of `prev`; None
+                where the step wants none.
+        """
+        raise NotImplementedError
 
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A sequence-level site (v, w): one draw per sequence, outside time."""
@@ -158,6 +150,12 @@ class Parallel(TimeAxis):
     def expected(self, name: str) -> Tensor:
         raise Sequential(name)
 
+    def slower(
+        self, stride: int, step: Callable[[TimeAxis, Tensor | None], Tensor], before: Tensor | None = None
+    ) -> Tensor:
+        axis, frames = Parallel(self.sites.coarser(stride * self.sites.stride)), self.sites.frames
+        return step(axis, None if before is None else steps_before(before, stride, axis.stop))[..., :frames, :, :]
+
     def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         return self.sites.register(name, distribution, axis=self)
 
@@ -174,6 +172,21 @@ class Frame(TimeAxis):
         mean: Tensor = self.carry.conditionals[name].mean
         return mean
 
+    def slower(
+        self, stride: int, step: Callable[[TimeAxis, Tensor | None], Tensor], before: Tensor | None = None
+    ) -> Tensor:
+        own = self.carry.slower.setdefault(self._slower, SlowerStep())
+        self._slower += 1
+        own.remember(before, stride)
+        if self.start % stride == 0:
+            axis = self._at(self.sites.coarser(stride * self.sites.stride), self.start // stride, own.carry)
+            own.given = step(axis, own.frames_before(stride))
+        return own.frame(self.start % stride)
+
+    def _at(self, sites: Sites, step: int, carry: Carry) -> TimeAxis:
+        """A step of a slower axis."""
+        raise NotImplementedError
+
     def _zero(self, name: str) -> Tensor:
         return self.sites.like.new_zeros(1, self.sites.sequences, self.sites.sizes[name])
 
@@ -186,7 +199,7 @@ class Frame(TimeAxis):
 class Looped(Frame):
     """One frame of a loop that registers nothing: `Looped.run` registers the stacked sites afterwards."""
 
-    def __init__(self, sites: Sites, t: int, carry: Carry, seen: dict[str, list[_Draw]]) -> None:
+    def __init__(self, sites: Sites, t: int, carry: Carry, seen: dict[str, tuple[Sites, list[_Draw]]]) -> None:
         super().__init__(sites, t, t + 1, carry)
         self.seen = seen
 
@@ -194,22 +207,25 @@ class Looped(Frame):
         settled = self.sites.value(name)
         expanded = self.sites.expanded(distribution, 1)
         value = draw(name, expanded, self) if settled is None else self.feature(settled)
-        self.seen.setdefault(name, []).append((expanded, value))
+        self.seen.setdefault(name, (self.sites, []))[1].append((expanded, value))
         return self._keep(name, distribution, value)
+
+    def _at(self, sites: Sites, step: int, carry: Carry) -> TimeAxis:
+        return type(self)(sites, step, carry, self.seen)
 
     @classmethod
     def run(cls, step: Callable[[TimeAxis], None], sites: Sites) -> None:
         """Run `step` frame by frame, then register every site once, its frames stacked."""
         carry = Carry()
-        seen: dict[str, list[_Draw]] = {}
+        seen: dict[str, tuple[Sites, list[_Draw]]] = {}
         for t in range(sites.frames):
             step(cls(sites, t, carry, seen))
-        for name, draws in seen.items():
-            if name not in sites.registered:
-                value = sites.value(name)
+        for name, (own, draws) in seen.items():
+            if name not in own.registered:
+                value = own.value(name)
                 if value is None:
                     value = torch.cat([v for _, v in draws], dim=-3)
-                sites.register(name, stacked([d for d, _ in draws]), value)
+                own.register(name, stacked([d for d, _ in draws]), value)
 
 
 class Markov(Frame):
@@ -229,6 +245,9 @@ class Markov(Frame):
         if name in self.sites.frames_of:
             self.sites.frames_of[name].append((value, value is data))
         return self._keep(name, distribution, value)
+
+    def _at(self, sites: Sites, step: int, carry: Carry) -> TimeAxis:
+        return type(self)(sites, step, carry)
 
     @classmethod
     def run(cls, step: Callable[[TimeAxis], None], sites: Sites) -> None:

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import mul
+from typing import cast
 
 from torch import Tensor, nn
 
 from models.core.sites import Sites
 from models.core.tensors import concatenate, shift
-from models.nn.wavenet import State, WaveNet, to_multiple
+from models.core.time_axis import TimeAxis
+from models.nn.wavenet import OverTime, WaveNet, to_multiple
 
 __all__ = ["Ladder"]
 
@@ -87,6 +89,7 @@ class Ladder(nn.Module):
         )
         self.widths = list(widths)
         self.out_dim = widths[0]
+        self.over_time = [OverTime(cast(WaveNet, net), stride) for net, stride in zip(self.up, strides, strict=True)]
 
     def features(self, u: Tensor, sites: Sites) -> list[Tensor]:
         """d_1 to d_L of the networks' input u (T, N, D); padded frames are zeroed before each layer."""
@@ -96,11 +99,6 @@ class Ladder(nn.Module):
             d.append(net(below)[0])
             scale = after
         return d[1:]
-
-    def bottom_up(self, i: int, below: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Some frames of d at layer index `i`, from those of the layer below and the state after earlier frames."""
-        d_and_state: tuple[Tensor, State] = self.up[i](below, None, state)
-        return d_and_state
 
     def context(self, i: int, g: Tensor | None, before: Tensor) -> Tensor:
         """h at layer index `i`, from g (None at the top) and the delayed d."""
@@ -117,13 +115,30 @@ class Ladder(nn.Module):
         return g
 
     def sample_top_down(
-        self, d: Sequence[Tensor], sites: Sites, draw: Callable[[int, Tensor], Tensor | None]
+        self,
+        t: TimeAxis,
+        draw: Callable[[TimeAxis, int, Tensor], Tensor | None],
+        *,
+        u: Tensor | None = None,
+        d: Sequence[Tensor] = (),
+        i: int = 0,
     ) -> Tensor:
-        """g_0 (..., T, N, C); every layer's latent is drawn top-down by `draw(i, h)`."""
-        g: Tensor | None = None
-        for i in reversed(range(len(d))):
-            h = self.context(i, g, shift(d[i]))
-            finer = sites.coarser(self.scales[i - 1] if i else 1).frames
-            g = self.top_down(i, h, draw(i, h))[..., :finer, :, :]
-        assert g is not None
-        return g
+        """g of the layer below index `i` in the frames of `t`, (..., T, N, C), the latents from there up drawn first.
+
+        Args:
+            t: the time axis of that layer below.
+            draw: z of the steps of a layer's own time axis, from h; None for a layer without.
+            u: the networks' input of the frame before each, (..., T, N, D), from which d follows.
+            d: d_1 to d_L of all steps, where they are known; in the place of `u`.
+            i: the index.
+        """
+
+        def step(tau: TimeAxis, below: Tensor | None) -> Tensor:
+            delayed = tau.feature(shift(d[i])) if below is None else tau.recur(self.over_time[i], below, lag=True)
+            g = None
+            if i + 1 < len(self.up):
+                g = self.sample_top_down(tau, draw, u=None if below is None else delayed, d=d, i=i + 1)
+            h = self.context(i, g, delayed)
+            return self.top_down(i, h, draw(tau, i, h))
+
+        return t.slower(self.strides[i], step, u)

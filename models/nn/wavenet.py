@@ -203,17 +203,22 @@ class WaveNet(nn.Module):
 
 
 class OverTime(nn.Module):
-    """A WaveNet without change of rate as a `models.core.time_axis.Causal` network: in its state, the sequence
-    dimension comes before the frames.
+    """A WaveNet as a `models.core.carry.Causal` network: in its state, the sequence dimension comes before the frames.
+
+    Args:
+        net: the WaveNet.
+        down: its change of rate; these many frames are concatenated in each frame of the input.
     """
 
-    def __init__(self, net: WaveNet) -> None:
+    def __init__(self, net: WaveNet, down: int = 1) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.down = net, down
         self.out_dim = net.out_dim
 
     def forward(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """From u (..., T, N, in) to (..., T, N, out), and the last inputs of every block, (..., N, frames, in)."""
+        """From u (..., T, N, down * in) to (..., T, N, out), and each block's last inputs, (..., N, frames, in)."""
+        if self.down > 1:
+            u = u.unflatten(-1, (self.down, -1)).transpose(-3, -2).flatten(-4, -3)
         before = None if state is None else tuple(part.transpose(-3, -2) for part in state)
         out, after = self.net(u, None, before)
         return out, tuple(part.transpose(-3, -2) for part in after)

@@ -16,11 +16,12 @@ from inference.handlers.free_running import free_running
 from inference.objectives.elbo import Objective
 from inference.runs import create
 from inference.settings.resolve import resolve
+from models.core.time_axis import Looped, Markov
 from models.dvae import DVAE
 from models.ms_stcn import MSSTCNSettings
 from models.nn.wavenet import CausalConv, WaveNet, WaveNetBlock
 from models.registry import build_model
-from tests.pairs import LENGTHS, data, small_pair, traced
+from tests.pairs import LENGTHS, data, frame_by_frame, per_sequence, small_pair, traced
 
 BLIZZARD: dict[str, Any] = {
     "bins": 2,
@@ -128,22 +129,26 @@ def test_a_wavenet_fed_in_parts_is_the_wavenet_fed_at_once() -> None:
     torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-12, atol=1e-12)
 
 
-def test_scored_step_by_step_is_scored_at_once() -> None:
-    """The step-by-step form, run on given data and latents, against the one over all frames."""
-    from models.ms_stcn import _FrameByFrame
-
-    pair = small_pair("ms_stcn")
-    x = data(torch.tensor([11, 11]))
-    lengths = torch.tensor([11, 11])
+@pytest.mark.parametrize("variant", ["ms_stcn", "ms_stcn-fixed"])
+@pytest.mark.parametrize("interpreter", [Looped, Markov])
+def test_scored_step_by_step_is_scored_at_once(variant: str, interpreter: Any) -> None:
+    """A step of a layer, then its frames, on given data and latents, against all frames in one pass; the last step of
+    each layer is only begun.
+    """
+    pair, lengths = small_pair(variant), torch.tensor([11, 7])
+    x = data(lengths)
     trace = traced(pair.guide, x, lengths)
     values = {name: trace.nodes[name]["value"].detach() for name in pair.model.latents}
     at_once = traced(poutine.condition(pair.model, values), x, lengths)
-    pair.model.all_frames = lambda sites, lengths: _FrameByFrame(pair.model, sites).run()  # type: ignore[method-assign, arg-type]  # attributes of a Module
-    stepwise = traced(poutine.condition(pair.model, values), x, lengths)
+    pair.model.all_frames = lambda sites, lengths: interpreter.run(pair.model.step, sites)  # type: ignore[method-assign]
+    settled = frame_by_frame(values) if interpreter is Markov else values
+    stepwise = traced(poutine.condition(pair.model, settled), x, lengths)
     for trace in (at_once, stepwise):
         trace.compute_log_prob()
-    for site in (*values, "x"):
-        torch.testing.assert_close(stepwise.nodes[site]["log_prob"], at_once.nodes[site]["log_prob"])
+    expected, got = per_sequence(at_once), per_sequence(stepwise)
+    assert {*expected} == {*got} == {*values, "x"}
+    for site, density in expected.items():
+        torch.testing.assert_close(got[site], density)
 
 
 def test_fed_its_own_output_it_does_not_see_the_data() -> None:

@@ -174,7 +174,8 @@ def _computed(case: Case, handler: Any) -> dict[str, Any]:
 
     def keep(name: str, stride: int, frames: int) -> Callable[..., None]:
         def hook(net: nn.Module, inputs: Any, outputs: Any) -> None:
-            found[name] = _channels_first(outputs[0][:frames], lengths, stride)
+            if name not in found:  # the guide's: the model needs no features of the last step
+                found[name] = _channels_first(outputs[0][:frames], lengths, stride)
 
         return hook
 

@@ -42,9 +42,10 @@ def test_the_guides_of_a_ladder_differ_by_the_prior(variant: str) -> None:
     q, told, p = (traced(poutine.condition(program, values), x, LENGTHS) for program in programs)
     for site, value in values.items():
         of_q, of_told, of_p = (_plain(trace.nodes[site]["fn"]) for trace in (q, told, p))
+        real = q.nodes[site]["fn"]._mask  # beyond its own steps a sequence has no features that guide and model share
         constant = [of_q.log_prob(z) - of_told.log_prob(z) - of_p.log_prob(z) for z in (value, torch.sin(value) + 1.0)]
-        torch.testing.assert_close(constant[0], constant[1])
-        assert bool((of_q.variance < of_p.variance).all())
+        torch.testing.assert_close(constant[0][real], constant[1][real])
+        assert bool((of_q.variance < of_p.variance)[real].all())
 
 
 def _plain(distribution: Any) -> Any:
