@@ -187,6 +187,8 @@ def _sizes(settings: Settings) -> Iterator[tuple[str, int]]:
     for part in ("model", "guide"):
         section = getattr(settings, part)
         for field in fields(section):
+            if "range" in field.metadata:
+                continue
             value = getattr(section, field.name)
             values = {f"[{i}]": v for i, v in enumerate(value)} if isinstance(value, list) else {"": value}
             for place, number in values.items():

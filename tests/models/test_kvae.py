@@ -239,3 +239,7 @@ def test_the_weights_of_modes_stay_as_they_are_during_the_warm_up(tmp_path: Path
     trained, fresh = load_run(run, "last.pt").model, create(resolve("kvae", overrides=settings))[0]
     for (name, after), before in zip(trained.named_parameters(), fresh.parameters(), strict=True):
         assert torch.equal(after, before) == name.startswith("dynamics.weights."), name
+
+
+def test_it_trains_with_its_defaults() -> None:
+    assert resolve("kvae").model.dynamics_warmup == 0

@@ -1,0 +1,108 @@
+"""The imputation command: read sequences, leave frames out, fill them, and report."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+
+from corpora.loading.sequences import collate
+from dvae_pyro.errors import UserError
+from evaluation.imputation.filling import error, fill, linear_r2, masks
+from evaluation.loading.splits import corpus_of, read_split, spread
+from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.plots import new_figure, open_axes, save_picture
+from evaluation.reporting.provenance import provenance
+from evaluation.reporting.report import Summary, summarise, text_table, write_report
+from inference.prediction.reconstruction import infer
+from models.kvae import KVAE
+
+__all__ = ["run_imputation"]
+
+STATE = ("x", "y", "v_x", "v_y")
+
+
+def run_imputation(request: Request, options: argparse.Namespace) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: The run's model is no KVAE whose states are integrated out, its sequences differ in length, or an
+            option is out of range.
+    """
+    if not 0.0 < options.missing < 1.0 or options.prefix < 1:
+        raise UserError(
+            f"--missing {options.missing} --prefix {options.prefix}: expected a share in (0, 1), and 1 or more."
+        )
+    run = open_run(request)
+    model = run.model
+    if not isinstance(model, KVAE) or not model.integrate:
+        raise UserError(
+            f"{run.path} has model '{run.settings.model.name}': only a KVAE with model.integrate=true has an exact "
+            "smoother. Train one: python -m inference.svi --config kvae2017/bouncing_ball"
+        )
+    corpus = corpus_of(run.settings, request.split)
+    sequences = read_split(run, corpus, request.split)
+    sequences = sequences if options.sequences is None else spread(sequences, options.sequences)
+    frames = {len(item.x) for item in sequences}
+    if len(frames) > 1:
+        raise UserError(f"sequences have {min(frames)} to {max(frames)} frames: imputation takes those of one length.")
+    batch = collate(sequences)
+    like = next(model.parameters())
+    x = batch.x.to(like)
+    if options.prefix >= len(x) - 1:
+        raise UserError(f"--prefix {options.prefix}: sequences have {len(x)} frames, so nothing would be missing.")
+    say(f"reading {run.checkpoint_path}, step {run.state['step']}; {len(sequences)} sequences")
+    a = infer(model, run.guide, x, batch.lengths)["a"]
+    summaries: dict[str, Summary] = {}
+    shown = {}
+    for name, present in masks(len(x), len(sequences), options.missing, options.prefix, run.settings.seed).items():
+        present = present.to(x.device)
+        filled = fill(model, a, present)
+        shown[name] = filled, present
+        for how, mean in (("smoothed", filled.smoothed), ("interpolated", filled.interpolated)):
+            summaries[f"{name}_{how}"] = summarise(error(mean, x, ~present).tolist())
+    report = provenance("imputation", run, request) | {
+        "num_sequences": len(sequences),
+        "missing": options.missing,
+        "prefix": options.prefix,
+        "metrics": {name: summary._asdict() for name, summary in summaries.items()},
+    }
+    states = {utterance.file: utterance.labels.get("state") for utterance in corpus.splits[request.split]}
+    true = [states[item.file] for item in sequences]
+    if all(state is not None for state in true) and len(true) > 1:
+        whole = fill(model, a, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)).states
+        r2 = linear_r2(whole.double().cpu().numpy().transpose(1, 0, 2), np.asarray(true, dtype=np.float64))
+        report["r2"] = dict(zip(STATE, r2.tolist(), strict=True))
+    write_report(run.path / "imputation.json", report, request.json)
+    columns = {"smoothed": "Kalman smoother", "interpolated": "linear interpolation of a"}
+    rows = [[name, *(summaries[f"{name}_{how}"].text(decimals=3, scale=1000.0) for how in columns)] for name in shown]
+    print(text_table(["missing", *columns.values()], rows))
+    print("\nmean squared error of the missing frames, per value, times 1000; ± standard error over sequences")
+    if "r2" in report:
+        print("R^2 of a linear map from z: " + ", ".join(f"{name} {value:.3f}" for name, value in report["r2"].items()))
+    if options.picture is not None:
+        _draw(x, shown, run.settings.model.bins, options)
+        say(f"drew {options.picture}")
+
+
+def _draw(x: torch.Tensor, shown: dict[str, Any], bins: int, options: argparse.Namespace) -> None:
+    """The first sequence: the truth, and for each way of leaving out what is there, smoothed and interpolated."""
+    side = round(bins**0.5)
+    if side * side != bins:
+        raise UserError(f"--picture draws square frames, and these have {bins} values. Leave it out.")
+    rows = [("truth", x[:, 0])]
+    for name, (filled, present) in shown.items():
+        rows.append((f"{name}: there", torch.where(present[:, :1], x[:, 0], 0.3)))
+        rows.append(("smoothed", filled.smoothed[:, 0]))
+        rows.append(("interpolated", filled.interpolated[:, 0]))
+    figure = new_figure(0.55 * len(x) + 1.6, 0.6 * len(rows) + 0.6, "Missing frames of a KVAE, one sequence")
+    for axes, (label, frames) in zip(figure.subplots(len(rows), 1), rows, strict=True):
+        strip = torch.cat([frames.unflatten(-1, (side, side)), frames.new_ones(len(frames), side, 1)], dim=-1)
+        axes.imshow(strip.transpose(0, 1).flatten(1).cpu().numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
+        open_axes(axes, "top", "right", "bottom", "left")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    save_picture(figure, options.picture)
