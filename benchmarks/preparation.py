@@ -80,7 +80,7 @@ def measure(root: Path, hours: float, bins: int = 257) -> Report:
             link.symlink_to((root / file).absolute())
             info = soundfile.info(link)
             seconds, files = seconds + info.frames / info.samplerate, files + 1
-        data = DataSettings(corpus="folder", root=str(folder), hop=bins - 1, trim_db=None)
+        data = DataSettings(corpus="folder", layout="splits", root=str(folder), hop=bins - 1, trim_db=None)
         corpus, frontend = open_corpus(data, 0, ["train"]), open_frontend(data, bins)
         report: Report = {"hours": seconds / 3600, "files": files, "bins": bins}
         for name in ("computed", "kept"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ __all__ = ["choose", "expected_bytes"]
 #: How many times as large samples are as the files that hold them, about.
 EXPANSION = {".flac": 2.0, ".mp3": 12.0, ".ogg": 12.0, ".oga": 12.0, ".opus": 16.0}
 GIGABYTE = 1e9
+LOOKED_AT = 2000
+"""Files whose sizes are looked at."""
 
 Say = Callable[[str], None]
 
@@ -45,7 +48,8 @@ def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus
     corpus = open_corpus(settings, settings.seed, ("train", "valid"))
     utterances = corpus.splits["train"]
     stream = bool(settings.stream)
-    if settings.stream is None and (expected := expected_bytes(utterances, frontend)) > settings.memory * GIGABYTE:
+    held = settings.stream is None and settings.cache is None  # a cache is mapped, and needs no memory
+    if held and (expected := expected_bytes(utterances, frontend)) > settings.memory * GIGABYTE:
         stream = True
         say(
             f"train: its features would need about {expected / GIGABYTE:.3g} GB, more than data.memory="
@@ -60,15 +64,19 @@ def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus
 def expected_bytes(utterances: Sequence[Utterance], frontend: FrontEnd) -> float:
     """About how many bytes the features of utterances need, by the sizes of their files; 0 where it is not known.
 
-    Files are taken for 16 bits at the rate of the front end, compressed as their kind usually is.
+    Recordings are taken for 16 bits at the rate of the front end, compressed as their kind usually is. Of many files
+    the sizes of some thousands, evenly spread, stand for all.
     """
-    hop = getattr(frontend, "hop", frontend.dim)
+    paths = sorted({path for utterance in utterances for path in utterance.source if isinstance(path, Path)})
+    some = paths[:: 1 + len(paths) // LOOKED_AT]
     total = 0.0
-    for utterance in utterances:
-        for path in utterance.source:
-            if isinstance(path, Path) and path.is_file():
-                total += path.stat().st_size * EXPANSION.get(path.suffix.lower(), 1.0)
-    return total / 2 / hop * frontend.dim * 4
+    for path in some:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size * EXPANSION.get(path.suffix.lower(), 1.0)
+    total *= len(paths) / max(1, len(some))
+    if frontend.rate == 0:  # frames, no sound
+        return total
+    return total / 2 / getattr(frontend, "hop", frontend.dim) * frontend.dim * 4
 
 
 def _training_shards(settings: DataSettings) -> Path | None:

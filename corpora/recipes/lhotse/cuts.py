@@ -29,7 +29,8 @@ def utterance_of(cut: Any, *, labelled: bool = False) -> Utterance:
     """
     paths, whole = [], True
     for source in _sources(cut):
-        if source.type == "command" or str(source.source).startswith("pipe:"):
+        named = isinstance(source.source, str | Path)  # in memory it is the bytes of the sound
+        if source.type == "command" or (named and str(source.source).startswith("pipe:")):
             raise UserError(
                 f"cut {cut.id}: its sound is the output of a command, {str(source.source)[:80]!r}, and commands in "
                 "data are not run here.\nWrite the sounds to files first, by save_audios or to_shar of Lhotse's CutSet."

@@ -266,6 +266,13 @@ def test_a_validation_set_is_taken_out_of_the_training_set_whatever_is_asked_for
     assert "split by seed 0: 2 of 20 files, 2 of 20 speakers (no speaker in two splits)" in both.notes["valid"]
 
 
+def test_fewer_than_ten_files_are_not_parted(tmp_path: Path) -> None:
+    root = _made(tmp_path, _many("train/{}/1.wav", 9))
+    assert len(_open(root, ["train"]).splits["train"]) == 9
+    with pytest.raises(UserError, match=r"no audio for split valid in .*, which has train \(9 files\)"):
+        _open(root, ["train", "valid"])
+
+
 def test_speakers_of_two_splits_are_said(tmp_path: Path) -> None:
     corpus = _open(_made(tmp_path, ["train/anna/1.wav", "train/ben/1.wav", "dev/anna/2.wav"]), ["train", "valid"])
     assert corpus.notes["train"] == ["1 of 2 speakers are in another split too, such as anna"]

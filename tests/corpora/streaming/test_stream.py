@@ -18,6 +18,7 @@ from corpora.frontends.fbank import LogMel
 from corpora.frontends.stft import Stft
 from corpora.frontends.waveform import Waveform
 from corpora.loading.sequences import load_sequences
+from corpora.streaming.choice import expected_bytes
 from corpora.streaming.encoding import Segment, _Spectra, encoding_of
 from corpora.streaming.pieces import GroupPiece, pieces_of_utterances
 from corpora.streaming.stream import Counts, Position, Stream
@@ -70,7 +71,10 @@ def test_an_epoch_is_a_function_of_seed_epoch_and_processes() -> None:
     for workers in (1, 4):
         again = names(list(stream_of(MADE, seed=1, workers=workers).sequences(1, 0, 2)))
         assert tuple(again) == orders[1, 1, 2]
-    # Sequences of a window are mixed, not only its pieces.
+    # Sequences of a window are mixed, not only its pieces, and each window in its own way.
+    one = Stream(pieces_of_utterances(numbered([2] * 640)), encoding_of(PassFrames(1)), 2, window=2)
+    places = [[int(file) % 64 for file, _ in names(list(one.sequences(0)))[n : n + 128]] for n in range(0, 640, 128)]
+    assert len(set(map(tuple, places))) == 5
     first = [int(file) // 3 for file, _ in orders[0, 0, 1][:20]]
     assert first != sorted(first) and first != sorted(first, reverse=True)
 
@@ -197,3 +201,13 @@ def test_fingerprints_change_with_what_decides_the_order() -> None:
     made = {stream_of(MADE, **more).fingerprint() for more in ({}, {"seed": 1}, {"window": 3}, {"group": 4})}
     assert len(made) == 4
     assert stream_of(MADE).fingerprint() == stream_of(MADE, workers=3).fingerprint()
+
+
+def test_what_features_need_is_estimated_from_files_counted_once(tmp_path: Path) -> None:
+    for n in range(5):
+        soundfile.write(tmp_path / f"{n}.wav", np.zeros(16000), 16000, subtype="PCM_16")
+    frontend = Stft(16000, 512, 256)
+    parts = [Utterance(f"{n}", "", lambda: give(1), source=(tmp_path / f"{n % 5}.wav", n)) for n in range(50)]
+    assert expected_bytes(parts, frontend) == pytest.approx(5 * 16000 / 256 * 257 * 4, rel=0.01)
+    assert expected_bytes(parts, PassFrames(1)) == pytest.approx(5 * 32044)
+    assert expected_bytes(numbered([3]), frontend) == 0.0

@@ -261,6 +261,8 @@ def test_a_corpus_larger_than_memory_is_streamed_and_that_is_said(corpus: Path, 
     assert any("train: streamed from 1 shards, such as 40 utterances from train/" in line for line in said)
     said.clear()
     start(resolve("vae", overrides=[*base, *common, f"run={tmp_path / 'b'}"]), said.append)
+    kept = [f"run={tmp_path / 'c'}", f"data.cache={tmp_path / 'cache'}", "data.memory=1e-6"]
+    start(resolve("vae", overrides=[*base, *common, *kept]), said.append)
     assert not any("streamed" in line for line in said)
 
 
