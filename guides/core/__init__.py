@@ -1,1 +1,1 @@
-"""What guides are built from: the base class, the family of guides for any model, fast loops."""
+"""Base class of guides, recurrent guides for any model, ladder guides, fast loops over frames."""

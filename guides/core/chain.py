@@ -1,12 +1,12 @@
-r"""Fast loops for guides in which z_t depends on z_{t-1}: the step again, as layers.
+r"""Fast loops for guides in which z_t depends on z_{t-1}: the step as a chain of layers.
 
 .. math:: (\mu_t, \ell_t) = \text{affine maps and tanh of } z_{t-1} \text{ and data}, \qquad
     z_t = \mu_t + e^{\ell_t / 2} \odot \epsilon_t,
 
-with, in a `MemoryChain`, an LSTM over the z before. What the data adds to a layer is the same for every z, so it is
-computed for all frames beforehand. Autograd over such a loop spends its time on thousands of graph nodes; here the loop
-builds no graph, the backward pass runs the adjoint alone, and the gradient of each weight is one product over all
-frames.
+with, in a `MemoryChain`, an LSTM over earlier z. The data's contribution to a layer does not depend on z, so it is
+computed for all frames beforehand. Autograd over such a loop is dominated by thousands of graph nodes; here the forward
+loop builds no graph, the backward loop runs the adjoint only, and the gradient of each weight is one product of
+matrices over all frames.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Chain(NamedTuple):
     """A step z_{t-1} -> (mean, log-variance) of z_t, as layers.
 
     Attributes:
-        injected: c (..., T, N, width), the bias of the layer `weight` with whatever the data adds to it.
+        injected: c (..., T, N, width), the bias of the layer `weight` plus the contribution of the data.
         before: the layers before that one.
         weight: its weights, (width, in).
-        after: the layers behind it. The last layer of all has no tanh: it gives mean and log-variance.
+        after: the layers after it. The very last layer has no tanh: its output is mean and log-variance.
     """
 
     injected: Tensor
@@ -48,16 +48,16 @@ class Chain(NamedTuple):
 
 
 class MemoryChain(NamedTuple):
-    """A step z_{t-1}, h_{t-1} -> h_t -> (mean, log-variance) of z_t, h an LSTM of one layer over the z before.
+    """A step z_{t-1}, h_{t-1} -> h_t -> (mean, log-variance) of z_t, h an LSTM of one layer over earlier z.
 
     Attributes:
-        gates: (..., T, N, 4H), both biases of the LSTM with whatever the data adds to its gates.
-        before: the layers from z_{t-1} to the LSTM, each with its tanh.
+        gates: (..., T, N, 4H), both biases of the LSTM plus the contribution of the data to its gates.
+        before: the layers from z_{t-1} to the LSTM, each with a tanh.
         weight_in: weights from those to the gates, (4H, in).
         weight_h: weights from h_{t-1} to the gates, (4H, H).
-        injected: (..., T, N, width), the bias of the layer behind h_t with whatever the data adds to it.
+        injected: (..., T, N, width), the bias of the layer after h_t plus the contribution of the data.
         weight: that layer's weights, (width, H).
-        after: the layers behind it. The last layer of all has no tanh: it gives mean and log-variance.
+        after: the layers after it. The very last layer has no tanh: its output is mean and log-variance.
         lag: whether the LSTM is not run at the first frame, where h is zero.
     """
 
@@ -95,7 +95,7 @@ def _biases(layers: Sequence[nn.Linear]) -> list[Tensor]:
 
 
 def _drawn(loop: Any, noise: Tensor, injected: list[Tensor], *rest: Any) -> Drawn:
-    """Run a loop on particles as on more sequences: (..., T, N, width) becomes (T, B, width) and comes back."""
+    """Run a loop with particles folded into sequences: (..., T, N, width) to (T, B, width), and back."""
     frames, sequences, _ = noise.shape[-3:]
     batch = noise.shape[:-3]
 
@@ -110,11 +110,11 @@ def _drawn(loop: Any, noise: Tensor, injected: list[Tensor], *rest: Any) -> Draw
 
 
 class _Layers:
-    """Affine maps with tanh behind them, run frame by frame without a graph, and their adjoint.
+    """Affine maps followed by tanh, run frame by frame without a graph, and their adjoint.
 
     Args:
-        weights: of each layer, (out, in).
-        biases: of each layer, (out,), or (T, B, out) where it differs from frame to frame.
+        weights: the weights of each layer, (out, in).
+        biases: the bias of each layer, (out,), or (T, B, out) if it varies over frames.
         shape: (T, B).
         open_end: whether the last layer has no tanh.
     """
@@ -135,12 +135,12 @@ class _Layers:
         return h
 
     def prepare(self) -> None:
-        """Once, before the adjoint: the slopes of every tanh, and room for the gradients before it."""
+        """Compute the slopes of every tanh and allocate buffers for gradients; once, before the adjoint."""
         self.slopes = [1.0 - out.square() for out in self.outs]
         self.deltas = [w.new_empty(*self.shape, len(w)) for w in self.weights]
 
     def adjoint(self, t: int, gradient: Tensor) -> Tensor:
-        """From the gradient of the outputs of a frame to that of its inputs."""
+        """From the gradient with respect to a frame's outputs to that with respect to its inputs."""
         for i in range(len(self.weights) - 1, -1, -1):
             delta = self.deltas[i][t]
             if i < len(self.slopes):
@@ -151,7 +151,7 @@ class _Layers:
         return gradient
 
     def gradients(self, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Of the weights, one product over all frames each, and of the biases as they were given."""
+        """Gradients of the weights, each one product over all frames, and of the biases in their shapes."""
         hidden = [inputs, *self.outs]
         weights = [_over_frames(d, h) for d, h in zip(self.deltas, hidden, strict=False)]
         return weights, [
@@ -181,7 +181,7 @@ class _Draws:
 
 
 def _draw_adjoint(d_z: Tensor, spread: Tensor, d_parameters: Tensor) -> Tensor:
-    """The gradient of the parameters of a frame, from that of z_t and what reaches them directly."""
+    """The gradient of a frame's mean and log-variance, from that of z_t and their direct gradient."""
     return torch.cat([d_z, 0.5 * d_z * spread], dim=-1).add_(d_parameters)
 
 

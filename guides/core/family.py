@@ -1,9 +1,9 @@
-"""The guides that fit any model with a latent in each frame: what they see of x, and what they remember of z.
+"""Recurrent guides for any model with a latent in each frame.
 
-``{past,future,all}-{meanfield,markov,memory}``: the first word says which x the guide sees at frame t, x_{1:t},
-x_{t:T} or x_{1:T}; the second which z, none, z_{t-1} or z_{1:t-1}. In the names of Krishnan et al. (2017): DKS is
-future-markov, ST-L past-markov, ST-LR all-markov, MF-LR all-meanfield. Latents outside time (v) are inferred from all
-of x first, and every frame sees them.
+``{past,future,all}-{meanfield,markov,memory}``: the first word is the x that q(z_t) conditions on, x_{1:t}, x_{t:T} or
+x_{1:T}; the second the z, none, z_{t-1} or z_{1:t-1}. As named by Krishnan et al. (2017), DKS is future-markov, ST-L
+past-markov, ST-LR all-markov, MF-LR all-meanfield. Latents outside time (v) are inferred from all of x first, and every
+q(z_t) conditions on them.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class FamilySettings(GuideSettings):
     Attributes:
         x_g: widths from x_t to the LSTM over x.
         g_dim: width of the LSTM over x, in each direction.
-        g_layers: its layers.
-        z_k: widths from z_{t-1} on (markov, memory).
+        g_layers: number of its layers.
+        z_k: widths of the feature extractor of z_{t-1} (markov, memory).
         k_dim: width of the LSTM over z_{1:t-1} (memory).
-        k_layers: its layers.
-        g_z: widths from what was seen and remembered to z_t.
+        k_layers: number of its layers.
+        g_z: widths from the features of x and z to z_t.
     """
 
     x_g: list[int] = field(default_factory=lambda: [256])
@@ -69,11 +69,11 @@ class SequencePosterior(nn.Module):
 
 
 class RecurrentGuide(Guide):
-    """q(z_t | seen x, remembered z) = N of MLP([g_t; k_t]), g_t an LSTM over x, k_t what is kept of z."""
+    """q(z_t | x, z) = N of MLP([g_t; k_t]), g_t an LSTM over x, k_t features of earlier z."""
 
     Settings = FamilySettings
     kind: ClassVar[str | None] = None
-    """The name in the family, for a subclass that is always the same one; else the settings' name is."""
+    """The name of the variant, for a subclass with a fixed one; otherwise it is the settings' name."""
 
     def __init__(self, model: DVAE, settings: FamilySettings) -> None:
         super().__init__(model)
@@ -100,9 +100,9 @@ class RecurrentGuide(Guide):
         sees, _, remembers = (cls.kind or settings.name).partition("-")
         z = "z" if "z" in latents else latents[-1]
         outside = tuple(name for name in latents if name != z)
-        whole: dict[str, tuple[str, ...]] = {name: ("x[:]",) for name in outside}
+        outside_parents: dict[str, tuple[str, ...]] = {name: ("x[:]",) for name in outside}
         remembered = (parent.replace("z", z) for parent in REMEMBERS[remembers])
-        return whole | {z: (SEES[sees], *remembered, *outside)}
+        return outside_parents | {z: (SEES[sees], *remembered, *outside)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.x_g(self.input(sites.data["x"]))

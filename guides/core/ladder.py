@@ -1,14 +1,15 @@
-r"""The guides of ladders of latents, and their one choice: what becomes of the prior in the posterior.
+r"""Guides of ladders of latents, with two ways to combine the inferred Gaussian and the prior.
 
-For layer l, \hat q a Gaussian of the features of the data and what is above, and p the prior given the same,
+For layer l, let \hat q be a Gaussian from the features of the data and the latents above, and p the prior given the
+latents above:
 
 .. math:: \mathrm{independent:}\; q = \hat q, \qquad
     \mathrm{precision:}\; q \propto \hat q\, p, \quad
     \frac{1}{s^2} = \frac{1}{\hat s^2} + \frac{1}{s_p^2}, \quad
     m = s^2 \Big(\frac{\hat m}{\hat s^2} + \frac{m_p}{s_p^2}\Big).
 
-The second is the ladder VAE's (Sonderby et al., "Ladder variational autoencoders", 2016) and STCN's, the first
-MS-STCN's. Either guide serves either model: ``--guide independent``, ``--guide precision``.
+The second is used by the ladder VAE (Sonderby et al., "Ladder variational autoencoders", 2016) and STCN, the first by
+MS-STCN. Both are available for both models: ``--guide independent``, ``--guide precision``.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def precision_weighted(a: dist.TorchDistribution, b: dist.TorchDistribution) -> 
 
 @dataclass
 class LadderGuideSettings(GuideSettings):
-    """Settings of the guide of a ladder: none, its sizes are the model's."""
+    """Settings of a ladder guide: none of its own, its sizes are those of the model."""
 
 
 class LadderGuide(Guide):
-    """q(z^l | x, z above) on the model's own features.
+    """q(z^l | x, z above), on the features of the model's ladder.
 
     Class attributes that a subclass sets:
-        paper: which of the two, "independent" or "precision", is its paper's.
+        paper: the variant of its paper, "independent" or "precision".
     """
 
     Settings = LadderGuideSettings

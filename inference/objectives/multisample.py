@@ -1,4 +1,4 @@
-r"""Bounds from several draws of the guide, per sequence, and gradients of them that do not drown in noise.
+r"""Multi-sample bounds per sequence, and low-variance estimators of their gradients.
 
 With K draws z^k of the guide, and the log-weight of each,
 
@@ -10,9 +10,9 @@ With K draws z^k of the guide, and the log-weight of each,
 .. math:: L_K = E \log \frac{1}{K} \sum_k w_k \le \log p(x_{1:T})
 
 (Burda et al., "Importance weighted autoencoders", 2016). The mean over particles is taken for each sequence: sums over
-sequences come after the logarithm. What handlers scale is the objective; the bound beside it is never scaled.
+sequences come after the logarithm. Handlers scale the objective only; the reported bound is never scaled.
 
-Over long sequences a few draws carry all the weight; `filtered` resamples them on the way.
+On long sequences the weights degenerate; `filtered` resamples the particles along the sequence.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ Program = Callable[..., Any]
 
 
 class Multisample(NamedTuple):
-    """What several draws of the guide give for a batch.
+    """A multi-sample objective of a batch.
 
     Attributes:
-        objective: the training objective of each sequence, (N,), with its graph.
-        bound: the unscaled bound of each sequence, (N,), without graph.
-        model_trace, guide_trace: draws of the guide as it is, with their log-densities.
+        objective: the training objective of each sequence, (N,), differentiable.
+        bound: the unscaled bound of each sequence, (N,), detached.
+        model_trace, guide_trace: traces of plain draws of the guide, with their log-densities.
     """
 
     objective: Tensor
@@ -59,15 +59,15 @@ class Multisample(NamedTuple):
 
 
 def importance_weighted(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
-    r"""L_K with its plain gradient, through weights, draws and densities alike.
+    r"""L_K with the reparametrised gradient, through weights, draws and densities.
 
-    The guide's part of that gradient has a signal-to-noise ratio that falls with K as 1 / \sqrt K (Rainforth et al.,
-    "Tighter variational bounds are not necessarily better", 2018).
+    The signal-to-noise ratio of the guide's gradient decreases with K as 1 / \sqrt K (Rainforth et al., "Tighter
+    variational bounds are not necessarily better", 2018).
 
     Args:
         model: the generative model.
         guide: the inference model.
-        args: what both are called with.
+        args: arguments of both.
         particles: the number K of draws.
 
     Raises:
@@ -81,25 +81,25 @@ def importance_weighted(model: Program, guide: Program, args: tuple[Any, ...], p
 
 def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
     r"""L_K with the doubly reparametrised gradient (Tucker et al., "Doubly reparameterized gradient estimators for
-    Monte Carlo objectives", 2019), whose signal-to-noise ratio does not fall with K.
+    Monte Carlo objectives", 2019), whose signal-to-noise ratio does not decrease with K.
 
     The draws are z^k = g_\phi(\epsilon^k), all frames and latents of a sequence. The model's parameters get the plain
-    gradient, the guide's get theirs through the draws alone,
+    gradient; the guide's gradient flows through the draws only,
 
     .. math:: \sum_k \tilde w_k \nabla_\theta \log p_\theta(x, z^k), \qquad
         \sum_k \bigl((1 - \beta) \tilde w_k + \beta \tilde w_k^2\bigr)
         \frac{\partial \log w_k}{\partial z^k} \frac{\partial z^k}{\partial \phi},
 
-    with \phi held in \log q_\phi(z^k | x) but not z^k: where q(z_t | z_{t-1}, x) looks back at z, that path is in
-    \partial \log w_k / \partial z^k. (For \beta = 1 this is the paper's; the other term is what its equation 6 leaves
-    of the score of q when that is weighted by \beta.) A parameter that guide and model share, such as those of VRNN's
-    recurrent network, gets both parts: its gradient is the sum of what it is owed in either place.
+    with \phi in \log q_\phi(z^k | x) held constant, but not z^k: the dependence of q(z_t | z_{t-1}, x) on earlier z is
+    part of \partial \log w_k / \partial z^k. (For \beta = 1 this is the paper's estimator; the other term follows from
+    its equation 6 when the score of q is weighted by \beta.) A parameter that guide and model share, such as those of
+    VRNN's recurrent network, gets the sum of both gradients.
 
     With K = 1 and \beta = 1 this is the bound's gradient without the score (Roeder et al., "Sticking the landing",
-    2017). Without gradients it is `importance_weighted`. Arguments as there.
+    2017). With gradients disabled it is `importance_weighted`, which documents the arguments.
 
     Raises:
-        UserError: for a latent that is not reparametrised, or latents that handlers weigh differently.
+        UserError: for a latent that is not reparametrised, or latents with different weights.
     """
     if not torch.is_grad_enabled():
         return importance_weighted(model, guide, args, particles)
@@ -114,7 +114,7 @@ def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...],
     beta = _common_scale(guide_trace)
     log_p, log_q = (density(trace).reshape(particles, -1) for trace in (model_trace, guide_trace))
     weight = torch.softmax((log_p - log_q).detach(), 0)
-    share = (1.0 - beta) + beta * weight  # makes of a gradient weighted by w one that is weighted as above
+    share = (1.0 - beta) + beta * weight  # times the weight w gives the weight of the formula above
     share = share[:, None, :, None] if particles > 1 else share[0, :, None]
     scores = torch.autograd.grad((weight * log_q).sum(), list(held.values()), materialize_grads=True)  # 0 at points
     surrogate = weight * log_p
@@ -135,23 +135,22 @@ def filtered(
     .. math:: E \log \hat p(x_{1:T}) \le \log p(x_{1:T}),
 
     \hat p the unbiased estimate of a particle filter (`inference.particles.particle_filter.smc`) with the guide as
-    proposal. As
-    in its paper the choice of ancestors gives no gradient: a small bias, for most of the variance.
-    Without resampling it is `importance_weighted`.
+    proposal. As in the paper, the gradient of the resampling step is omitted: a small bias for a large reduction of
+    variance. Without resampling it is `importance_weighted`.
 
-    The traces are of draws of their own. Where handlers scale latents the weights that particles are resampled by are
-    scaled too; the bound is then measured by a filter of its own. Arguments as of `importance_weighted`, and
+    The traces come from separate draws. Where handlers scale latents, resampling uses scaled weights, and the bound is
+    measured by a second, unscaled filter. Arguments as of `importance_weighted`, and
 
     Args:
         threshold: particles of a sequence are resampled where their effective sample size is below `threshold` K.
 
     Raises:
         UserError: for a latent that is not reparametrised, or a model without a step.
-        ValueError: for an interpreter of the time axis: the filter goes frame by frame on its own.
+        ValueError: for a `how` other than "auto": the filter always runs frame by frame.
     """
     x, lengths, how = args
     if how != "auto":
-        raise ValueError(f"how='{how}': a particle filter goes frame by frame on its own; expected 'auto'")
+        raise ValueError(f"how='{how}': a particle filter always runs frame by frame; expected 'auto'")
     with torch.no_grad(), particle_plate(particles):
         model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, {})
     _refuse_unreparametrised(guide_trace)
@@ -164,7 +163,7 @@ def filtered(
 
 
 def _scored(program: Program, args: tuple[Any, ...], values: Mapping[str, Tensor]) -> Trace:
-    """The program's trace with its latents set, and their log-densities."""
+    """The program's trace with its latents set to `values`, with log-densities."""
     with Given(dict(values)):
         trace: Trace = poutine.trace(program).get_trace(*args)
     trace.compute_log_prob()
@@ -178,30 +177,30 @@ def _multisample(objective: Tensor, model_trace: Trace, guide_trace: Trace) -> M
 
 
 def _refuse_other_density(drawn: Trace, again: Trace) -> None:
-    """A guide that is random beyond its latents gives another density to what it has just drawn."""
+    """Refuse a guide with randomness besides its latents, whose density of the same draws differs between runs."""
     with torch.no_grad():
         drawn.compute_log_prob()
         first, second = density(drawn, scaled=False), density(again, scaled=False)
         if bool(((first - second).abs() > 1e-3 * (1.0 + first.abs())).any()):
             raise UserError(
-                "the guide gives its own draws another density when it is run again, so it is random beyond its "
-                "latents (dropout?). Take train.objective=iwae, or take the dropout out."
+                "the guide's density of the same draws differs between two runs, so it has randomness besides its "
+                "latents, such as dropout. Use train.objective=iwae, or set dropout to 0."
             )
 
 
 def _common_scale(trace: Trace) -> float:
-    """The weight that handlers gave all latents alike."""
+    """The scale of the latents, which must be the same for all."""
     distinct = _scales(trace)
     if len(distinct) != 1:
         raise UserError(
-            f"the doubly reparametrised gradient weighs all latents alike, got the weights {sorted(distinct)}. "
-            "Take train.objective=iwae, or one weight for all (train.beta)."
+            f"the doubly reparametrised gradient needs the same weight for all latents, got {sorted(distinct)}. "
+            "Use train.objective=iwae, or one weight for all (train.beta)."
         )
     return distinct.pop()
 
 
 def _scales(trace: Trace) -> set[float]:
-    """The weights that handlers gave the latents."""
+    """The scales of the latents, set by handlers."""
     return {float(s) for site in samples(trace).values() for s in torch.as_tensor(site["scale"]).flatten().tolist()}
 
 
@@ -210,5 +209,5 @@ def _refuse_unreparametrised(guide_trace: Trace) -> None:
         if not site["fn"].has_rsample:
             raise UserError(
                 f"latent '{name}' is a {type(site['fn']).__name__}, which is not reparametrised: the gradient of a "
-                "bound from several draws would be wrong. Take train.objective=elbo."
+                "multi-sample bound would be wrong. Use train.objective=elbo."
             )

@@ -1,6 +1,6 @@
-"""Log-weights of draws of a guide: what traces of a model and a guide say of each particle and sequence.
+"""Log-weights of draws of a guide, per particle and sequence, from traces of model and guide.
 
-Particles are in dim -3, left of frames and sequences, so whatever is per sequence is (K, N), or (N,) without them.
+Particles are in dim -3, left of frames and sequences; values per sequence are (K, N), or (N,) without particles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def particle_plate(particles: int) -> AbstractContextManager[Any]:
-    """K independent draws of everything, in dim -3, left of frames and sequences; one draw needs no dimension."""
+    """A plate of K independent draws of all sites in dim -3; a null context for K = 1."""
     return pyro.plate("particles", particles, dim=-3) if particles > 1 else nullcontext()
 
 
@@ -39,16 +39,16 @@ def samples(trace: Trace) -> dict[str, Any]:
 
 
 def per_sequence(log_density: Tensor) -> Tensor:
-    """Sum over frames: (..., T, N) to (..., N); what is already per sequence stays."""
+    """Sum over frames: (..., T, N) to (..., N); a tensor (N,) is unchanged."""
     return log_density.sum(-2) if log_density.dim() > 1 else log_density
 
 
 def density(*of: Trace, scaled: bool = True) -> Tensor:
-    """Log-density of all sample sites of traces, (..., N): their log-probabilities are computed already. None: 0.
+    """Log-density of all sample sites of traces, (..., N); 0 without sites.
 
     Args:
-        of: the traces.
-        scaled: whether with the scales that handlers gave the sites.
+        of: the traces, with log-probabilities computed.
+        scaled: whether to include the scales of handlers.
     """
     name = "log_prob" if scaled else "unscaled_log_prob"
     parts = [per_sequence(site[name]) for trace in of for site in samples(trace).values()]
@@ -59,22 +59,22 @@ def trace_weights(model_trace: Trace, guide_trace: Trace, *, scaled: bool = True
     """log w of each draw and sequence, (..., N), from traces that have their log-densities.
 
     Args:
-        model_trace: the model's, replayed against the guide's.
-        guide_trace: the guide's.
-        scaled: whether with the scales that handlers gave the sites.
+        model_trace: the model's trace, replayed against the guide's.
+        guide_trace: the guide's trace.
+        scaled: whether to include the scales of handlers.
     """
     return density(model_trace, scaled=scaled) - density(guide_trace, scaled=scaled)
 
 
 def log_mean_exp(log_weight: Tensor) -> Tensor:
-    """The logarithm of the mean over particles: (K, N), or (N,) for one, to (N,)."""
+    """The logarithm of the mean over particles: (K, N), or (N,) without particles, to (N,)."""
     if log_weight.dim() == 1:
         return log_weight
     return log_weight.logsumexp(0) - math.log(len(log_weight))
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:
-    r"""(\sum_k w_k)^2 / \sum_k w_k^2 over the first dimension, particles.
+    r"""The effective sample size (\sum_k w_k)^2 / \sum_k w_k^2 over the first dimension, particles.
 
     Example:
         >>> effective_sample_size(torch.tensor([0.0, 0.0, -1e9]))

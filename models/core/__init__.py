@@ -1,1 +1,1 @@
-"""The time axis, sample sites and effects."""
+"""The time axis, sample sites and effects of models and guides."""

@@ -1,4 +1,4 @@
-"""Which sequence of a corpus each segment of a batch is of: what a model with latents above its segments is told."""
+"""The index of sequences: which sequence of the corpus each segment of a batch belongs to."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["SequenceIndex", "SharedSiteWeight"]
 
 
 class SequenceIndex(NamedTuple):
-    """The sequences that the N segments of a batch are of, by their rows among the M sequences of a corpus.
+    """The sequence of each of the N segments of a batch, as its row among the M sequences of a corpus.
 
     Attributes:
-        row: that of each segment's sequence, (N,) int64.
-        counts: the segments that this sequence has in the corpus, (N,).
-        numbers: which segment of the corpus each is, (N,) int64.
+        row: the row of each segment's sequence, (N,) int64.
+        counts: number of segments of this sequence in the corpus, (N,).
+        numbers: index of each segment in the corpus, (N,) int64.
         sequences: M.
-        segments: segments of the corpus.
+        segments: number of segments of the corpus.
         trained: whether the rows are those of the guide's table.
-        values: values of the sequence latents, (M, L), for sequences that the table does not have, if they are known.
-        active: the rows, sorted, among which a sequence is to be told from the others, (K,); None is all M.
+        values: values of the sequence latents, (M, L), for sequences outside the table, if they are known.
+        active: rows of the candidates of the discriminative objective, sorted, (K,); None: all M.
         above: the same of the sessions that the sequences are of, for a model with latents of these; None: every
             sequence is a session of its own.
     """
@@ -38,7 +38,7 @@ class SequenceIndex(NamedTuple):
 
     @classmethod
     def alone(cls, segments: int) -> SequenceIndex:
-        """Every segment a sequence of its own.
+        """An index in which every segment is a sequence of its own.
 
         Example:
             >>> SequenceIndex.alone(2).row.tolist(), SequenceIndex.alone(2).sequences
@@ -49,7 +49,7 @@ class SequenceIndex(NamedTuple):
 
     @classmethod
     def whole(cls, row: Tensor) -> SequenceIndex:
-        """A batch that holds all segments of its sequences: the row of each, (N,), rows 0 .. M-1 all present."""
+        """The index of a batch that holds all segments of its sequences; `row` (N,) has all of 0 .. M-1."""
         per_row = torch.bincount(row)
         return cls(row, per_row[row], torch.arange(len(row)), len(per_row), len(row))
 
@@ -60,16 +60,16 @@ class SequenceIndex(NamedTuple):
 
     @property
     def share(self) -> float:
-        """The part of the corpus' segments that is in the batch."""
+        """The fraction of the corpus' segments that is in the batch."""
         return len(self.row) / self.segments
 
 
 class SharedSiteWeight(NamedTuple):
-    """How the segments of a batch bear a site that they share: segment n has 1 / counts[n] of entry entry[n]."""
+    """The weight of a shared site in each segment's density: 1 / counts[n] of entry entry[n] for segment n."""
 
     entry: Tensor
     counts: Tensor
 
     def per_segment(self, density: Tensor) -> Tensor:
-        """From a density of each entry (..., U) to its part of each segment (..., N)."""
+        """From densities of the entries (..., U) to each segment's part (..., N)."""
         return density[..., self.entry] / self.counts

@@ -13,9 +13,7 @@ __all__ = ["concatenate", "to_float32", "normal", "reverse", "shift"]
 
 
 def concatenate(*parts: Tensor) -> Tensor:
-    """Join features along the last dimension, [a; b], where one of them may lack particle or frame
-    dimensions.
-    """
+    """Concatenate features along the last dimension, [a; b], with broadcasting of particle and frame dimensions."""
     if len(parts) == 1:
         return parts[0]
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
@@ -23,7 +21,7 @@ def concatenate(*parts: Tensor) -> Tensor:
 
 
 def to_float32(v: Tensor) -> Tensor:
-    """v in single precision where autocast has left it in half of it: what densities are made of."""
+    """v in single precision if autocast computed it in half precision; densities are computed in single precision."""
     return v.float() if v.dtype in (torch.bfloat16, torch.float16) else v
 
 
@@ -33,7 +31,7 @@ def normal(mean: Tensor, log_variance: Tensor) -> dist.TorchDistribution:
 
 
 def reverse(u: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each sequence of u (T, N, D) within its own length; what lies beyond stays where it is.
+    """Reverse each sequence of u (T, N, D) within its length; padded frames stay in place.
 
     Example:
         >>> u = torch.tensor([1.0, 2.0, 0.0]).reshape(3, 1, 1)
