@@ -1,10 +1,10 @@
-"""Corpora: named collections of utterances in splits, and the registry of their loaders.
+"""The registry of corpus loaders, and checks of the ``data`` settings.
 
-A further corpus is a further module with a function ``open_NAME(settings, seed, needed) -> Corpus`` and one
-line in `CORPORA`. No sound is read from an utterance's file before its `Utterance.load` is called.
+A new corpus is a module with a function ``open_NAME(settings, seed, needed) -> Corpus`` and one line in `CORPORA`. An
+utterance's file is not read before its `Utterance.load` is called.
 
-A corpus may hold frames in place of sound (piano rolls, pen strokes, features computed elsewhere): its `Utterance.load`
-gives `Frames`, and its line in `CORPUS_DEFAULTS` has the front end ``frames``, which passes them on as they are.
+A corpus may hold frames instead of sound (piano rolls, pen strokes, precomputed features): its `Utterance.load` returns
+`Frames`, and its line in `CORPUS_DEFAULTS` has the front end ``frames``, which returns them unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-#: Loader of each corpus as ``"module:function"``, imported when it is asked for.
+#: Loader of each corpus as ``"module:function"``, imported on use.
 CORPORA: dict[str, str] = {
     "synthetic": "corpora.recipes.synthetic.corpus:open_synthetic",
     "bouncing_ball": "corpora.recipes.bouncing_ball:open_bouncing_ball",
@@ -50,7 +50,7 @@ CORPORA: dict[str, str] = {
     "iam_ondb": "corpora.recipes.iam_ondb:open_iam_ondb",
 }
 
-#: What corpora of pen strokes imply; their data are standardised by training statistics (`model.normalise`).
+#: Defaults for corpora of pen strokes; data are standardised by training statistics (`model.normalise`).
 _OF_PENS = {
     "data.frontend": "frames",
     "data.trim_db": None,
@@ -62,7 +62,7 @@ _OF_PENS = {
     "model.normalise": True,
 }
 
-#: Settings that a corpus implies, by dotted key, over those of the model: what its frames are, and what suits them.
+#: Default settings of a corpus by dotted key, which override those of the model: its frames, and a suitable likelihood.
 CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
     "polyphonic": {
         "data.frontend": "frames",
@@ -86,7 +86,7 @@ CORPUS_DEFAULTS: dict[str, Mapping[str, Any]] = {
     "blizzard2013": {"data.frontend": "waveform"},
 }
 
-#: Corpora that come in several sets, of which ``data.subset`` names one, with examples of their names.
+#: Corpora with subsets, which ``data.subset`` selects, and examples of their names.
 SETS: dict[str, Sequence[str]] = {
     "timit": ("with_sa",),
     "aurora4": ("multi", "clean", "dev"),
@@ -94,13 +94,13 @@ SETS: dict[str, Sequence[str]] = {
     "polyphonic": ("JSB_Chorales", "Nottingham", "Piano_midi", "MuseData"),
 }
 
-#: Corpora that hold sound, frames or both: frames are read where ``data.frontend=frames`` asks for them.
+#: Corpora that hold sound, frames or both: frames are read with ``data.frontend=frames``.
 BOTH = ("kaldi",)
 
-#: Corpora that any tree of audio can be: ``data.layout`` and ``data.speaker_level`` say how it is read.
+#: Corpora of arbitrary folders of audio, read by ``data.layout`` and ``data.speaker_level``.
 OF_FOLDERS = ("folder", "blizzard2013")
 
-#: What only the way from sound to frames reads, and the values that say nothing.
+#: Settings that have an effect on sound only, and their values without effect.
 OF_SOUND = {"rate": 16000, "channel": None, "window": None, "hop": None, "trim_db": None}
 
 
@@ -109,8 +109,8 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
 
     Args:
         settings: The ``data`` settings.
-        seed: Decides what is left to chance: the split of a folder without one, the synthetic speech.
-        needed: Splits that must be there; others are not looked for.
+        seed: Seed of random decisions: the split of a folder without one, the synthetic speech.
+        needed: Splits that are required; others are not searched for.
 
     Raises:
         UserError: The name is unknown, the root is missing, or a needed split has no utterance.
@@ -141,42 +141,42 @@ def _in_channel(utterance: Utterance, channel: int) -> Utterance:
 
 
 def holds_frames(settings: DataSettings) -> bool:
-    """Whether a corpus holds frames in place of sound; of one that holds both, whether its frames are asked for."""
+    """Whether frames are read from a corpus instead of sound; for one that holds both, whether frames are selected."""
     if settings.corpus in BOTH:
         return settings.frontend == "frames"
     return CORPUS_DEFAULTS.get(settings.corpus, {}).get("data.frontend") == "frames"
 
 
 def check_data(settings: DataSettings) -> None:
-    """Refuse settings that the corpus does not read, or that do not go with what it holds.
+    """Refuse settings that the corpus does not use, or that do not fit its contents.
 
     Raises:
-        UserError: A set of a corpus that has none, settings of sound for a corpus of frames, or the reverse.
+        UserError: A subset of a corpus without subsets, settings of sound for a corpus of frames, or the reverse.
     """
     name = settings.corpus
     if settings.subset is not None and name not in SETS:
         known = ", ".join(f"{corpus} (such as {sets[0]})" for corpus, sets in SETS.items())
         raise UserError(
-            f"data.subset={settings.subset}: corpus '{name}' does not come in sets; those that do: {known}.\n"
-            "Leave data.subset out (data.subset=null), or name another --corpus."
+            f"data.subset={settings.subset}: corpus '{name}' has no subsets; corpora with subsets: {known}.\n"
+            "Omit data.subset (data.subset=null), or give another --corpus."
         )
     if settings.dequantise is not None and "data.dequantise" not in CORPUS_DEFAULTS.get(name, {}):
         known = ", ".join(corpus for corpus, implied in CORPUS_DEFAULTS.items() if "data.dequantise" in implied)
         raise UserError(
-            f"data.dequantise={settings.dequantise} says nothing: corpus '{name}' lies on no grid; those that do: "
-            f"{known}.\n"
-            "Leave data.dequantise out (data.dequantise=null), or name another --corpus."
+            f"data.dequantise={settings.dequantise} has no effect: data of corpus '{name}' are not quantised; corpora "
+            f"with quantised data: {known}.\n"
+            "Omit data.dequantise (data.dequantise=null), or give another --corpus."
         )
     for key in ("layout", "speaker_level"):
         if getattr(settings, key) is not None and name not in OF_FOLDERS:
             raise UserError(
                 f"data.{key}={getattr(settings, key)} has no effect: corpus '{name}' is read by its own loader.\n"
-                f"Leave it out (data.{key}=null), or give --corpus folder."
+                f"Omit it (data.{key}=null), or give --corpus folder."
             )
-    chosen = next((split for split in SPLITS if getattr(settings.cuts, split) is not None), None)
-    if chosen is not None and name != "lhotse":
+    cut_split = next((split for split in SPLITS if getattr(settings.cuts, split) is not None), None)
+    if cut_split is not None and name != "lhotse":
         raise UserError(
-            f"data.cuts.{chosen} has no effect: corpus '{name}' is not read from cuts. Give --corpus lhotse."
+            f"data.cuts.{cut_split} has no effect: corpus '{name}' is not read from cuts. Give --corpus lhotse."
         )
     frames = holds_frames(settings)
     if settings.conditions is not None:
@@ -185,30 +185,29 @@ def check_data(settings: DataSettings) -> None:
         check_domains(settings.conditions)
         if frames:
             raise UserError(
-                f"data.conditions={settings.conditions}: corpus '{name}' holds frames, and domains are made from "
-                f"sound. "
-                "Leave it out."
+                f"data.conditions={settings.conditions}: corpus '{name}' holds frames, but conditions are simulated "
+                "from sound. Omit it (data.conditions=null)."
             )
     if frames != (settings.frontend == "frames"):
         holds, remedy = ("frames, no sound", "data.frontend=frames") if frames else ("sound", "data.frontend=stft")
         raise UserError(
             f"data.frontend={settings.frontend}: corpus '{name}' holds {holds}.\n"
-            f"Set {remedy} (and data.trim_db and model.bins to match), or name another --corpus."
+            f"Set {remedy} (and data.trim_db and model.bins accordingly), or give another --corpus."
         )
     waveform = settings.frontend == "waveform"
     for key in ("window", "hop") if waveform else ("frame_width",):
         if getattr(settings, key) is not None:
             raise UserError(
-                f"data.{key}={getattr(settings, key)} says nothing with data.frontend={settings.frontend}: "
-                + ("frames of a waveform do not overlap. " if waveform else "its frames are none of a waveform. ")
-                + f"Leave it out (data.{key}=null)"
+                f"data.{key}={getattr(settings, key)} has no effect with data.frontend={settings.frontend}: "
+                + ("frames of a waveform do not overlap. " if waveform else "its frames are not waveform frames. ")
+                + f"Omit it (data.{key}=null)"
                 + (", or set data.frame_width." if waveform else ", or set data.frontend=waveform.")
             )
     if frames:
-        idle = [key for key, nothing in OF_SOUND.items() if getattr(settings, key) != nothing]
-        if idle:
+        unused = [key for key, default in OF_SOUND.items() if getattr(settings, key) != default]
+        if unused:
             raise UserError(
-                f"data.{idle[0]}={getattr(settings, idle[0])} says nothing: corpus '{name}' holds frames, no sound, "
-                f"and reads none of {', '.join(f'data.{key}' for key in OF_SOUND)}. Leave it out"
-                + (f" (data.{idle[0]}=null)." if idle[0] == "trim_db" and name in BOTH else ".")
+                f"data.{unused[0]}={getattr(settings, unused[0])} has no effect: corpus '{name}' holds frames, no "
+                f"sound, and uses none of {', '.join(f'data.{key}' for key in OF_SOUND)}. Omit it"
+                + (f" (data.{unused[0]}=null)." if unused[0] == "trim_db" and name in BOTH else ".")
             )

@@ -1,4 +1,4 @@
-"""The settings under ``data``: which corpus is read, and how its recordings become frames."""
+"""The settings under ``data``: the corpus, and how its recordings are converted to frames."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ class CutsSettings:
 
 @dataclass
 class DataSettings:
-    """The corpus and its frames; `corpora.registry.CORPUS_DEFAULTS` says what a corpus implies.
+    """The corpus and its frames; `corpora.registry.CORPUS_DEFAULTS` has the defaults of each corpus.
 
     Attributes:
         corpus: Name of a loader in `corpora.registry.CORPORA`.
         root: Folder the loader reads; None for a built-in corpus.
-        layout: Name of a layout of `corpora.recipes.layouts.table`, ``"splits"`` or ``"none"``; None recognises it.
-        speaker_level: Which folder from the root, counted from 1, says who speaks where no known layout does.
+        layout: Name of a layout of `corpora.recipes.layouts.table`, ``"splits"`` or ``"none"``; None detects it.
+        speaker_level: Level of the folders that are named by speaker, 1 below the root, for unknown layouts.
         cuts: Manifests of the splits, for the corpus ``lhotse``.
-        subset: Which part of a corpus that comes in several; not every corpus reads it.
-        conditions: Letters of the conditions of `corpora.audio.conditions` that all utterances are heard in; None as
-            recorded.
+        subset: Part of a corpus that has several; not every corpus uses it.
+        conditions: Letters of the acoustic conditions (`corpora.audio.conditions`) that every utterance is simulated
+            in; None: as recorded.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
-        channel: Which channel of recordings with several is taken, counted from 0; None mixes them.
+        channel: Channel of multi-channel recordings that is used, counted from 0; None mixes them.
         frontend: Name of a front end in `corpora.frontends.registry.FRONT_ENDS`.
         window: Samples per analysis window; None follows the number of bins.
-        hop: Samples from one frame to the next; None is 16 ms, or what the front end says.
-        frame_width: Samples per frame of a waveform; None where frames are none of it.
+        hop: Samples from one frame to the next; None is 16 ms, or the front end's default.
+        frame_width: Samples per frame of a waveform; None for other front ends.
         trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
         sequence_frames: Frames per training sequence; None takes whole utterances.
-        short_utterances: What becomes of an utterance shorter than that: ``"drop"`` leaves it out, ``"keep"`` keeps it.
-        segment_starts: Where training sequences start: ``"fixed"``, one after another, or ``"random"``, as many of each
+        short_utterances: Whether to ``"drop"`` or ``"keep"`` utterances shorter than that.
+        segment_starts: Starts of training sequences: ``"fixed"``, consecutive, or ``"random"``, the same number per
             utterance, drawn anew in each epoch.
-        dequantise: Noise of the width of the grid that data lie on: ``"all"`` of every position, ``"train"`` of the
-            moves of training alone, None none; see `corpora.recipes.strokes.moving`.
-        on_error: ``"error"`` stops at a broken file, ``"skip"`` leaves it out and says so.
-        cache: Folder that features are kept in; None computes them each time.
-        stream: Whether the training set is read while it is trained on (`corpora.streaming`); None does so where it is
-            in Shar shards or larger than `memory`.
+        dequantise: Uniform noise of one quantisation step: ``"all"`` adds it to every position, ``"train"`` to the
+            moves of training data only, None adds none; see `corpora.recipes.strokes.moving`.
+        on_error: ``"error"`` stops at a broken file, ``"skip"`` omits it and reports it.
+        cache: Folder for computed features; None computes them each time.
+        stream: Whether the training set is read during training (`corpora.streaming`); None: if it is in Shar shards or
+            larger than `memory`.
         memory: Gigabytes of features that are held in memory.
-        shuffle_shards: Shards whose sequences are shuffled together; about two times as many are in memory.
-        workers: Threads of each process that read and decode a stream.
+        shuffle_shards: Number of shards whose sequences are shuffled together; about twice as many are in memory.
+        workers: Threads per process that read and decode a stream.
     """
 
     corpus: str = "synthetic"

@@ -1,4 +1,4 @@
-"""What a corpus is made of: recordings, utterances and their splits."""
+"""Types of corpora: recordings, utterances, splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AudioFault(UserError):
     """A recording that cannot be used.
 
     Attributes:
-        fault: What is wrong, without the file's name.
+        fault: The fault, without the file's name.
     """
 
     def __init__(self, fault: str, file: str | None = None) -> None:
@@ -43,7 +43,7 @@ class Sound(NamedTuple):
     Attributes:
         samples: (num_samples, channels) float64, full scale 1.
         rate: Sampling rate in Hz.
-        remark: What is odd about the file and does not keep it from being used; empty where nothing is.
+        remark: An anomaly of the file that does not prevent its use; empty if there is none.
     """
 
     samples: NDArray[np.float64]
@@ -52,7 +52,7 @@ class Sound(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """What a corpus without sound holds in a recording's place: frames x (T, D), float32."""
+    """Frames x (T, D), float32, in place of a recording, in a corpus without sound."""
 
     x: NDArray[np.float32]
 
@@ -63,11 +63,11 @@ class Utterance:
 
     Attributes:
         file: Its name, unique in the corpus: a path relative to the corpus root, with forward slashes.
-        speaker: Who speaks; equal names are the same speaker. Empty where nobody does.
-        load: Reads the samples, or, of a corpus that holds no sound, the frames.
-        labels: What else is known about it; the loader says which keys.
-        source: What `load` depends on: the files it reads, as paths, and all that says what is made of them. Features
-            of utterances without it are never kept on the disk (`corpora.loading.cache`).
+        speaker: Name of the speaker, empty if there is none; equal names are the same speaker.
+        load: Reads the samples, or the frames of a corpus without sound.
+        labels: Further labels; each loader documents its keys.
+        source: Everything that `load` depends on: the paths of the files that it reads, and its parameters. Features of
+            utterances without a source are never cached (`corpora.loading.cache`).
     """
 
     file: str
@@ -77,14 +77,14 @@ class Utterance:
     source: tuple[object, ...] = field(default=(), repr=False, compare=False)
 
     def sound(self) -> Sound:
-        """What `load` reads, where only sound will do.
+        """The recording read by `load`, which must be sound.
 
         Raises:
             UserError: The corpus holds frames, no sound.
         """
         recording = self.load()
         if isinstance(recording, Frames):
-            raise UserError(f"{self.file} holds frames, no sound: take a corpus of recordings.")
+            raise UserError(f"{self.file} holds frames, no sound: use a corpus of recordings.")
         return recording
 
 
@@ -95,10 +95,9 @@ class Corpus:
     Attributes:
         name: Its name in `CORPORA`.
         root: The folder it was read from; empty for a built-in corpus.
-        splits: Utterances by split, in an order that does not depend on the file system. Only the splits that
-            were asked for.
-        notes: What the user should know about a split, by split: said when the split is loaded.
-        layout: How its folders were understood, in one line; said with the first split that is loaded.
+        splits: Utterances by split, in an order that does not depend on the file system; only the requested splits.
+        notes: Lines about a split for the user, by split; reported when the split is loaded.
+        layout: One line on how the folders were interpreted; reported with the first split that is loaded.
     """
 
     name: str

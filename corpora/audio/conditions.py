@@ -1,19 +1,19 @@
-r"""The four conditions of Aurora-4 made from the clean speech of any corpus: ``data.conditions=ABCD``.
+r"""The four acoustic conditions of Aurora-4, simulated for the clean speech of any corpus: ``data.conditions=ABCD``.
 
     A clean    B noisy, y = x + n    C channel, y = h * x    D noisy+channel, y = h * x + n
 
-Every utterance is heard in every condition asked for, under the name ``B/...``. One noise n and one channel h belong to
-an utterance, the same in B and D and in C and D; they are drawn by ``data.seed`` and the utterance's name:
+Every utterance is simulated in each of the conditions, under the name ``B/...``. An utterance has one noise n, the same
+in B and D, and one channel h, the same in C and D; both are drawn by ``data.seed`` and the utterance's name:
 
-- noise ``white``, ``pink`` (-3 dB per octave), ``rumble`` (-6 dB per octave, as in a car) or ``babble`` (six other
-  utterances of the split at once, of other speakers where there are any), at 5 to 15 dB below the speech, as in the
-  development and test sets of Aurora-4: mean squares of the whole utterance are compared;
+- noise ``white``, ``pink`` (-3 dB per octave), ``rumble`` (-6 dB per octave, as in a car) or ``babble`` (the sum of six
+  other utterances of the split, of other speakers if possible), at an SNR of 5 to 15 dB, as in the development and
+  test sets of Aurora-4; the SNR is the ratio of mean squares over the whole utterance;
 - channel ``telephone`` (300 to 3400 Hz), ``dull`` (first-order low-pass at 800 Hz), ``thin`` (first-order high-pass at
   1500 Hz) or ``boxy`` (a resonance at 700 Hz, 12 dB).
 
-A corpus that comes in such conditions of its own (``aurora4``) is reduced to those asked for.
+A corpus that has such conditions already (``aurora4``) is reduced to the selected ones.
 
-Labels: ``condition`` (the letter), ``domain`` (its name), ``noise`` and ``channel`` (``clean`` where there is none).
+Labels: ``condition`` (the letter), ``domain`` (its name), ``noise`` and ``channel`` (``clean`` if there is none).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ CHANNELS = ("telephone", "dull", "thin", "boxy")
 LEAST_DB, MOST_DB = 5.0, 15.0
 VOICES = 6
 LOWEST_HZ = 50.0
-"""Below it coloured noise is flat."""
+"""Coloured noise has a flat spectrum below this frequency."""
 
 Samples = NDArray[np.float64]
 
 
 def check_domains(domains: str) -> None:
-    """Refuse what names no conditions.
+    """Check letters of conditions.
 
     Raises:
-        UserError: A letter is unknown or there twice.
+        UserError: A letter is unknown or occurs twice.
     """
     if not domains or len(set(domains)) < len(domains) or not set(domains) <= set(DOMAINS):
         known = ", ".join(f"{letter} ({name})" for letter, name in DOMAINS.items())
@@ -57,46 +57,45 @@ def check_domains(domains: str) -> None:
 
 
 def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
-    """A corpus in these conditions.
+    """A corpus in the given conditions.
 
     Args:
         corpus: The corpus.
         domains: Letters of conditions.
-        seed: Decides noises and channels.
+        seed: The seed of noises and channels.
 
     Raises:
-        UserError: A letter is unknown; a corpus with conditions of its own does not tell those of a split, or has none
-            of these.
+        UserError: A letter is unknown; or only some utterances of a split are labelled with conditions, or none has one
+            of the given conditions.
     """
     check_domains(domains)
     splits, notes = {}, {}
     for split, utterances in corpus.splits.items():
-        own = ["condition" in utterance.labels for utterance in utterances]
-        if not any(own):
+        labelled = ["condition" in utterance.labels for utterance in utterances]
+        if not any(labelled):
             others = _Others(utterances)
             splits[split] = [_in_domain(u, letter, seed, others) for letter in domains for u in utterances]
-        elif all(own):
+        elif all(labelled):
             splits[split] = [u for u in utterances if str(u.labels["condition"]) in domains]
         if not splits.get(split):
             raise UserError(
-                f"data.conditions={domains}: split {split} of corpus '{corpus.name}' does not tell the condition "
-                f"of its "
-                "utterances, or has none in these. Take a set that does (aurora4: data.subset=dev), or "
+                f"data.conditions={domains}: split {split} of corpus '{corpus.name}' has utterances without a label of "
+                "their condition, or none in these conditions. Use a labelled subset (aurora4: data.subset=dev), or "
                 "data.conditions=null."
             )
-        note = f"{len(splits[split])} utterances in domains {', '.join(DOMAINS[letter] for letter in domains)}"
+        note = f"{len(splits[split])} utterances in conditions {', '.join(DOMAINS[letter] for letter in domains)}"
         notes[split] = [*corpus.notes.get(split, []), note]
     return replace(corpus, splits=splits, notes=notes)
 
 
 def heard(sound: Sound, noise: Samples | None, snr_db: float, channel: str | None) -> Sound:
-    """A recording through a channel, then in noise.
+    """A recording filtered by a channel, with added noise.
 
     Args:
         sound: The recording.
-        noise: As many samples as it has, of any level; None adds none.
-        snr_db: Mean square of what comes out of the channel over that of the noise, in dB.
-        channel: One of `CHANNELS`; None is without.
+        noise: Noise of the same number of samples and any level; None adds none.
+        snr_db: Mean square of the filtered recording divided by that of the noise, in dB.
+        channel: One of `CHANNELS`; None for no filter.
 
     Returns:
         Mono sound.
@@ -112,7 +111,7 @@ def heard(sound: Sound, noise: Samples | None, snr_db: float, channel: str | Non
 
 
 def through(channel: str, samples: Samples, rate: int) -> Samples:
-    """What a channel makes of mono samples."""
+    """Mono samples filtered by a channel."""
     from scipy.signal import butter, iirpeak, lfilter, sosfilt
 
     nyquist = rate / 2.0
@@ -130,7 +129,7 @@ def through(channel: str, samples: Samples, rate: int) -> Samples:
 
 
 def coloured(size: int, rate: int, slope_db: float, generator: torch.Generator) -> Samples:
-    """Gaussian noise whose power changes by this much per octave above 50 Hz."""
+    """Gaussian noise whose power changes by `slope_db` per octave above 50 Hz."""
     white = torch.randn(size, generator=generator, dtype=torch.float64).numpy()
     octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / rate), LOWEST_HZ) / LOWEST_HZ)
     return np.asarray(np.fft.irfft(np.fft.rfft(white) * 10.0 ** (slope_db * octaves / 20.0), size))
@@ -140,13 +139,13 @@ SLOPES = {"white": 0.0, "pink": -3.0, "rumble": -6.0}
 
 
 class _Others:
-    """The utterances of a split, to draw babble from."""
+    """The utterances of a split, from which babble noise is drawn."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
         self.utterances = utterances
 
     def babble(self, of: Utterance, size: int, rate: int, generator: torch.Generator) -> Samples:
-        """So many samples of utterances but this one, each from a place of its own on and, if need be, over again."""
+        """`size` samples of the sum of other utterances, each from a random start and repeated if necessary."""
         elsewhere = [u for u in self.utterances if u.speaker != of.speaker]
         elsewhere = elsewhere or [u for u in self.utterances if u.file != of.file] or [of]
         total = np.zeros(size)
@@ -168,7 +167,7 @@ def _in_domain(utterance: Utterance, letter: str, seed: int, others: _Others) ->
     labels = {**utterance.labels, "condition": letter, "domain": DOMAINS[letter]}
     labels |= {"noise": noise or "clean", "channel": channel or "clean"}
     load = functools.partial(_load, utterance, noise, snr_db, channel, number, others)
-    # Babble is of other utterances of the split, and a split is kept as a whole, so their sources count as well.
+    # Babble depends on other utterances of the split; splits are cached as a whole, so their sources are included.
     source = (*utterance.source, letter, number) if utterance.source else ()
     return Utterance(f"{letter}/{utterance.file}", utterance.speaker, load, labels, source)
 

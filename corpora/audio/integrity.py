@@ -1,8 +1,8 @@
-"""Whether an audio file is whole, by what its own headers announce.
+"""Detection of truncated audio files by the sizes in their headers.
 
-Decoders read some files that were cut short without complaint: a WAV comes out shorter, an MP3 with silence
-at its end. So the bytes that a header announces are compared with those that are there. (A FLAC that was cut
-short fails to decode or yields fewer samples than it announces, and needs nothing here.)
+Decoders read some truncated files without an error: a WAV is shorter, an MP3 ends in silence. Therefore the size in the
+header is compared with the size of the file. (A truncated FLAC fails to decode, or has fewer samples than its header
+announces, and needs no check here.)
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import BinaryIO
 
 __all__ = ["finished_header", "missing_bytes", "sphere_header"]
 
-#: Sizes that programs write into a WAV header when they stream and cannot know the length.
+#: Sizes that programs write into the header of a streamed WAV, whose length is unknown.
 STREAMED = 0x7FFFF000
 UNKNOWN_SIZE = 0xFFFFFFFF
 
 
 def missing_bytes(file: BinaryIO, size: int) -> int:
-    """How many bytes a file of `size` bytes lacks; 0 where it is whole or does not say how long it is.
+    """How many bytes a file of `size` bytes lacks; 0 if it is complete or its header has no length.
 
-    For Ogg, which announces no length, 1 where the last page is not marked as the last.
+    For Ogg, whose header has no length, 1 if the last page is not marked as the last.
 
     Example:
         >>> import io
@@ -49,17 +49,17 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
 
 
 def finished_header(file: BinaryIO, size: int) -> bytes | None:
-    """The header of a WAV whose samples were never counted, with the sizes that it should say.
+    """A corrected header for a WAV whose header was never completed.
 
-    A recorder that is stopped by force leaves a data chunk of 0 bytes, and samples after it to the end of the file.
+    A recorder that is killed leaves a data chunk of 0 bytes, followed by samples to the end of the file.
 
     Args:
         file: The file.
         size: Its size in bytes.
 
     Returns:
-        All bytes before the samples, sizes set; None where the header says how many there are, or where what follows
-        the empty data chunk is further chunks.
+        All bytes before the samples with the sizes filled in; None if the header has the number of samples, or if
+        further chunks follow the empty data chunk.
 
     Example:
         >>> import io
@@ -72,22 +72,22 @@ def finished_header(file: BinaryIO, size: int) -> bytes | None:
     if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
         return None
     order = ">" if head[:4] == b"RIFX" else "<"
-    found = next((chunk for chunk in _chunks(file, 12, size, order) if chunk[0] == b"data"), None)
-    if found is None or found[2] != 0 or found[1] + 8 >= size:
+    data_chunk = next((chunk for chunk in _chunks(file, 12, size, order) if chunk[0] == b"data"), None)
+    if data_chunk is None or data_chunk[2] != 0 or data_chunk[1] + 8 >= size:
         return None
-    begin = found[1] + 8
+    begin = data_chunk[1] + 8
     rest = list(_chunks(file, begin, size, order))
     if rest and all(name.isalnum() for name, _, _ in rest) and rest[-1][1] + 8 + rest[-1][2] in (size, size - 1):
         return None
     file.seek(0)
-    whole = bytearray(file.read(begin))
-    whole[4:8] = struct.pack(f"{order}I", min(size - 8, UNKNOWN_SIZE))
-    whole[begin - 4 :] = struct.pack(f"{order}I", min(size - begin, UNKNOWN_SIZE))
-    return bytes(whole)
+    header = bytearray(file.read(begin))
+    header[4:8] = struct.pack(f"{order}I", min(size - 8, UNKNOWN_SIZE))
+    header[begin - 4 :] = struct.pack(f"{order}I", min(size - begin, UNKNOWN_SIZE))
+    return bytes(header)
 
 
 def _chunks(file: BinaryIO, position: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Name, position and length of the chunks of a RIFF file from a position on."""
+    """Name, position and length of the chunks of a RIFF file, starting at a position."""
     while position + 8 <= size:
         file.seek(position)
         name, length = struct.unpack(f"{order}4sI", file.read(8))
@@ -106,7 +106,7 @@ def _missing_of_wav(file: BinaryIO, size: int, order: str) -> int:
 
 
 def sphere_header(file: BinaryIO) -> dict[str, str]:
-    """The fields of a NIST SPHERE header as text, and its size in bytes as ``header_bytes``; empty where it has none.
+    """The fields of a NIST SPHERE header as text, and its size in bytes as ``header_bytes``; empty for other files.
 
     Example:
         >>> import io
@@ -164,5 +164,5 @@ def _missing_of_mp3(file: BinaryIO, size: int) -> int:
         return 0
     announced = struct.unpack(">I", frame[tag + 8 + 4 * (flags & 1) :][:4])[0]
     lacking = int(announced) - (size - start)
-    # Some encoders count their own header, some do not.
+    # Some encoders include their header in the count, some do not.
     return lacking if lacking > max(1500, announced // 100) else 0

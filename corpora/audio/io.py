@@ -1,4 +1,4 @@
-"""From audio files to samples, with a name for everything that can be wrong with a file."""
+"""Reading audio files, with a specific message for each kind of fault."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = [
     "resample",
 ]
 
-#: Files taken as audio, whatever the case of their ending: what libsndfile reads, without what says nothing of its
-#: rate (raw samples) and what mostly holds no sound (MATLAB's and HTK's files).
+#: Endings of audio files, in any case: those that libsndfile reads, except formats without a sampling rate (raw
+#: samples) and formats that mostly hold other data (MATLAB's and HTK's files).
 EXTENSIONS = (
     *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mp1", ".aif"),
     *(
@@ -45,28 +45,27 @@ EXTENSIONS = (
     ),
     *(".8svx", ".iff", ".avr", ".pvf", ".sds", ".wve", ".xi"),
 )
-#: Compressed sound that libsndfile does not read: such a file is named, with the command that converts it.
+#: Compressed audio that libsndfile cannot read; the error message has the command that converts it.
 CONVERTED_FIRST = (
     *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".awb", ".3gp", ".ac3", ".ape", ".mka", ".mpc", ".ra", ".spx", ".tta"),
     *(".webm", ".wv"),
 )
 
-#: What libsndfile gives as the number of samples where a file does not tell.
+#: The number of samples that libsndfile returns for files of unknown length.
 UNKNOWN = 1 << 62
 BLOCK = 1 << 22
 SLOWEST, FASTEST = 1000, 1_000_000
-"""Sampling rates in Hz that a header can mean; at others resampling would fill the memory."""
+"""Plausible sampling rates in Hz; with others, resampling would exhaust the memory."""
 CANCELLED = 1e-4
 UNFINISHED = "the header was never finished (a recorder that was stopped): read to the end of the file"
 
 
 def read_audio(path: str | Path) -> Sound:
-    """Read an audio file whole.
+    """Read a whole audio file.
 
     Raises:
-        AudioFault: The file is missing, empty, cut short, not audio, without samples, holds NaN or infinite samples, or
-            the library that decodes it fails in whatever way. Silence is no fault of the file: the front end judges the
-            trimmed signal.
+        AudioFault: The file is missing, empty, truncated, not audio, without samples, holds NaN or infinite samples, or
+            the decoder fails with any error. Silence is not a fault here: front ends check the trimmed signal.
     """
     path = Path(path)
     head, header = check_file(path)
@@ -78,10 +77,10 @@ def read_audio(path: str | Path) -> Sound:
         samples, rate, announced = _decode(source)
     except MemoryError:
         raise AudioFault("does not fit into memory", str(path)) from None
-    except Exception as error:  # whatever the library raises is about this file
+    except Exception as error:  # the library raises errors of many types for damaged files
         raise AudioFault(_why_unreadable(path, head, str(getattr(error, "error_string", error))), str(path)) from None
     if announced >= UNKNOWN:
-        raise AudioFault("does not say how long it is (FLAC written to a pipe)", str(path))
+        raise AudioFault("has no length in its header (FLAC written to a pipe)", str(path))
     if not SLOWEST <= rate <= FASTEST:
         raise AudioFault(f"announces {rate} samples per second: its header is damaged", str(path))
     if len(samples) == 0:
@@ -97,17 +96,17 @@ def read_audio(path: str | Path) -> Sound:
 
 
 def check_file(path: Path) -> tuple[bytes, bytes | None]:
-    """Refuse a file that cannot be opened, is empty, or is cut short by what its header announces.
+    """Refuse a file that cannot be opened, is empty, or is shorter than its header announces.
 
     Returns:
-        Its first bytes, and a header to read it by in place of its own where that was never finished.
+        Its first bytes, and a corrected header if its own was never completed.
 
     Raises:
-        AudioFault: It is one of these.
+        AudioFault: In these cases.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody to write to it
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block until another process writes to it
             raise AudioFault("cannot be opened (it is a folder, pipe or device)", str(path))
         with path.open("rb") as file:
             head = file.read(64)
@@ -125,15 +124,15 @@ def check_file(path: Path) -> tuple[bytes, bytes | None]:
 
 
 def _name(path: Path) -> str | bytes | io.BytesIO:
-    """A path as libsndfile takes it, also where its bytes are no text."""
+    """A path as an argument of libsndfile, also for names that are not valid text."""
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _decode(source: str | bytes | io.BytesIO) -> tuple[NDArray[np.float64], int, int]:
-    """Samples (num_samples, channels), rate, and how many samples the header announces, at least those.
+    """Samples (num_samples, channels), rate, and the number of samples that the header announces.
 
-    Samples are read block by block: some codings (GSM 6.10, ADPCM) cannot seek, and then say no number of samples that
-    can be relied on.
+    Samples are read block by block: some codings (GSM 6.10, ADPCM) are not seekable, and their announced number of
+    samples is unreliable.
     """
     import soundfile
 
@@ -152,33 +151,33 @@ def mix_to_mono(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average the channels: (num_samples, channels) to (num_samples,).
 
     Raises:
-        AudioFault: The channels cancel each other: what is left has less than 1e-4 (-40 dB) of their mean power.
+        AudioFault: The channels cancel each other: the mix has less than 1e-4 (-40 dB) of their mean power.
     """
     if samples.shape[1] == 1:
         return samples[:, 0]
     mixed: NDArray[np.float64] = samples.mean(axis=1)
     power = float(np.mean(samples**2)) if len(samples) else 0.0
     if power > 0.0 and float(np.mean(mixed**2)) < CANCELLED * power:
-        raise AudioFault("has channels that cancel each other in the mix: take one of them with data.channel=0")
+        raise AudioFault("has channels that cancel each other in the mix: select one of them with data.channel=0")
     return mixed
 
 
 def one_channel(load: Callable[[], Sound | Frames], channel: int) -> Sound | Frames:
-    """One channel of a recording; of a recording of one channel that one.
+    """One channel of a recording; a mono recording is returned unchanged.
 
     Raises:
-        AudioFault: It has several channels, and not this one.
+        AudioFault: The recording has several channels, but not this one.
     """
     sound = load()
     if isinstance(sound, Frames) or sound.samples.shape[1] == 1:
         return sound
     if channel >= sound.samples.shape[1]:
-        raise AudioFault(f"has channels 0 to {sound.samples.shape[1] - 1}, and data.channel={channel} is none of them")
+        raise AudioFault(f"has channels 0 to {sound.samples.shape[1] - 1}, but not data.channel={channel}")
     return sound._replace(samples=sound.samples[:, channel : channel + 1])
 
 
 def resample(samples: NDArray[np.float64], rate: int, wanted: int) -> NDArray[np.float64]:
-    """Change the sampling rate of a mono signal, band-limited; unchanged where the rates agree."""
+    """Resample a mono signal, band-limited; unchanged if the rates agree."""
     if rate == wanted:
         return samples
     import soxr
@@ -187,13 +186,13 @@ def resample(samples: NDArray[np.float64], rate: int, wanted: int) -> NDArray[np
 
 
 def _why_unreadable(path: Path, head: bytes, reason: str) -> str:
-    """Say in plain words why libsndfile refused a file."""
+    """A plain description of why libsndfile cannot read a file."""
     import soundfile
 
     if path.suffix.lower() in CONVERTED_FIRST:
         return (
-            f"is a kind of sound that libsndfile cannot read ({path.suffix.lower()}): convert it, and the result is "
-            f'taken in its place: ffmpeg -i "{path.name}" "{path.stem}.flac"'
+            f"is audio that libsndfile cannot read ({path.suffix.lower()}): convert it, and the result is "
+            f'read instead: ffmpeg -i "{path.name}" "{path.stem}.flac"'
         )
     if path.suffix.lower() == ".mp3" and "MP3" not in soundfile.available_formats():
         return f"is mp3, which the installed libsndfile {soundfile.__libsndfile_version__} cannot read"
@@ -217,7 +216,7 @@ def _why_sphere_is_unreadable(path: Path, reason: str) -> str:
         coding = sphere_header(file).get("sample_coding", "pcm")
     if "embedded" in coding:
         return (
-            f"is NIST SPHERE compressed inside ({coding}), which libsndfile cannot read: convert it, as LDC's sph2pipe "
-            f"does: sph2pipe -f wav {path.name} {path.stem}.wav"
+            f"is compressed NIST SPHERE ({coding}), which libsndfile cannot read: convert it with LDC's sph2pipe: "
+            f"sph2pipe -f wav {path.name} {path.stem}.wav"
         )
     return f"is NIST SPHERE that libsndfile cannot read ({reason.rstrip('.')})"

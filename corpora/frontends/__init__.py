@@ -1,1 +1,1 @@
-"""Front ends: recordings to frames, and back."""
+"""Front ends: conversion of recordings to frames, and back."""

@@ -1,8 +1,8 @@
-"""Front ends: from a recording to the frames a model sees, and back where that is possible.
+"""Front ends: from a recording to frames, and back where that is possible.
 
-Each front end is one class in one registry, `FRONT_ENDS`. A further one is a further class with the members of
-`FrontEnd` and one line in the registry. Those of speech recognition are in `corpora.frontends.fbank`, frames of samples
-in `corpora.frontends.waveform`.
+Each front end is a class with the members of `FrontEnd` and one line in the registry
+(`corpora.frontends.registry.FRONT_ENDS`). Features of speech recognition are in `corpora.frontends.fbank`, frames of
+samples in `corpora.frontends.waveform`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TRIM_WINDOW, TRIM_HOP = 2048, 512
 
 
 class FrontEnd(Protocol):
-    """What turns a recording into features.
+    """The interface of front ends, which compute features of recordings.
 
     Attributes:
         dim: D, values per frame.
-        rate: Sampling rate it works at, in Hz; 0 where there is no sound.
+        rate: Sampling rate in Hz; 0 without sound.
     """
 
     @property
@@ -38,7 +38,7 @@ class FrontEnd(Protocol):
     def rate(self) -> int: ...
 
     def prepare(self, recording: Sound | Frames) -> NDArray[np.float64]:
-        """Mono samples at `rate`, trimmed and normalised; an `AudioFault` where that cannot be."""
+        """Mono samples at `rate`, trimmed and normalised; raises `AudioFault` if that is impossible."""
         ...
 
     def features(self, waveform: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -47,10 +47,10 @@ class FrontEnd(Protocol):
 
 
 def trim_bounds(samples: NDArray[np.float64], trim_db: float) -> tuple[int, int]:
-    """First and last (exclusive) sample to keep of a mono signal, as ``librosa.effects.trim`` (from 0.10).
+    """First and last (exclusive) sample to keep of a mono signal, as in ``librosa.effects.trim`` (since 0.10).
 
-    The power of frames of 2048 samples, every 512 samples, centred, the signal padded with zeros, is compared
-    with the largest one; kept is from the first to the last frame less than `trim_db` below it.
+    The power of centred frames of 2048 samples, every 512 samples, of the zero-padded signal is compared with the
+    largest one; the signal is kept from the first to the last frame less than `trim_db` below it.
 
     Example:
         >>> trim_bounds(np.concatenate([np.zeros(8192), np.ones(4096), np.zeros(8192)]), 30.0)
@@ -73,9 +73,9 @@ def mono(sound: Sound, rate: int, trim_db: float | None, shortest: int) -> NDArr
 
     Args:
         sound: The recording.
-        rate: Wanted sampling rate in Hz.
-        trim_db: Threshold of `trim_bounds`; None keeps all.
-        shortest: Samples that must be left.
+        rate: Target sampling rate in Hz.
+        trim_db: Threshold of `trim_bounds`; None disables trimming.
+        shortest: Smallest number of samples after trimming.
 
     Raises:
         AudioFault: The recording is silent, holds NaN or infinite samples, or too few.
@@ -104,7 +104,7 @@ def normalise(sound: Sound, rate: int, trim_db: float | None, shortest: int) -> 
 
 
 class PassFrames:
-    """The front end of corpora that hold frames: it passes them on as they are.
+    """The front end of corpora that hold frames: returns them unchanged.
 
     Args:
         dim: D, values per frame.
@@ -118,7 +118,7 @@ class PassFrames:
     def prepare(self, recording: Sound | Frames) -> NDArray[np.float64]:
         """The frames (T, D)."""
         if isinstance(recording, Sound):
-            raise UserError("data.frontend=frames works on frames, and the corpus holds sound: set data.frontend=stft.")
+            raise UserError("data.frontend=frames needs frames, but the corpus holds sound: set data.frontend=stft.")
         if recording.x.ndim != 2 or recording.x.shape[1] != self.dim:
             raise UserError(
                 f"the corpus holds frames of shape {recording.x.shape}, expected (frames, {self.dim}): "
@@ -129,10 +129,10 @@ class PassFrames:
         return recording.x.astype(np.float64)
 
     def features(self, waveform: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The frames again."""
+        """The frames as float32."""
         return waveform.astype(np.float32)
 
 
 def open_frames(settings: DataSettings, bins: int) -> PassFrames:
-    """The front end that passes frames on, for a model with `bins` values per frame."""
+    """The front end ``frames`` for a model with `bins` values per frame."""
     return PassFrames(bins)

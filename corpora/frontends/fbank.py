@@ -1,8 +1,7 @@
 r"""Front ends of speech recognition: log-mel energies (FBank) and log-magnitude spectra.
 
-Both are logarithms of what a `corpora.frontends.stft.Stft` with a Hamming window makes of the pre-emphasised waveform,
-so
-both lead back to one: `power` undoes the logarithm, `waveform` the transform and the pre-emphasis.
+Both are logarithms of the transform of the pre-emphasised waveform (`corpora.frontends.stft.Stft` with a Hamming
+window). They can be inverted: `power` inverts the logarithm, `waveform` the transform and the pre-emphasis.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ __all__ = ["LogMagnitude", "LogMel", "mel_filters", "open_fbank", "open_log_magn
 
 PRE_EMPHASIS = 0.97
 LOWEST_HZ = 20.0
-"""Where Kaldi's lowest mel band begins."""
+"""Lower edge of Kaldi's lowest mel band."""
 LEAST_ENERGY = 1e-10
-"""Energy of a mel band below which the logarithm is flat: 16-bit rounding noise is about 1e-8."""
+"""Floor of the energy of a mel band; 16-bit quantisation noise is about 1e-8."""
 LEAST_LOG_MAGNITUDE = -20.0
 MEL_UPDATES = 10
 
@@ -28,7 +27,7 @@ Samples = NDArray[np.float64]
 
 
 class _Emphasised(Stft):
-    r"""A short-time Fourier transform of y_t = x_t - 0.97 x_{t-1}, by a Hamming window centred in the frame.
+    r"""A short-time Fourier transform of y_t = x_t - 0.97 x_{t-1} with a Hamming window centred in the frame.
 
     Args:
         rate, hop, trim_db: as of `Stft`.
@@ -47,7 +46,7 @@ class _Emphasised(Stft):
         return super().spectrum(np.append(x[:1], x[1:] - PRE_EMPHASIS * x[:-1]))
 
     def waveform(self, spectrum: NDArray[np.complex128], length: int | None = None) -> Samples:
-        """Samples of a transform: `Stft.waveform`, then the pre-emphasis undone."""
+        """Samples of a transform: `Stft.waveform`, followed by the inverse of the pre-emphasis."""
         from scipy.signal import lfilter
 
         samples: Samples = lfilter([1.0], [1.0, -PRE_EMPHASIS], super().waveform(spectrum, length))
@@ -57,9 +56,8 @@ class _Emphasised(Stft):
 class LogMagnitude(_Emphasised):
     r"""Log-magnitude spectra, :math:`\max(\log |X|, -20)`, without the bin at 0 Hz: ``window / 2`` values per frame.
 
-    The reconstructions of Hsu et al. (2017) are of 200 such values, a window of 400 samples (25 ms) every 10 ms. The
-    transform has 201 bins, and which one the paper leaves out it does not say; here it is that of 0 Hz, which speech
-    does not need.
+    The reconstructions of Hsu et al. (2017) have 200 such values, for a window of 400 samples (25 ms) every 10 ms. The
+    transform has 201 bins, and the paper does not say which one it omits; here it is that of 0 Hz.
     """
 
     def __init__(self, rate: int, window: int, hop: int, trim_db: float | None = None) -> None:
@@ -72,17 +70,18 @@ class LogMagnitude(_Emphasised):
         return np.log(np.maximum(magnitude, np.exp(LEAST_LOG_MAGNITUDE))).astype(np.float32)
 
     def power(self, features: NDArray[np.floating]) -> Samples:
-        """The power spectra (T, window / 2 + 1) that features (T, window / 2) are of; nothing at 0 Hz."""
+        """Power spectra (T, window / 2 + 1) of features (T, window / 2); 0 at 0 Hz."""
         return np.pad(np.exp(2.0 * features.astype(np.float64)), ((0, 0), (1, 0)))
 
 
 class LogMel(_Emphasised):
-    r"""FBank features, after Kaldi: :math:`\log(\max(W |X|^2, 10^{-10}))`, W from `mel_filters`.
+    r"""FBank features as in Kaldi: :math:`\log(\max(W |X|^2, 10^{-10}))`, W from `mel_filters`.
 
-    As Kaldi's with a Hamming window: pre-emphasis, zeros up to the next power of two, power spectrum, triangles in mel
-    from 20 Hz to half the rate, natural logarithm. Other than there: samples are scaled to a largest absolute value of
-    1 (Kaldi: 32768, which adds a constant), frames are centred at multiples of the hop with the signal reflected at its
-    ends, the frame's mean is not taken away (the lowest band leaves 0 Hz out), and there is no dither.
+    As in Kaldi with a Hamming window: pre-emphasis, zero-padding to the next power of two, power spectrum, triangular
+    mel filters from 20 Hz to half the rate, natural logarithm. Differences from Kaldi: samples are scaled to a largest
+    absolute value of 1 (Kaldi: 32768, which adds a constant), frames are centred at multiples of the hop with the
+    signal reflected at its ends, the mean of a frame is not subtracted (the lowest band excludes 0 Hz), and there is no
+    dither.
 
     Args:
         rate, hop, trim_db: as of `Stft`.
@@ -98,7 +97,7 @@ class LogMel(_Emphasised):
         if len(empty):
             raise UserError(
                 f"model.bins: {bands} mel bands are too narrow for a transform of {self.window} samples at {rate} Hz: "
-                f"{len(empty)} of them hold no frequency. Set model.bins lower, or data.window higher."
+                f"{len(empty)} of them contain no frequency bin. Reduce model.bins, or increase data.window."
             )
 
     def features(self, waveform: Samples) -> NDArray[np.float32]:
@@ -108,28 +107,28 @@ class LogMel(_Emphasised):
         return np.log(np.maximum(energies, LEAST_ENERGY)).astype(np.float32)
 
     def power(self, features: NDArray[np.floating]) -> Samples:
-        r"""Power spectra (T, F) with about these mel energies E: none is the one, and the filters leave it open.
+        r"""Power spectra (T, F) with approximately these mel energies E; the filters do not determine them uniquely.
 
-        From the energies spread over their bands, ten updates that keep every bin positive and lessen the generalised
+        Starting from the energies spread over their bands, ten multiplicative updates reduce the generalised
         Kullback-Leibler divergence of E and W P (Lee & Seung, "Algorithms for non-negative matrix factorization"),
 
         .. math:: P \leftarrow P \circ \frac{W^\top (E / W P)}{W^\top 1}
 
-        which is nowhere below 1e-10. On speech the energies come back to 0.1 dB. `librosa.util.nnls`, least squares, is
-        farther from them, digs holes between the bands, and takes a hundred times longer.
+        with a floor of 1e-10. On speech the energies are recovered to 0.1 dB. `librosa.util.nnls` (least squares) is
+        less accurate, leaves gaps between the bands, and is a hundred times slower.
         """
         energies, filters = np.exp(features.astype(np.float64)), self.filters
-        heard = filters.sum(axis=0)
-        power: Samples = energies / filters.sum(axis=1) @ filters / np.maximum(heard, LEAST_ENERGY)
+        coverage = filters.sum(axis=0)
+        power: Samples = energies / filters.sum(axis=1) @ filters / np.maximum(coverage, LEAST_ENERGY)
         for _ in range(MEL_UPDATES):
             ratio = energies / np.maximum(power @ filters.T, LEAST_ENERGY)
-            power = power * (ratio @ filters / np.maximum(heard, LEAST_ENERGY))
+            power = power * (ratio @ filters / np.maximum(coverage, LEAST_ENERGY))
         power = np.maximum(power, LEAST_ENERGY)
         return power
 
 
 def mel_filters(bands: int, rate: int, transform: int, lowest: float = LOWEST_HZ) -> Samples:
-    r"""Triangular filters (bands, transform / 2 + 1) that are straight lines in mel, as Kaldi's.
+    r"""Filters (bands, transform / 2 + 1) that are triangular on the mel scale, as in Kaldi.
 
     .. math:: m(f) = 1127 \ln(1 + f / 700), \quad W_{bk} = \max\left(0, 1 - \frac{|m(f_k) - c_b|}{\delta}\right),
         \quad c_b = m(\mathrm{lowest}) + (b + 1) \delta

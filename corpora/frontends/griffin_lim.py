@@ -1,4 +1,4 @@
-"""A waveform from power spectra that came without a phase: Griffin and Lim's algorithm, many files at once."""
+"""Waveforms from power spectra without phases: the Griffin-Lim algorithm, batched."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["ITERATIONS", "MOMENTUM", "griffin_lim", "transform"]
 ITERATIONS = 32
 MOMENTUM = 0.99
 FILES_AT_ONCE = 16
-"""On a CPU: so that what an iteration works on stays in its cache, which takes a third off the time of 256 at once."""
+"""Batch size on a CPU, for which the data of an iteration fit its cache; a third faster than 256 files at once."""
 
 
 def transform(waveform: Tensor, frontend: Stft) -> Tensor:
-    """The transform (N, F, T), complex, of samples (N, num_samples), as a front end takes it after any pre-emphasis:
-    `Stft.spectrum` in torch, frequencies first.
+    """The complex transform (N, F, T) of samples (N, num_samples), without pre-emphasis: `Stft.spectrum` in torch, with
+    frequencies first.
     """
     window = _taper(waveform, frontend)
     return torch.stft(
@@ -41,39 +41,39 @@ def griffin_lim(
     seed: int = 0,
     length: int | None = None,
 ) -> Tensor:
-    r"""Samples whose power spectra are as near to the given ones as alternating projections bring them.
+    r"""Samples whose power spectra approximate the given ones, by alternating projections.
 
-    From random phases, and with S the given amplitude, every iteration takes the signal nearest to the present
-    transform, and of its transform c the phase:
+    Starting from random phases, with S the given amplitude, every iteration computes the signal nearest to the present
+    transform, and takes the phase of its transform c:
 
     .. math:: c_k = \mathrm{STFT}(\mathrm{STFT}^{-1}(S e^{i \phi_{k-1}})), \quad
         \phi_k = \arg\left(c_k - \frac{\alpha}{1 + \alpha} c_{k-1}\right)
 
-    (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984; momentum alpha, as librosa
-    takes it: Perraudin, Balazs & Soendergaard, "A fast Griffin-Lim algorithm", 2013.) The numbers are those of
-    `librosa.griffinlim`, computed with torch for the sake of batches and devices. All files start from the same
-    phases, so that what one becomes does not depend on the others.
+    (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984; momentum alpha as in librosa:
+    Perraudin, Balazs & Soendergaard, "A fast Griffin-Lim algorithm", 2013.) Results equal those of
+    `librosa.griffinlim`; torch allows batches and GPUs. All files start from the same phases, so that the result of a
+    file does not depend on the others.
 
     Args:
-        power: power spectra (N, T, F), as `frontend.power` gives them, T at least 2.
-        frontend: gives window, hop and centring, and undoes its pre-emphasis at the end.
-        iterations: how many; 0 inverts the random phases.
+        power: power spectra (N, T, F), as returned by `frontend.power`, T at least 2.
+        frontend: the front end, for window, hop, centring and inverse pre-emphasis.
+        iterations: number of iterations; 0 inverts the transform with random phases.
         momentum: alpha; 0 is the algorithm of 1984.
-        seed: of the phases at the start.
-        length: samples of the signal that the spectra are of; by default (T - 1) * hop.
+        seed: the seed of the initial phases.
+        length: samples of the original signal; by default (T - 1) * hop.
 
     Returns:
-        Samples (N, length), on the device and of the type of `power`.
+        Samples (N, length), with the device and dtype of `power`.
 
     Raises:
-        UserError: for one frame, or values that no power has.
+        UserError: for a single frame, or negative or non-finite values.
     """
     if power.shape[-2] < 2:
-        raise UserError("one frame alone gives no waveform: expected at least 2 frames, two hops long.")
+        raise UserError("a single frame cannot be inverted to a waveform: expected at least 2 frames.")
     if not bool((power >= 0).all()) or not bool(power.isfinite().all()):
         raise UserError(
-            f"no power spectrum: values go from {float(power.min()):g} to {float(power.max()):g}, expected finite ones "
-            "from 0 up, such as model.likelihood=power_spectrum gives."
+            f"not a power spectrum: values range from {float(power.min()):g} to {float(power.max()):g}, expected "
+            "finite values of at least 0, as with model.likelihood=power_spectrum."
         )
     if power.device.type == "cpu" and len(power) > FILES_AT_ONCE:
         parts = power.split(FILES_AT_ONCE)

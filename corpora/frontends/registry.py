@@ -11,7 +11,7 @@ from dvae_pyro.errors import UserError, nearest
 __all__ = ["FRONT_ENDS", "open_frontend"]
 
 
-#: Opener of each front end as ``"module:function"``, imported when it is asked for.
+#: Constructor of each front end as ``"module:function"``, imported on use.
 FRONT_ENDS: dict[str, str] = {
     "stft": "corpora.frontends.stft:open_stft",
     "fbank": "corpora.frontends.fbank:open_fbank",

@@ -1,4 +1,4 @@
-"""Power spectra of a short-time Fourier transform, and back."""
+"""Power spectra of a short-time Fourier transform, and the inverse transform."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ __all__ = ["Stft", "open_stft"]
 class Stft:
     r"""Power spectra of a short-time Fourier transform, computed in float64.
 
-    With the sine window :math:`w_k = \sin(\pi (k + 1/2) / n)`, the signal padded by reflection with n/2
-    samples at both ends and no scaling, frame t starts at sample t * hop and ``T = 1 + num_samples // hop``.
-    The features are :math:`|X|^2`, cast to float32 only at the end: in quiet frames a float32 transform has
-    no correct digits left.
+    The window is :math:`w_k = \sin(\pi (k + 1/2) / n)`, the signal is padded by reflection with n/2 samples at both
+    ends and not scaled, frame t starts at sample t * hop, and ``T = 1 + num_samples // hop``. The features are
+    :math:`|X|^2`, cast to float32 only at the end: in quiet frames a transform in float32 has no correct digits.
 
     Args:
         rate: Sampling rate in Hz.
         window: n, samples per window and length of the transform; even.
         hop: Samples from one frame to the next.
-        trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
+        trim_db: Silence this far below the loudest frame is cut at both ends; None disables trimming.
     """
 
     def __init__(self, rate: int, window: int, hop: int, trim_db: float | None = 30.0) -> None:
@@ -48,7 +47,7 @@ class Stft:
     def prepare(self, recording: Sound | Frames) -> NDArray[np.float64]:
         """Mono samples at `rate`, trimmed, with a largest absolute value of 1."""
         if isinstance(recording, Frames):
-            raise UserError("data.frontend=stft works on sound, and the corpus holds frames: set data.frontend=frames.")
+            raise UserError("data.frontend=stft needs sound, but the corpus holds frames: set data.frontend=frames.")
         return normalise(recording, self.rate, self.trim_db, self.window)
 
     def spectrum(self, waveform: NDArray[np.float64]) -> NDArray[np.complex128]:
@@ -63,20 +62,19 @@ class Stft:
         return (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
 
     def power(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The power spectra that features are of: these are the features."""
+        """Power spectra of features, which are the features themselves."""
         return features.astype(np.float64)
 
     def waveform(self, spectrum: NDArray[np.complex128], length: int | None = None) -> NDArray[np.float64]:
         """Samples by weighted overlap-add of a transform (T, F).
 
-        Each sample is divided by the sum of the squared windows that cover it, which makes this the exact
-        inverse of `spectrum` and, for a changed transform, the signal whose own transform is nearest to it in
-        least squares.
+        Each sample is divided by the sum of the squared windows that cover it. This is the exact inverse of `spectrum`;
+        for a modified transform it is the signal whose transform is nearest in least squares.
 
         Args:
             spectrum: the transform.
-            length: how many samples the signal had that the transform is of, so that none is lost; by default
-                (T - 1) * hop. Those that no window covers are 0.
+            length: number of samples of the original signal; by default (T - 1) * hop. Samples that no window covers
+                are 0.
         """
         frames = np.fft.irfft(spectrum, n=self.window, axis=-1) * self.taper
         total = np.zeros((len(frames) - 1) * self.hop + self.window)

@@ -1,4 +1,4 @@
-"""Frames of a waveform: consecutive samples, and the settings that go with them."""
+"""Frames of consecutive samples of a waveform, and the default settings for them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dvae_pyro.errors import UserError
 __all__ = ["SAMPLES", "Waveform", "open_waveform", "waveform_defaults"]
 
 SAMPLES = 8000
-"""Samples of a training sequence: half a second at 16 kHz, as in the papers on Blizzard 2013."""
+"""Samples per training sequence: half a second at 16 kHz, as in the papers on Blizzard 2013."""
 
 FRAME_WIDTH = 200
-"""Samples of a frame where nothing is said: those of the same papers."""
+"""Default number of samples per frame, as in the same papers."""
 
 
 class Waveform:
-    """Frames of consecutive samples, neither scaled nor overlapping; less than a frame at the end is left out.
+    """Non-overlapping frames of consecutive samples, not scaled; an incomplete last frame is omitted.
 
     Args:
         rate: Sampling rate in Hz.
         width: FW, samples per frame.
-        trim_db: Silence this far below the loudest frame is cut at both ends; None keeps all.
+        trim_db: Silence this far below the loudest frame is cut at both ends; None disables trimming.
     """
 
     def __init__(self, rate: int, width: int, trim_db: float | None = None) -> None:
@@ -40,40 +40,40 @@ class Waveform:
         """Mono samples at `rate`, full scale 1."""
         if isinstance(recording, Frames):
             raise UserError(
-                "data.frontend=waveform works on sound, and the corpus holds frames: set data.frontend=frames."
+                "data.frontend=waveform needs sound, but the corpus holds frames: set data.frontend=frames."
             )
         return mono(recording, self.rate, self.trim_db, self.dim)
 
     def features(self, waveform: NDArray[np.float64]) -> NDArray[np.float32]:
         """Frames (T, FW) of mono samples, T = len(waveform) // FW."""
-        whole = len(waveform) // self.dim * self.dim
-        return waveform[:whole].reshape(-1, self.dim).astype(np.float32)
+        end = len(waveform) // self.dim * self.dim
+        return waveform[:end].reshape(-1, self.dim).astype(np.float32)
 
     def samples(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The samples (..., T * FW) that frames (..., T, FW) are of."""
+        """Samples (..., T * FW) of frames (..., T, FW)."""
         return features.reshape(*features.shape[:-2], -1).astype(np.float64)
 
 
 def open_waveform(settings: DataSettings, bins: int) -> Waveform:
-    """The front end that the settings ask for, for a model with `bins` values per frame."""
+    """The front end that the settings describe, for a model with `bins` values per frame."""
     width = bins if settings.frame_width is None else settings.frame_width
     if width != bins:
         raise UserError(
             f"data.frame_width: got {width} samples, but model.bins is {bins}: the values of a frame are its samples.\n"
-            f"Leave model.bins out, or set data.frame_width={bins}."
+            f"Omit model.bins, or set data.frame_width={bins}."
         )
     return Waveform(settings.rate, width, settings.trim_db)
 
 
-def waveform_defaults(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What ``data.frontend=waveform`` implies over the settings of a model: what its frames are, and what suits them.
+def waveform_defaults(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Default settings for ``data.frontend=waveform``, which override those of the model; empty for other front ends.
 
     Args:
-        said: all settings that are said anywhere, by dotted key; empty is returned if they have another front end.
+        settings: all settings that are set explicitly, by dotted key.
     """
-    if said.get("data.frontend") != "waveform":
+    if settings.get("data.frontend") != "waveform":
         return {}
-    width = said.get("data.frame_width")
+    width = settings.get("data.frame_width")
     width = FRAME_WIDTH if width is None else width
     return {
         "data.frame_width": width,
@@ -83,6 +83,6 @@ def waveform_defaults(said: Mapping[str, Any]) -> Mapping[str, Any]:
         "model.input": "raw",
         "model.likelihood": "gaussian",
         "model.normalise": "global",
-        "model.variance_floor": 1e-6,  # digital silence is no density to aim at; the papers' least deviation is 1e-3
-        "model.scale_bounds": [1e-3, 5.0],  # of mixtures, those of MS-STCN's public code
+        "model.variance_floor": 1e-6,  # density is unbounded in digital silence; the papers' smallest deviation is 1e-3
+        "model.scale_bounds": [1e-3, 5.0],  # for mixtures, as in MS-STCN's public code
     }

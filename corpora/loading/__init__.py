@@ -1,1 +1,1 @@
-"""Utterances to sequences and batches; the cache of features."""
+"""Utterances to sequences and batches, and the cache of features."""

@@ -1,13 +1,13 @@
-"""Features on the disk: computed once, and mapped into memory by every run that wants them.
+"""The cache of features: computed once, stored on disk, and memory-mapped by every run that uses them.
 
-Of one split of a corpus under one front end, ``NAME.npy`` holds the frames of all utterances one after another, float32
-(frames, D), and ``NAME.json`` what became of each utterance, with checksums. The name ends in a digest of all that the
-features depend on: the utterances and the files they are read from (path, size, time of change), the front end with its
-settings, and the code of this package. So nothing in it is ever out of date; what no longer fits is not found.
+For one split of a corpus and one front end, ``NAME.npy`` holds the frames of all utterances concatenated, float32
+(frames, D), and ``NAME.json`` an entry per utterance, with checksums. The name ends in a digest of everything that the
+features depend on: the utterances and their files (path, size, modification time), the front end and its settings, and
+the code of this package. An entry is therefore never stale: after a change it is not found.
 
-Both are written under other names and renamed when they are whole, the JSON last: without it there is nothing. Two runs
-that want the same features at once each write them, and the later replaces the earlier, whose readers keep theirs.
-Files that are cut, changed or something else are known by the checksums, and written anew.
+Both files are written under temporary names and renamed when complete, the JSON last; an entry without JSON does not
+exist. If two runs compute the same features at once, both write them, and the later replaces the earlier; readers of
+the earlier keep it. Truncated, modified or foreign files are detected by the checksums and written again.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ABANDONED_S = 24 * 3600.0
 
 
 class Reading(NamedTuple):
-    """What became of an utterance.
+    """The result of reading an utterance.
 
     Attributes:
-        features: (T, D) float32; no frame where it cannot be used.
-        fault: why it cannot be used, or nothing.
-        rate: sampling rate of the recording, in Hz; 0 where there is no sound.
-        channels: its channels; 0 where there is no sound.
-        remark: what is odd about the file and does not keep it from being used.
+        features: (T, D) float32; T = 0 if it cannot be used.
+        fault: why it cannot be used; empty if it can.
+        rate: sampling rate of the recording, in Hz; 0 without sound.
+        channels: number of channels; 0 without sound.
+        remark: an anomaly of the file that does not prevent its use.
     """
 
     features: NDArray[np.float32]
@@ -72,17 +72,17 @@ def read(utterance: Utterance, frontend: FrontEnd) -> Reading:
 
 
 def digest(utterances: Sequence[Utterance], frontend: FrontEnd) -> str | None:
-    """A name for the features of these utterances that changes with all they depend on; None if that is not known."""
+    """A digest of everything that the features of these utterances depend on; None if an utterance has no `source`."""
     if not all(utterance.source for utterance in utterances):
         return None
     code = [path.read_bytes() for path in sorted(Path(str(files("corpora"))).rglob("*.py"))]
-    found = hashlib.sha256(repr([zlib.crc32(text) for text in code]).encode())
-    found.update(repr([version(name) for name in LIBRARIES]).encode())
-    found.update(pickle.dumps(frontend, protocol=4))
+    hashed = hashlib.sha256(repr([zlib.crc32(text) for text in code]).encode())
+    hashed.update(repr([version(name) for name in LIBRARIES]).encode())
+    hashed.update(pickle.dumps(frontend, protocol=4))
     for utterance in utterances:
         parts = [_stamp(part) for part in utterance.source]
-        found.update(repr((utterance.file, parts)).encode("utf-8", "surrogateescape"))
-    return found.hexdigest()[:32]
+        hashed.update(repr((utterance.file, parts)).encode("utf-8", "surrogateescape"))
+    return hashed.hexdigest()[:32]
 
 
 def _stamp(part: object) -> object:
@@ -103,45 +103,45 @@ def kept(
     computed: Iterable[Reading],
     report: Callable[[str], None],
 ) -> Iterable[Reading]:
-    """The readings of a split out of a folder, mapped into memory; what the folder does not have is put there first.
+    """The readings of a split from the cache, memory-mapped; computed and written first if the cache lacks them.
 
     Args:
-        folder: where files of features are kept.
-        name: what the files' names begin with.
-        utterances: the split's.
-        frontend: what the features are made by.
-        computed: gives their readings, one after another, if they are needed. What it raises ends the writing and
-            leaves nothing behind.
-        report: is told where the features are, and of a damaged file.
+        folder: folder of the cache.
+        name: prefix of the files' names.
+        utterances: the utterances of the split.
+        frontend: the front end.
+        computed: iterates over their readings, used if they are not cached. An exception that it raises stops writing
+            and leaves no files.
+        report: called with lines about the features' location and damaged files.
 
     Raises:
         UserError: the file cannot be written.
     """
     key = digest(utterances, frontend)
     if key is None:
-        report(f"{name}: not kept in {folder}, since the corpus does not say what its utterances are read from")
+        report(f"{name}: features not cached in {folder}: the corpus does not declare the files of its utterances")
         return computed
     path = folder / f"{name}-{key}.npy"
     if path.exists() and path.with_suffix(".json").exists():
         try:
-            found = _open(path, frontend.dim)
+            readings = _open(path, frontend.dim)
         except (OSError, EOFError, ValueError, TypeError, KeyError) as damage:
-            report(f"{path} is damaged ({str(damage).splitlines()[0]}): it is computed anew")
+            report(f"{path} is damaged ({str(damage).splitlines()[0]}): it is computed again")
         else:
-            report(f"{name}: features taken from {path}")
-            return found
+            report(f"{name}: features read from {path}")
+            return readings
     _write(path, frontend.dim, computed)
-    report(f"{name}: features kept in {path}")
+    report(f"{name}: features cached in {path}")
     return _open(path, frontend.dim)
 
 
 def _write(path: Path, dim: int, readings: Iterable[Reading]) -> None:
     entries: list[list[object]] = []
     frames = checksum = 0
-    with disk_errors(path, "Free space, name another folder with data.cache, or leave it out"):
+    with disk_errors(path, "Free space, set data.cache to another folder, or omit it"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_up(path)
-        with _renamed_when_whole(path) as stream:
+        with _renamed_when_complete(path) as stream:
             stream.write(_header(0, dim))
             for features, *rest in readings:
                 content = np.ascontiguousarray(features, dtype="<f4").data
@@ -151,14 +151,14 @@ def _write(path: Path, dim: int, readings: Iterable[Reading]) -> None:
                 frames += len(features)
             stream.seek(0)
             stream.write(_header(frames, dim))
-        with _renamed_when_whole(path.with_suffix(".json")) as stream:
+        with _renamed_when_complete(path.with_suffix(".json")) as stream:
             index = {"utterances": entries, "checksum": checksum, "checksum of utterances": _checksum(entries)}
             stream.write(json.dumps(index).encode())
 
 
 @contextlib.contextmanager
-def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file under a name of its own, which takes the place of `path` at the end."""
+def _renamed_when_complete(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file that replaces `path` at the end."""
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
     try:
         with open(handle, "wb") as stream:
@@ -172,7 +172,7 @@ def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _header(frames: int, dim: int) -> bytes:
-    """The header of an ``.npy`` file, which is as long for any number of frames."""
+    """The header of an ``.npy`` file, whose length does not depend on the number of frames."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (frames, dim)})
     return stream.getvalue()
@@ -183,7 +183,7 @@ def _checksum(entries: Sequence[Sequence[object]]) -> int:
 
 
 def _clear_up(path: Path) -> None:
-    """Remove what killed runs left half-written a day ago or earlier."""
+    """Remove temporary files of killed runs that are older than a day."""
     for left in path.parent.glob(f"{path.stem}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_S:
@@ -191,16 +191,17 @@ def _clear_up(path: Path) -> None:
 
 
 def _open(path: Path, dim: int) -> list[Reading]:
-    """What `_write` wrote; an error of some kind where it is not that."""
+    """The readings written by `_write`; raises an error if the files are not valid."""
     index = json.loads(path.with_suffix(".json").read_bytes())
-    # Copy on write: a page that somebody writes to becomes his own, and the file stays as it is.
-    whole = np.load(path, mmap_mode="c")
-    ends = list(itertools.accumulate((frames for frames, *_ in index["utterances"]), initial=0))
-    if (whole.dtype, whole.shape) != (np.dtype("<f4"), (ends[-1], dim)):
+    # Copy on write: a process that writes to a page gets a private copy, and the file is unchanged.
+    frames = np.load(path, mmap_mode="c")
+    ends = list(itertools.accumulate((count for count, *_ in index["utterances"]), initial=0))
+    if (frames.dtype, frames.shape) != (np.dtype("<f4"), (ends[-1], dim)):
         raise ValueError("frames and index do not agree")
-    if (index["checksum of utterances"], index["checksum"]) != (_checksum(index["utterances"]), zlib.crc32(whole.data)):
+    checksums = _checksum(index["utterances"]), zlib.crc32(frames.data)
+    if (index["checksum of utterances"], index["checksum"]) != checksums:
         raise ValueError("a checksum does not agree")
     return [
-        Reading(np.asarray(whole[start:end]), *rest)
+        Reading(np.asarray(frames[start:end]), *rest)
         for (start, end), (_, *rest) in zip(itertools.pairwise(ends), index["utterances"], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""From a corpus to batches: frames of every utterance, cut to sequences, padded together."""
+"""From a corpus to batches: frames of every utterance, cut into sequences, padded to batches."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Prepared(NamedTuple):
 
     Attributes:
         x: Features (T, D), float32.
-        file: Name of the utterance it is from.
-        speaker: Who speaks.
-        start: Its first frame, counted in the (trimmed) utterance.
-        whole: All frames of the utterance, of which `x` is a view, where they were asked for.
+        file: Name of its utterance.
+        speaker: Name of the speaker.
+        start: Index of its first frame in the (trimmed) utterance.
+        whole: All frames of the utterance, of which `x` is a view; only with `movable`.
     """
 
     x: Tensor
@@ -45,7 +45,7 @@ class Prepared(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Sequences side by side: x (T, N, D), zero after each one's end, lengths (N,) int64, and the items."""
+    """A padded batch: x (T, N, D), zero beyond each length, lengths (N,) int64, and the sequences."""
 
     x: Tensor
     lengths: Tensor
@@ -63,7 +63,7 @@ def load_split(
     movable: bool = False,
     progress: bool = True,
 ) -> list[Prepared]:
-    """`load_sequences` as the settings of a run have it: whole utterances, or `cut` as training has them."""
+    """`load_sequences` with the settings of a run: whole utterances, or `cut` into training sequences."""
     return load_sequences(
         corpus,
         split,
@@ -93,22 +93,22 @@ def load_sequences(
 ) -> list[Prepared]:
     """Read one split of a corpus.
 
-    Features are those of the whole (trimmed) utterance, cut into consecutive blocks; the rest of an utterance
-    that fills no block is dropped. An utterance shorter than a block is left out, or kept as the short sequence that it
-    is, which batches pad and models mask.
+    Features are computed for the whole (trimmed) utterance and cut into consecutive blocks; the incomplete rest of an
+    utterance is dropped. An utterance shorter than a block is omitted, or kept as a shorter sequence, which batches
+    pad and models mask.
 
     Args:
-        corpus: Where from.
-        split: Which part.
-        frontend: What makes the features.
+        corpus: The corpus.
+        split: The split to read.
+        frontend: The front end.
         sequence_frames: Frames per sequence; None gives whole utterances.
         short: ``"drop"`` or ``"keep"`` utterances shorter than that.
-        on_error: ``"error"`` stops at the first broken file, ``"skip"`` leaves it out.
-        movable: Keep with each sequence all frames of its utterance (`Prepared.whole`).
-        report: Is told, a line at a time, what happened to the data.
-        progress: Draw a progress bar on standard error.
-        cache: Folder that features are kept in (`corpora.loading.cache`), from which they are then mapped into memory;
-            None computes them and holds them in memory.
+        on_error: ``"error"`` stops at the first broken file, ``"skip"`` omits it.
+        movable: Whether each sequence keeps all frames of its utterance (`Prepared.whole`).
+        report: Called with each line about the data.
+        progress: Whether to show a progress bar on standard error.
+        cache: Folder for features (`corpora.loading.cache`), from which they are memory-mapped; None computes them and
+            holds them in memory.
 
     Raises:
         UserError: A file is broken (unless skipped), or nothing is left.
@@ -118,7 +118,9 @@ def load_sequences(
     if short not in SHORT:
         raise UserError(f"data.short_utterances: got {short!r}, expected 'drop' or 'keep'.{nearest(short, SHORT)}")
     if sequence_frames is not None and sequence_frames < 1:
-        raise UserError(f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for all.")
+        raise UserError(
+            f"data.sequence_frames: got {sequence_frames}, expected 1 or more, or null for whole utterances."
+        )
     utterances = corpus.splits.get(split, [])
     tally = Tally(split, len(utterances), frontend.rate)
     sequences: list[Prepared] = []
@@ -150,7 +152,7 @@ def load_sequences(
         whole = torch.from_numpy(features) if movable else None
         for start in range(0, len(features) - length + 1, length):
             block = features[start : start + length]
-            # A copy, so that a sequence sent to another process does not take its whole utterance along.
+            # A copy, so that a sequence sent to another process does not include its whole utterance.
             x = torch.from_numpy(block.copy() if cache is None and not movable else block)
             sequences.append(Prepared(x, utterance.file, utterance.speaker, start, whole))
     if corpus.layout and split == next(iter(corpus.splits)):
@@ -163,13 +165,13 @@ def load_sequences(
         raise UserError(tally.nothing_left(corpus, sequence_frames))
     frames = sum(len(item.x) for item in sequences)
     speakers = {item.speaker for item in sequences}
-    spoken = f", {len(speakers)} speakers" if speakers != {""} else ""
-    report(f"{split}: {len(sequences)} sequences, {frames} frames{spoken}")
+    by_speakers = f", {len(speakers)} speakers" if speakers != {""} else ""
+    report(f"{split}: {len(sequences)} sequences, {frames} frames{by_speakers}")
     return sequences
 
 
 def collate(items: Sequence[Prepared]) -> Batch:
-    """Put sequences side by side, padded with zeros.
+    """Combine sequences to a batch, padded with zeros.
 
     Example:
         >>> a, b = (Prepared(torch.ones(t, 2), "f", "s", 0) for t in (3, 1))
@@ -190,7 +192,7 @@ _Item = TypeVar("_Item", bound=_Frames)
 
 
 def by_length(items: Iterable[_Item], frames_at_once: int) -> Iterator[list[_Item]]:
-    """Cut items into batches of similar length, of at most so many padded frames; one item may have more.
+    """Group items of similar length into batches of at most `frames_at_once` padded frames, or of a single item.
 
     Example:
         >>> items = [Prepared(torch.ones(t, 2), str(t), "s", 0) for t in (3, 1, 2)]
@@ -208,14 +210,14 @@ def by_length(items: Iterable[_Item], frames_at_once: int) -> Iterator[list[_Ite
 
 
 class Batches:
-    """Which sequences make which batch of an epoch: a pure function of seed and epoch, for exact resuming.
+    """The batches of each epoch: a pure function of seed and epoch, for exact resuming.
 
     Args:
         sequences: The sequences; each is in exactly one batch of an epoch.
         batch_size: Sequences per batch; one batch may hold fewer.
-        seed: Decides the order.
-        shuffle: Draw a new order for every epoch; otherwise all epochs are alike, in the order given.
-        bucket: Batch sequences of similar length, so that little is padded.
+        seed: The seed of the order.
+        shuffle: Whether to draw a new order for every epoch; otherwise the order is that of `sequences`.
+        bucket: Whether to batch sequences of similar length, which reduces padding.
     """
 
     def __init__(
@@ -245,7 +247,7 @@ class Batches:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         if self.bucket:
-            # Lengths are blurred a little, so that two sequences do not share a batch in every epoch.
+            # Lengths are perturbed slightly, so that the same sequences do not share a batch in every epoch.
             blur = JITTER * torch.rand(count, generator=generator, dtype=torch.float64) if self.shuffle else 0.0
             order = order[torch.argsort(self.lengths[order] * (1 + blur), stable=True)]
         batches = [order[start : start + self.batch_size].tolist() for start in range(0, count, self.batch_size)]

@@ -49,7 +49,7 @@ def by_name(found: Corpus) -> dict[str, dict[str, Utterance]]:
 def test_conditions_are_what_they_say() -> None:
     clean = {u.file: u for u in corpus().splits["test"]}
     found = in_domains(corpus(), "ABCD", 3)
-    assert found.notes["test"] == ["a note", "240 utterances in domains clean, noisy, channel, noisy+channel"]
+    assert found.notes["test"] == ["a note", "240 utterances in conditions clean, noisy, channel, noisy+channel"]
     ratios, noises, channels = [], set(), set()
     for name, heard in by_name(found).items():
         assert set(heard) == set("ABCD") and {u.speaker for u in heard.values()} == {clean[name].speaker}
@@ -127,10 +127,10 @@ def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
     parts = [corpus(2, condition=letter).splits["test"] for letter in "ABD"]
     found = in_domains(Corpus("own", "", {"test": sum(parts, [])}), "BC", 0)
     assert found.splits["test"] == parts[1]
-    with pytest.raises(UserError, match="data.conditions=C: split test of corpus 'own' .* has none in these"):
+    with pytest.raises(UserError, match="data.conditions=C: split test of corpus 'own' "):
         in_domains(Corpus("own", "", {"test": sum(parts, [])}), "C", 0)
     mixed = Corpus("own", "", {"test": [*parts[0], *corpus(1).splits["test"]]})
-    with pytest.raises(UserError, match="does not tell the condition"):
+    with pytest.raises(UserError, match="data.conditions=A: split test of corpus 'own' "):
         in_domains(mixed, "A", 0)
 
 

@@ -112,9 +112,9 @@ def test_ms_stcn_is_of_waveforms_and_is_trained_as_in_its_paper() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.frame_width=3"], "data.frame_width=3 says nothing with data.frontend=stft"),
-        ([WAVEFORM, "data.hop=3"], "data.hop=3 says nothing with data.frontend=waveform"),
-        ([WAVEFORM, "data.window=3"], "data.window=3 says nothing"),
+        (["data.frame_width=3"], "data.frame_width=3 has no effect with data.frontend=stft"),
+        ([WAVEFORM, "data.hop=3"], "data.hop=3 has no effect with data.frontend=waveform"),
+        ([WAVEFORM, "data.window=3"], "data.window=3 has no effect"),
         ([WAVEFORM, "data.frame_width=0"], "data.frame_width=0: expected at least 1"),
         ([WAVEFORM, "data.frame_width=much"], "data.frame_width takes int or null, got 'much'"),
         ([WAVEFORM, "model.normalise=all"], "model.normalise takes"),

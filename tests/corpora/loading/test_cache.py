@@ -89,8 +89,8 @@ def test_kept_features_are_those_that_are_computed(shared: Path, cache: Path, fr
     first, said_first = load(corpus, cache, frontend, frames)
     again, said_again = load(unread(corpus), cache, frontend, frames)
     assert same(plain, first) and same(plain, again)
-    assert said_first[0].startswith("folder-train: features kept in") and said_first[1:] == said
-    assert said_again[0].startswith("folder-train: features taken from") and said_again[1:] == said
+    assert said_first[0].startswith("folder-train: features cached in") and said_first[1:] == said
+    assert said_again[0].startswith("folder-train: features read from") and said_again[1:] == said
     assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
     with pytest.raises(UserError, match=r"cannot use .* it (.|\n)*data.on_error=skip"):
         load_sequences(unread(corpus), "train", frontend, sequence_frames=frames, cache=str(cache))
@@ -157,7 +157,7 @@ def test_what_has_changed_is_computed_anew(
     changed = Corpus("made", "", {"train": utterances})
     found, said = load(changed, cache, frontend)
     assert same(found, load(changed, None, frontend)[0])
-    assert "features kept in" in said[0] and len(list(cache.iterdir())) == 4
+    assert "features cached in" in said[0] and len(list(cache.iterdir())) == 4
 
 
 def _flip(place: int) -> Callable[[Path], None]:
@@ -205,7 +205,7 @@ def test_one_of_the_files_alone_is_nothing(corpus: Corpus, cache: Path, suffix: 
     (path,) = cache.glob(f"*{suffix}")
     path.unlink()
     found, said = load(corpus, cache)
-    assert "features kept in" in said[0] and same(found, load(corpus, None)[0]) and path.exists()
+    assert "features cached in" in said[0] and same(found, load(corpus, None)[0]) and path.exists()
 
 
 def test_the_frames_are_an_array_that_numpy_reads(corpus: Corpus, cache: Path) -> None:

@@ -129,6 +129,6 @@ def test_a_folder_of_features_is_a_corpus_of_frames(tmp_path: Path) -> None:
     assert (a.file, a.speaker, b.file, b.speaker) == ("train/a", "s1", "train/b", "s2")
     with pytest.raises(UserError, match=r"has feats.scp and no wav.scp: .*\nRead them with data.frontend=frames"):
         open_corpus(Data(corpus="kaldi", root=str(tmp_path / "data")), 0, ["train"])
-    with pytest.raises(UserError, match=r"data.trim_db=30.0 says nothing: .* Leave it out \(data.trim_db=null\)"):
+    with pytest.raises(UserError, match=r"data.trim_db=30.0 .*\(data.trim_db=null\)"):
         check_data(Data(corpus="kaldi", frontend="frames"))
     check_data(Data(corpus="kaldi"))

@@ -181,12 +181,12 @@ def test_implied_settings_are_of_corpora_and_front_ends_that_there_are() -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.corpus=polyphonic", "data.rate=8000"], "data.rate=8000 says nothing: corpus 'polyphonic' holds frames"),
-        (["data.corpus=polyphonic", "data.trim_db=30"], "data.trim_db=30.0 says nothing"),
-        (["data.corpus=polyphonic", "data.hop=1"], "data.hop=1 says nothing"),
+        (["data.corpus=polyphonic", "data.rate=8000"], "data.rate=8000 .*corpus 'polyphonic' holds frames"),
+        (["data.corpus=polyphonic", "data.trim_db=30"], "data.trim_db=30.0 has no effect"),
+        (["data.corpus=polyphonic", "data.hop=1"], "data.hop=1 has no effect"),
         (["data.corpus=polyphonic", "data.frontend=stft"], "data.frontend=stft: corpus 'polyphonic' holds frames, no"),
         (["data.frontend=frames"], "data.frontend=frames: corpus 'synthetic' holds sound"),
-        (["data.subset=Nottingham"], "corpus 'synthetic' does not come in sets; those that do: .*polyphonic"),
+        (["data.subset=Nottingham"], "data.subset=Nottingham: corpus 'synthetic' .*polyphonic"),
     ],
 )
 def test_settings_that_would_say_nothing_are_refused(overrides: list[str], message: str) -> None:
