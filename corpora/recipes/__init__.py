@@ -1,1 +1,1 @@
-"""One loader per corpus; the layouts that folders of speech corpora have."""
+"""Loaders, one per corpus, and the folder layouts of known speech corpora."""

@@ -1,10 +1,11 @@
-"""Blizzard Challenge 2013: one reader's audiobooks, as segments (wav) or as whole chapters (mp3, or decoded ones).
+"""Blizzard Challenge 2013: audiobooks of one reader, as segments (wav) or whole chapters (mp3, or decoded mp3).
 
-``ROOT`` holds any tree of audio. Where it has ``train/``, ``valid/`` or ``test/`` that is the split; else 10 % of the
-files test, 5 % of the others validate, as in the public code of MS-STCN (Andersson et al., 2021), drawn by the seed.
+``ROOT`` is any tree of audio. Folders ``train/``, ``valid/`` and ``test/`` define the split; without them 10 % of the
+files are for test and 5 % of the others for validation, as in the public code of MS-STCN (Andersson et al., 2021),
+drawn by the seed.
 
-Decoding an mp3 leaves zeros before and after the sound, which a density must not be let to find: what is zero in 16
-bits at both ends is cut.
+Decoding an mp3 adds zeros before and after the sound, on which densities would diverge: samples that are zero in 16
+bits are cut at both ends.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dvae_pyro.errors import UserError
 
 __all__ = ["SHARES", "open_blizzard2013", "without_edges"]
 
-#: Shares of the files: of all, then of what is left.
+#: Fraction of all files for test, then of the remaining ones for validation.
 SHARES = {"test": 0.1, "valid": 0.05}
 
 HALF_A_STEP = 0.5 / 2**15
@@ -44,8 +45,8 @@ def open_blizzard2013(settings: DataSettings, seed: int, needed: Sequence[str] =
     files = find_audio(root, root)
     if len(files) < 3:
         raise UserError(
-            f"{root} holds {len(files)} audio file(s), too few to split into train, valid and test.\n"
-            "Give the folder that holds the segments (wav) or chapters (mp3) of Blizzard 2013 as --root."
+            f"{root} has {len(files)} audio file(s), too few to split into train, valid and test.\n"
+            "Give the folder of the segments (wav) or chapters (mp3) of Blizzard 2013 as --root."
         )
     parts = seeded_split(files, seed, SHARES)
     corpus = Corpus("blizzard2013", str(root), {})
@@ -58,15 +59,15 @@ def open_blizzard2013(settings: DataSettings, seed: int, needed: Sequence[str] =
 
 
 def without_edges(sound: Sound) -> Sound:
-    """A recording without what is zero in 16 bits, in all channels, before its first and after its last sample.
+    """A recording without leading and trailing samples that are zero in 16 bits, in all channels.
 
     Example:
         >>> without_edges(Sound(np.array([[0.0], [1e-6], [0.2], [0.0], [-0.1], [0.0]]), 16000)).samples[:, 0].tolist()
         [0.2, 0.0, -0.1]
     """
-    heard = np.flatnonzero((np.abs(sound.samples) >= HALF_A_STEP).any(axis=1))
-    first, last = (heard[0], heard[-1] + 1) if len(heard) else (0, 0)
-    return Sound(sound.samples[first:last], sound.rate) if len(heard) else sound
+    nonzero = np.flatnonzero((np.abs(sound.samples) >= HALF_A_STEP).any(axis=1))
+    first, last = (nonzero[0], nonzero[-1] + 1) if len(nonzero) else (0, 0)
+    return Sound(sound.samples[first:last], sound.rate) if len(nonzero) else sound
 
 
 def _cut(utterance: Utterance) -> Utterance:

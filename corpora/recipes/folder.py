@@ -1,12 +1,13 @@
 """Any folder of audio as a corpus.
 
-The layouts of known corpora, and folders of splits at the top (``train/``, ``dev-clean/``, ``Test/``), are recognised
-from the paths (`corpora.recipes.layouts`), and one line says what was understood. Audio that no folder says a split of
-is split by the seed: 80 % train, 10 % valid, 10 % test of the speakers. Where there is a training set and no validation
-set, 10 % of its speakers validate.
+The layouts of known corpora, and folders of splits at the top (``train/``, ``dev-clean/``, ``Test/``), are detected
+from the paths (`corpora.recipes.layouts`), and one line reports the result. Audio without a split is split by the
+seed: 80 % of the speakers for train, 10 % for valid, 10 % for test. If there is a training set but no validation set,
+10 % of the training speakers are used for validation.
 
-Without a known layout a speaker is the first folder, below the split or below the root, that does not only hold a kind
-of file (``wav/``); ``data.speaker_level`` names another. A file that lies in no such folder is its own speaker.
+Without a known layout the speaker is the first folder below the split, or below the root, that is not named after a
+kind of file (``wav/``); ``data.speaker_level`` selects another level. A file in no such folder counts as its own
+speaker.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     """Find the audio below ``data.root``.
 
     Raises:
-        UserError: There is none, or none for a needed split; or the tree has a layout that would have to be guessed
+        UserError: There is no audio, or none for a needed split; or the layout is ambiguous
             (`corpora.recipes.layouts.recognition.recognise`).
     """
     root = corpus_root(settings)
@@ -45,14 +46,14 @@ def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     if layout is not None and layout.loader is not None:
         module, function = CORPORA[layout.loader].split(":")
         corpus: Corpus = getattr(importlib.import_module(module), function)(settings, seed, needed)
-        corpus.layout = f"layout {layout.title}: read as --corpus {layout.loader} reads it"
+        corpus.layout = f"layout {layout.title}: read by the loader of --corpus {layout.loader}"
         return corpus
     reading = read_paths(root, files, name, settings.speaker_level)
     dealt = deal(reading.places, seed)
     if len(dealt.by_seed) == len(SPLITS) and len(files) < len(SPLITS):
         raise UserError(
-            f"{root} holds {len(files)} audio file(s), too few to split into train, valid and test.\n"
-            "Add audio, or put what there is into folders train/, valid/, test/ there."
+            f"{root} has {len(files)} audio file(s), too few to split into train, valid and test.\n"
+            "Add audio, or sort the files into folders train/, valid/, test/ there."
         )
     title = layout.title if layout is not None else name or NONE
     corpus = Corpus("folder", str(root), {}, layout=f"layout {title}: {describe(reading, dealt, seed)}")
@@ -69,7 +70,7 @@ def corpus_root(settings: DataSettings) -> Path:
     """The folder that ``data.root`` names.
 
     Raises:
-        UserError: None is named, or it is no folder.
+        UserError: ``data.root`` is not set, or is not a folder.
     """
     if not settings.root:
         raise UserError(f"corpus '{settings.corpus}' needs a folder to read: give --root DIR (or data.root=DIR).")
@@ -84,9 +85,9 @@ def corpus_root(settings: DataSettings) -> Path:
 def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) -> list[str]:
     """Audio files below `folder`, as paths relative to `root` with forward slashes, sorted.
 
-    Hidden files and folders are passed over (some systems leave ``._name.wav`` beside ``name.wav``). Links to
-    folders are followed, each folder once. Without `endings` of its own a caller also gets compressed sound that has to
-    be converted first (`CONVERTED_FIRST`), unless a file of the same name that can be read lies beside it.
+    Hidden files and folders are skipped (some systems create ``._name.wav`` beside ``name.wav``). Links to folders are
+    followed, each folder once. With the default `endings`, compressed audio that must be converted first is included
+    (`CONVERTED_FIRST`), unless there is a readable file of the same name beside it.
     """
     found: list[str] = []
     seen: set[str] = set()
@@ -107,9 +108,9 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
 
 
 def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
-    """All folders below `root` that bear one of these names (lower case), in any case, by name.
+    """All folders below `root` with one of these names (given in lower case; matched in any case), by name.
 
-    What lies inside of one found is not looked through; links are followed, each folder once, hidden ones not at all.
+    Matching folders are not searched further; links are followed, each folder once; hidden folders are skipped.
     """
     found: dict[str, list[Path]] = {name: [] for name in names}
     seen: set[str] = set()
@@ -132,26 +133,26 @@ def _utterance(root: Path, place: Place) -> Utterance:
 
 
 def _notes(split: str, dealt: Dealt, seed: int) -> list[str]:
-    """What to say about one split."""
+    """The notes about one split."""
     places = dealt.splits[split]
     speakers = {place.speaker for place in places}
     notes = []
     if split in dealt.by_seed:
         total = sum(len(dealt.splits[name]) for name in dealt.by_seed)
-        everybody = {place.speaker for name in dealt.by_seed for place in dealt.splits[name]}
+        all_speakers = {place.speaker for name in dealt.by_seed for place in dealt.splits[name]}
         note = f"split by seed {seed}: {len(places)} of {total} files"
         if dealt.apart:
-            note += f", {len(speakers)} of {len(everybody)} speakers (no speaker in two splits)"
-        elif everybody != {""}:
-            note += f"; its folders show {len(everybody)} speaker(s), too few to keep speakers apart"
+            note += f", {len(speakers)} of {len(all_speakers)} speakers (splits are speaker-disjoint)"
+        elif all_speakers != {""}:
+            note += f"; {len(all_speakers)} speaker(s) by its folders, too few for speaker-disjoint splits"
         notes.append(note)
     flat = sum(place.level == 0 and place.speaker == PurePosixPath(place.file).stem for place in places)
     if flat:
-        notes.append(f"{flat} of {len(places)} files lie in no speaker's folder: each is taken as its own speaker")
+        notes.append(f"{flat} of {len(places)} files are in no speaker's folder: each counts as its own speaker")
     others = {place.speaker for name in SPLITS if name != split for place in dealt.splits[name]} - {""}
     shared = sorted(speakers & others)
     if shared and split not in dealt.by_seed:
-        notes.append(f"{len(shared)} of {len(speakers)} speakers are in another split too, such as {shared[0]}")
+        notes.append(f"{len(shared)} of {len(speakers)} speakers are also in another split, such as {shared[0]}")
     return notes
 
 
@@ -159,7 +160,7 @@ def _no_split(root: Path, split: str, dealt: Dealt) -> str:
     present = [f"{name} ({len(places)} files)" for name, places in dealt.splits.items() if places]
     return (
         f"no audio for split {split} in {root}, which has {', '.join(present)}.\n"
-        f"Put audio for it into {root / split}, or split all files by seed with data.layout={NONE}."
+        f"Add audio for it in {root / split}, or split all files by seed with data.layout={NONE}."
     )
 
 

@@ -2,10 +2,10 @@
 
     ROOT/.../<digit>_<speaker>_<take>.wav (or .flac)    anywhere below the root
 
-Split by takes, all speakers being in all splits: takes 0 to 4 of each digit test, as the corpus has it, 5 to 9
-validate, the others train. ``data.subset=strings`` joins the digits of one speaker to strings of three to seven, each
-digit in `PASSES` of them, drawn by ``data.seed``. Where fewer than three digits of a speaker are left, they join the
-string before.
+The split is by takes, with all speakers in all splits: takes 0 to 4 of each digit are for test, as defined by the
+corpus, 5 to 9 for validation, the others for training. ``data.subset=strings`` concatenates digits of one speaker to
+strings of three to seven, each digit in `PASSES` strings, drawn by ``data.seed``. Fewer than three remaining digits of
+a speaker are appended to the previous string.
 
 Labels of an utterance: ``transcript``, the list of its digits ("0" to "9").
 """
@@ -30,24 +30,23 @@ from dvae_pyro.errors import UserError
 
 __all__ = ["PASSES", "TAKES", "joined", "open_fsdd"]
 
-#: First and last take of each split; the last of training is whatever there is.
+#: First and last take of each split; training has no last take.
 TAKES = {"test": (0, 4), "valid": (5, 9), "train": (10, 10**9)}
-#: Strings that each digit is in.
+#: Number of strings that each digit is in.
 PASSES = 2
 SHORTEST, LONGEST = 3, 7
 
 
 def open_fsdd(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Find the recordings below ``data.root``; the seed decides which digits are joined.
+    """Find the recordings below ``data.root``; the seed draws the digits of each string.
 
     Raises:
-        UserError: The set is unknown, or a needed split has no recording.
+        UserError: The subset is unknown, or a needed split has no recording.
     """
     if settings.subset not in (None, "strings"):
         raise UserError(
-            f"data.subset={settings.subset}: fsdd is read digit by digit (data.subset=null) or joined to strings "
-            f"of one speaker "
-            "(data.subset=strings)."
+            f"data.subset={settings.subset}: expected null, single digits, or strings, digits of one speaker "
+            "concatenated."
         )
     root = corpus_root(settings)
     read = functools.cache(read_audio)  # a digit is in several strings
@@ -62,24 +61,24 @@ def open_fsdd(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
         digits[split][match[2]].append(Utterance(file, match[2], load, labels, (root / file,)))
     corpus = Corpus("fsdd", str(root), {})
     for split in needed:
-        of_speaker = digits[split]
-        if not of_speaker:
+        by_speaker = digits[split]
+        if not by_speaker:
             first, last = TAKES[split]
             raise UserError(
                 f"no take {first} to {last} (split {split}) below {root}: expected files such as "
-                f"george/7_george_{first}.flac.\nGive the folder that holds the recordings of fsdd as --root."
+                f"george/7_george_{first}.flac.\nGive the folder with the recordings of fsdd as --root."
             )
-        found = [utterance for speaker in sorted(of_speaker) for utterance in of_speaker[speaker]]
+        utterances = [utterance for speaker in sorted(by_speaker) for utterance in by_speaker[speaker]]
         corpus.notes[split] = []
         if settings.subset == "strings":
-            corpus.notes[split] = [f"{len(found)} digits, each in {PASSES} strings of {SHORTEST} to {LONGEST}"]
-            found = [string for speaker in sorted(of_speaker) for string in _strings(of_speaker[speaker], split, seed)]
-        corpus.splits[split] = found
+            corpus.notes[split] = [f"{len(utterances)} digits, each in {PASSES} strings of {SHORTEST} to {LONGEST}"]
+            utterances = [u for speaker in sorted(by_speaker) for u in _strings(by_speaker[speaker], split, seed)]
+        corpus.splits[split] = utterances
     return corpus
 
 
 def joined(parts: Sequence[Utterance]) -> Sound:
-    """Recordings one after the other, mixed to mono, at the rate of the first."""
+    """Recordings concatenated, mixed to mono, at the sampling rate of the first."""
     sounds = [part.sound() for part in parts]
     rate = sounds[0].rate
     mono = [resample(mix_to_mono(sound.samples), sound.rate, rate) for sound in sounds]
@@ -99,10 +98,11 @@ def _strings(digits: Sequence[Utterance], split: str, seed: int) -> list[Utteran
             size = len(order) if len(order) - size < SHORTEST else size
             strings.append(order[:size])
             order = order[size:]
-    made = []
+    utterances = []
     for number, parts in enumerate(strings):
-        said = [digit for part in parts for digit in cast("list[str]", part.labels["transcript"])]
-        file = f"{split}/{speaker}/{number:03d}_{''.join(said)}.wav"
+        transcript = [digit for part in parts for digit in cast("list[str]", part.labels["transcript"])]
+        file = f"{split}/{speaker}/{number:03d}_{''.join(transcript)}.wav"
         source = tuple(path for part in parts for path in part.source)
-        made.append(Utterance(file, speaker, functools.partial(joined, parts), {"transcript": said}, source))
-    return made
+        labels = {"transcript": transcript}
+        utterances.append(Utterance(file, speaker, functools.partial(joined, parts), labels, source))
+    return utterances

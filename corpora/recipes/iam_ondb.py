@@ -1,12 +1,12 @@
 """IAM-OnDB: lines of handwriting on a whiteboard (Liwicki & Bunke, "IAM-OnDB, an on-line English sentence database
 acquired from handwritten text on a whiteboard", 2005).
 
-    ROOT/lineStrokes/a01/a01-000/a01-000u-01.xml    the lines of form a01-000u: strokes, and the points of each
-    ROOT/trainset.txt, testset_v.txt, testset_f.txt forms of train, valid and test, one in a row; anywhere below ROOT
-    ROOT/original/a01/a01-000/strokesu.xml          who wrote the form; may be missing
+    ROOT/lineStrokes/a01/a01-000/a01-000u-01.xml    the lines of form a01-000u: strokes and their points
+    ROOT/trainset.txt, testset_v.txt, testset_f.txt forms of train, valid and test, one per line; anywhere below ROOT
+    ROOT/original/a01/a01-000/strokesu.xml          the writer of the form; optional
 
-The lists are those of the database's benchmark (``task1``), in which nobody writes for two of them; its second
-validation set, ``testset_t.txt``, is not used. y grows downwards there and upwards here.
+The lists are those of the database's benchmark (``task1``), which are writer-disjoint; its second validation set,
+``testset_t.txt``, is not used. The y axis points downwards in the files and upwards here.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ LISTS = {"train": "trainset.txt", "valid": "testset_v.txt", "test": "testset_f.t
 
 
 def open_iam_ondb(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Find the lines of the needed splits below ``data.root``; the seed decides the noise.
+    """Find the lines of the needed splits below ``data.root``; the seed is that of the noise.
 
-    Lines are called by their path below the root, and are checked when they are loaded.
+    Lines are named by their path below the root, and are checked when they are loaded.
 
     Raises:
         UserError: There is no folder of lines, no list of a needed split, or none of its forms has a line.
@@ -46,36 +46,36 @@ def open_iam_ondb(settings: DataSettings, seed: int, needed: Sequence[str] = SPL
     writers = _Writers(root)
     corpus = Corpus("iam_ondb", str(root), {})
     for split in needed:
-        found = []
+        utterances = []
         for form in forms[split]:
             for path in lines.get(form, ()):
                 file = path.relative_to(root).as_posix()
                 load = moving(functools.partial(_read_line, path), settings, split, seed, file)
                 source = (path, settings.dequantise, split, seed)
-                found.append(Utterance(file, writers.of(form), load, {"form": form}, source))
-        if not found:
+                utterances.append(Utterance(file, writers.of(form), load, {"form": form}, source))
+        if not utterances:
             raise UserError(f"none of the {len(forms[split])} forms of {LISTS[split]} has a line below {root}.")
-        corpus.splits[split] = found
+        corpus.splits[split] = utterances
         corpus.notes[split] = _notes(split, forms, lines, writers)
     return corpus
 
 
 def _lines(root: Path) -> dict[str, list[Path]]:
-    """Files of the lines of each form."""
+    """The files of each form's lines."""
     folders = find_folders(root, ["linestrokes"])["linestrokes"]
     if not folders:
         raise UserError(
             f"no folder lineStrokes/ below {root}: expected IAM-OnDB's lines there (lineStrokes-all.tar.gz), such as "
             "lineStrokes/a01/a01-000/a01-000u-01.xml."
         )
-    found: defaultdict[str, list[Path]] = defaultdict(list)
+    lines: defaultdict[str, list[Path]] = defaultdict(list)
     for path in sorted(folders[0].rglob("*.xml")):
-        found[path.stem.rpartition("-")[0]].append(path)
-    return found
+        lines[path.stem.rpartition("-")[0]].append(path)
+    return lines
 
 
 def _forms(root: Path, split: str, *, needed: bool) -> list[str]:
-    """Forms of a split, in the order of its list."""
+    """The forms of a split, in the order of its list."""
     places = sorted(root.rglob(LISTS[split]))
     if not places:
         if needed:
@@ -88,7 +88,7 @@ def _forms(root: Path, split: str, *, needed: bool) -> list[str]:
 
 
 class _Writers:
-    """Who wrote a form, where the folder ``original`` is there to tell."""
+    """The writer of each form, read from the folder ``original`` if it exists."""
 
     def __init__(self, root: Path) -> None:
         folders = find_folders(root, ["original"])["original"]
@@ -96,7 +96,7 @@ class _Writers:
         self._known: dict[str, str | None] = {}
 
     def known(self, form: str) -> str | None:
-        """The writer's number."""
+        """The writer's number; None if unknown."""
         if form not in self._known:
             text, letter = form[:7], form[7:]
             path = None if self.folder is None else self.folder / form[:3] / text / f"strokes{letter}.xml"
@@ -104,12 +104,12 @@ class _Writers:
         return self._known[form]
 
     def of(self, form: str) -> str:
-        """The writer's number, else the form's own name."""
+        """The writer's number, or the form's name if unknown."""
         return self.known(form) or form
 
 
 def _writer(path: Path) -> str | None:
-    """``General/Form``'s ``writerID``, which comes before the strokes; None where there is none."""
+    """The ``writerID`` of ``General/Form``, which precedes the strokes; None if there is none."""
     try:
         for _, element in ElementTree.iterparse(path, events=("start",)):
             if element.tag == "Form":
@@ -117,7 +117,7 @@ def _writer(path: Path) -> str | None:
             if element.tag == "StrokeSet":
                 break
     except ElementTree.ParseError as error:
-        raise UserError(f"{path} cannot be read, and says who wrote the form: {error}.") from error
+        raise UserError(f"{path} cannot be read, which has the writer of a form: {error}.") from error
     return None
 
 
@@ -130,14 +130,14 @@ def _notes(split: str, forms: dict[str, list[str]], lines: dict[str, list[Path]]
     unknown = [form for form in forms[split] if form in lines and writers.known(form) is None]
     if unknown:
         notes.append(
-            f"who wrote {len(unknown)} of {len(forms[split])} forms is not known (original/ would tell): each is taken "
-            "as its own writer, and writers are as apart as the lists are"
+            f"the writer of {len(unknown)} of {len(forms[split])} forms is unknown (it is in original/): each form "
+            "counts as its own writer; splits are as writer-disjoint as the lists"
         )
     for other in SPLITS:
         here, there = ({writers.known(form) for form in forms[s]} - {None} for s in (split, other))
         if other != split and here & there:
             both = sorted(str(writer) for writer in here & there)
-            notes.append(f"{len(both)} writers write in {LISTS[other]} too: {', '.join(both[:10])}")
+            notes.append(f"{len(both)} writers are also in {LISTS[other]}: {', '.join(both[:10])}")
     return notes
 
 
@@ -153,13 +153,13 @@ def _read_line(path: Path) -> NDArray[np.float64]:
     except OSError as error:
         raise AudioFault(f"cannot be read: {error.strerror or error}") from error
     except ElementTree.ParseError as error:
-        raise AudioFault(f"is no XML: {error}") from error
+        raise AudioFault(f"is not XML: {error}") from error
     except KeyError as error:
-        raise AudioFault(f"is no line of IAM-OnDB: a Point has no {error}") from error
+        raise AudioFault(f"is not a line of IAM-OnDB: a Point has no {error}") from error
     except ValueError as error:
-        raise AudioFault(f"is no line of IAM-OnDB: a Point is nowhere, {error}") from error
+        raise AudioFault(f"is not a line of IAM-OnDB: a Point has an invalid coordinate, {error}") from error
     if not points:
-        raise AudioFault("is no line of IAM-OnDB: it has no StrokeSet with a Stroke with a Point")
+        raise AudioFault("is not a line of IAM-OnDB: it has no StrokeSet with a Stroke with a Point")
     return np.array(points)
 
 

@@ -1,10 +1,10 @@
 """Polyphonic music: four sets of piano rolls (Boulanger-Lewandowski, Bengio & Vincent, "Modeling temporal dependencies
-in high-dimensional sequences", 2012), in MATLAB files as the public TCN code carries them.
+in high-dimensional sequences", 2012), in the MATLAB files of the public TCN code.
 
     ROOT/JSB_Chorales.mat, ROOT/Nottingham.mat, ROOT/Piano_midi.mat, ROOT/MuseData.mat
 
-``data.subset`` names the file. It holds ``traindata``, ``validdata`` and ``testdata``, each a cell array of sequences
-(frames, 88), 1 where a key is down and 0 where it is not.
+``data.subset`` is the name of the file. It has ``traindata``, ``validdata`` and ``testdata``, each a cell array of
+sequences (frames, 88) with 1 for pressed keys and 0 for others.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dvae_pyro.errors import UserError, first_line, nearest
 
 __all__ = ["KEYS", "open_polyphonic"]
 
-#: What holds each split in the file.
+#: The array of each split in the file.
 KEYS = {"train": "traindata", "valid": "validdata", "test": "testdata"}
 
 
 def open_polyphonic(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Read the set that ``data.subset`` names; the seed decides nothing.
+    """Read the subset ``data.subset``; the seed is not used.
 
-    Sequences are called ``SET/SPLIT/NUMBER``, counted from 0 as in the file, and are checked when they are loaded.
+    Sequences are named ``SET/SPLIT/NUMBER``, counted from 0 as in the file, and are checked when they are loaded.
 
     Raises:
-        UserError: No set is named, there is no file of that name, it is no MATLAB file, or a needed split is not in it.
+        UserError: ``data.subset`` is not set, there is no such file, it is not a MATLAB file, or lacks a needed split.
     """
     path = _find(corpus_root(settings), settings.subset)
     contents = _read(path)
@@ -44,8 +44,8 @@ def open_polyphonic(settings: DataSettings, seed: int, needed: Sequence[str] = S
     twins = _twins({_name(path.stem, split, k): roll for split in rolls for k, roll in enumerate(rolls[split])})
     for split in needed:
         if split not in rolls:
-            held = ", ".join(key for key in contents if not key.startswith("__")) or "nothing"
-            raise UserError(f"{path} has no '{KEYS[split]}', which holds split {split}: it has {held}.")
+            keys = ", ".join(key for key in contents if not key.startswith("__")) or "nothing"
+            raise UserError(f"{path} has no '{KEYS[split]}', which holds split {split}: it has {keys}.")
         if not rolls[split]:
             raise UserError(f"{path}: '{KEYS[split]}' holds no sequence, so there is no split {split}.")
         corpus.splits[split] = [
@@ -65,15 +65,15 @@ def _name(set_name: str, split: str, number: int) -> str:
 
 
 def _find(root: Path, name: str | None) -> Path:
-    """The file of a set."""
-    found = sorted(path.stem for path in root.glob("*.mat"))
-    if not found:
+    """The file of a subset."""
+    present = sorted(path.stem for path in root.glob("*.mat"))
+    if not present:
         raise UserError(f"no .mat file in {root}: expected sets of polyphonic music there, such as JSB_Chorales.mat.")
-    sets = ", ".join(found)
+    sets = ", ".join(present)
     if name is None:
-        raise UserError(f"corpus 'polyphonic' comes in sets and none is named: give data.subset=NAME, one of {sets}.")
-    if name not in found:
-        raise UserError(f"data.subset={name}: no {name}.mat in {root}, which has {sets}.{nearest(name, found)}")
+        raise UserError(f"corpus 'polyphonic' has several subsets: set data.subset=NAME, one of {sets}.")
+    if name not in present:
+        raise UserError(f"data.subset={name}: no {name}.mat in {root}, which has {sets}.{nearest(name, present)}")
     return root / f"{name}.mat"
 
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
     try:
         contents: Mapping[str, Any] = loadmat(path)
-    except Exception as error:  # scipy raises nearly anything at a damaged file
+    except Exception as error:  # SciPy raises errors of many types for damaged files
         raise UserError(f"{path} cannot be read as a MATLAB file (version 7 or older): {first_line(error)}") from error
     return contents
 
@@ -93,17 +93,19 @@ def _cells(held: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def _load(roll: NDArray[Any]) -> Frames:
-    """The frames of a sequence, if they are those of a piano roll."""
+    """The frames of a sequence, checked to be a piano roll."""
     if roll.ndim != 2 or roll.dtype.kind not in "buif":
-        raise AudioFault(f"is no piano roll: an array of {roll.dtype} of shape {roll.shape}, expected (frames, keys)")
+        raise AudioFault(
+            f"is not a piano roll: an array of {roll.dtype} of shape {roll.shape}, expected (frames, keys)"
+        )
     odd = roll[(roll != 0) & (roll != 1)]
     if len(odd):
-        raise AudioFault(f"is no piano roll: it holds {len(odd)} values other than 0 and 1, such as {odd[0]}")
+        raise AudioFault(f"is not a piano roll: it has {len(odd)} values other than 0 and 1, such as {odd[0]}")
     return Frames(roll.astype(np.float32))
 
 
 def _twins(rolls: Mapping[str, NDArray[Any]]) -> list[list[str]]:
-    """Names of sequences that are the same, in groups of two and more."""
+    """Names of identical sequences, in groups of two or more."""
     names: defaultdict[tuple[tuple[int, ...], bytes], list[str]] = defaultdict(list)
     for name, roll in rolls.items():
         if roll.dtype != object:

@@ -1,19 +1,19 @@
-"""TIMIT (LDC93S1): 630 speakers of American English, ten sentences each, phones marked by hand.
+"""TIMIT (LDC93S1): 630 speakers of American English, ten sentences each, with manual phone labels.
 
     ROOT/.../TRAIN/DR1/FCJF0/SX217.WAV   462 speakers: train
-    ROOT/.../TEST/DR1/FAKS0/SX223.WAV    168 speakers, of whom 50 validate and 24 test
+    ROOT/.../TEST/DR1/FAKS0/SX223.WAV    168 speakers, of whom 50 are valid and 24 test
 
-``TRAIN`` and ``TEST`` may lie anywhere below the root, in capitals or not. Files are NIST SPHERE, or wav where they
-have been converted (``SX217.WAV.wav`` beside ``SX217.WAV`` is taken in its place). The two sentences that all speakers
-read (SA1, SA2) are left out, as is usual; ``data.subset=with_sa`` keeps them.
+``TRAIN`` and ``TEST`` may be anywhere below the root, in any case. Files are NIST SPHERE, or converted to wav
+(``SX217.WAV.wav`` is preferred to ``SX217.WAV``). The two sentences that all speakers read (SA1, SA2) are omitted, as
+is usual; ``data.subset=with_sa`` keeps them.
 
-Who tests is the core test set that comes with the corpus: two men and a woman of each of the eight dialects, eight
-sentences each. Who validates are the 50 speakers of Halberstadt (1998), as in Kaldi's recipe.
+The test speakers are the core test set of the corpus: two men and a woman of each of the eight dialects, eight
+sentences each. The validation speakers are the 50 of Halberstadt (1998), as in Kaldi's recipe.
 
 Labels of an utterance: ``sex`` ("f" or "m"), ``dialect`` ("dr1" to "dr8"), ``content``, the list of its phones as
-(name, start, end) in samples of the file, end exclusive, from ``.PHN``, and ``transcript``, these as the 39 kinds that
-error rates are counted in. Trimming moves the sound, not these: set
-``data.trim_db=null`` where frames and phones are to be put side by side.
+(name, start, end) in samples of the file, end exclusive, from ``.PHN``, and ``transcript``, the phones mapped to the 39
+classes of phone error rates. The times of phones are not changed by trimming: set ``data.trim_db=null`` to align frames
+and phones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CORE_TEST = (
     *("mdab0", "mwbt0", "felc0", "mtas1", "mwew0", "fpas0", "mjmp0", "mlnt0", "fpkt0", "mlll0", "mtls0", "fjlm0"),
     *("mbpm0", "mklt0", "fnlp0", "mcmj0", "mjdh0", "fmgd0", "mgrt0", "mnjm0", "fdhc0", "mjln0", "mpam0", "fmld0"),
 )
-#: The 50 speakers, of the other 144 in TEST, that validate.
+#: The 50 validation speakers, of the other 144 in TEST.
 DEVELOPMENT = (
     *("faks0", "fdac1", "fjem0", "mgwt0", "mjar0", "mmdb1", "mmdm2", "mpdf0", "fcmh0", "fkms0", "mbdg0", "mbwm0"),
     *("mcsh0", "fadg0", "fdms0", "fedw0", "mgjf0", "mglb0", "mrtk0", "mtaa0", "mtdt0", "mthc0", "mwjg0", "fnmr0"),
@@ -48,7 +48,7 @@ DEVELOPMENT = (
 #: Speakers of each split of the whole corpus.
 SIZES = {"train": 462, "valid": len(DEVELOPMENT), "test": len(CORE_TEST)}
 
-#: The 61 phones that are not counted as they are but as another, after Lee & Hon (1989): 39 kinds are left.
+#: Mapping of the 61 phones to 39 classes after Lee & Hon (1989); phones that are not listed are kept.
 FOLDED = {
     **{"ao": "aa", "ax": "ah", "ax-h": "ah", "axr": "er", "hv": "hh", "ix": "ih", "el": "l", "em": "m", "en": "n"},
     **{"nx": "n", "eng": "ng", "zh": "sh", "ux": "uw"},
@@ -56,12 +56,12 @@ FOLDED = {
 }
 NOT_COUNTED = "q"
 
-#: The folder that each split lies in.
+#: The folder of each split.
 FOLDERS = {"train": "train", "valid": "test", "test": "test"}
 
 
 class Phone(NamedTuple):
-    """A phone in an utterance: from sample `start` to before sample `end` of the file."""
+    """A phone of an utterance, from sample `start` to sample `end` (exclusive) of the file."""
 
     name: str
     start: int
@@ -69,18 +69,15 @@ class Phone(NamedTuple):
 
 
 def open_timit(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Find the needed splits below ``data.root``; the seed decides nothing.
+    """Find the needed splits below ``data.root``; the seed is not used.
 
     Raises:
-        UserError: The root has no ``TRAIN`` or ``TEST``, a file lies in no speaker's folder, a split is empty, or a
-        file of
-            phones cannot be read.
+        UserError: The root has no ``TRAIN`` or ``TEST``, a file is in no speaker's folder, a split is empty, or a
+            ``.PHN`` file cannot be read.
     """
     if settings.subset not in (None, "with_sa"):
         raise UserError(
-            f"data.subset={settings.subset}: TIMIT is read without the sentences SA1 and SA2 (data.subset=null) "
-            f"or with them "
-            "(data.subset=with_sa)."
+            f"data.subset={settings.subset}: expected null, without the sentences SA1 and SA2, or with_sa, with them."
         )
     root = corpus_root(settings)
     folders = find_folders(root, set(FOLDERS.values()))
@@ -98,13 +95,13 @@ def open_timit(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS
             )
         speakers = len({utterance.speaker for utterance in corpus.splits[split]})
         if speakers != SIZES[split]:
-            notes.append(f"{speakers} speakers, where TIMIT has {SIZES[split]}")
+            notes.append(f"{speakers} speakers, expected {SIZES[split]} for the complete TIMIT")
         corpus.notes[split] = notes
     return corpus
 
 
 def folded(phones: Sequence[Phone]) -> list[str]:
-    """Names of phones as the 39 kinds of Lee & Hon (1989), glottal stops left out.
+    """Names of phones mapped to the 39 classes of Lee & Hon (1989), without glottal stops.
 
     Example:
         >>> folded([Phone(name, 0, 1) for name in ("h#", "q", "ix", "tcl", "t")])
@@ -114,10 +111,10 @@ def folded(phones: Sequence[Phone]) -> list[str]:
 
 
 def read_phones(path: Path) -> list[Phone]:
-    """The phones of a ``.PHN`` file: a line each of first sample, end (exclusive) and name.
+    """Read the phones of a ``.PHN`` file: first sample, end (exclusive) and name on each line.
 
     Raises:
-        UserError: The file is not of that form.
+        UserError: The file has another format.
     """
     phones = []
     for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(), start=1):
@@ -125,7 +122,7 @@ def read_phones(path: Path) -> list[Phone]:
         if match is None or int(match[2]) < int(match[1]):
             raise UserError(
                 f"{path}, line {number}: got {line!r}, expected first sample, end and phone such as '0 3050 h#'.\n"
-                "Copy the file anew from the corpus, or remove it to do without its phones."
+                "Copy the file again from the corpus, or remove it to read the utterance without phones."
             )
         phones.append(Phone(match[3], int(match[1]), int(match[2])))
     return phones
@@ -134,8 +131,8 @@ def read_phones(path: Path) -> list[Phone]:
 def _utterances(
     root: Path, folders: Sequence[Path], wanted: set[str] | None, with_sa: bool
 ) -> tuple[list[Utterance], list[str]]:
-    """The sentences of a split, and what to say about them."""
-    found: list[Utterance] = []
+    """The sentences of a split, and notes about them."""
+    utterances: list[Utterance] = []
     left, unmarked = 0, 0
     for folder in folders:
         sounds: dict[PurePosixPath, str] = {}
@@ -144,13 +141,13 @@ def _utterances(
             path = PurePosixPath(file)
             sentence = path.with_name(path.name.split(".")[0].lower())
             kind = phones if path.suffix.lower() == ".phn" else sounds
-            kind[sentence] = max(kind.get(sentence, ""), file, key=len)  # SX217.WAV.wav before SX217.WAV
+            kind[sentence] = max(kind.get(sentence, ""), file, key=len)  # prefers SX217.WAV.wav to SX217.WAV
         for sentence, file in sounds.items():
             speaker = sentence.parent.name.lower()
             if re.fullmatch(r"[fm][a-z]{3}\d", speaker) is None:
                 raise UserError(
-                    f"{root / file} lies in no speaker's folder such as FCJF0: got {sentence.parent.name!r}.\n"
-                    "Give the folder that holds TIMIT alone as --root; audio laid out otherwise is --corpus folder."
+                    f"{root / file} is in no speaker's folder such as FCJF0: got {sentence.parent.name!r}.\n"
+                    "Give a folder that contains only TIMIT as --root; for other layouts use --corpus folder."
                 )
             if wanted is not None and speaker not in wanted:
                 continue
@@ -162,24 +159,25 @@ def _utterances(
             if re.fullmatch(r"dr\d", dialect):
                 labels["dialect"] = dialect
             if sentence in phones:
-                found_phones = read_phones(root / phones[sentence])
-                labels |= {"content": found_phones, "transcript": folded(found_phones)}
+                content = read_phones(root / phones[sentence])
+                labels |= {"content": content, "transcript": folded(content)}
             else:
                 unmarked += 1
-            found.append(Utterance(file, speaker, functools.partial(read_audio, root / file), labels, (root / file,)))
+            load = functools.partial(read_audio, root / file)
+            utterances.append(Utterance(file, speaker, load, labels, (root / file,)))
     notes = []
     if left:
         notes.append(f"left out {left} sentences SA1 and SA2, which all speakers read (data.subset=with_sa keeps them)")
     if unmarked:
-        notes.append(f"{unmarked} of {len(found)} sentences have no .PHN beside them: no phones are known of these")
-    return sorted(found, key=lambda utterance: utterance.file), notes
+        notes.append(f"{unmarked} of {len(utterances)} sentences have no .PHN beside them, so no phone labels")
+    return sorted(utterances, key=lambda utterance: utterance.file), notes
 
 
 def _no_folder(root: Path, split: str) -> str:
     name = FOLDERS[split].upper()
     if root.name.lower() in FOLDERS.values():
-        return f"no folder {name} below {root}, itself one of TIMIT's halves: give the folder above it as --root."
+        return f"no folder {name} below {root}, which is one of TIMIT's halves: give its parent folder as --root."
     return (
         f"no folder {name} (for split {split}) anywhere below {root}: expected TIMIT's TRAIN and TEST there.\n"
-        "Give the folder that the disc was copied to as --root; audio laid out otherwise is --corpus folder."
+        "Give the folder that the disc was copied to as --root; for other layouts use --corpus folder."
     )

@@ -4,9 +4,9 @@
     ROOT/.../si_dt_05/SPEAKER/*.wv1   valid
     ROOT/.../si_et_05/SPEAKER/*.wv1   test
 
-These folders may lie anywhere below the root, and more than once, as on the discs (``11-1.1/wsj0/si_tr_s``), in
-capitals or not. Files are NIST SPHERE (``.wv1``, ``.wv2``) or wav. Each sentence was recorded by two microphones: of a
-pair ``.wv1`` is taken, the close one, and where a sentence has been converted to ``.wav``, that.
+These folders may be anywhere below the root, also several times, as on the discs (``11-1.1/wsj0/si_tr_s``), in any
+case. Files are NIST SPHERE (``.wv1``, ``.wv2``) or wav. Each sentence was recorded by two microphones: ``.wv1``, the
+close one, is read, or the converted ``.wav`` if there is one.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dvae_pyro.errors import UserError
 
 __all__ = ["FOLDERS", "open_wsj0"]
 
-#: Where each split lies.
+#: The folder of each split.
 FOLDERS = {"train": "si_tr_s", "valid": "si_dt_05", "test": "si_et_05"}
 
-#: Endings of one sentence's recordings, the one to take first.
+#: Endings of one sentence's recordings, in order of preference.
 ENDINGS = (".wav", ".wv1", ".wv2")
 
 
 def open_wsj0(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Find the needed splits below ``data.root``; the seed decides nothing.
+    """Find the needed splits below ``data.root``; the seed is not used.
 
     Raises:
-        UserError: The root has no folder of a needed split, or no audio is in it.
+        UserError: The root has no folder of a needed split, or it has no audio.
     """
     root = corpus_root(settings)
     folders = find_folders(root, FOLDERS.values())
@@ -42,7 +42,7 @@ def open_wsj0(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
     for split in needed:
         name = FOLDERS[split]
         if not folders[name]:
-            raise UserError(_no_folder(root, split, [other for other, found in folders.items() if found]))
+            raise UserError(_no_folder(root, split, [other for other, paths in folders.items() if paths]))
         corpus.splits[split], corpus.notes[split] = _utterances(root, folders[name])
         if not corpus.splits[split]:
             endings = ", ".join(ending.lstrip(".") for ending in ENDINGS)
@@ -54,7 +54,7 @@ def open_wsj0(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS)
 
 
 def _utterances(root: Path, folders: Sequence[Path]) -> tuple[list[Utterance], list[str]]:
-    """The sentences of a split, each once, and what to say about those left out."""
+    """The sentences of a split, each once, and notes about omitted files."""
     recordings: dict[str, dict[str, tuple[str, str]]] = {}
     for folder in folders:
         for file in find_audio(folder, root, ENDINGS):
@@ -62,21 +62,21 @@ def _utterances(root: Path, folders: Sequence[Path]) -> tuple[list[Utterance], l
             sentence, ending = str(inside.with_suffix("")).lower(), inside.suffix.lower()
             speaker = inside.parts[0] if len(inside.parts) > 1 else inside.stem[:3]  # names start with the speaker
             recordings.setdefault(sentence, {}).setdefault(ending, (file, speaker.lower()))
-    taken = []
-    for found in recordings.values():
-        file, speaker = next(found[ending] for ending in ENDINGS if ending in found)
-        taken.append(Utterance(file, speaker, functools.partial(read_audio, root / file), source=(root / file,)))
-    left = sum(len(found) - 1 for found in recordings.values())
-    notes = [f"left out {left} files that are other recordings (wv2) or forms of a sentence taken"] if left else []
-    return sorted(taken, key=lambda utterance: utterance.file), notes
+    utterances = []
+    for by_ending in recordings.values():
+        file, speaker = next(by_ending[ending] for ending in ENDINGS if ending in by_ending)
+        utterances.append(Utterance(file, speaker, functools.partial(read_audio, root / file), source=(root / file,)))
+    left = sum(len(by_ending) - 1 for by_ending in recordings.values())
+    notes = [f"left out {left} files: second recordings (wv2) or other formats of the same sentences"] if left else []
+    return sorted(utterances, key=lambda utterance: utterance.file), notes
 
 
 def _no_folder(root: Path, split: str, present: Sequence[str]) -> str:
     name = FOLDERS[split]
     if root.name.lower() in FOLDERS.values():
-        return f"no folder {name} below {root}, itself one of WSJ0's splits: give the folder above it as --root."
-    has = f"it has {', '.join(present)}" if present else f"none of {', '.join(FOLDERS.values())} is there"
+        return f"no folder {name} below {root}, which is one of WSJ0's splits: give its parent folder as --root."
+    has = f"it has {', '.join(present)}" if present else f"it has none of {', '.join(FOLDERS.values())}"
     return (
         f"no folder {name} (WSJ0's {split} split) anywhere below {root}: {has}.\n"
-        "Give the folder that the discs were copied to as --root; for audio laid out otherwise take --corpus folder."
+        "Give the folder that the discs were copied to as --root; for other layouts use --corpus folder."
     )

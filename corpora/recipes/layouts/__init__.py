@@ -1,1 +1,1 @@
-"""Layouts that folders of audio are recognised by: the table, what applies it, and how files are dealt to splits."""
+"""Folder layouts of known speech corpora: the table, detection, and assignment of files to splits."""

@@ -1,4 +1,4 @@
-"""Files dealt to splits: as their folders or lists say, else by a seed; and the line that says what was understood."""
+"""Assignment of files to splits, by their folders or lists, else by a seed; and the line that describes it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from corpora.recipes.layouts.recognition import LISTED, Place, Reading
 __all__ = ["SHARES", "Dealt", "deal", "describe", "seeded_split"]
 
 SPLITS = ("train", "valid", "test")
-#: Share of the speakers that go to each held-out split of a corpus without splits.
+#: Fraction of the speakers for each held-out split of a corpus without splits.
 SHARES = {"valid": 0.1, "test": 0.1}
-#: Training files that a validation set is taken out of.
+#: Smallest number of training files from which a validation set is held out.
 FEWEST = 10
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
@@ -24,9 +24,9 @@ class Dealt(NamedTuple):
 
     Attributes:
         splits: The files of each split, sorted by path.
-        by_seed: The splits that the seed dealt.
-        apart: Whether it dealt speakers whole.
-        unplaced: Files that no folder or list says a split of, where others have one: they are not read.
+        by_seed: The splits that were drawn by the seed.
+        apart: Whether these splits are speaker-disjoint.
+        unplaced: Number of files without a split, where others have one; they are not read.
     """
 
     splits: dict[str, list[Place]]
@@ -36,15 +36,15 @@ class Dealt(NamedTuple):
 
 
 def deal(places: Sequence[Place], seed: int, *, validated: bool = False) -> Dealt:
-    """Deal files to splits.
+    """Assign files to splits.
 
-    Where no file says its split, the seed deals train, valid and test; where ten or more train and none validates, it
-    takes the validation set out of the training set. It deals whole speakers where there are three, else files.
+    If no file has a split, train, valid and test are drawn by the seed. If there are at least ten training files and no
+    validation set, the latter is drawn from the former. Speakers are drawn if there are at least three, else files.
 
     Args:
         places: The files.
-        seed: Decides who validates and tests.
-        validated: Whether there is a validation set that is not among these files.
+        seed: The seed.
+        validated: Whether a validation set exists that is not among these files.
     """
     splits: dict[str, list[Place]] = {split: [p for p in places if p.split == split] for split in SPLITS}
     unplaced = [place for place in places if place.split is None]
@@ -59,13 +59,13 @@ def deal(places: Sequence[Place], seed: int, *, validated: bool = False) -> Deal
     apart = len(speakers) >= 3
     parts = seeded_split(sorted(speakers) if apart else [place.file for place in pool], seed, shares)
     for split, names in parts.items():
-        chosen = set(names)
-        splits[split] = [place for place in pool if (place.speaker if apart else place.file) in chosen]
+        members = set(names)
+        splits[split] = [place for place in pool if (place.speaker if apart else place.file) in members]
     return Dealt(splits, tuple(split for split in SPLITS if split in parts), apart, left_out)
 
 
 def describe(reading: Reading, dealt: Dealt, seed: int) -> str:
-    """One line: which folders are which split, where it stands who speaks, what is left out.
+    """One line on the folders of each split, the source of speakers' names, and omitted files.
 
     Example:
         >>> places = [Place(f"{s}/{n}/{n}.wav", n, split, s, 2) for s, n, split in
@@ -78,7 +78,7 @@ def describe(reading: Reading, dealt: Dealt, seed: int) -> str:
         if dealt.splits[split] and split not in dealt.by_seed:
             parts.append(f"{_sources(dealt.splits[split], 'speakers of its test list')} to {split}")
     if dealt.by_seed == SPLITS:
-        parts.append(f"no folder says a split: {_share('valid', dealt)} to valid, 10 % to test by seed {seed}")
+        parts.append(f"no folders of splits: {_share('valid', dealt)} to valid, 10 % to test by seed {seed}")
     elif dealt.by_seed:
         trained = [place for split in dealt.by_seed for place in dealt.splits[split]]
         share = f"{_share('valid', dealt)} of these to valid by seed {seed}"
@@ -86,18 +86,18 @@ def describe(reading: Reading, dealt: Dealt, seed: int) -> str:
     lines = [", ".join(parts), f"speaker = {_speaker(reading.places)}"]
     left = dict(reading.left_out)
     if dealt.unplaced:
-        left["that lie in no folder of a split"] = left.get("that lie in no folder of a split", 0) + dealt.unplaced
+        left["that are in no folder of a split"] = left.get("that are in no folder of a split", 0) + dealt.unplaced
     lines += [f"left out {count} files {reason}" for reason, count in left.items()]
     return "; ".join(lines)
 
 
 def seeded_split(names: Sequence[str], seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, list[str]]:
-    """Deal names to train, valid and test: at least one each where there are three.
+    """Assign names to train, valid and test, at least one each if there are three.
 
-    In the order of `shares`, each split gets its share of what is left.
+    In the order of `shares`, each split gets its fraction of the remaining names.
 
-    The order of dealing is that of a hash of seed and name, so it depends neither on the order of `names` nor
-    on any library's random numbers.
+    Names are assigned in the order of a hash of seed and name, which depends neither on the order of `names` nor on
+    the random number generator of a library.
     """
 
     def order(name: str) -> bytes:
@@ -112,7 +112,7 @@ def seeded_split(names: Sequence[str], seed: int, shares: Mapping[str, float] = 
 
 
 def _with_star(source: str) -> str:
-    """A folder's name with its suffix as a star.
+    """A folder's name with its suffix replaced by a star.
 
     Example:
         >>> _with_star("train-clean-360"), _with_star("Dev"), _with_star("train.tsv")
@@ -123,7 +123,7 @@ def _with_star(source: str) -> str:
 
 
 def _sources(places: Iterable[Place], nameless: str) -> str:
-    """The folders or lists that say a split; `nameless` where none does."""
+    """The folders or lists that define a split; `nameless` if there are none."""
     return ", ".join(dict.fromkeys(_with_star(place.source) or nameless for place in places))
 
 
@@ -132,17 +132,17 @@ def _share(split: str, dealt: Dealt) -> str:
 
 
 def _speaker(places: Iterable[Place]) -> str:
-    """Where it stands who speaks."""
+    """The source of the speakers' names."""
     places = list(places)
     count = len({place.speaker for place in places})
     levels = {place.level for place in places}
     if {place.speaker for place in places} == {""}:
         return "one for the whole corpus"
     if levels == {LISTED}:
-        return f"as the lists say ({count})"
+        return f"from the lists ({count})"
     if levels == {0}:
         return f"the file's name ({count})"
     if len(levels) == 1:
         level = levels.pop()
         return f"{ORDINALS[level - 1] if level <= len(ORDINALS) else f'{level}th'} folder ({count})"
-    return f"a folder, or the file's name where there is none ({count})"
+    return f"a folder, or the file's name if there is none ({count})"

@@ -1,6 +1,6 @@
-"""Which layout of `corpora.recipes.layouts.table` a tree of audio has, and what it says of each file.
+"""Detection of the layout of a folder of audio (`corpora.recipes.layouts.table`), and speaker and split of each file.
 
-Nothing is guessed: where folders bear words of splits and no layout fits all files, `recognise` refuses.
+Nothing is guessed: if folders have names of splits and no layout matches all files, `recognise` raises an error.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ __all__ = ["LISTED", "Place", "Reading", "meanings", "read_paths", "recognise", 
 
 _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _EVAL = re.compile(r"(?<![a-z])eval(uation)?(?![a-z])", re.IGNORECASE)
-#: Folders that hold a kind of file, and no speaker.
+#: Folders that are named after a kind of file, not a speaker.
 _CONTAINER = re.compile(r"(wav|waves?|wavs|flac|mp3|audio|clips|speech|sounds?|recordings|data)\d*", re.IGNORECASE)
 
 
 LISTED = -1
-#: Files that layouts are compared on where none fits all.
+#: Number of files on which layouts are compared if none matches all.
 SAMPLE = 5000
 
 
 class Place(NamedTuple):
-    """What the layout says of a file.
+    """Speaker and split of a file.
 
     Attributes:
         file: Its path relative to the root.
-        speaker: Who speaks; empty where the corpus has one speaker.
-        split: train, valid or test; None where it does not say.
-        source: The folder or list that says the split; empty where none does.
-        level: Which folder from the root, counted from 1, says who speaks; 0 where none does, `LISTED` where a
-            list does.
+        speaker: Name of the speaker; empty if the corpus has one speaker.
+        split: train, valid or test; None if unknown.
+        source: The folder or list that defines the split; empty if there is none.
+        level: Level of the folder that is named by the speaker, 1 below the root; 0 if there is none, `LISTED` if a
+            list names the speaker.
     """
 
     file: str
@@ -47,18 +47,18 @@ class Place(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The files of a tree that are read, and how many are not, by reason."""
+    """The files of a tree that are read, and the number of omitted files by reason."""
 
     places: list[Place]
     left_out: Counter[str]
 
 
 def splits_in(folder: str, words: Mapping[str, str] | None = None) -> set[str]:
-    """The splits that a folder's name speaks of.
+    """The splits that occur in a folder's name.
 
     Args:
         folder: The name.
-        words: Words that mean another split than in `SPLIT_WORDS`.
+        words: Words with another split than in `SPLIT_WORDS`.
 
     Example:
         >>> [splits_in(name) for name in ("train-clean-360", "vox1_dev_wav", "TEST", "Trains")]
@@ -69,19 +69,19 @@ def splits_in(folder: str, words: Mapping[str, str] | None = None) -> set[str]:
 
 
 def recognise(root: Path, files: Sequence[str], chosen: str | None) -> str | None:
-    """The layout of a tree.
+    """Detect the layout of a tree.
 
     Args:
         root: Its folder, for messages.
         files: Paths relative to it, at least one.
-        chosen: ``data.layout``; None finds out.
+        chosen: ``data.layout``; None detects it.
 
     Returns:
-        A name of `LAYOUTS`, ``splits`` or ``none``; None where no layout fits and no folder speaks of splits.
+        A name of `LAYOUTS`, ``splits`` or ``none``; None if no layout matches and no folder has a split in its name.
 
     Raises:
-        UserError: The chosen layout is unknown or fits no file; or no layout fits all files, and folders speak of
-            splits or most files are laid out as in a known corpus.
+        UserError: `chosen` is unknown or matches no file; or no layout matches all files, and folders have names of
+            splits or most files match a known corpus.
     """
     if chosen is not None:
         return _checked(root, files, chosen)
@@ -96,32 +96,32 @@ def recognise(root: Path, files: Sequence[str], chosen: str | None) -> str | Non
     if fits and (speaking or 2 * fits > len(files)):
         other = next(file for file in files if not LAYOUTS[best].pattern.fullmatch(file))
         raise UserError(
-            f"{fits} of {len(files)} audio files in {root} are laid out as in {LAYOUTS[best].title}, others are "
-            f"not, such as {other}: what trains and what tests would be a guess.\n{_choices(best)}"
+            f"{fits} of {len(files)} audio files in {root} have the layout of {LAYOUTS[best].title}, others have "
+            f"not, such as {other}: the splits are ambiguous.\n{_choices(best)}"
         )
     if not speaking:
         return None
     if all(splits_in(folder.name) == splits_in(folder.parts[0]) and _begins(folder.parts[0]) for folder in speaking):
         return SPLITS_AT_TOP
     raise UserError(
-        f"folders in {root} speak of splits, {_examples(str(folder) + '/' for folder in speaking)}, and the tree is "
-        f"laid out as no corpus known here: what trains and what tests would be a guess.\n{_choices()}"
+        f"folders in {root} have names of splits, {_examples(str(folder) + '/' for folder in speaking)}, but the tree "
+        f"has no known layout: the splits are ambiguous.\n{_choices()}"
     )
 
 
 def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | None) -> Reading:
-    """What a layout says of each file.
+    """Speaker and split of each file, by a layout.
 
     Args:
         root: The folder of the tree.
         files: Paths relative to it.
-        name: What `recognise` returned.
-        level: Which folder, counted from 1, says who speaks; None is the layout's own, or the first folder (below the
-            split) that does not only hold a kind of file, such as ``wav/``.
+        name: The result of `recognise`.
+        level: Level of the folders that are named by speaker, counted from 1; None is the layout's level, or the first
+            folder (below the split) that is not named after a kind of file, such as ``wav/``.
 
     Raises:
-        UserError: The corpus's own layout says who speaks and `level` is given; a path is in two splits; a list of the
-            corpus is missing.
+        UserError: `level` is given for a layout that defines the speaker; a path is in two splits; a list of the corpus
+            is missing.
     """
     if name in (None, NONE):
         return Reading([_in_tree(file, 0, level) for file in files], Counter())
@@ -131,8 +131,8 @@ def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | 
     layout = LAYOUTS[name]
     if level is not None:
         raise UserError(
-            f"data.speaker_level={level} has no effect: in the layout of {layout.title} it is known who speaks.\n"
-            f"Leave it out, or give data.layout={SPLITS_AT_TOP} or data.layout={NONE}."
+            f"data.speaker_level={level} has no effect: the layout of {layout.title} defines the speaker.\n"
+            f"Omit it, or set data.layout={SPLITS_AT_TOP} or data.layout={NONE}."
         )
     return _by_pattern(root, files, layout)
 
@@ -145,13 +145,13 @@ def _by_pattern(root: Path, files: Sequence[str], layout: Layout) -> Reading:
     for file in sorted(files):
         match = layout.pattern.fullmatch(file)
         if match is None:
-            left[f"that are not laid out as in {layout.title}"] += 1
+            left[f"that do not have the layout of {layout.title}"] += 1
         elif re.fullmatch(layout.left_out.paths, file, re.IGNORECASE):
             left[layout.left_out.reason] += 1
         elif listed is not None and file not in listed:
             left["that are in no list of a split"] += 1
         elif (utterance := _utterance(match)) in taken:
-            left["that are another recording (microphone) of an utterance taken"] += 1
+            left["that are another recording (microphone) of an utterance that is read"] += 1
         else:
             taken[utterance] = _place(file, match, layout, next(iter(of_root), None))
             if listed is not None:
@@ -164,7 +164,7 @@ def _by_pattern(root: Path, files: Sequence[str], layout: Layout) -> Reading:
 
 
 def _utterance(match: re.Match[str]) -> str:
-    """A path without its ending and without what tells recordings of one utterance apart."""
+    """A path without its ending and without the part that distinguishes recordings of one utterance."""
     stem = match[0].rpartition(".")[0]
     if match.groupdict().get("take") is None:
         return match[0]
@@ -175,65 +175,65 @@ def _place(file: str, match: re.Match[str], layout: Layout, of_root: str | None)
     speaker = match.groupdict().get("speaker") or ""
     level = file[: match.start("speaker")].count("/") + 1 if speaker else 0
     folders = PurePosixPath(match["before"]).parts
-    found = {folder: splits for folder in folders if (splits := splits_in(folder, layout.words))}
-    splits = set().union(*found.values())
+    by_folder = {folder: splits for folder in folders if (splits := splits_in(folder, layout.words))}
+    splits = set().union(*by_folder.values())
     if len(splits) > 1:
         raise UserError(
-            f"{file}: its folders speak of several splits ({', '.join(sorted(splits))}): which one it is in would be a "
-            f"guess.\n{_choices()}"
+            f"{file}: its folders have names of several splits ({', '.join(sorted(splits))}): its split is ambiguous.\n"
+            f"{_choices()}"
         )
     split = next(iter(splits), of_root)
     if split is None and layout.test_speakers is not None:
         split = "test" if re.fullmatch(layout.test_speakers, speaker, re.IGNORECASE) else "train"
-    return Place(file, speaker, split, next(iter(found), ""), level)
+    return Place(file, speaker, split, next(iter(by_folder), ""), level)
 
 
 def _below_splits(root: Path, files: Sequence[str], level: int | None) -> Reading:
-    """Files below folders of splits at the top; others are left out."""
-    found = meanings(root, sorted({PurePosixPath(file).parts[0] for file in files if "/" in file}))
+    """Files below folders of splits at the top; others are omitted."""
+    split_names = meanings(root, sorted({PurePosixPath(file).parts[0] for file in files if "/" in file}))
     taken = []
     left: Counter[str] = Counter()
     for file in files:
         top = file.partition("/")[0]
-        if top in found:
-            taken.append(_in_tree(file, 1, level)._replace(split=found[top], source=top))
+        if top in split_names:
+            taken.append(_in_tree(file, 1, level)._replace(split=split_names[top], source=top))
         else:
-            left[f"in {top}/, which names no split" if top != file else "that lie in no folder of a split"] += 1
+            left[f"in {top}/, which names no split" if top != file else "that are in no folder of a split"] += 1
     return Reading(taken, left)
 
 
 def meanings(root: Path, names: Sequence[str], *, anywhere: bool = False) -> dict[str, str]:
-    """The split of each name that says one.
+    """The split of each name that contains one.
 
     Args:
-        root: Where they lie, for messages.
+        root: Their folder, for messages.
         names: Names of folders or files.
-        anywhere: Whether the word may stand anywhere in a name, and need not begin it.
+        anywhere: Whether the split may be anywhere in a name, not only at its beginning.
 
     Raises:
-        UserError: What ``eval`` means would be a guess.
+        UserError: The meaning of ``eval`` is ambiguous.
     """
     single = [name for name in names if len(splits_in(name)) == 1 and (anywhere or _begins(name))]
-    found = {name: next(iter(splits_in(name))) for name in single}
-    evals = [name for name in found if _EVAL.search(name)]
-    if evals and any(split == "valid" for name, split in found.items() if name not in evals):
-        if "test" in found.values():
+    split_names = {name: next(iter(splits_in(name))) for name in single}
+    evals = [name for name in split_names if _EVAL.search(name)]
+    if evals and any(split == "valid" for name, split in split_names.items() if name not in evals):
+        if "test" in split_names.values():
             raise UserError(
-                f"{root} has {', '.join(found)}: whether {evals[0]} validates or tests would be a guess.\n"
+                f"{root} has {', '.join(split_names)}: whether {evals[0]} is valid or test is ambiguous.\n"
                 "Rename it, with dev or test in its name."
             )
-        found |= dict.fromkeys(evals, "test")
-    return found
+        split_names |= dict.fromkeys(evals, "test")
+    return split_names
 
 
 def _begins(folder: str) -> bool:
-    """Whether a name begins with a word of a split."""
+    """Whether a name begins with a split."""
     word = re.match(r"[a-z]+", folder.lower())
     return word is not None and word[0] in _SPLIT_OF
 
 
 def _in_tree(file: str, above: int, level: int | None) -> Place:
-    """A file of no known corpus, below so many folders that say no speaker."""
+    """A file of an unknown layout, `above` levels of whose folders do not name the speaker."""
     folders = PurePosixPath(file).parts[:-1]
     if level is None:
         level = above + 1
@@ -245,30 +245,30 @@ def _in_tree(file: str, above: int, level: int | None) -> Place:
 
 
 def _count(files: Sequence[str], name: str) -> int:
-    """How many files a layout fits."""
+    """The number of files that a layout matches."""
     return sum(LAYOUTS[name].pattern.fullmatch(file) is not None for file in files)
 
 
 def _checked(root: Path, files: Sequence[str], chosen: str) -> str:
-    """A layout that was chosen, if there is one of this name and it fits any file."""
+    """The chosen layout, checked to exist and to match at least one file."""
     known = [*LAYOUTS, SPLITS_AT_TOP, NONE]
     if chosen not in known:
         raise UserError(f"data.layout={chosen}: expected one of {', '.join(known)}.{nearest(chosen, known)}")
     if chosen in LAYOUTS and not any(LAYOUTS[chosen].pattern.fullmatch(file) for file in files):
         layout = LAYOUTS[chosen]
         raise UserError(
-            f"data.layout={chosen}: no audio file in {root} is laid out as in {layout.title}, "
-            f"such as {layout.example}: found {files[0]}.\nLeave data.layout out to have the layout recognised."
+            f"data.layout={chosen}: no audio file in {root} has the layout of {layout.title}, "
+            f"such as {layout.example}: got {files[0]}.\nOmit data.layout to detect the layout."
         )
     return chosen
 
 
 def _folders(files: Iterable[str]) -> list[PurePosixPath]:
     """All folders of these files, at every depth, sorted."""
-    found: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
     for parent in {PurePosixPath(file).parent for file in files}:
-        found.update(folder for folder in (parent, *parent.parents) if folder.name)
-    return sorted(found)
+        folders.update(folder for folder in (parent, *parent.parents) if folder.name)
+    return sorted(folders)
 
 
 def _examples(names: Iterable[str], most: int = 4) -> str:
@@ -277,10 +277,10 @@ def _examples(names: Iterable[str], most: int = 4) -> str:
 
 
 def _choices(layout: str | None = None) -> str:
-    first = "" if layout is None else f"data.layout={layout} reads these alone and leaves the others out; or "
+    first = "" if layout is None else f"data.layout={layout} reads only the former and omits the others; or "
     named = "data.layout=NAME reads one of these: " + ", ".join([*LAYOUTS, SPLITS_AT_TOP])
     return (
         f"Choose: {first}give the folder of one corpus as --root; or rename the folders at the top to train, valid, "
         "test;\n"
-        f"{named}; data.layout={NONE} splits all files by seed (data.speaker_level=N says who speaks)."
+        f"{named}; data.layout={NONE} splits all files by seed (data.speaker_level=N: level of speakers' folders)."
     )

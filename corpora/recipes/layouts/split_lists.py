@@ -1,4 +1,4 @@
-"""Lists in which corpora say which file is in which split, where folders do not."""
+"""Split lists of corpora whose folders do not define the splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Listed", "common_voice_lists", "speechocean_lists"]
 
 
 class Listed(NamedTuple):
-    """What a list says of a file: its split, who speaks (empty: the path says that), and the list's name."""
+    """An entry of a list: the file's split, its speaker (empty: taken from the path), and the list's name."""
 
     split: str
     speaker: str
@@ -26,7 +26,7 @@ def common_voice_lists(root: Path, files: Sequence[str]) -> dict[str, Listed]:
     Raises:
         UserError: There is no list beside a folder of clips, or one lacks these columns.
     """
-    found: dict[str, Listed] = {}
+    listed: dict[str, Listed] = {}
     for clips in sorted({PurePosixPath(file).parent for file in files}):
         names = {"train.tsv": "train", "dev.tsv": "valid", "test.tsv": "test"}
         present = [name for name in names if (root / clips.parent / name).is_file()]
@@ -34,8 +34,8 @@ def common_voice_lists(root: Path, files: Sequence[str]) -> dict[str, Listed]:
             raise UserError(_no_list(root / clips.parent, "Common Voice", "train.tsv, dev.tsv or test.tsv"))
         for name in present:
             for row in _rows(root / clips.parent / name):
-                found[str(clips / row["path"])] = Listed(names[name], row["client_id"], name)
-    return found
+                listed[str(clips / row["path"])] = Listed(names[name], row["client_id"], name)
+    return listed
 
 
 def speechocean_lists(root: Path, files: Sequence[str]) -> dict[str, Listed]:
@@ -44,7 +44,7 @@ def speechocean_lists(root: Path, files: Sequence[str]) -> dict[str, Listed]:
     Raises:
         UserError: There is no such list.
     """
-    found: dict[str, Listed] = {}
+    listed: dict[str, Listed] = {}
     for folder in sorted({_above_speakers(file) for file in files}):
         split_of: dict[str, Listed] = {}
         for split in ("train", "test"):
@@ -58,8 +58,8 @@ def speechocean_lists(root: Path, files: Sequence[str]) -> dict[str, Listed]:
         if not split_of:
             raise UserError(_no_list(root / folder, "speechocean762", "train/utt2spk and test/utt2spk"))
         here = [file for file in files if _above_speakers(file) == folder]
-        found |= {file: split_of[stem] for file in here if (stem := PurePosixPath(file).stem) in split_of}
-    return found
+        listed |= {file: split_of[stem] for file in here if (stem := PurePosixPath(file).stem) in split_of}
+    return listed
 
 
 def _above_speakers(file: str) -> PurePosixPath:
@@ -79,6 +79,6 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 def _no_list(folder: Path, title: str, names: str) -> str:
     return (
-        f"no {names} in {folder}: {title} says its splits there, and without them a test set could reach training.\n"
+        f"no {names} in {folder}: {title} defines its splits there; without them test data could be used in training.\n"
         "Copy the lists from the corpus, or split all files by seed with data.layout=none."
     )

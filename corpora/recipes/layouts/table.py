@@ -1,8 +1,8 @@
-r"""The table of layouts that speech corpora come in, by which a folder of audio is recognised from its paths alone.
+r"""The table of folder layouts of speech corpora, by which a folder of audio is identified from its paths alone.
 
-A layout is a regular expression of the end of a path, from the folder (or file name) that says who speaks on. What
-stands before it says the split: a folder that bears a word of `SPLIT_WORDS` (``train-clean-360``, ``Dev``). A corpus
-whose splits are no folders has a function that reads its lists. `recognition.py` applies the table.
+A layout is a regular expression for the end of a path, beginning at the folder (or file name) that names the speaker.
+The folders before it define the split by a word of `SPLIT_WORDS` in their names (``train-clean-360``, ``Dev``). For a
+corpus whose splits are not folders, the layout has a function that reads its lists. `recognition.py` applies the table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from corpora.recipes.layouts.split_lists import Listed, common_voice_lists, spee
 
 __all__ = ["LAYOUTS", "NEVER", "NONE", "SPLITS_AT_TOP", "SPLIT_WORDS", "Layout", "LeftOut", "split_of"]
 
-#: Words in names of folders that say a split. ``eval`` tests where another folder validates and none tests.
+#: Words in names of folders that mean a split. ``eval`` means test if another folder is valid and none is test.
 SPLIT_WORDS = {
     "train": ("train", "training", "trainset"),
     "valid": ("valid", "val", "dev", "devel", "devset", "development", "validation", "eval", "evaluation"),
@@ -27,26 +27,26 @@ SPLIT_WORDS = {
 
 
 def split_of(word: str) -> str:
-    """The split that a word means on a command line: ``dev`` and ``val`` are ``valid``; others are left as they are.
+    """The split that a word means on a command line: ``dev`` and ``val`` are ``valid``; other words are unchanged.
 
     Example:
         >>> [split_of(word) for word in ("dev", "Val", "test", "eval", "tset")]
         ['valid', 'valid', 'test', 'eval', 'tset']
     """
-    found = [split for split, words in SPLIT_WORDS.items() if word.lower() in words and not word.startswith("eval")]
-    return found[0] if found else word
+    splits = [split for split, words in SPLIT_WORDS.items() if word.lower() in words and not word.startswith("eval")]
+    return splits[0] if splits else word
 
 
-#: ``data.layout=none``: no knowledge of any corpus. All files are split by the seed.
+#: ``data.layout=none``: no layout. All files are split by the seed.
 NONE = "none"
 #: ``data.layout=splits``: any tree with folders of splits at the top.
 SPLITS_AT_TOP = "splits"
-#: A regular expression that fits nothing.
+#: A regular expression that matches nothing.
 NEVER = r"(?!)"
 
 
 class LeftOut(NamedTuple):
-    """Files of a corpus that are not read: a regular expression of their paths, and the reason."""
+    """Files of a corpus that are omitted: a regular expression for their paths, and the reason."""
 
     paths: str
     reason: str
@@ -58,14 +58,14 @@ class Layout:
 
     Attributes:
         title: The corpus's name.
-        tail: End of a path without its ending. Group ``speaker`` is who speaks (without it there is one speaker);
-            ``take`` tells recordings of one utterance apart, of which the first is read.
-        example: A path that it fits, for messages.
-        root: Name of a root that says the split of all files below it.
-        words: Words that mean another split than in `SPLIT_WORDS`.
-        left_out: Files that are not read.
-        test_speakers: Speakers who test where no folder says a split; the others then train.
-        lists: Reads split and speaker of each file from lists in the corpus; files in no list are left out.
+        tail: End of a path without its ending. Group ``speaker`` is the speaker (without it there is one speaker);
+            ``take`` distinguishes recordings of one utterance, of which the first is read.
+        example: A path that it matches, for messages.
+        root: Name of a root that defines the split of all files below it.
+        words: Words with another split than in `SPLIT_WORDS`.
+        left_out: Files that are omitted.
+        test_speakers: Test speakers if no folder defines a split; the others are training speakers.
+        lists: Reads split and speaker of each file from lists in the corpus; files in no list are omitted.
         loader: Corpus (``--corpus``) whose loader reads this layout.
     """
 
@@ -81,13 +81,13 @@ class Layout:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """The expression of a whole path, relative to the root; group ``before`` is what stands before the tail."""
+        """The expression for a whole path relative to the root; group ``before`` is the part before the tail."""
         return re.compile(rf"(?P<before>(?:[^/]+/)*){self.tail}\.\w+", re.IGNORECASE)
 
 
 _LIBRISPEECH_SUBSET = r"(train|dev|test)-(clean|other)(-\d+)?"
 
-#: Layouts by the name that ``data.layout`` gives. The first one that fits all files is taken.
+#: Layouts by name, as for ``data.layout``. The first one that matches all files is used.
 LAYOUTS: dict[str, Layout] = {
     "librispeech": Layout(
         "LibriSpeech",

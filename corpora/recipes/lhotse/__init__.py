@@ -1,1 +1,1 @@
-"""Corpora in Lhotse's manifests (Zelasko et al., 2021): cuts, recordings with supervisions, and Shar shards."""
+"""Corpora with Lhotse manifests (Zelasko et al., 2021): cuts, recordings with supervisions, and Shar shards."""

@@ -1,14 +1,14 @@
-"""Any corpus that Lhotse has manifests of.
+"""Any corpus with Lhotse manifests.
 
 ``data.root`` is one of
 
 - a manifest of cuts, such as ``cuts.jsonl.gz``;
-- a folder that ``lhotse prepare`` wrote: ``*_recordings_train.jsonl.gz`` with ``*_supervisions_train.jsonl.gz``, or
-  manifests of cuts, one or more a split. An utterance is then a supervision; of cuts it is the cut as it is;
-- a folder of Shar shards, or of one such folder a split.
+- a folder written by ``lhotse prepare``: ``*_recordings_train.jsonl.gz`` with ``*_supervisions_train.jsonl.gz``, where
+  each supervision is an utterance, or manifests of cuts, one or more per split, where each cut is an utterance;
+- a folder of Shar shards, or a folder of such folders, one per split.
 
-The split is said by ``data.cuts.train=FILE`` and so on, else by words in the names (`corpora.recipes.layouts`), else by
-the custom field ``split`` of cuts or supervisions, else the seed decides over speakers.
+The split is defined by ``data.cuts.train=FILE`` and so on, else by words in the names (`corpora.recipes.layouts`), else
+by the custom field ``split`` of cuts or supervisions, else drawn by the seed over speakers.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def open_lhotse(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     """Find the utterances of the needed splits.
 
     Raises:
-        UserError: Lhotse is not installed, there is no manifest, one cannot be read, a needed split has no cut, or the
-            sound of a cut is the output of a command.
+        UserError: Lhotse is not installed, there is no manifest, a manifest cannot be read, a needed split has no cut,
+            or the sound of a cut is the output of a command.
     """
     require_lhotse()
     named = manifests_of(settings)
@@ -62,21 +62,21 @@ def open_lhotse(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     corpus = Corpus("lhotse", settings.root or "", {})
     corpus.layout = f"lhotse: {describe(Reading(places, Counter()), dealt, seed)}"
     for split in needed:
-        chosen = [cuts[place.file] for place in dealt.splits[split]]
-        if not chosen:
-            others = ", ".join(found for found, of_split in dealt.splits.items() if of_split)
+        members = [cuts[place.file] for place in dealt.splits[split]]
+        if not members:
+            others = ", ".join(other for other, of_split in dealt.splits.items() if of_split)
             raise UserError(
                 f"no cut for split {split} in {settings.root or 'data.cuts'}, which has {others}.\n"
-                f"Name its manifest: data.cuts.{split}=FILE."
+                f"Set its manifest: data.cuts.{split}=FILE."
             )
-        labelled = any(map(is_mixed, chosen))
-        corpus.splits[split] = [utterance_of(cut, labelled=labelled) for cut in chosen]
-        corpus.notes[split] = [f"split by seed {seed}: {len(chosen)} of {len(places)} cuts"] * (split in dealt.by_seed)
+        labelled = any(map(is_mixed, members))
+        corpus.splits[split] = [utterance_of(cut, labelled=labelled) for cut in members]
+        corpus.notes[split] = [f"split by seed {seed}: {len(members)} of {len(places)} cuts"] * (split in dealt.by_seed)
     return corpus
 
 
 def require_lhotse() -> None:
-    """Refuse to go on without Lhotse.
+    """Check that Lhotse is installed.
 
     Raises:
         UserError: It is not installed.
@@ -88,16 +88,16 @@ def require_lhotse() -> None:
 
 
 def manifests_of(settings: DataSettings) -> dict[str, tuple[str | None, Path]]:
-    """The manifests and folders of shards that the settings name: split (None: not said) and path, by name.
+    """The manifests and folders of shards of the settings: split (None: undefined) and path, by name.
 
     Raises:
-        UserError: There is none, or what a name means would be a guess.
+        UserError: There is none, or the split of a name is ambiguous.
     """
     root = None if settings.root is None else Path(settings.root).expanduser()
-    chosen = {split: getattr(settings.cuts, split) for split in SPLITS}
-    if any(chosen.values()):
-        found = {split: _chosen(split, name, root) for split, name in chosen.items() if name is not None}
-        return {f"data.cuts.{split}": (split, path) for split, path in found.items()}
+    by_split = {split: getattr(settings.cuts, split) for split in SPLITS}
+    if any(by_split.values()):
+        paths = {split: _existing(split, name, root) for split, name in by_split.items() if name is not None}
+        return {f"data.cuts.{split}": (split, path) for split, path in paths.items()}
     if root is None:
         raise UserError(
             "corpus 'lhotse' needs manifests: give --root cuts.jsonl.gz, a folder, or data.cuts.train=FILE."
@@ -121,13 +121,13 @@ def manifests_of(settings: DataSettings) -> dict[str, tuple[str | None, Path]]:
     if len(names) > 1 and len(splits) < len(names):
         unclear = next(name for name in names if name not in splits)
         raise UserError(
-            f"{root} holds {len(names)} manifests, and {unclear} names no split: which it is would be a guess.\n"
-            f"Say it: data.cuts.train=FILE data.cuts.valid=FILE data.cuts.test=FILE."
+            f"{root} has {len(names)} manifests, and {unclear} has no split in its name: its split is ambiguous.\n"
+            f"Set the manifests: data.cuts.train=FILE data.cuts.valid=FILE data.cuts.test=FILE."
         )
     return {name: (splits.get(name), path) for name, path in names.items()}
 
 
-def _chosen(split: str, name: str, root: Path | None) -> Path:
+def _existing(split: str, name: str, root: Path | None) -> Path:
     paths = [*([] if root is None else [root / name]), Path(name).expanduser()]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
@@ -150,7 +150,7 @@ def _meant(custom: str | None, cut: Any) -> str | None:
 
 
 def _cuts(path: Path) -> Iterator[Any]:
-    """The cuts of a manifest, of a folder of shards, or of recordings with the supervisions beside them."""
+    """The cuts of a manifest, a folder of shards, or of recordings with their supervisions."""
     if path.is_dir():
         for shard in shards_in(path):
             yield from read_cuts(shard)
@@ -168,16 +168,16 @@ def _cuts(path: Path) -> Iterator[Any]:
 
 
 def _supervised(path: Path) -> Iterator[Any]:
-    """One cut a supervision; whole recordings where there are none."""
+    """One cut per supervision; whole recordings if there are no supervisions."""
     from lhotse import CutSet
 
     paths = {kind: path.with_name(_KIND.sub(kind, path.name)) for kind in ("recordings", "supervisions")}
-    present = {kind: _load(found) for kind, found in paths.items() if found.is_file()}
+    present = {kind: _load(manifest) for kind, manifest in paths.items() if manifest.is_file()}
     if "recordings" not in present:
-        raise UserError(f"{path} has no {paths['recordings'].name} beside it: the sounds are not known.")
+        raise UserError(f"{path} has no {paths['recordings'].name} beside it, which lists the recordings.")
     cuts = CutSet.from_manifests(**present)
     for cut in cuts.trim_to_supervisions(keep_overlapping=False) if "supervisions" in present else cuts:
-        if cut.supervisions:  # Lhotse's names end in a number of the whole set, or are drawn by chance
+        if cut.supervisions:  # Lhotse's ids end in an index over the whole set, or are random
             cut.id = str(cut.supervisions[0].id)
         yield cut
 
@@ -187,5 +187,5 @@ def _load(path: Path) -> Any:
 
     try:
         return load_manifest(path)
-    except Exception as error:  # whatever the library raises is about this file
-        raise UserError(f"{path} is no manifest that Lhotse reads: {first_line(error)}") from error
+    except Exception as error:  # the library raises errors of many types for damaged files
+        raise UserError(f"{path} cannot be read by Lhotse as a manifest: {first_line(error)}") from error

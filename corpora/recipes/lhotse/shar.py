@@ -1,4 +1,4 @@
-"""Lhotse's Shar shards: ``cuts.000000.jsonl.gz`` with ``recording.000000.tar`` beside it, read in sequence."""
+"""Lhotse's Shar shards: ``cuts.000000.jsonl.gz`` and ``recording.000000.tar``, read sequentially."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Shard", "is_shar", "read_cuts", "shards_in"]
 
 
 class Shard(NamedTuple):
-    """One shard: its cuts, and the archive of their recordings in the same order."""
+    """One shard: the file of its cuts, and the archive of their recordings in the same order."""
 
     cuts: Path
     recordings: Path
 
 
 def is_shar(folder: Path) -> bool:
-    """Whether a folder holds shards."""
+    """Whether a folder contains shards."""
     return any(folder.glob("cuts.*.jsonl*")) and any(folder.glob("recording.*.tar"))
 
 
@@ -32,19 +32,19 @@ def shards_in(folder: Path) -> list[Shard]:
     Raises:
         UserError: A shard's archive of recordings is missing.
     """
-    found = []
+    shards = []
     for cuts in sorted(folder.glob("cuts.*.jsonl*")):
         recordings = folder / f"recording.{cuts.name.split('.')[1]}.tar"
         if not recordings.is_file():
-            raise UserError(f"{cuts} has no {recordings.name} beside it. Copy the shard anew, or remove its cuts.")
-        found.append(Shard(cuts, recordings))
-    return found
+            raise UserError(f"{cuts} has no {recordings.name} beside it. Copy the shard again, or remove its cuts.")
+        shards.append(Shard(cuts, recordings))
+    return shards
 
 
 def read_cuts(shard: Shard) -> Iterator[Any]:
     """The cuts of a shard with the bytes of their recordings, one at a time.
 
-    Lhotse's own reader leaves files open and takes commands for paths; this one does neither.
+    Lhotse's reader leaves files open and runs commands given as paths; this one does neither.
 
     Raises:
         UserError: A file is damaged, or the two do not agree.

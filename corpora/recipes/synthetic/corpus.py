@@ -1,7 +1,7 @@
-"""The built-in corpus: synthetic speech whose speakers and words are known.
+"""The built-in corpus: synthetic speech with known speakers and phones.
 
-``python -m corpora.recipes.synthetic.corpus --picture FILE`` draws two speakers saying the same sentence;
-``python -m corpora.recipes.synthetic.corpus --audio DIR`` writes the corpus as files, in the layout of corpus
+``python -m corpora.recipes.synthetic.corpus --picture FILE`` plots spectrograms of two speakers saying the same
+sentence; ``python -m corpora.recipes.synthetic.corpus --audio DIR`` writes the corpus as files, in the layout of corpus
 ``folder``.
 
 Labels of an utterance: ``pitch_hz``, ``tract_length`` (cm) and ``breathiness`` of its speaker, and
@@ -30,13 +30,13 @@ __all__ = ["SIZES", "Placed", "Size", "draw_speakers", "make_splits", "open_synt
 
 
 class Size(NamedTuple):
-    """How large a split is."""
+    """The size of a split."""
 
     speakers: int
     utterances_each: int
 
 
-#: About 6 minutes to train, 40 s to validate and to test.
+#: About 6 minutes of training data, 40 s each for validation and test.
 SIZES: dict[str, Size] = {"train": Size(20, 4), "valid": Size(3, 3), "test": Size(3, 3)}
 
 SHORTEST_CM, LONGEST_CM = 13.5, 18.5
@@ -44,7 +44,7 @@ LOWEST_HZ, OCTAVES = 88.0, 1.45
 
 
 class Placed(NamedTuple):
-    """A phone in an utterance: from sample `start` to before sample `end`."""
+    """A phone of an utterance, from sample `start` to sample `end` (exclusive)."""
 
     name: str
     start: int
@@ -52,18 +52,18 @@ class Placed(NamedTuple):
 
 
 def open_synthetic(settings: DataSettings, seed: int, needed: Sequence[str] = SPLITS) -> Corpus:
-    """Make the corpus of a seed: who says what is settled here, the sound is made when it is loaded."""
+    """Generate the corpus of a seed: speakers and sentences are drawn here, sound is synthesised on loading."""
     if settings.root is not None:
         raise UserError(
-            f"corpus 'synthetic' is built in and reads no folder, got root {settings.root}.\n"
-            "To read that folder give --corpus folder, else leave out --root (data.root=null)."
+            f"corpus 'synthetic' is built in and reads no folder, got data.root={settings.root}.\n"
+            "To read that folder give --corpus folder, else omit --root (data.root=null)."
         )
     splits = make_splits(settings.rate, seed)
     return Corpus("synthetic", "", {split: splits[split] for split in needed})
 
 
 def make_splits(rate: int, seed: int, sizes: Mapping[str, Size] | None = None) -> dict[str, list[Utterance]]:
-    """Utterances of every split, or of those that `sizes` names."""
+    """The utterances of all splits, or of those in `sizes`."""
     if rate < 4000:
         raise UserError(f"data.rate: got {rate} Hz, synthetic speech needs 4000 or more.")
     sizes = SIZES if sizes is None else sizes
@@ -79,9 +79,10 @@ def make_splits(rate: int, seed: int, sizes: Mapping[str, Size] | None = None) -
 
 
 def draw_speakers(seed: int, counts: Mapping[str, int]) -> dict[str, list[Speaker]]:
-    """Speakers for each split, none in two of them, each split spread evenly over all voices.
+    """Draw speakers for each split; splits are speaker-disjoint, and each covers the voices evenly.
 
-    Shorter vocal tracts go with higher pitch, as in people, but only by half: the rest is the speaker's own.
+    Half of the variation of pitch follows the length of the vocal tract (shorter is higher), the other half is
+    independent of it.
     """
     shift = torch.rand(3, generator=_generator(seed, "speakers"), dtype=torch.float64)
     # Steps of an additive recurrence that fills a cube evenly (powers of the root of x^4 = x + 1).
@@ -100,7 +101,7 @@ def draw_speakers(seed: int, counts: Mapping[str, int]) -> dict[str, list[Speake
 
 
 def place(sentence: Sequence[Spoken], rate: int) -> list[Placed]:
-    """Where the phones of a sentence lie, in samples."""
+    """The positions of a sentence's phones, in samples."""
     placed: list[Placed] = []
     start = 0
     for phone in sentence:
@@ -111,7 +112,7 @@ def place(sentence: Sequence[Spoken], rate: int) -> list[Placed]:
 
 
 def same_words(speakers: Sequence[Speaker], rate: int, seed: int = 0) -> list[Utterance]:
-    """One sentence said by several speakers: utterances that share their content, phone by phone in time."""
+    """One sentence said by several speakers: utterances with the same phones at the same times."""
     sentence = random_sentence(_generator(seed, "same words"), 2.2, 2.6)
     return [_labelled(f"{speaker.name}.wav", speaker, sentence, rate, seed) for speaker in speakers]
 
@@ -142,7 +143,7 @@ def _say(speaker: Speaker, sentence: Sequence[Spoken], rate: int, seed: int, fil
 
 
 def draw(path: Path, rate: int = 16000, seed: int = 0) -> None:
-    """Draw the longest and the shortest vocal tract saying the same sentence, with its phones."""
+    """Plot spectrograms of the speakers with the highest and lowest pitch saying the same sentence, with phones."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -173,7 +174,7 @@ def draw(path: Path, rate: int = 16000, seed: int = 0) -> None:
 
 
 def write(folder: Path, rate: int = 16000, seed: int = 0) -> int:
-    """Write the corpus as WAV files below `folder`; the number of files."""
+    """Write the corpus as WAV files below `folder`; returns the number of files."""
     import soundfile
 
     splits = make_splits(rate, seed)
@@ -186,23 +187,23 @@ def write(folder: Path, rate: int = 16000, seed: int = 0) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: draw the corpus, or write it out."""
+    """The command line: plot spectrograms, or write the corpus as files."""
     parser = argparse.ArgumentParser(
         prog="python -m corpora.recipes.synthetic.corpus", description="The built-in speech."
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw two speakers saying the same words")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="plot two speakers saying the same sentence")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="write the corpus as WAV files")
     parser.add_argument("--rate", type=int, default=16000, metavar="HZ", help="sampling rate (16000)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another corpus (0)")
-    given = parser.parse_args(arguments)
-    if given.picture is None and given.audio is None:
+    parser.add_argument("--seed", type=int, default=0, help="seed of the corpus (0)")
+    args = parser.parse_args(arguments)
+    if args.picture is None and args.audio is None:
         parser.error("nothing to do: give --picture FILE or --audio DIR")
     try:
-        if given.picture is not None:
-            draw(given.picture, given.rate, given.seed)
-            print(f"drew {given.picture}")
-        if given.audio is not None:
-            print(f"wrote {write(given.audio, given.rate, given.seed)} files below {given.audio}")
+        if args.picture is not None:
+            draw(args.picture, args.rate, args.seed)
+            print(f"wrote {args.picture}")
+        if args.audio is not None:
+            print(f"wrote {write(args.audio, args.rate, args.seed)} files below {args.audio}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

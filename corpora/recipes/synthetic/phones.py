@@ -1,4 +1,4 @@
-"""What synthetic speakers say: an inventory of phones and random sentences made of them.
+"""Sentences of the synthetic speakers: an inventory of phones, and random sentences.
 
 Formants are those of an adult male voice (vowels after Peterson and Barney, 1952), loci and noise shapes
 after Klatt (1980), both rounded. Names are those of the ARPABET, and ``pau`` for a pause.
@@ -13,24 +13,24 @@ import torch
 
 __all__ = ["FRAME_S", "KINDS", "PHONES", "Phone", "Spoken", "random_sentence"]
 
-#: Seconds per step of the plan of a sentence; phones last a whole number of steps.
+#: Seconds per step of a sentence; durations of phones are multiples of a step.
 FRAME_S = 0.005
 
 
 @dataclass(frozen=True)
 class Phone:
-    """How a phone is made.
+    """Synthesis parameters of a phone.
 
     Attributes:
         kind: vowel, nasal, approximant, fricative, plosive or pause.
-        formants: Targets of F1, F2, F3 in Hz; for consonants where the transitions of their neighbours point.
-        glide: Targets at its end, where it moves (diphthongs).
+        formants: Targets of F1, F2, F3 in Hz; for consonants the loci of the formant transitions.
+        glide: Targets at the end of a diphthong.
         seconds: Shortest and longest duration.
-        voicing: Level of the voice in dB; None without voice.
-        noise: Level of noise made in the mouth in dB; None without.
-        noise_hz: Centre of that noise.
+        voicing: Level of the voice in dB; None for voiceless phones.
+        noise: Level of frication noise in dB; None for none.
+        noise_hz: Centre frequency of that noise.
         noise_width: Bandwidth of that noise in Hz.
-        aspiration: Level of noise made at the glottis in dB; None without.
+        aspiration: Level of aspiration noise (at the glottis) in dB; None for none.
     """
 
     kind: str
@@ -103,7 +103,7 @@ CODAS = [KINDS["nasal"], KINDS["nasal"], ["l", "r"], ["s", "z", "sh", "f", "v", 
 
 
 class Spoken(NamedTuple):
-    """One phone of a sentence: its name, how many steps of `FRAME_S` it lasts, and its stress from 0 to 1."""
+    """One phone of a sentence: its name, its duration in steps of `FRAME_S`, and its stress from 0 to 1."""
 
     name: str
     steps: int
@@ -111,12 +111,12 @@ class Spoken(NamedTuple):
 
 
 def random_sentence(generator: torch.Generator, shortest: float = 3.0, longest: float = 6.0) -> list[Spoken]:
-    """Draw a sentence: phrases of syllables, parted and surrounded by pauses.
+    """Draw a sentence: phrases of syllables, separated and surrounded by pauses.
 
     Args:
-        generator: Where the chance comes from.
-        shortest: Least duration in seconds.
-        longest: Largest duration in seconds, overrun by less than a syllable and a pause.
+        generator: The random number generator.
+        shortest: Smallest duration in seconds.
+        longest: Largest duration in seconds, exceeded by less than a syllable and a pause.
     """
 
     def chance() -> float:

@@ -1,9 +1,9 @@
-r"""A voice: speech by the source-filter model (Fant, 1960; Klatt, 1980).
+r"""Speech synthesis by the source-filter model (Fant, 1960; Klatt, 1980).
 
-The source is the derivative of the flow through the glottis, pulse by pulse, and the noise of the breath. The
-filter is a cascade of resonators, the formants of a tube of the speaker's length: formants of shorter vocal
-tracts lie higher by the ratio of the lengths. Nasals add a pole and a zero. Noise made in the mouth has a
-resonator of its own. All parameters move smoothly from one phone to the next.
+The source is the derivative of the glottal flow, pulse by pulse, and aspiration noise. The filter is a cascade of
+resonators, the formants of a tube of the speaker's length: formants of shorter vocal tracts are higher by the ratio of
+the lengths. Nasals add a pole and a zero. Frication noise has a separate resonator. All parameters change smoothly from
+one phone to the next.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ OVERSAMPLING = 4
 
 @dataclass(frozen=True)
 class Speaker:
-    """Who speaks.
+    """A speaker.
 
     Attributes:
         name: Name of the speaker.
         pitch_hz: Fundamental frequency in the middle of a sentence, without stress.
         tract_length: Length of the vocal tract in cm.
-        breathiness: From 0, pressed, to 1, breathy: steepness of the spectrum and noise of the breath.
+        breathiness: From 0, pressed, to 1, breathy: spectral tilt and aspiration noise.
     """
 
     name: str
@@ -49,21 +49,21 @@ class Speaker:
 
 
 def step_samples(rate: int) -> int:
-    """Samples per step of a sentence's plan."""
+    """Samples per step of a sentence."""
     return max(1, round(FRAME_S * rate))
 
 
 def speak(speaker: Speaker, sentence: Sequence[Spoken], rate: int, generator: torch.Generator) -> Array:
-    """Say a sentence.
+    """Synthesise a sentence.
 
     Args:
-        speaker: Who says it.
-        sentence: What is said.
+        speaker: The speaker.
+        sentence: The phones of the sentence.
         rate: Sampling rate in Hz.
-        generator: Where noise, jitter and small changes of pitch come from.
+        generator: Random number generator for noise, jitter and variation of pitch.
 
     Returns:
-        Samples with a largest absolute value of 0.5; phones lie where the steps of the sentence put them.
+        Samples with a largest absolute value of 0.5; the times of phones follow from their steps.
     """
     step = step_samples(rate)
     plan = _Plan(sentence)
@@ -87,7 +87,7 @@ def speak(speaker: Speaker, sentence: Sequence[Spoken], rate: int, generator: to
 
 
 class _Plan:
-    """The sentence as tracks over its steps: levels of the sources, shape of the mouth's noise, nasality."""
+    """Tracks over the steps of a sentence: levels of the sources, spectrum of frication noise, nasality."""
 
     def __init__(self, sentence: Sequence[Spoken]) -> None:
         self.steps = sum(phone.steps for phone in sentence)
@@ -111,7 +111,7 @@ class _Plan:
             self.voicing[start:end] *= 10 ** (np.linspace(1.0, -5.0, end - start) / 20)
 
     def phrases(self) -> list[tuple[int, int]]:
-        """First and last (exclusive) step of each stretch between pauses."""
+        """First and last (exclusive) step of each phrase between pauses."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0.0], self.phrase, [0.0]]))).tolist()
         return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -126,7 +126,7 @@ class _Plan:
             self.noise[span] = _gain(phone.noise)
             self.aspiration[span] = _gain(phone.aspiration)
             return
-        # The mouth is shut until the release: a burst, then the breath of voiceless plosives.
+        # The mouth is closed until the release: a burst, then aspiration for voiceless plosives.
         breath = round(ASPIRATION_S / FRAME_S) if phone.aspiration is not None else 0
         burst = round(BURST_S / FRAME_S)
         release = max(span.start, span.stop - breath - burst)
@@ -139,7 +139,7 @@ def _gain(level: float | None) -> float:
 
 
 def _smooth(track: Array, seconds: float) -> Array:
-    """A running mean, Hann-weighted, over `seconds`."""
+    """A Hann-weighted moving average over `seconds`."""
     width = max(1, round(seconds / FRAME_S)) | 1
     weights = np.hanning(width + 2)[1:-1]
     padded = np.pad(track, width // 2, mode="edge")
@@ -154,8 +154,8 @@ def _noise(count: int, generator: torch.Generator) -> Array:
 def formant_tracks(sentence: Sequence[Spoken], generator: torch.Generator | None = None) -> Array:
     """F1, F2, F3 in Hz over the steps of a sentence, for a vocal tract of `REFERENCE_CM`: (steps, 3).
 
-    Each phone pulls towards its targets; smoothing makes the transitions, and short vowels miss their
-    targets. With a generator every phone varies a little from one time to the next.
+    The targets of the phones are smoothed, which creates transitions, and short vowels do not reach their targets. With
+    a generator the targets of every phone vary slightly at random.
     """
     tracks = np.full((sum(phone.steps for phone in sentence), 3), np.nan)
     start = 0
@@ -176,7 +176,7 @@ def formant_tracks(sentence: Sequence[Spoken], generator: torch.Generator | None
 
 
 def _pitch_track(speaker: Speaker, plan: _Plan, generator: torch.Generator) -> Array:
-    """Fundamental frequency over the steps: it falls through each phrase, rises with stress, and wavers."""
+    """Fundamental frequency over the steps: falls over each phrase, rises with stress, with random variation."""
     semitones = 3.0 * plan.stress
     for start, end in plan.phrases():
         semitones[start:end] += np.linspace(2.0, -2.0, end - start)
@@ -187,10 +187,10 @@ def _pitch_track(speaker: Speaker, plan: _Plan, generator: torch.Generator) -> A
 
 
 def _glottis(f0: Array, rate: int, breathiness: float) -> tuple[Array, Array]:
-    """How far the glottis is open (0 to 1) and the derivative of the flow, by sample.
+    """The opening of the glottis (0 to 1) and the derivative of the flow, by sample.
 
-    The glottis shuts at once, which has no end in frequency: pulses are made at a higher rate, or they would
-    alias. How fast the spectrum falls is the speaker's.
+    The glottis closes abruptly, so the spectrum is unlimited: pulses are generated at a higher rate to reduce aliasing.
+    The spectral tilt depends on the speaker's breathiness.
     """
     from scipy.signal import lfilter, resample_poly
 
@@ -205,39 +205,39 @@ def _glottis(f0: Array, rate: int, breathiness: float) -> tuple[Array, Array]:
 
 
 def _record(speech: Array, rate: int, generator: torch.Generator) -> Array:
-    """Speech as a microphone in a quiet room hears it: a faint echo and a little noise; peak 0.5."""
+    """Speech as recorded by a microphone in a quiet room, with weak reverberation and noise; peak 0.5."""
     from scipy.signal import fftconvolve, lfilter
 
     length = round(2 * ECHO_S * rate)
     echo = _noise(length, generator) * 10 ** (-3 * np.arange(length) / (ECHO_S * rate))
     echo *= _gain(ECHO_DB) / np.sqrt((echo**2).sum())
     echo[0] = 1.0
-    heard = fftconvolve(speech, echo)[: len(speech)]
-    heard *= 0.5 / max(np.abs(heard).max(), 1e-12)
+    reverberant = fftconvolve(speech, echo)[: len(speech)]
+    reverberant *= 0.5 / max(np.abs(reverberant).max(), 1e-12)
     level = ROOM_NOISE_DB + 4.0 * float(_noise(1, generator)[0])
     white = _noise(len(speech), generator)
-    return np.asarray(heard + 0.5 * _gain(level) * (0.5 * lfilter([0.2], [1, -0.97], white) + 0.3 * white))
+    return np.asarray(reverberant + 0.5 * _gain(level) * (0.5 * lfilter([0.2], [1, -0.97], white) + 0.3 * white))
 
 
 def _transform_length(rate: int) -> int:
-    """Long enough for two steps of sound and for the resonators to die away."""
+    """Length of the transform: enough for two steps of sound and the decay of the resonators."""
     return int(2 ** np.ceil(np.log2(0.06 * rate)))
 
 
 def _filtered(source: Array, responses: NDArray[np.complex128], step: int) -> Array:
-    """Pass a source through a filter that changes from step to step: responses (steps, bins).
+    """Filter a source with a filter that changes from step to step: responses (steps, bins).
 
-    Each stretch of the source, faded into its neighbours, goes through its own filter. Recursive filters
-    whose coefficients jump would click.
+    Overlapping windows of the source are filtered separately and added: recursive filters with abrupt changes of
+    coefficients would produce clicks.
     """
     length = 2 * (responses.shape[1] - 1)
     window = 0.5 - 0.5 * np.cos(np.pi * (np.arange(2 * step) + 0.5) / step)
     padded = np.pad(source, (step // 2, 2 * step))
-    stretches = np.lib.stride_tricks.sliding_window_view(padded, 2 * step)[::step][: len(responses)] * window
-    sounding = np.fft.irfft(np.fft.rfft(stretches, length) * responses, length)
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, 2 * step)[::step][: len(responses)] * window
+    filtered = np.fft.irfft(np.fft.rfft(blocks, length) * responses, length)
     out = np.zeros((len(responses) - 1) * step + length)
-    for index, stretch in enumerate(sounding):
-        out[index * step : index * step + length] += stretch
+    for index, block in enumerate(filtered):
+        out[index * step : index * step + length] += block
     return out[step // 2 : step // 2 + len(source)]
 
 
@@ -252,27 +252,27 @@ def _resonance(hertz: Array, width: Array, rate: int, turn: NDArray[np.complex12
 def _tract(
     speaker: Speaker, plan: _Plan, tracks: Array, rate: int, turn: NDArray[np.complex128]
 ) -> NDArray[np.complex128]:
-    """Response of throat, mouth and nose at each step: (steps, bins)."""
+    """Response of the vocal tract, with the nose for nasals, at each step: (steps, bins)."""
     scale = REFERENCE_CM / speaker.tract_length
-    # From the fourth formant on, those of a tube shut at one end: they do not move.
+    # From the fourth formant on: constant, those of a tube closed at one end.
     tube = 1000.0 * np.arange(3.5, 20) * scale
     response = np.ones_like(turn)
     for hertz in tube[tube < 0.47 * rate]:
         response = response * _resonance(hertz, _damping(hertz), rate, turn)
-    whole: NDArray[np.complex128] = np.tile(response, (plan.steps, 1))
+    tract: NDArray[np.complex128] = np.tile(response, (plan.steps, 1))
     for number in range(3):
         hertz = np.minimum(tracks[:, number] * scale, 0.47 * rate)
-        # A nasal damps all formants, an open glottis the first.
+        # Nasals damp all formants, an open glottis damps the first.
         width = _damping(hertz) * (1.0 + 0.6 * plan.nasal)
         if number == 0:
             width += 60.0 * speaker.breathiness + 300.0 * np.minimum(1.0, 6.0 * plan.aspiration)
-        whole *= _resonance(hertz, width, rate, turn)
+        tract *= _resonance(hertz, width, rate, turn)
     nasal = np.flatnonzero(plan.nasal > 1e-3)
     pole = np.full(len(nasal), NASAL_POLE_HZ * scale)
     zero = pole + (NASAL_ZERO_HZ - NASAL_POLE_HZ) * scale * plan.nasal[nasal]
     wide = np.full(len(nasal), 90.0)
-    whole[nasal] *= _resonance(pole, wide, rate, turn) / _resonance(zero, wide, rate, turn)
-    return whole
+    tract[nasal] *= _resonance(pole, wide, rate, turn) / _resonance(zero, wide, rate, turn)
+    return tract
 
 
 def _damping(hertz: Array) -> Array:
@@ -282,7 +282,7 @@ def _damping(hertz: Array) -> Array:
 
 def _mouth(speaker: Speaker, plan: _Plan, rate: int, turn: NDArray[np.complex128]) -> NDArray[np.complex128]:
     """Response of the cavity in front of the tongue at each step, scaled to unit power: (steps, bins)."""
-    # It varies less between speakers than the whole tract.
+    # It varies less between speakers than the vocal tract as a whole.
     hertz = np.minimum(plan.noise_hz * (REFERENCE_CM / speaker.tract_length) ** 0.5, 0.45 * rate)
     response = np.zeros((plan.steps, len(turn)), dtype=np.complex128)
     loud = np.flatnonzero(plan.noise > 1e-5)

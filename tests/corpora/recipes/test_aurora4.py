@@ -91,7 +91,7 @@ def test_samples_with_and_without_header(tmp_path: Path) -> None:
     for name in ("b.wv1", "c.wav"):
         assert np.array_equal(read_raw(tmp_path / name).samples, sound.samples)
     (tmp_path / "d.wv1").write_bytes(b"123456789")
-    with pytest.raises(AudioFault, match="cut short: 9 bytes are no whole number of samples"):
+    with pytest.raises(AudioFault, match="cut short: 9 bytes"):
         read_raw(tmp_path / "d.wv1")
     with pytest.raises(AudioFault, match="cannot be opened"):
         read_raw(tmp_path / "e.wv1")
@@ -105,12 +105,12 @@ def test_converted_files_are_taken_and_what_is_missing_is_named(root: Path) -> N
     soundfile.write(file.with_suffix(".wav"), SAMPLES, RATE)
     assert _open(root, ["train"]).splits["train"][0].file == "multi_16k/011/011c0200.wav"
     _put(root, "copy/multi_16k/011/011c0201.wv2")
-    with pytest.raises(UserError, match=r"names multi_16k/011/011c0201.wv2, and 2 files below .* end so"):
+    with pytest.raises(UserError, match=r"multi_16k/011/011c0201.wv2, which matches 2 files below"):
         _open(root, ["train"])
     (root / "copy/multi_16k/011/011c0201.wv2").unlink()
     (root / "multi_16k/011/011c0201.wv2").unlink()
     with pytest.raises(
-        UserError, match=r"names 1 of 2 files that are not below .*, such as multi_16k/011/011c0201.wv2"
+        UserError, match=r"lists 2 files, 1 of which are not below .*, such as multi_16k/011/011c0201.wv2"
     ):
         _open(root, ["train"])
     (root / "lists" / LISTS["multi"][0]).unlink()

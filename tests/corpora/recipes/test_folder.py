@@ -95,7 +95,7 @@ def test_files_of_a_flat_folder_are_their_own_speakers(tmp_path: Path) -> None:
         "test": 1,
     }
     assert all(u.speaker == u.file.removesuffix(".wav") for u in corpus.splits["train"])
-    assert "8 of 8 files lie in no speaker's folder" in corpus.notes["train"][1]
+    assert "8 of 8 files are in no speaker's folder" in corpus.notes["train"][1]
 
 
 def test_one_speaker_is_split_by_files_and_said(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_one_speaker_is_split_by_files_and_said(tmp_path: Path) -> None:
         "valid": 1,
         "test": 1,
     }
-    assert "show 1 speaker(s), too few to keep speakers apart" in corpus.notes["valid"][0]
+    assert "1 speaker(s) by its folders, too few" in corpus.notes["valid"][0]
 
 
 def test_what_is_no_folder_of_audio(tmp_path: Path) -> None:

@@ -96,12 +96,12 @@ def test_it_implies_what_drawings_imply(tmp_path: Path) -> None:
 def test_writers_of_two_splits_and_unknown_ones_are_told(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     corpus = open_corpus(data(tree(tmp_path / "two", FORMS | {"h07-012z": "10066"})), 0)
-    assert corpus.notes["test"] == ["1 writers write in trainset.txt too: 10066"]
-    assert corpus.notes["train"] == ["1 writers write in testset_f.txt too: 10066"] and not corpus.notes["valid"]
+    assert corpus.notes["test"] == ["1 writers are also in trainset.txt: 10066"]
+    assert corpus.notes["train"] == ["1 writers are also in testset_f.txt: 10066"] and not corpus.notes["valid"]
     (tmp_path / "none").mkdir()
     corpus = open_corpus(data(tree(tmp_path / "none", {})), 0)
     assert {u.speaker for u in corpus.splits["train"]} == {"a01-000u", "a01-001w"}
-    assert "who wrote 2 of 2 forms is not known" in corpus.notes["train"][0]
+    assert "the writer of 2 of 2 forms is unknown" in corpus.notes["train"][0]
 
 
 def test_one_split_needs_its_list_alone_and_lists_may_lie_anywhere(tmp_path: Path) -> None:
@@ -126,18 +126,18 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of the 1 forms of testset_v.txt has a line"):
         open_corpus(data(root), 0)
     (root / "original" / "a01" / "a01-000" / "strokesu.xml").write_text("<White")
-    with pytest.raises(UserError, match=r"strokesu.xml cannot be read, and says who wrote the form"):
+    with pytest.raises(UserError, match=r"strokesu.xml cannot be read"):
         open_corpus(data(root), 0, ["train"])
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (line(STROKES)[:200], "is no XML"),
+        (line(STROKES)[:200], "is not XML"),
         ("<a/>", "has no StrokeSet with a Stroke with a Point"),
-        (line([[("left", 3), (4, 5)]]), "a Point is nowhere, .*left"),
+        (line([[("left", 3), (4, 5)]]), "a Point .*left"),
         (line(STROKES).replace(' y="', ' z="'), "a Point has no 'y'"),
-        (line([[(1, 2)]]), r"holds 1 point\(s\)"),
+        (line([[(1, 2)]]), r"has 1 point\(s\)"),
         (line([[("nan", 2), (4, 5)]]), "NaN or infinite"),
     ],
 )

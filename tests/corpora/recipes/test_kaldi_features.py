@@ -88,13 +88,13 @@ def test_compressed_row_by_row(tmp_path: Path, kind: bytes, dtype: str, most: in
         (plain(X)[:-5], "cut short or damaged in the matrix at byte 2"),
         (b"\0BFM \4", "cut short or damaged"),
         (b"\0BCM " + struct.pack("<ffii", 1.0, 4.0, 2, 3) + b"\0" * 5, "cut short or damaged"),
-        (b"PKL" + pickle.dumps(X), "holds no binary matrix of Kaldi"),
-        (b"NPY" + bytes(99), "holds no binary matrix of Kaldi"),
+        (b"PKL" + pickle.dumps(X), "has no binary matrix of Kaldi"),
+        (b"NPY" + bytes(99), "has no binary matrix of Kaldi"),
         (
             b" [\n 1 2 ]\n",
-            r"holds no binary matrix of Kaldi at byte 2, it starts b' \[\\n 1 ' there: copy-feats writes",
+            r"has no binary matrix of Kaldi at byte 2, but b' \[\\n 1 '",
         ),
-        (b"\0BFV \4", "holds no binary matrix of Kaldi"),
+        (b"\0BFV \4", "has no binary matrix of Kaldi"),
         (b"\0BFM " + struct.pack("<bibi", 4, -1, 4, 3), "cut short or damaged"),
         (plain(np.array([[1.0, np.nan]])), "holds 1 NaN or infinite values in the matrix at byte 2"),
     ],
@@ -109,7 +109,7 @@ def test_damaged_archives_are_named(tmp_path: Path, matrix: bytes, message: str)
 def test_lines_that_are_no_places(tmp_path: Path) -> None:
     assert find_place("/a b/x.ark", "") == Place("/a b/x.ark", 0, None)
     for line in ("copy-feats ark:a ark:- |", "a.ark:3[4:2]", "a.ark:3[0:2,1:2]", "a.ark:3[:,0:2]"):
-        with pytest.raises(UserError, match=r"feats.scp, a: got .*, expected a file and a place in it"):
+        with pytest.raises(UserError, match=r"feats.scp, a: got .*, expected a file and an offset"):
             find_place(line, "feats.scp, a")
     with pytest.raises(AudioFault, match=r"none.ark: cannot be opened"):
         read(tmp_path / "none.ark", "none.ark:0")

@@ -115,7 +115,7 @@ def test_sequences_are_whole_and_as_they_are_in_the_file(root: Path) -> None:
     ("set_name", "message"),
     [
         ("JSB_Choral", "no JSB_Choral.mat in .*, which has JSB_Chorales, Made. Did you mean 'JSB_Chorales'"),
-        (None, "comes in sets and none is named: give data.subset=NAME, one of JSB_Chorales, Made"),
+        (None, "set data.subset=NAME, one of JSB_Chorales, Made"),
         ("JSB_Chorales", "JSB_Chorales.mat cannot be read as a MATLAB file"),
     ],
 )
@@ -140,10 +140,10 @@ def test_a_folder_without_sets_and_a_set_without_a_split(root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("roll", "message"),
     [
-        (np.array([[0, 2, 1]]), "holds 1 values other than 0 and 1, such as 2"),
-        (np.array([[0.0, np.nan, 0.5]]), "holds 2 values other than 0 and 1, such as nan"),
+        (np.array([[0, 2, 1]]), "has 1 values other than 0 and 1, such as 2"),
+        (np.array([[0.0, np.nan, 0.5]]), "has 2 values other than 0 and 1, such as nan"),
         (np.zeros((2, 3, 4)), r"an array of float64 of shape \(2, 3, 4\), expected \(frames, keys\)"),
-        (np.array(["a tune"]), "is no piano roll: an array of <U6"),
+        (np.array(["a tune"]), "is not a piano roll: an array of <U6"),
         (np.zeros((0, 3)), "holds no frames"),
     ],
 )

@@ -149,11 +149,11 @@ def test_a_pen_starts_from_the_share_of_strokes_ends() -> None:
     ("change", "message"),
     [
         ({"drawer": None}, "made.npz has no array 'drawer': it has points, offsets"),
-        ({"offsets": np.array([0, 12, 19, 49, 58, 60])}, "'offsets' must rise from 0 to 69"),
-        ({"offsets": np.array([0, 19, 12, 49, 58, 69])}, "'offsets' must rise from 0 to 69"),
+        ({"offsets": np.array([0, 12, 19, 49, 58, 60])}, "'offsets' must increase from 0 to 69"),
+        ({"offsets": np.array([0, 19, 12, 49, 58, 69])}, "'offsets' must increase from 0 to 69"),
         ({"points": HELD["points"][:, :2]}, r"'points' is float32 of shape \(69, 2\), expected numbers \(points, 3\)"),
-        ({"drawer": np.ones(3, int)}, r"'drawer' is int64 of shape \(3,\), expected a whole number for each of 5"),
-        ({"alphabet": np.full(5, 1)}, "'alphabet' must number the 1 'alphabet_names' from 0 on"),
+        ({"drawer": np.ones(3, int)}, r"'drawer' is int64 of shape \(3,\), expected an integer for each of 5"),
+        ({"alphabet": np.full(5, 1)}, "'alphabet' must have indices of the 1 'alphabet_names'"),
         ({"drawer": np.ones(5, int)}, "has no drawing of drawers 17 to 18, who are split valid"),
     ],
 )
@@ -179,9 +179,9 @@ def test_a_folder_without_one_archive_is_refused(tmp_path: Path, root: Path) -> 
 @pytest.mark.parametrize(
     ("points", "fault"),
     [
-        ([[0.0, 0.0, 0.0]], "holds 1 point"),
+        ([[0.0, 0.0, 0.0]], "has 1 point"),
         ([[0.0, 0.0, 0.0], [1.0, np.nan, 1.0]], "NaN or infinite"),
-        ([[0.0, 0.0, 0.0], [1.0, 1.0, 0.5]], "is 0 or 1, and 0.5 is in its place"),
+        ([[0.0, 0.0, 0.0], [1.0, 1.0, 0.5]], "got 0.5 as the state of the pen"),
         ([[0.0, 0.0], [1.0, 1.0]], r"shape \(2, 2\), expected \(points, 3\)"),
     ],
 )

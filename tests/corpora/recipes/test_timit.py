@@ -81,7 +81,7 @@ def test_splits_speakers_and_phones(tmp_path: Path, upper: bool) -> None:
     }
     assert "content" not in corpus.splits["valid"][0].labels
     assert "left out 1 sentences SA1 and SA2" in corpus.notes["train"][0]
-    assert corpus.notes["test"] == ["1 speakers, where TIMIT has 24"]
+    assert corpus.notes["test"] == ["1 speakers, expected 24 for the complete TIMIT"]
     assert any("3 of 3 sentences have no .PHN" in note for note in corpus.notes["valid"])
     kept = _open(root, ["train"], "with_sa").splits["train"]
     assert [u.file.lower()[-9:] for u in kept] == ["0/sa1.wav", "sx217.wav"]
@@ -103,16 +103,16 @@ def test_what_is_no_timit(tmp_path: Path) -> None:
     _tree(tmp_path, ["TEST/DR1/FAKS0/SX223.WAV"])
     with pytest.raises(UserError, match=r"no sentence of the 24 speakers of split test, such as fdhc0, below .*TEST"):
         _open(tmp_path, ["test"])
-    with pytest.raises(UserError, match="itself one of TIMIT's halves: give the folder above it"):
+    with pytest.raises(UserError, match="one of TIMIT's halves: give its parent folder"):
         _open(tmp_path / "TEST", ["test"])
-    with pytest.raises(UserError, match=r"data.subset=core: TIMIT is read without .*with_sa"):
+    with pytest.raises(UserError, match=r"data.subset=core: .*with_sa"):
         _open(tmp_path, ["test"], "core")
     _tree(tmp_path, ["TEST/DR1/MDAB0/SX49.WAV", "TEST/DR1/MDAB0/SX49.PHN"])
     (tmp_path / "TEST/DR1/MDAB0/SX49.PHN").write_text("0 3050 h#\n3050 sh\n")
     with pytest.raises(UserError, match=r"SX49.PHN, line 2: got '3050 sh', expected first sample, end and phone"):
         _open(tmp_path, ["test"])
     _tree(tmp_path, ["TRAIN/clips/one.wav"])
-    with pytest.raises(UserError, match=r"clips/one.wav lies in no speaker's folder such as FCJF0: got 'clips'"):
+    with pytest.raises(UserError, match=r"clips/one.wav is in no speaker's folder such as FCJF0: got 'clips'"):
         _open(tmp_path, ["train"])
 
 

@@ -64,7 +64,7 @@ def test_a_folder_of_its_own_for_validation(tmp_path: Path) -> None:
     corpus = _open(root, ["train", "valid"])
     assert [u.speaker for u in corpus.splits["train"]] == ["p300"], "a speaker that validates is never trained on"
     assert [u.speaker for u in corpus.splits["valid"]] == ["p287"]
-    assert corpus.notes["train"] == ["1 speakers, where VoiceBank has 26 for training"]
+    assert corpus.notes["train"] == ["1 speakers, expected 26 training speakers for the complete VoiceBank"]
 
 
 def test_what_is_no_voicebank(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_what_is_no_voicebank(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder clean_trainset_28spk_wav/ or clean_trainset_wav/ or train/ in"):
         _open(_tree(tmp_path, ["wavs/p226_001.wav"]))
     _tree(tmp_path, ["train/p300_001.wav", "train/p226_001.wav"])
-    assert _open(tmp_path, ["valid"]).notes["valid"] == ["nothing of p287, who validates too"]
+    assert _open(tmp_path, ["valid"]).notes["valid"] == ["no utterance of validation speaker p287"]
     with pytest.raises(UserError, match="no folder clean_testset_wav/ or test/"):
         _open(tmp_path, ["test"])
     (tmp_path / "train/p226_001.wav").unlink()
-    with pytest.raises(UserError, match="no audio of p226 or p287, who validate, in"):
+    with pytest.raises(UserError, match="no audio of the validation speakers p226 or p287 in"):
         _open(tmp_path, ["valid"])
     _tree(tmp_path, ["train/speech.wav"])
-    with pytest.raises(UserError, match=r"speech.wav is not named as VoiceBank's files are, such as p226_001.wav"):
+    with pytest.raises(UserError, match=r"speech.wav: expected a name such as p226_001.wav"):
         _open(tmp_path, ["train"])

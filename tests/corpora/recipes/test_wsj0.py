@@ -137,7 +137,7 @@ def test_what_is_no_wsj0(tmp_path: Path) -> None:
     assert list(_open(tmp_path, ["test"]).splits) == ["test"]
     with pytest.raises(UserError, match=r"no folder si_dt_05 .*it has si_et_05"):
         _open(tmp_path, ["valid"])
-    with pytest.raises(UserError, match="itself one of WSJ0's splits: give the folder above it"):
+    with pytest.raises(UserError, match="one of WSJ0's splits: give its parent folder"):
         _open(tmp_path / "si_et_05", ["test"])
     (tmp_path / "si_tr_s").mkdir()
     with pytest.raises(UserError, match=r"no audio below .*si_tr_s: expected files ending in wav, wv1, wv2"):

@@ -236,4 +236,4 @@ def test_the_default_run_is_long_enough_for_its_table() -> None:
     few: Any = SimpleNamespace(files=[""] * 80)
     many: Any = SimpleNamespace(files=[""] * 2832)
     assert slow_table(resolve("fhvae"), few, 800) == ""
-    assert "updated some 90 times" in slow_table(resolve("fhvae"), many, 1000)
+    assert "updated about 90 times" in slow_table(resolve("fhvae"), many, 1000)
