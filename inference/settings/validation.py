@@ -155,8 +155,8 @@ def _check_segments(settings: Settings) -> None:
         raise UserError(f"evaluation.segment_hop={hop} has no effect: model '{name}' takes whole utterances. Omit it.")
     if hop is not None and segment is not None and not 1 <= hop <= segment:
         raise UserError(
-            f"evaluation.segment_hop={hop}: expected 1 to model.segment={segment} frames; with more, frames would be "
-            "left out. Null is model.segment."
+            f"evaluation.segment_hop={hop}: expected 1 to {segment} frames (model.segment); with more, frames would "
+            "be left out. Null is model.segment."
         )
 
 
