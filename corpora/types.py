@@ -32,8 +32,7 @@ class AudioFault(UserError):
 def refusal(file: str, fault: str) -> UserError:
     """The error of a broken file where ``data.on_error`` is ``"error"``."""
     return UserError(
-        f"cannot use {file}: it {fault}.\n"
-        "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+        f"cannot use {file}: it {fault}.\nRepair or remove the file, or omit all broken files with data.on_error=skip."
     )
 
 
