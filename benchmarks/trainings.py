@@ -4,7 +4,7 @@ Each training is a run folder under ``--runs``. A finished one is skipped, one t
 checkpoint, so the command may be interrupted at any time (Ctrl-C, SIGTERM, a power cut) and given again. ``--list``
 shows how far each is; ``trainings.jsonl`` keeps the seconds of every stretch, with its command.
 
-The corpus is a folder with train/, valid/ and test/ (docs/corpora.md).
+The corpus is a folder with train/, valid/ and test/ (docs/reference/corpora.md).
 """
 
 from __future__ import annotations

@@ -12,7 +12,13 @@ __all__ = ["CutsSettings", "DataSettings"]
 
 @dataclass
 class CutsSettings:
-    """Lhotse's manifests of cuts, or folders of Shar shards, by split; for ``data.corpus=lhotse``."""
+    """Lhotse's manifests of cuts, or folders of Shar shards, by split; for ``data.corpus=lhotse``.
+
+    Attributes:
+        train: Cuts of the training split.
+        valid: Cuts of the validation split.
+        test: Cuts of the test split.
+    """
 
     train: str | None = None
     valid: str | None = None
@@ -32,6 +38,7 @@ class DataSettings:
         subset: Part of a corpus that has several; not every corpus uses it.
         conditions: Letters of the acoustic conditions (`corpora.audio.conditions`) that every utterance is simulated
             in; None: as recorded.
+        seed: Seed of whatever a corpus draws: its splits, its conditions, the synthetic speakers and sentences.
         rate: Sampling rate of the features, in Hz; other rates are resampled to it.
         channel: Channel of multi-channel recordings that is used, counted from 0; None mixes them.
         frontend: Name of a front end in `corpora.frontends.registry.FRONT_ENDS`.

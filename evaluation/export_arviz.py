@@ -1,7 +1,7 @@
 """Latents, data and log-likelihoods of a run for ArviZ: ``python -m evaluation.export_arviz RUN``.
 
 Draws the latents of some utterances of a split from the guide, and data given the latents from the model, and writes an
-ArviZ `InferenceData` as NetCDF. See docs/arviz.md for its groups.
+ArviZ `InferenceData` as NetCDF. See docs/how-to/arviz.md for its groups.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What README and docs show is run: the model on one page, the doctests, the command lines."""
+"""What README and docs show is run: models, doctests, command lines. Generated pages are whole."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import importlib.util
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
+from docs import generator
+from dvae_pyro.fields import bounded
 from guides.registry import compliant
 from inference import svi
+from inference.settings.resolve import resolve
 from models.registry import MODELS, model_class
 from tests.models import test_contract as contract
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 CONTRACT = [name for name in vars(contract) if name.startswith("test_")]
 
 
@@ -30,8 +35,8 @@ def shown_commands() -> list[str]:
 
 @pytest.fixture
 def arvae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The model of docs/adding_a_model.md, registered as the page says."""
-    page = (ROOT / "docs" / "adding_a_model.md").read_text(encoding="utf-8")
+    """The model of docs/how-to/adding_a_model.md, registered as the page says."""
+    page = (ROOT / "docs" / "how-to" / "adding_a_model.md").read_text(encoding="utf-8")
     code = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     assert len(code) == 1
     (tmp_path / "arvae_of_the_docs.py").write_text(code[0], encoding="utf-8")
@@ -60,7 +65,58 @@ def test_what_a_page_shows_in_python_is_what_happens(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+        path = (page.parent / target).resolve()
+        assert path.exists() or path.relative_to(ROOT / "docs").as_posix() in generator.PAGES, target
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    shown = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    written = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert shown == written | set(generator.PAGES)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "cls"),
+    [pytest.param(prefix, cls, id=heading) for heading, prefix, cls, _ in generator.settings.classes()],
+)
+def test_every_setting_has_a_meaning(prefix: str, cls: type) -> None:
+    unexplained = [one.key for one in generator.settings.settings_of(cls, prefix) if not one.meaning]
+    assert not unexplained, f"add a line to the section Attributes of {cls.__name__} or of the class it nests"
+
+
+def test_a_setting_without_a_meaning_is_found() -> None:
+    @dataclass
+    class Documented:
+        """Settings.
+
+        Attributes:
+            known: What it means,
+                in two lines.
+        """
+
+        known: int = bounded(1, at_least=1)
+        unknown: float | None = None
+
+    known, unknown = generator.settings.settings_of(Documented, "part.")
+    assert known == ("part.known", "int", "1", "at least 1", "What it means, in two lines.")
+    assert unknown == ("part.unknown", "float | null", "null", "", None)
+
+
+def test_generated_pages_hold_every_command_and_setting() -> None:
+    pages = generator.pages()
+    assert {"inference.svi", "evaluation.resynthesis", "evaluation.traverse"} <= set(generator.commands.commands())
+    assert pages["reference/commands.md"].count("usage: python -m ") == len(generator.commands.commands())
+    keys = re.findall(r"^\| `([\w.]+)` \|", pages["reference/settings.md"], flags=re.MULTILINE)
+    assert set(_keys(resolve("srnn", "all-markov", None, []))) <= set(keys)
+
+
+def _keys(settings: object, prefix: str = "") -> Iterator[str]:
+    for item in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, item.name)
+        if is_dataclass(value):
+            yield from _keys(value, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
 
 
 def test_commands_are_found() -> None:

@@ -326,7 +326,7 @@ def test_historical_and_equal_kl_weights_differ_in_nothing_else(model: str) -> N
 
 
 def test_papers_train_with_closed_form_kls_as_their_public_codes() -> None:
-    """All but reduced settings whose figures were measured otherwise (docs/configs.md), models without latents, and the
+    """All but reduced settings measured otherwise (docs/reference/configs.md), models without latents, and the
     KVAE, whose public code has log q(a) at the sample.
     """
     other = {name for name in config_names() if resolve(config_path=name).train.objective != "analytic"}

@@ -2,8 +2,9 @@
 
 python -m benchmarks.gpu_suite --minutes 9.5 --out DIR [--corpus folder --root DIR]
 
-What it does is in docs/gpu.md. It writes `results.jsonl` (a line of JSON for each figure, as it comes), `log.txt`,
-`table.txt` and `runs.tar.gz.N` (metrics, weights, logs), and ends with the table. `--device cpu` rehearses it.
+What it does is in docs/how-to/gpu.md. It writes `results.jsonl` (a line of JSON for each figure, as it comes),
+`log.txt`, `table.txt` and `runs.tar.gz.N` (metrics, weights, logs), and ends with the table.
+`--device cpu` rehearses it.
 """
 
 from __future__ import annotations

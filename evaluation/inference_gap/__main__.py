@@ -6,7 +6,7 @@ r"""Approximation and amortisation gap of guides: ``python -m evaluation.inferen
 
 (Cremer, Li & Duvenaud, "Inference suboptimality in variational autoencoders", 2018). q* is the guide refined for each
 sequence (`inference.estimation.refinement`); log p(x) is estimated by the best of the lower bounds of importance
-weighting and particle filters. See docs/inference_gap.md for the interpretation.
+weighting and particle filters. See docs/studies/inference_gap.md for the interpretation.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def run_command(request: Request, options: argparse.Namespace) -> None:
             "not of whole utterances. Add --cut to estimate the likelihood of each segment."
         )
     if run.model.hierarchical:
-        say("each segment is a sequence of its own, and q(mu2) is a point mass: see docs/likelihood.md")
+        say("each segment is a sequence of its own, and q(mu2) is a point mass: see docs/explanation/likelihood.md")
     sequences = read_split(run, corpus_of(run.settings, request.split), request.split, cut=options.cut)
     frames = run.settings.data.sequence_frames if options.cut else None
     results, reason = merged(evaluate(run, request, plan, sequences, cut=frames, progress=True), run.path)

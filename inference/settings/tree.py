@@ -29,9 +29,21 @@ LARGEST_SEED = 2**62
 class OptimSettings:
     """The optimiser and its learning rate over steps; `inference.training.schedules` gives the formulas.
 
-    `decay_steps` null means all steps after the warm-up; `clip` bounds the norm of the gradient per real frame.
-    `weight_decay` applies to all parameters except tables, or, with `weight_decay_on` "hidden", only to the weight
-    matrices of hidden fully connected layers.
+    Attributes:
+        name: The optimiser, of `torch.optim`; "adamw" decouples the weight decay from the gradient.
+        lr: Learning rate after the warm-up.
+        betas: Decay rates of Adam's running means of the gradient and of its square.
+        eps: Term added to the root of the second moment in Adam's denominator.
+        weight_decay: Weight decay (L2 penalty) per update.
+        weight_decay_on: What it applies to: "all" parameters except tables, or only the weight matrices of "hidden"
+            fully connected layers.
+        clip: Largest norm of the gradient, per real frame; null does not clip.
+        schedule: Learning rate after the warm-up: "constant", "exponential" or "cosine" decay.
+        warmup_steps: Steps over which the learning rate rises linearly to `lr`.
+        decay_steps: Steps of the cosine decay, or steps in which the exponential decay reaches `gamma`; null: all steps
+            after the warm-up.
+        gamma: Factor on the learning rate after `decay_steps` of exponential decay.
+        min_lr: Least learning rate of a decay.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -52,10 +64,19 @@ class OptimSettings:
 class ScheduledSamplingSettings:
     """Scheduled sampling: the probability over epochs that a frame is given the model's own output as its past.
 
-    `schedule` null is teacher forcing. Epochs count from 0. `probability` is the final value of each schedule, and the
-    value throughout for constant. Linear: 0 until `start_epoch`, then equal steps per epoch, final value at
-    `end_epoch`. Staircase: a tenth more every `epochs_per_step`, the first tenth at `start_epoch`.
-    `inference.handlers.scheduled_sampling` defines `mix` and `coin`; the public SRNN code uses mix h with coin batch.
+    Epochs count from 0. The public SRNN code uses mix "h" with coin "batch".
+
+    Attributes:
+        schedule: Probability over epochs: "constant"; "linear" from 0 at `start_epoch` to its final value at
+            `end_epoch`; "staircase", a tenth more every `epochs_per_step`, the first tenth at `start_epoch`. Null is
+            teacher forcing.
+        probability: Final value of the probability; the value throughout for "constant".
+        start_epoch: Last epoch at which "linear" is 0; epoch of the first tenth of "staircase".
+        end_epoch: Epoch at which "linear" reaches its final value.
+        epochs_per_step: Epochs between two steps of "staircase".
+        mix: What is mixed: "x", the data and the model's output, or "h", the recurrent states that have seen either
+            (`inference.handlers.scheduled_sampling`).
+        coin: Whether a frame of each "sequence" draws for itself, or one draw per frame holds for the whole "batch".
     """
 
     schedule: Literal["constant", "linear", "staircase"] | None = None
@@ -69,8 +90,14 @@ class ScheduledSamplingSettings:
 
 @dataclass
 class FreeBitsSettings:
-    """Free bits (`inference.handlers.free_bits`); `threshold` null disables them. The threshold halves every
-    `halve_every` steps, if set.
+    """Free bits (`inference.handlers.free_bits`).
+
+    Attributes:
+        threshold: KL in nats per group below which a latent is penalised less; null disables free bits.
+        mode: Penalty below the threshold: "linear", the KL weighted by its ratio to the threshold; "constant", none.
+        grouping: What the KL is summed over before it is compared: nothing ("element"), the values of a latent
+            ("channel"), frames ("sequence"), or both ("layer").
+        halve_every: Steps in which the threshold falls to half its value, exponentially; null keeps it.
     """
 
     threshold: float | None = bounded(None, at_least=0)
@@ -81,7 +108,14 @@ class FreeBitsSettings:
 
 @dataclass
 class DiscriminativeSettings:
-    """FHVAE's alpha log p(i | z2), the utterance i being one of `sequences` candidates at a time; null: one of all."""
+    """The discriminative objective of the FHVAE, alpha log p(i | z2), i the index of the utterance.
+
+    Attributes:
+        alpha: Weight of the term; 0 leaves it out.
+        latents: Whether z2 is the "mean" or a "sample" of the guide.
+        sequences: Utterances that are candidates for i at a time (hierarchical sampling); null: all of the training
+            set.
+    """
 
     alpha: float = bounded(0.0, at_least=0)
     latents: Literal["mean", "sample"] = "mean"
@@ -92,13 +126,28 @@ class DiscriminativeSettings:
 class TrainSettings:
     """The training: objective, batches and stopping; it ends at `steps`, `epochs` or `patience`, whichever is first.
 
-    `patience` is the number of epochs without a better validation bound after which training stops; null never stops
-    early. `beta` weights the KL of every latent; `beta_sites` replaces it for single latents, by name. `objective` is
-    the bound that is trained (`inference.objectives.elbo`), with `particles` draws of the guide for each sequence.
-    `model_from` is a run whose model is used unchanged: only the guide is trained. Training batches are padded to a
-    multiple of `pad_frames`, at most `data.sequence_frames`; `cuda_graph` records a step for each shape of batch and
-    replays it (`inference.training.recorded_step`). `autocast` is the precision of networks in training.
-    `initialisation` is PyTorch's, or "glorot", TensorFlow's (`models.nn.initialisation`).
+    Attributes:
+        steps: Updates of the weights after which training ends; null sets no limit.
+        epochs: Epochs after which training ends; null sets no limit.
+        batch_size: Sequences per batch, over all processes.
+        objective: Lower bound that is trained: "elbo", "analytic", "iwae", "dreg" or "fivo"
+            (`inference.objectives.elbo`).
+        particles: Draws of the guide for each sequence.
+        beta: Weight of the KL of every latent in the objective.
+        beta_sites: Weights of the KL of single latents by name, which replace `beta`.
+        kl_warmup_steps: Steps over which the weight of the KL rises linearly from 0.
+        patience: Epochs without a better validation bound after which training stops; null never stops early.
+        log_every: Steps between two training lines of metrics.jsonl.
+        checkpoint_every: Steps between two checkpoints last.pt; one is written where training ends or is stopped, too.
+        bucket: Whether sequences of similar length share a batch, which saves padding.
+        pad_frames: Batches are padded to a multiple of this number of frames, at most `data.sequence_frames`.
+        cuda_graph: Whether a step is recorded for each shape of batch as a CUDA graph and replayed
+            (`inference.training.recorded_step`).
+        autocast: Precision of the networks in training: "bf16", or null for that of `dtype`.
+        tensorboard: Whether metrics are written for TensorBoard too.
+        model_from: Run folder whose model is used unchanged: only the guide is trained.
+        initialisation: Initial weights: "torch", PyTorch's defaults, or "glorot", those of TensorFlow
+            (`models.nn.initialisation`).
     """
 
     steps: int | None = bounded(None, at_least=1)
@@ -128,9 +177,12 @@ class TrainSettings:
 class EvaluationSettings:
     """Defaults of the evaluation commands.
 
-    `mode` defaults to "gen" for a run with scheduled sampling. `segment_hop` applies to models of segments: frames
-    from one segment of a whole utterance to the next; segments overlap if it is below their length, null is their
-    length.
+    Attributes:
+        mode: What the decoder is given as the past of the data: the true one ("gt") or its own output ("gen"); "gen" is
+            the default for a run with scheduled sampling.
+        latents: Whether the "mean" of the guide is decoded or a "sample".
+        segment_hop: Frames from one segment of a whole utterance to the next, for models of segments; segments overlap
+            if it is below their length. Null is their length.
     """
 
     mode: Literal["gt", "gen"] = "gt"
@@ -140,7 +192,16 @@ class EvaluationSettings:
 
 @dataclass
 class Settings:
-    """Everything that defines a run; `model` and `guide` are the settings classes of the named model and guide."""
+    """Everything that defines a run.
+
+    Attributes:
+        seed: Seed of initial weights, order of sequences and noise.
+        dtype: Floating-point type of weights and data.
+        device: Where tensors are: "cpu", "cuda" or "cuda:N".
+        run: Run folder; null makes one under runs/.
+        model: The settings class of the named model.
+        guide: The settings class of the named guide.
+    """
 
     seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     dtype: Literal["float32", "float64"] = "float32"

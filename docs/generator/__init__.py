@@ -1,0 +1,24 @@
+"""Reference pages written from the code: settings, commands, metrics.
+
+``mkdocs build`` calls `pages` through `docs/generator/hook.py`; the tests call it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from docs.generator import commands, metrics, settings
+
+__all__ = ["PAGES", "pages"]
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/settings.md": settings.page,
+    "reference/commands.md": commands.page,
+    "reference/metrics.md": metrics.page,
+}
+"""What writes each page, by its path under docs/."""
+
+
+def pages() -> dict[str, str]:
+    """The Markdown of each generated page, by its path under docs/."""
+    return {path: write() for path, write in PAGES.items()}
