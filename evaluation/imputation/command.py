@@ -94,7 +94,7 @@ def _draw(x: torch.Tensor, shown: dict[str, Any], bins: int, options: argparse.N
         raise UserError(f"--picture draws square frames, and these have {bins} values. Leave it out.")
     rows = [("truth", x[:, 0])]
     for name, (filled, present) in shown.items():
-        rows.append((f"{name}: there", torch.where(present[:, :1], x[:, 0], 0.3)))
+        rows.append((f"{name}, given", torch.where(present[:, :1], x[:, 0], 0.3)))
         rows.append(("smoothed", filled.smoothed[:, 0]))
         rows.append(("interpolated", filled.interpolated[:, 0]))
     figure = new_figure(0.55 * len(x) + 1.6, 0.6 * len(rows) + 0.6, "Missing frames of a KVAE, one sequence")

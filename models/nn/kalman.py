@@ -130,16 +130,17 @@ class KalmanPredictor(nn.Module):
         predicted: list[Moments] = []
         factors: list[Tensor] = []
         noise = self.emission * torch.eye(self.a_dim, dtype=A.dtype, device=A.device)
-        for t in range(len(before)):
+        # Slices by unbind: the backward pass of A[t] would fill zeros for all frames at each.
+        for a, A_t, C_t in zip(before.unbind(), A.unbind(), C.unbind(), strict=True):
             if last is None:
-                now = self.initial_moments(A[t])
+                now = self.initial_moments(A_t)
             else:
                 moments, C_last = last
-                updated = joseph(moments, C_last, before[t], self.emission, factors[-1] if factors else None)
-                now = self.advance(updated, A[t])
+                updated = joseph(moments, C_last, a, self.emission, factors[-1] if factors else None)
+                now = self.advance(updated, A_t)
             predicted.append(now)
-            factors.append(torch.linalg.cholesky(C[t] @ now.covariance @ C[t].mT + noise))
-            last = (now, C[t])
+            factors.append(torch.linalg.cholesky(C_t @ now.covariance @ C_t.mT + noise))
+            last = (now, C_t)
         return predicted, factors
 
     def initial_moments(self, like: Tensor) -> Moments:
