@@ -11,8 +11,9 @@ their bound (Eq. 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import pyro.distributions as dist
@@ -176,10 +177,10 @@ class FHVAEGuide(Guide):
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.input(sites.data["x"])
         q2 = self.x_z2(x, lengths)
-        mu2, candidates = self._points(sites, q2.mean)
+        mu2 = self.sequence_point(sites, q2.mean)
         if self.levels == 3:
-            sites.shared("mu3", dist.Delta(self._sessions(sites, mu2), event_dim=1), "sessions")
-        sites.shared("mu2", dist.Delta(mu2, event_dim=1), candidates=candidates)
+            sites.shared("mu3", self.session_point(sites, mu2.mean), "sessions")
+        sites.shared("mu2", mu2, candidates=partial(self.candidates, sites, mu2.mean))
         z2 = sites.once("z2", q2)
         return sites.once("z1", self.x_z1(x, lengths, z2))
 
@@ -201,44 +202,60 @@ class FHVAEGuide(Guide):
         data: Tensor = self.input(batch_sites(self, x, lengths).data["x"])
         return data
 
-    def _points(self, sites: Sites, means: Tensor) -> tuple[Tensor, Callable[[], Candidates]]:
-        """mu_2 of the sequences of a batch, (U, L), and a function that returns the candidates."""
-        rows = cast(SequenceIndex, sites.rows)
-        level = sites.level()
-        index, present = rows.row.to(means.device), level.present
-        if rows.values is not None:
-            values = rows.values
-            return values[present], lambda: Candidates(values, index)
-        if not rows.trained:
-            values = s_vectors(means, level.share.entry, len(present), self.ratio_alone)
-            return values, lambda: Candidates(values, level.share.entry)
-        table = self.table
-        if table is None or table.num_embeddings != rows.sequences:
-            have = "no table" if table is None else f"a table of {table.num_embeddings} sequences"
-            raise UserError(
-                f"the guide has {have} of mu2, but the training data have {rows.sequences} sequences. Resume a run "
-                "with the data that it was trained on; train a new run on other data."
-            )
-        return table(present), lambda: self._candidates(table, rows, index)
+    def sequence_point(self, sites: Sites, means: Tensor) -> dist.TorchDistribution:
+        """q(mu2) of the U sequences of a batch, a point (U, L): of training data the rows of the table; of other data
+        Eq. 5, computed from all segments of a sequence beforehand (`rows.values`) or from those in the batch.
 
-    def _sessions(self, sites: Sites, mu2: Tensor) -> Tensor:
-        """mu_3 of the sessions of a batch, (V, L); of a sequence alone that which goes with its mu_2."""
+        Args:
+            sites: the batch.
+            means: the mean of q(z2 | x) of each segment, (N, L).
+        """
+        rows, level = cast(SequenceIndex, sites.rows), sites.level()
+        if rows.values is not None:
+            mu2 = rows.values[level.present]
+        elif rows.trained:
+            mu2 = self._table(rows)(level.present)
+        else:
+            mu2 = s_vectors(means, level.share.entry, len(level.present), self.ratio_alone)
+        return dist.Delta(mu2, event_dim=1)
+
+    def session_point(self, sites: Sites, mu2: Tensor) -> dist.TorchDistribution:
+        """q(mu3) of the V sessions of a batch, a point (V, L), chosen as `sequence_point` is; without sessions the
+        one that goes with each mu_2.
+        """
         above = cast(SequenceIndex, sites.rows).above
         if above is None:
-            return mu2 / (1.0 + self.mu2_variance)
+            return dist.Delta(mu2 / (1.0 + self.mu2_variance), event_dim=1)
         present = sites.level("sessions").present
         if above.values is not None:
-            return above.values[present]
+            return dist.Delta(above.values[present], event_dim=1)
         if self.session_table is None or self.session_table.num_embeddings != above.sequences:
             raise UserError(f"the guide has no table of mu3 of {above.sequences} sessions: those of its training data.")
-        values: Tensor = self.session_table(present)
-        return values
+        return dist.Delta(self.session_table(present), event_dim=1)
 
-    def _candidates(self, table: nn.Embedding, rows: SequenceIndex, index: Tensor) -> Candidates:
+    def candidates(self, sites: Sites, mu2: Tensor) -> Candidates:
+        """The sequences among which Eq. 3 classifies each segment, with the mu_2 of `sequence_point`."""
+        rows, level = cast(SequenceIndex, sites.rows), sites.level()
+        index = rows.row.to(mu2.device)
+        if rows.values is not None:
+            return Candidates(rows.values, index)
+        if not rows.trained:
+            return Candidates(mu2, level.share.entry)
+        table = self._table(rows)
         if rows.active is None:
             return Candidates(table.weight, index)
         active = rows.active.to(index.device)
         return Candidates(table(active), torch.searchsorted(active, index))
+
+    def _table(self, rows: SequenceIndex) -> nn.Embedding:
+        """The table of mu_2, which must be that of the sequences."""
+        if self.table is None or self.table.num_embeddings != rows.sequences:
+            have = "no table" if self.table is None else f"a table of {self.table.num_embeddings} sequences"
+            raise UserError(
+                f"the guide has {have} of mu2, but the training data have {rows.sequences} sequences. Resume a run "
+                "with the data that it was trained on; train a new run on other data."
+            )
+        return self.table
 
 
 class BetaVAEGuide(Guide):

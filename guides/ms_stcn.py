@@ -48,6 +48,6 @@ class MSSTCNGuide(LadderGuide):
             self.ladder.sample_top_down(Parallel(sites), sample, d=d)
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
-        """q(z^l | x, z above), l = i + 1."""
+        """q(z^l | x, z above), Eq. 13, l = i + 1."""
         inferred: dist.TorchDistribution = self.heads[i](concatenate(h, d))
         return precision_weighted(inferred, self.prior_heads[i](h)) if self.weighted else inferred

@@ -150,7 +150,7 @@ class SegmentModel(DVAE):
         t.observe("x", flat(latents, sites.frames))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | latents), from h_t, which has been fed them t times."""
+        """p(x_t | latents), Eq. 1, from h_t, which has been fed them t times."""
         distribution: dist.TorchDistribution = self.likelihood(h)
         return distribution
 
@@ -193,7 +193,7 @@ class FHVAE(SegmentModel):
         return {"x": self.x_dim, **above, "z2": self.z2_dim, "z1": self.z_dim}
 
     def draw_latents(self, t: TimeAxis) -> Tensor:
-        mu3 = None
+        mu3 = None  # `shared` weighs log p(mu2) and log p(mu3) by the batch's share of the segments, Eq. 2
         if self.levels == 3:
             mu3 = t.of_sequences(t.shared("mu3", self.session_prior(), "sessions"))
         mu2 = t.shared("mu2", self.sequence_prior(mu3))
@@ -206,16 +206,16 @@ class FHVAE(SegmentModel):
         return standard_normal(self, self.z2_dim)
 
     def sequence_prior(self, mu3: Tensor | None) -> dist.TorchDistribution:
-        """p(mu2 | mu3) = N(mu3, v I), v the `mu2_variance`; with two levels N(0, v I), in the paper v = 1."""
+        """p(mu2 | mu3) = N(mu3, v I), v the `mu2_variance`; with two levels p(mu2) = N(0, v I), in Eq. 1 v = 1."""
         mean = self.session_prior().mean if mu3 is None else mu3
         return normal(mean, torch.full_like(mean, self.mu2_variance).log())
 
     def sequence_latent(self, mu2: Tensor) -> dist.TorchDistribution:
-        """p(z2 | mu2) = N(mu2, 0.25 I)."""
+        """p(z2 | mu2) = N(mu2, 0.25 I), Eq. 1."""
         return normal(mu2, torch.full_like(mu2, self.z2_variance).log())
 
     def segment_prior(self) -> dist.TorchDistribution:
-        """p(z1) = N(0, I)."""
+        """p(z1) = N(0, I), Eq. 1."""
         return standard_normal(self, self.z_dim)
 
 

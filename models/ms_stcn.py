@@ -168,12 +168,12 @@ class MSSTCN(DVAE):
         t.observe("x", self.decoder(g))
 
     def prior(self, i: int, h: Tensor) -> dist.TorchDistribution:
-        """p(z^l | x, z above), l = i + 1, from h_l, a function of earlier data and the latents above."""
+        """p(z^l | x, z above), Eq. 11, l = i + 1, from h_l, a function of earlier data and the latents above."""
         distribution: dist.TorchDistribution = self.prior_heads[i](h)
         return distribution
 
     def decoder(self, g: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_t), from g_0."""
+        """p(x_t | x_{1:t-1}, z_t), from g_0 (Eq. 12a)."""
         distribution: dist.TorchDistribution = self.likelihood(g)
         return distribution
 

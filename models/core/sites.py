@@ -245,7 +245,8 @@ class SharedPlate(NamedTuple):
         first: a segment of each, (U,).
         share: what each segment has of them.
         plate: of all of the corpus, of which these are a subsample.
-        weight: of each one's log-density, (U,): n_i of N_i segments, apart from the scales of the plates.
+        weight: of each one's log-density, (U,): n_i / N_i (Hsu et al., 2017, Eq. 2, summed over the n_i segments of
+            sequence i in the batch), over what the scales of its plate and of the segments' differ by.
     """
 
     present: Tensor
@@ -260,7 +261,7 @@ class SharedPlate(NamedTuple):
         present, entry = rows.row.cpu().unique(return_inverse=True)
         counts = rows.counts.to("cpu", like.dtype)
         first = torch.full_like(present, len(entry)).scatter_reduce(0, entry, torch.arange(len(entry)), "amin")
-        weight = counts.new_zeros(len(present)).index_add_(0, entry, torch.ones_like(counts) / counts)
+        weight = counts.new_zeros(len(present)).index_add_(0, entry, 1.0 / counts)  # n_i / N_i
         of_plates = (rows.segments / len(entry)) / (rows.sequences / len(present))
         moved = [v.to(like.device, non_blocking=True) for v in (present, entry, first, counts, weight)]
         present, entry, first, counts, weight = moved

@@ -92,7 +92,7 @@ class Ladder(nn.Module):
         self.over_time = [OverTime(cast(WaveNet, net), stride) for net, stride in zip(self.up, strides, strict=True)]
 
     def features(self, u: Tensor, sites: Sites) -> list[Tensor]:
-        """d_1 to d_L of the networks' input u (T, N, D); padded frames are zeroed before each layer."""
+        """d_1 to d_L, Eq. 8, of the networks' input u (T, N, D); padded frames are zeroed before each layer."""
         d, scale = [u], 1
         for net, stride, after in zip(self.up, self.strides, self.scales, strict=True):
             below = to_multiple(sites.coarser(scale).zeroed(d[-1]), stride)
@@ -101,12 +101,12 @@ class Ladder(nn.Module):
         return d[1:]
 
     def context(self, i: int, g: Tensor | None, before: Tensor) -> Tensor:
-        """h at layer index `i`, from g (None at the top) and the delayed d."""
+        """h at layer index `i`, Eq. 9, from g (None at the top) and the delayed d (Eq. 10)."""
         h: Tensor = self.h[i](before if g is None else concatenate(g, before))[0]
         return h
 
     def top_down(self, i: int, h: Tensor, z: Tensor | None) -> Tensor:
-        """g of the layer below index `i`, from h and its latent."""
+        """g of the layer below index `i`, Eq. 12, from h and its latent."""
         joined = h if z is None else concatenate(h, z)
         if z is None or not self.every_block:
             g: Tensor = self.g[i](joined)[0]
