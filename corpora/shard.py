@@ -64,12 +64,14 @@ def _run(args: argparse.Namespace) -> None:
             raise UserError(f"'{item}': {str(error).splitlines()[0]}") from error
     settings: Any = OmegaConf.to_object(tree)
     check_data(settings)
+    missing: list[UserError] = []
     for split in args.split or SPLITS:
         try:
             corpus = open_corpus(settings, settings.seed, (split,))
-        except UserError:
-            if args.split:
-                raise
+        except UserError as error:
+            missing.append(error)
+            if args.split or len(missing) == len(SPLITS):
+                raise missing[0] from None
             print(f"{split}: there is none")
             continue
         for line in [*([corpus.layout] if corpus.layout else []), *corpus.notes.get(split, [])]:

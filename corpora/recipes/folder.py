@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from corpora.audio.io import CONVERTED_FIRST, EXTENSIONS, read_audio
 from corpora.recipes.layouts.dealing import Dealt, deal, describe
-from corpora.recipes.layouts.recognition import Place, read_paths, recognise
+from corpora.recipes.layouts.recognition import FileInfo, read_paths, recognise
 from corpora.recipes.layouts.table import LAYOUTS, NONE
 from corpora.registry import CORPORA
 from corpora.settings import DataSettings
@@ -127,7 +127,7 @@ def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _utterance(root: Path, place: Place) -> Utterance:
+def _utterance(root: Path, place: FileInfo) -> Utterance:
     path = root / place.file
     return Utterance(place.file, place.speaker, functools.partial(read_audio, path), source=(path,))
 

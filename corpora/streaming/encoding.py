@@ -22,12 +22,12 @@ from corpora.frontends.stft import Stft
 from corpora.frontends.waveform import Waveform
 from corpora.types import Frames, Sound
 
-__all__ = ["Encoding", "Segment", "encoding_of"]
+__all__ = ["Encoding", "EncodedSequence", "encoding_of"]
 
 FULL_SCALE = 32768.0
 
 
-class Segment(NamedTuple):
+class EncodedSequence(NamedTuple):
     """One sequence before its features are computed.
 
     Attributes:
@@ -58,7 +58,7 @@ class Encoding(Protocol):
         """What the frames from `start` on are computed from."""
         ...
 
-    def features(self, segments: Sequence[Segment], device: torch.device) -> Tensor:
+    def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         """Features (T, N, D) of segments, zero after the end of each."""
         ...
 
@@ -90,7 +90,7 @@ class _Spectra:
         stft = self.frontend
         return data[start * stft.hop : (start + frames - 1) * stft.hop + stft.window].astype(np.int16)
 
-    def features(self, segments: Sequence[Segment], device: torch.device) -> Tensor:
+    def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         stft, longest = self.frontend, max(segment.frames for segment in segments)
         samples, scale = _stacked(segments, (longest - 1) * stft.hop + stft.window)
         if device.type == "cpu":
@@ -127,7 +127,7 @@ class _Samples:
     def cut(self, data: NDArray[np.int16] | NDArray[np.float32], start: int, frames: int) -> NDArray[np.int16]:
         return data[start * self.frontend.dim : (start + frames) * self.frontend.dim].astype(np.int16)
 
-    def features(self, segments: Sequence[Segment], device: torch.device) -> Tensor:
+    def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         width, longest = self.frontend.dim, max(segment.frames for segment in segments)
         samples, scale = _stacked(segments, longest * width)
         x = (samples / scale[:, None]).astype(np.float32).reshape(len(segments), longest, width)
@@ -147,7 +147,7 @@ class _Computed:
     def cut(self, data: NDArray[np.int16] | NDArray[np.float32], start: int, frames: int) -> NDArray[np.int16]:
         return data[start : start + frames].copy()  # type: ignore[return-value]  # float32 here
 
-    def features(self, segments: Sequence[Segment], device: torch.device) -> Tensor:
+    def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         longest = max(segment.frames for segment in segments)
         x = np.zeros((len(segments), longest, self.frontend.dim), np.float32)
         for n, segment in enumerate(segments):
@@ -171,7 +171,7 @@ def _sixteen_bits(samples: NDArray[np.float64], peak: float | None = None) -> tu
     return whole.astype(np.int16), float(np.abs(whole).max()) if peak is None else peak
 
 
-def _stacked(segments: Sequence[Segment], length: int) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+def _stacked(segments: Sequence[EncodedSequence], length: int) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Samples (N, length) of segments, zeros after the end of each, and what they are divided by (N,)."""
     samples = np.zeros((len(segments), length), dtype=np.int16)
     for n, segment in enumerate(segments):
@@ -179,7 +179,7 @@ def _stacked(segments: Sequence[Segment], length: int) -> tuple[NDArray[np.int16
     return samples, np.array([segment.scale for segment in segments])
 
 
-def _without_padding(x: NDArray[np.float32], segments: Sequence[Segment]) -> Tensor:
+def _without_padding(x: NDArray[np.float32], segments: Sequence[EncodedSequence]) -> Tensor:
     """Features (N, T, D) as (T, N, D), with zeros after the end of each sequence.
 
     In NumPy, since this runs beside training in a thread, where PyTorch would start OpenMP threads of its own.

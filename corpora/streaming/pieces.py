@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 from corpora.audio.io import one_channel
 from corpora.recipes.lhotse.cuts import utterance_of
-from corpora.recipes.lhotse.shar import Shard, read_cuts, shards_in
-from corpora.streaming.encoding import Encoding, Segment
+from corpora.recipes.lhotse.shar import ShardFiles, read_cuts, shards_in
+from corpora.streaming.encoding import EncodedSequence, Encoding
 from corpora.types import AudioFault, Utterance
 from dvae_pyro.errors import UserError
 
@@ -42,7 +42,7 @@ class Piece(Protocol):
 class ShardPiece(NamedTuple):
     """A Shar shard."""
 
-    shard: Shard
+    shard: ShardFiles
     channel: int | None
 
     @property
@@ -81,7 +81,7 @@ class Loaded(NamedTuple):
         short: How many are shorter than a sequence.
     """
 
-    segments: list[Segment]
+    segments: list[EncodedSequence]
     utterances: int
     broken: list[str]
     short: int
@@ -110,7 +110,7 @@ def load_piece(piece: Piece, encoding: Encoding, sequence_frames: int | None, ke
     Raises:
         UserError: A recording is broken and is not to be skipped.
     """
-    segments: list[Segment] = []
+    segments: list[EncodedSequence] = []
     broken: list[str] = []
     count = short = 0
     for utterance in piece.utterances():
@@ -131,5 +131,5 @@ def load_piece(piece: Piece, encoding: Encoding, sequence_frames: int | None, ke
             length = frames if keep_short else length
         for start in range(0, frames - length + 1, length):
             cut = encoding.cut(data, start, length)
-            segments.append(Segment(cut, scale, length, utterance.file, utterance.speaker, start))
+            segments.append(EncodedSequence(cut, scale, length, utterance.file, utterance.speaker, start))
     return Loaded(segments, count, broken, short)

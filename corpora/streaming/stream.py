@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from corpora.streaming.encoding import Encoding, Segment
+from corpora.streaming.encoding import EncodedSequence, Encoding
 from corpora.streaming.pieces import Loaded, Piece, load_piece
 
 __all__ = ["START", "Counts", "Position", "Stream"]
@@ -87,7 +87,7 @@ class Stream:
 
     def sequences(
         self, epoch: int, rank: int = 0, size: int = 1, position: Position = START, counts: Counts | None = None
-    ) -> Generator[tuple[Segment, Position], None, None]:
+    ) -> Generator[tuple[EncodedSequence, Position], None, None]:
         """The sequences of a process in an epoch from a place on, each with the place after it.
 
         Raises:
@@ -100,7 +100,7 @@ class Stream:
                 for number in range(position.window, len(windows)):
                     while len(coming) < 2 and number + len(coming) < len(windows):
                         coming.append([pool.submit(self._load, piece) for piece in windows[number + len(coming)]])
-                    segments: list[Segment] = []
+                    segments: list[EncodedSequence] = []
                     for future in coming.pop(0):
                         loaded = future.result()
                         segments += loaded.segments

@@ -123,7 +123,10 @@ def parse(
     overrides: list[str] = []
     if options.corpus is not None:  # root, subset and layout of the run's corpus do not apply to another corpus
         overrides.append(f"data.corpus={quoted(options.corpus)}")
-        overrides += [f"data.{key}=null" for key in ("root", "subset", "layout", "speaker_level", "channel")]
+        overrides += [
+            f"data.{key}=null"
+            for key in ("root", "subset", "layout", "speaker_level", "channel", "cuts.train", "cuts.valid", "cuts.test")
+        ]
     overrides += options.overrides
     if options.root is not None:
         overrides.append(f"data.root={quoted(options.root)}")

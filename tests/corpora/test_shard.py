@@ -73,3 +73,5 @@ def test_mistakes_leave_nothing_behind(root: Path, tmp_path: Path, capsys: pytes
     assert "expected data.KEY=VALUE" in capsys.readouterr().err
     assert main([*arguments[:-1], "valid", "data.layuot=none"]) == 2
     assert "layuot" in capsys.readouterr().err
+    assert main(["--corpus", "folder", "--root", str(tmp_path / "nowhere"), "--out", str(tmp_path / "other")]) == 2
+    assert "no folder" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from corpora.recipes.layouts.recognition import LISTED, Place, Reading
+from corpora.recipes.layouts.recognition import LISTED, FileInfo, TreeContents
 
 __all__ = ["SHARES", "Dealt", "deal", "describe", "seeded_split"]
 
@@ -29,13 +29,13 @@ class Dealt(NamedTuple):
         unplaced: Number of files without a split, where others have one; they are not read.
     """
 
-    splits: dict[str, list[Place]]
+    splits: dict[str, list[FileInfo]]
     by_seed: tuple[str, ...]
     apart: bool
     unplaced: int
 
 
-def deal(places: Sequence[Place], seed: int, *, validated: bool = False) -> Dealt:
+def deal(places: Sequence[FileInfo], seed: int, *, validated: bool = False) -> Dealt:
     """Assign files to splits.
 
     If no file has a split, train, valid and test are drawn by the seed. If there are at least ten training files and no
@@ -46,7 +46,7 @@ def deal(places: Sequence[Place], seed: int, *, validated: bool = False) -> Deal
         seed: The seed.
         validated: Whether a validation set exists that is not among these files.
     """
-    splits: dict[str, list[Place]] = {split: [p for p in places if p.split == split] for split in SPLITS}
+    splits: dict[str, list[FileInfo]] = {split: [p for p in places if p.split == split] for split in SPLITS}
     unplaced = [place for place in places if place.split is None]
     if any(splits.values()):
         pool, shares = splits["train"], {"valid": SHARES["valid"]}
@@ -64,13 +64,13 @@ def deal(places: Sequence[Place], seed: int, *, validated: bool = False) -> Deal
     return Dealt(splits, tuple(split for split in SPLITS if split in parts), apart, left_out)
 
 
-def describe(reading: Reading, dealt: Dealt, seed: int) -> str:
+def describe(reading: TreeContents, dealt: Dealt, seed: int) -> str:
     """One line on the folders of each split, the source of speakers' names, and omitted files.
 
     Example:
-        >>> places = [Place(f"{s}/{n}/{n}.wav", n, split, s, 2) for s, n, split in
+        >>> places = [FileInfo(f"{s}/{n}/{n}.wav", n, split, s, 2) for s, n, split in
         ...           [("train-a", "19", "train"), ("train-b", "20", "train"), ("dev-a", "21", "valid")]]
-        >>> describe(Reading(places, {}), deal(places, 0), 0)
+        >>> describe(TreeContents(places, {}), deal(places, 0), 0)
         'train-* to train, dev-* to valid; speaker = second folder (3)'
     """
     parts = []
@@ -122,7 +122,7 @@ def _with_star(source: str) -> str:
     return source if match is None or match[1] == source or match[1].isalpha() else f"{match[1]}*"
 
 
-def _sources(places: Iterable[Place], nameless: str) -> str:
+def _sources(places: Iterable[FileInfo], nameless: str) -> str:
     """The folders or lists that define a split; `nameless` if there are none."""
     return ", ".join(dict.fromkeys(_with_star(place.source) or nameless for place in places))
 
@@ -131,7 +131,7 @@ def _share(split: str, dealt: Dealt) -> str:
     return f"{SHARES[split]:.0%}".replace("%", " %") + (" of the speakers" if dealt.apart else " of the files")
 
 
-def _speaker(places: Iterable[Place]) -> str:
+def _speaker(places: Iterable[FileInfo]) -> str:
     """The source of the speakers' names."""
     places = list(places)
     count = len({place.speaker for place in places})

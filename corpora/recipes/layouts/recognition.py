@@ -14,7 +14,7 @@ from typing import NamedTuple
 from corpora.recipes.layouts.table import LAYOUTS, NONE, SPLIT_WORDS, SPLITS_AT_TOP, Layout
 from dvae_pyro.errors import UserError, nearest
 
-__all__ = ["LISTED", "Place", "Reading", "meanings", "read_paths", "recognise", "splits_in"]
+__all__ = ["LISTED", "FileInfo", "TreeContents", "meanings", "read_paths", "recognise", "splits_in"]
 
 _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _EVAL = re.compile(r"(?<![a-z])eval(uation)?(?![a-z])", re.IGNORECASE)
@@ -27,7 +27,7 @@ LISTED = -1
 SAMPLE = 5000
 
 
-class Place(NamedTuple):
+class FileInfo(NamedTuple):
     """Speaker and split of a file.
 
     Attributes:
@@ -46,10 +46,10 @@ class Place(NamedTuple):
     level: int = 0
 
 
-class Reading(NamedTuple):
+class TreeContents(NamedTuple):
     """The files of a tree that are read, and the number of omitted files by reason."""
 
-    places: list[Place]
+    places: list[FileInfo]
     left_out: Counter[str]
 
 
@@ -109,7 +109,7 @@ def recognise(root: Path, files: Sequence[str], chosen: str | None) -> str | Non
     )
 
 
-def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | None) -> Reading:
+def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | None) -> TreeContents:
     """Speaker and split of each file, by a layout.
 
     Args:
@@ -124,7 +124,7 @@ def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | 
             is missing.
     """
     if name in (None, NONE):
-        return Reading([_in_tree(file, 0, level) for file in files], Counter())
+        return TreeContents([_in_tree(file, 0, level) for file in files], Counter())
     if name == SPLITS_AT_TOP:
         return _below_splits(root, files, level)
     assert name is not None
@@ -137,10 +137,10 @@ def read_paths(root: Path, files: Sequence[str], name: str | None, level: int | 
     return _by_pattern(root, files, layout)
 
 
-def _by_pattern(root: Path, files: Sequence[str], layout: Layout) -> Reading:
+def _by_pattern(root: Path, files: Sequence[str], layout: Layout) -> TreeContents:
     listed = None if layout.lists is None else layout.lists(root, files)
     of_root = splits_in(root.name) if re.fullmatch(layout.root, root.name, re.IGNORECASE) else set()
-    taken: dict[str, Place] = {}
+    taken: dict[str, FileInfo] = {}
     left: Counter[str] = Counter()
     for file in sorted(files):
         match = layout.pattern.fullmatch(file)
@@ -160,7 +160,7 @@ def _by_pattern(root: Path, files: Sequence[str], layout: Layout) -> Reading:
                 taken[utterance] = place._replace(split=split, source=source)
                 if speaker:
                     taken[utterance] = taken[utterance]._replace(speaker=speaker, level=LISTED)
-    return Reading(list(taken.values()), left)
+    return TreeContents(list(taken.values()), left)
 
 
 def _utterance(match: re.Match[str]) -> str:
@@ -171,7 +171,7 @@ def _utterance(match: re.Match[str]) -> str:
     return stem[: match.start("take")] + stem[match.end("take") :]
 
 
-def _place(file: str, match: re.Match[str], layout: Layout, of_root: str | None) -> Place:
+def _place(file: str, match: re.Match[str], layout: Layout, of_root: str | None) -> FileInfo:
     speaker = match.groupdict().get("speaker") or ""
     level = file[: match.start("speaker")].count("/") + 1 if speaker else 0
     folders = PurePosixPath(match["before"]).parts
@@ -185,10 +185,10 @@ def _place(file: str, match: re.Match[str], layout: Layout, of_root: str | None)
     split = next(iter(splits), of_root)
     if split is None and layout.test_speakers is not None:
         split = "test" if re.fullmatch(layout.test_speakers, speaker, re.IGNORECASE) else "train"
-    return Place(file, speaker, split, next(iter(by_folder), ""), level)
+    return FileInfo(file, speaker, split, next(iter(by_folder), ""), level)
 
 
-def _below_splits(root: Path, files: Sequence[str], level: int | None) -> Reading:
+def _below_splits(root: Path, files: Sequence[str], level: int | None) -> TreeContents:
     """Files below folders of splits at the top; others are omitted."""
     split_names = meanings(root, sorted({PurePosixPath(file).parts[0] for file in files if "/" in file}))
     taken = []
@@ -199,7 +199,7 @@ def _below_splits(root: Path, files: Sequence[str], level: int | None) -> Readin
             taken.append(_in_tree(file, 1, level)._replace(split=split_names[top], source=top))
         else:
             left[f"in {top}/, which names no split" if top != file else "that are in no folder of a split"] += 1
-    return Reading(taken, left)
+    return TreeContents(taken, left)
 
 
 def meanings(root: Path, names: Sequence[str], *, anywhere: bool = False) -> dict[str, str]:
@@ -232,7 +232,7 @@ def _begins(folder: str) -> bool:
     return word is not None and word[0] in _SPLIT_OF
 
 
-def _in_tree(file: str, above: int, level: int | None) -> Place:
+def _in_tree(file: str, above: int, level: int | None) -> FileInfo:
     """A file of an unknown layout, `above` levels of whose folders do not name the speaker."""
     folders = PurePosixPath(file).parts[:-1]
     if level is None:
@@ -240,8 +240,8 @@ def _in_tree(file: str, above: int, level: int | None) -> Place:
         while level < len(folders) and _CONTAINER.fullmatch(folders[level - 1]):
             level += 1
     if 1 <= level <= len(folders):
-        return Place(file, folders[level - 1], level=level)
-    return Place(file, PurePosixPath(file).stem)
+        return FileInfo(file, folders[level - 1], level=level)
+    return FileInfo(file, PurePosixPath(file).stem)
 
 
 def _count(files: Sequence[str], name: str) -> int:

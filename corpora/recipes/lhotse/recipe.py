@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora.recipes.layouts.dealing import deal, describe
-from corpora.recipes.layouts.recognition import LISTED, Place, Reading, meanings
+from corpora.recipes.layouts.recognition import LISTED, FileInfo, TreeContents, meanings
 from corpora.recipes.layouts.table import split_of
 from corpora.recipes.lhotse.cuts import is_mixed, speaker_of, split_of_cut, utterance_of
 from corpora.recipes.lhotse.shar import is_shar, read_cuts, shards_in
@@ -44,7 +44,7 @@ def open_lhotse(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
     require_lhotse()
     named = manifests_of(settings)
     cuts: dict[str, Any] = {}
-    places: list[Place] = []
+    places: list[FileInfo] = []
     present = {split for split, _ in named.values()}
     read = {*needed, None} | ({"train"} if "valid" not in present else set())
     for name, (split, path) in named.items():
@@ -54,13 +54,13 @@ def open_lhotse(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
             key = str(cut.id) if str(cut.id) not in cuts else f"{name}/{cut.id}"
             custom = None if split is not None else split_of_cut(cut)
             source = "field split" if custom is not None else name if split is not None else ""
-            places.append(Place(key, speaker_of(cut), split or _meant(custom, cut), source, LISTED))
+            places.append(FileInfo(key, speaker_of(cut), split or _meant(custom, cut), source, LISTED))
             cuts[key] = cut
     if not places:
         raise UserError(f"no cut for split {' or '.join(needed)} in {settings.root or 'data.cuts'}.")
     dealt = deal(places, seed, validated="valid" in present)
     corpus = Corpus("lhotse", settings.root or "", {})
-    corpus.layout = f"lhotse: {describe(Reading(places, Counter()), dealt, seed)}"
+    corpus.layout = f"lhotse: {describe(TreeContents(places, Counter()), dealt, seed)}"
     for split in needed:
         members = [cuts[place.file] for place in dealt.splits[split]]
         if not members:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from dvae_pyro.errors import UserError
 
-__all__ = ["Shard", "is_shar", "read_cuts", "shards_in"]
+__all__ = ["ShardFiles", "is_shar", "read_cuts", "shards_in"]
 
 
-class Shard(NamedTuple):
+class ShardFiles(NamedTuple):
     """One shard: the file of its cuts, and the archive of their recordings in the same order."""
 
     cuts: Path
@@ -26,7 +26,7 @@ def is_shar(folder: Path) -> bool:
     return any(folder.glob("cuts.*.jsonl*")) and any(folder.glob("recording.*.tar"))
 
 
-def shards_in(folder: Path) -> list[Shard]:
+def shards_in(folder: Path) -> list[ShardFiles]:
     """The shards of a folder, in the order of their numbers.
 
     Raises:
@@ -37,11 +37,11 @@ def shards_in(folder: Path) -> list[Shard]:
         recordings = folder / f"recording.{cuts.name.split('.')[1]}.tar"
         if not recordings.is_file():
             raise UserError(f"{cuts} has no {recordings.name} beside it. Copy the shard again, or remove its cuts.")
-        shards.append(Shard(cuts, recordings))
+        shards.append(ShardFiles(cuts, recordings))
     return shards
 
 
-def read_cuts(shard: Shard) -> Iterator[Any]:
+def read_cuts(shard: ShardFiles) -> Iterator[Any]:
     """The cuts of a shard with the bytes of their recordings, one at a time.
 
     Lhotse's reader leaves files open and runs commands given as paths; this one does neither.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from corpora.loading.sequences import Batch, Prepared
-from corpora.streaming.encoding import Segment
+from corpora.streaming.encoding import EncodedSequence
 from corpora.streaming.stream import START, Counts, Position, Stream
 from inference.training.batches import Data, Shard
 from inference.training.distributed import World
@@ -111,7 +111,7 @@ class _MemoryReader:
 class _Local(NamedTuple):
     """A process's sequences of a batch: x (T, N, D), and whether more follow them."""
 
-    segments: list[Segment]
+    segments: list[EncodedSequence]
     x: Tensor | None
     position: Position
     more: bool
@@ -136,7 +136,7 @@ class _StreamReader:
         self.start = START if position is None else Position(*position)
         self.position: Position | None = self.start
         self.source = data.stream.sequences(epoch, world.rank, world.size, self.start, self.counts)
-        self.peeked: tuple[Segment, Position] | None = None
+        self.peeked: tuple[EncodedSequence, Position] | None = None
         self.share = len(world.shard(data.batch_size))
         self.pool = ThreadPoolExecutor(1)
         self.coming = self.pool.submit(self._assemble)
@@ -144,7 +144,7 @@ class _StreamReader:
 
     def _assemble(self) -> _Local:
         """Take the sequences of the next batch."""
-        segments: list[Segment] = []
+        segments: list[EncodedSequence] = []
         position = self.start
         taken = self.peeked if self.peeked is not None else next(self.source, None)
         while taken is not None and len(segments) < self.share:

@@ -19,7 +19,7 @@ from corpora.frontends.stft import Stft
 from corpora.frontends.waveform import Waveform
 from corpora.loading.sequences import load_sequences
 from corpora.streaming.choice import expected_bytes
-from corpora.streaming.encoding import Segment, _Spectra, encoding_of
+from corpora.streaming.encoding import EncodedSequence, _Spectra, encoding_of
 from corpora.streaming.pieces import GroupPiece, pieces_of_utterances
 from corpora.streaming.stream import Counts, Position, Stream
 from corpora.types import AudioFault, Corpus, Frames, Sound, Utterance
@@ -42,7 +42,7 @@ def stream_of(utterances: Sequence[Utterance], *, group: int = 3, **settings: in
     return Stream(pieces, encoding_of(PassFrames(1)), 2, **{"window": 2, **settings})  # type: ignore[arg-type]
 
 
-def names(found: Sequence[tuple[Segment, Position]]) -> list[tuple[str, int]]:
+def names(found: Sequence[tuple[EncodedSequence, Position]]) -> list[tuple[str, int]]:
     return [(segment.file, segment.start) for segment, _ in found]
 
 
@@ -174,7 +174,9 @@ def test_spectra_on_a_device_are_those_of_the_processor() -> None:
     assert isinstance(encoding, _Spectra)
     sound = Sound(0.1 * np.random.RandomState(0).standard_normal((9000, 1)), 16000)
     data, scale, frames = encoding.read(sound)
-    segments = [Segment(encoding.cut(data, s, t), scale, t, "", "", s) for s, t in ((0, frames), (3, 20), (10, 5))]
+    segments = [
+        EncodedSequence(encoding.cut(data, s, t), scale, t, "", "", s) for s, t in ((0, frames), (3, 20), (10, 5))
+    ]
     longest = max(len(segment.data) for segment in segments)
     samples = torch.stack([torch.from_numpy(np.pad(s.data, (0, longest - len(s.data)))) for s in segments])
     assert samples.dtype == torch.int16
@@ -192,7 +194,9 @@ def test_what_is_not_of_sixteen_bits_is_rounded_below_its_peak(tmp_path: Path) -
     data, scale, frames = encoding.read(read_audio(tmp_path / "a.wav"))
     assert np.abs(data).max() == 32767
     exact = frontend.features(frontend.prepare(read_audio(tmp_path / "a.wav")))
-    found = encoding.features([Segment(encoding.cut(data, 0, frames), scale, frames, "", "", 0)], CPU)[:, 0].numpy()
+    found = encoding.features([EncodedSequence(encoding.cut(data, 0, frames), scale, frames, "", "", 0)], CPU)[
+        :, 0
+    ].numpy()
     error = np.sum((found - exact) ** 2) / np.sum(exact**2)
     assert 0.0 < error < 1e-8
 
