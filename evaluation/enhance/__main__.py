@@ -19,6 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         without=("corpus", "root", "split", "mode", "latents"),
     )
     parser.add_argument("--noisy", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
+    parser.add_argument(
+        "--prior",
+        choices=["default"],
+        help="in RUN's place: a prior of synthetic voices, a last resort",
+    )
     parser.add_argument("--clean", type=Path, metavar="PATH", help="the clean ones, by the same names, to measure by")
     parser.add_argument(
         "--inference",
@@ -26,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=["vem"],
         metavar="METHOD",
         help="vem, refine, point, mala, metropolis, smc; several are put side by side (default: vem)",
+    )
+    parser.add_argument(
+        "--observation",
+        choices=["noise"],
+        default="noise",
+        help="what became of the speech; mixtures: evaluation.separate, gaps: evaluation.inpaint (default: noise)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where sounds and reports go (default: RUN/enhance)")
     parser.add_argument("--audio", type=int, metavar="N", help="write sounds of the first N alone (default: all)")
@@ -39,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, metavar="J", help="processes for metrics; default: all cores")
 
     def command() -> None:
-        request, given = parse(parser, argv)
+        words = sys.argv[1:] if argv is None else list(argv)
+        if "--prior" in words:
+            from evaluation.enhance.prior import with_prior
+
+            words = with_prior(words)
+        request, given = parse(parser, words)
         if any(number is not None and number < 0 for number in (given.audio, given.jobs, given.evidence)):
             raise UserError("--audio, --evidence and --jobs take a number from 0 up.")
         from evaluation.enhance.command import Enhancement, run_command

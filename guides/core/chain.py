@@ -12,16 +12,29 @@ matrices over all frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from guides.core.loop_layers import Draws, Layers, affine, before, draw_adjoint, over_frames, times
 from models.nn.layers import Recurrent
 
-__all__ = ["Chain", "MemoryChain", "lstm_parts"]
+__all__ = ["Affine", "Chain", "MemoryChain", "lstm_parts"]
 
 Drawn = tuple[Tensor, Tensor, Tensor]
+
+
+class Affine(Protocol):
+    """What a loop takes of an `nn.Linear`: weight (out, in) and bias (out,); or, one for each of N sequences,
+    (N, out, in) and (N, out).
+    """
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor: ...
 
 
 class Chain(NamedTuple):
@@ -30,14 +43,14 @@ class Chain(NamedTuple):
     Attributes:
         injected: c (..., T, N, width), the bias of the layer `weight` plus the contribution of the data.
         before: the layers before that one.
-        weight: its weights, (width, in).
+        weight: its weights, (width, in). These and all others may be one for each sequence, (N, width, in).
         after: the layers after it. The very last layer has no tanh: its output is mean and log-variance.
     """
 
     injected: Tensor
-    before: Sequence[nn.Linear]
+    before: Sequence[Affine]
     weight: Tensor
-    after: Sequence[nn.Linear]
+    after: Sequence[Affine]
 
     def run(self, noise: Tensor) -> Drawn:
         """From epsilon (..., T, N, L), z, mean and log-variance, each (..., T, N, L)."""
@@ -62,12 +75,12 @@ class MemoryChain(NamedTuple):
     """
 
     gates: Tensor
-    before: Sequence[nn.Linear]
+    before: Sequence[Affine]
     weight_in: Tensor
     weight_h: Tensor
     injected: Tensor
     weight: Tensor
-    after: Sequence[nn.Linear]
+    after: Sequence[Affine]
     lag: bool
 
     def run(self, noise: Tensor) -> Drawn:
@@ -86,11 +99,11 @@ def lstm_parts(net: Recurrent) -> tuple[Tensor, Tensor, Tensor] | None:
     return weight_in, weight_h, bias_in + bias_h
 
 
-def _weights(layers: Sequence[nn.Linear]) -> list[Tensor]:
+def _weights(layers: Sequence[Affine]) -> list[Tensor]:
     return [layer.weight for layer in layers]
 
 
-def _biases(layers: Sequence[nn.Linear]) -> list[Tensor]:
+def _biases(layers: Sequence[Affine]) -> list[Tensor]:
     return [layer.bias for layer in layers]
 
 
@@ -109,82 +122,6 @@ def _drawn(loop: Any, noise: Tensor, injected: list[Tensor], *rest: Any) -> Draw
     return z, mean, log_variance
 
 
-class _Layers:
-    """Affine maps followed by tanh, run frame by frame without a graph, and their adjoint.
-
-    Args:
-        weights: the weights of each layer, (out, in).
-        biases: the bias of each layer, (out,), or (T, B, out) if it varies over frames.
-        shape: (T, B).
-        open_end: whether the last layer has no tanh.
-    """
-
-    def __init__(
-        self, weights: Sequence[Tensor], biases: Sequence[Tensor], shape: tuple[int, int], *, open_end: bool
-    ) -> None:
-        self.weights, self.biases, self.shape, self.open_end = weights, biases, shape, open_end
-        self.transposed = [w.t() for w in weights]
-        self.outs = [w.new_empty(*shape, len(w)) for w in weights]
-
-    def forward(self, t: int, h: Tensor) -> Tensor:
-        last = len(self.weights) - 1
-        for i, (weight, bias, out) in enumerate(zip(self.transposed, self.biases, self.outs, strict=True)):
-            h = torch.addmm(bias[t] if bias.dim() == 3 else bias, h, weight, out=out[t])
-            if i < last or not self.open_end:
-                h.tanh_()
-        return h
-
-    def prepare(self) -> None:
-        """Compute the slopes of every tanh and allocate buffers for gradients; once, before the adjoint."""
-        self.slopes = [1.0 - out.square() for out in self.outs]
-        self.deltas = [w.new_empty(*self.shape, len(w)) for w in self.weights]
-
-    def adjoint(self, t: int, gradient: Tensor) -> Tensor:
-        """From the gradient with respect to a frame's outputs to that with respect to its inputs."""
-        for i in range(len(self.weights) - 1, -1, -1):
-            delta = self.deltas[i][t]
-            if i < len(self.slopes):
-                torch.mul(gradient, self.slopes[i][t], out=delta)
-            else:
-                delta.copy_(gradient)
-            gradient = delta @ self.weights[i]
-        return gradient
-
-    def gradients(self, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Gradients of the weights, each one product over all frames, and of the biases in their shapes."""
-        hidden = [inputs, *self.outs]
-        weights = [_over_frames(d, h) for d, h in zip(self.deltas, hidden, strict=False)]
-        return weights, [
-            d if bias.dim() == 3 else d.sum((0, 1)) for d, bias in zip(self.deltas, self.biases, strict=True)
-        ]
-
-
-def _over_frames(delta: Tensor, inputs: Tensor) -> Tensor:
-    return delta.flatten(0, 1).t() @ inputs.flatten(0, 1)
-
-
-def _before(z: Tensor) -> Tensor:
-    return torch.cat([z.new_zeros(1, *z.shape[1:]), z[:-1]])
-
-
-class _Draws:
-    """Draws of z_t from its parameters, mean + spread with spread = exp(log-variance / 2) epsilon."""
-
-    def __init__(self, noise: Tensor) -> None:
-        self.noise, self.latent = noise, noise.shape[-1]
-        self.z, self.spread = torch.empty_like(noise), torch.empty_like(noise)
-
-    def forward(self, t: int, parameters: Tensor) -> Tensor:
-        mean, log_variance = parameters[:, : self.latent], parameters[:, self.latent :]
-        spread = torch.mul(log_variance, 0.5, out=self.spread[t]).exp_().mul_(self.noise[t])
-        return torch.add(mean, spread, out=self.z[t])
-
-
-def _draw_adjoint(d_z: Tensor, spread: Tensor, d_parameters: Tensor) -> Tensor:
-    """The gradient of a frame's mean and log-variance, from that of z_t and their direct gradient."""
-    return torch.cat([d_z, 0.5 * d_z * spread], dim=-1).add_(d_parameters)
-
-
 class _ChainLoop(torch.autograd.Function):
     """From noise (T, B, L), injected (T, B, width), its layer, weights and biases to z (T, B, L), parameters."""
 
@@ -192,8 +129,8 @@ class _ChainLoop(torch.autograd.Function):
     def forward(ctx: Any, noise: Tensor, injected: Tensor, at: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         depth = (len(tensors) + 1) // 2
         biases = [*tensors[depth : depth + at], injected, *tensors[depth + at :]]
-        layers = _Layers(tensors[:depth], biases, (noise.shape[0], noise.shape[1]), open_end=True)
-        draws = _Draws(noise)
+        layers = Layers(tensors[:depth], biases, (noise.shape[0], noise.shape[1]), open_end=True)
+        draws = Draws(noise)
         z = noise.new_zeros(noise.shape[1:])
         for t in range(len(noise)):
             z = draws.forward(t, layers.forward(t, z))
@@ -205,12 +142,12 @@ class _ChainLoop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_z, d_parameters = grads
-        layers: _Layers = ctx.layers
+        layers: Layers = ctx.layers
         layers.prepare()
         carried = torch.zeros_like(d_z[0])
         for t in range(len(d_z) - 1, -1, -1):
-            carried = layers.adjoint(t, _draw_adjoint(carried.add_(d_z[t]), ctx.spread[t], d_parameters[t]))
-        d_weights, d_biases = layers.gradients(_before(*ctx.saved_tensors))
+            carried = layers.adjoint(t, draw_adjoint(carried.add_(d_z[t]), ctx.spread[t], d_parameters[t]))
+        d_weights, d_biases = layers.gradients(before(*ctx.saved_tensors))
         d_injected = d_biases.pop(ctx.at)
         return None, d_injected, None, *d_weights, *d_biases
 
@@ -226,20 +163,21 @@ class _MemoryLoop(torch.autograd.Function):
         weight_in, weight_h, *rest = tensors
         weights, biases = rest[: depth + 1], rest[depth + 1 :]
         frames, batch = noise.shape[:2]
-        width = weight_h.shape[1]
-        first = _Layers(weights[:ahead], biases[:ahead], (frames, batch), open_end=False)
-        last = _Layers(weights[ahead:], [injected, *biases[ahead:]], (frames, batch), open_end=True)
-        draws = _Draws(noise)
+        width = weight_h.shape[-1]
+        first = Layers(weights[:ahead], biases[:ahead], (frames, batch), open_end=False)
+        last = Layers(weights[ahead:], [injected, *biases[ahead:]], (frames, batch), open_end=True)
+        draws = Draws(noise)
         active = torch.zeros_like(gates)  # sigmoid or tanh of the gates i, f, g, o
         cells, hidden = (noise.new_zeros(frames + 1, batch, width) for _ in range(2))
-        transposed_in, transposed_h = weight_in.t(), weight_h.t()
+        transposed_in, transposed_h = weight_in.mT, weight_h.mT
         for out in first.outs if lag else []:
             out[0] = 0.0
         z = noise.new_zeros(noise.shape[1:])
         for t in range(frames):
             if t > 0 or not lag:
                 e = first.forward(t, z)
-                a = torch.addmm(gates[t], e, transposed_in, out=active[t]).addmm_(hidden[t], transposed_h)
+                a = affine(gates[t], e, transposed_in, active[t])
+                a = affine(a, hidden[t], transposed_h, a)
                 i, f, g, o = a.chunk(4, dim=-1)
                 a[:, : 2 * width].sigmoid_()
                 g.tanh_()
@@ -267,25 +205,26 @@ class _MemoryLoop(torch.autograd.Function):
         to_gates = torch.cat([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g.square())], dim=-1)
         to_o = tanh_c * o * (1 - o)
         d_gates = torch.zeros_like(active)
-        width = weight_h.shape[1]
+        width = weight_h.shape[-1]
         carried = torch.zeros_like(d_z[0])
         d_h, d_c = (torch.zeros_like(hidden[0]) for _ in range(2))
         for t in range(len(d_z) - 1, -1, -1):
-            d_h = d_h + last.adjoint(t, _draw_adjoint(carried.add_(d_z[t]), ctx.spread[t], d_parameters[t]))
+            d_h = d_h + last.adjoint(t, draw_adjoint(carried.add_(d_z[t]), ctx.spread[t], d_parameters[t]))
             if t == 0 and ctx.lag:
                 break
             d_c = torch.addcmul(d_c, d_h, to_c[t])
             torch.mul(d_c.repeat(1, 3), to_gates[t], out=d_gates[t, :, : 3 * width])
             torch.mul(d_h, to_o[t], out=d_gates[t, :, 3 * width :])
             d_c = d_c * f[t]
-            d_h = d_gates[t] @ weight_h
-            carried = first.adjoint(t, d_gates[t] @ weight_in)
+            d_h = times(d_gates[t], weight_h)
+            carried = first.adjoint(t, times(d_gates[t], weight_in))
         if ctx.lag:
             for delta in first.deltas:
                 delta[0] = 0.0
-        z_before = _before(*ctx.saved_tensors)
+        z_before = before(*ctx.saved_tensors)
         e = first.outs[-1] if first.outs else z_before
         weights_1, biases_1 = first.gradients(z_before) if first.outs else ([], [])
         weights_2, (d_injected, *biases_2) = last.gradients(hidden[1:])
-        d_in, d_h_weights = _over_frames(d_gates, e), _over_frames(d_gates, hidden[:-1])
+        d_in = over_frames(d_gates, e, weight_in)
+        d_h_weights = over_frames(d_gates, hidden[:-1], weight_h)
         return None, d_gates, d_injected, None, None, d_in, d_h_weights, *weights_1, *weights_2, *biases_1, *biases_2

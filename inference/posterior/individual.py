@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro.poutine as poutine
 import torch
 from torch import Tensor, nn
 
+from guides.core.chain import Chain, MemoryChain
 from guides.core.guide import Guide
 from inference.particles.log_weights import samples
-from models.core.effects import Given
+from models.core.effects import Given, draw
 from models.core.sites import Sites, rebuilt
-from models.dvae import DVAE
+from models.core.tensors import normal
+from models.core.time_axis import Parallel
+from models.dvae import DVAE, batch_sites
 
-__all__ = ["Individual"]
+__all__ = ["Individual", "stacked_chain"]
 
 
 class Individual(Guide):
     r"""q(z | x) = \prod_n q_n(z_n | x_n), every q_n a guide with weights of its own, at first those of one guide.
 
-    Each runs over its own sequence alone, as fast as that guide does, and their latents become one site again: so the
-    model, which all share, runs once over the batch. Networks that the guide shares with the model stay the model's.
+    Their latents become one site again, so the model, which all share, runs once over the batch. Loops over frames run
+    once for all of them too, with stacked weights, where they are chains (`guides.core.chain`). Networks that the guide
+    shares with the model stay the model's.
 
     Args:
         model: the model whose posterior it is.
@@ -36,9 +41,36 @@ class Individual(Guide):
         super().__init__(model)
         of_model = {id(p): p for p in model.parameters()}
         self.guides = nn.ModuleList(deepcopy(guide, dict(of_model)) for _ in range(sequences))
+        self.latents = model.latents
         self.trained = [p for copied in self.guides for p in copied.parameters() if id(p) not in of_model]
 
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
+        chain = None if sites.leading or self.latents != ("z",) else self._stacked(sites, lengths)
+        if chain is None:
+            self._one_by_one(sites, lengths)
+            return
+        standard = normal(*sites.like.new_zeros(2, self.z_dim))
+        noise = draw("z", sites.expanded(standard, sites.frames), Parallel(sites))
+        z, mean, log_variance = chain.run(noise)
+        sites.register("z", normal(mean, log_variance), z)
+
+    def _stacked(self, sites: Sites, lengths: Tensor) -> Chain | MemoryChain | None:
+        """The chains of all guides as one, with weights of each sequence's own; None where they are none."""
+        x, chains = self.scaling.inverse(sites.data["x"]), []
+        guides: Any = self.guides
+        for n, guide in enumerate(guides):
+            if not guide.stepwise:
+                return None
+            own = lengths[n : n + 1]
+            with poutine.block(hide_fn=_is_sample):  # plates of its own
+                alone = batch_sites(guide, x[: int(own), n : n + 1], own)
+                chain = guide.chain(guide.encode(alone, own))
+            if chain is None:
+                return None
+            chains.append(chain)
+        return stacked_chain(chains, sites.frames)
+
+    def _one_by_one(self, sites: Sites, lengths: Tensor) -> None:
         x, drawn = sites.data["x"], []
         for n, guide in enumerate(self.guides):
             own = lengths[n : n + 1]
@@ -59,6 +91,30 @@ class Individual(Guide):
                 return torch.cat([_lengthened(part, frames) for part in parts], dim=-2)
 
             scale.register(name, rebuilt([fn for fn, _ in each], join), join([value for _, value in each]))
+
+
+class _Stack(NamedTuple):
+    """A layer of each guide: weights (N, out, in) and biases (N, out)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def stacked_chain(chains: Sequence[Any], frames: int) -> Chain | MemoryChain:
+    """One chain over N sequences from N chains over one each, their frames padded."""
+
+    def each(part: str) -> Any:
+        parts = [getattr(chain, part) for chain in chains]
+        if part in ("injected", "gates"):
+            return torch.cat([_lengthened(p, frames) for p in parts], dim=-2)
+        if part in ("before", "after"):
+            layers = zip(*parts, strict=True)
+            return [_Stack(*(torch.stack([getattr(a, w) for a in of]) for w in _Stack._fields)) for of in layers]
+        return parts[0] if part == "lag" else torch.stack(parts)
+
+    kind: Any = type(chains[0])
+    made: Chain | MemoryChain = kind(**{part: each(part) for part in kind._fields})
+    return made
 
 
 def _is_sample(msg: Any) -> bool:

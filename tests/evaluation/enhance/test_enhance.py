@@ -12,6 +12,7 @@ import soundfile
 
 from dvae_pyro.errors import UserError
 from evaluation.enhance.__main__ import main
+from evaluation.enhance.prior import default_prior
 from evaluation.enhance.settings import split_overrides
 from inference.runs import create, write_run
 from inference.settings.resolve import resolve
@@ -133,3 +134,26 @@ def test_settings_of_noise_are_not_those_of_the_run() -> None:
     assert (settings.noise.span, settings.noise.gain, settings.inference.lr) == ("0:1", False, 0.1)
     with pytest.raises(UserError, match=r"inference\.past"):
         split_overrides(["inference.past=yesterday"])
+
+
+def test_who_has_no_prior_gets_one(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained once, and said to be of no real speech."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    small = (
+        "model.bins=33",
+        "data.window=64",
+        "data.hop=16",
+        "data.rate=8000",
+        "train.steps=2",
+        "train.tensorboard=false",
+    )
+    run = default_prior(small)
+    words = ("--prior", "default", "--noisy", speech / "noisy" / "a.wav", "--out", tmp_path / "out")
+    before = (run / "best.pt").stat().st_mtime_ns
+    assert _main(*words, "inference.steps=2") == 0
+    assert (run / "best.pt").stat().st_mtime_ns == before
+    assert "no real speech" in capsys.readouterr().err
+    assert soundfile.info(str(tmp_path / "out" / "a.wav")).frames == 4001
+    assert _main("--prior", "mine", "--noisy", speech / "noisy") == 2
