@@ -131,7 +131,7 @@ def moments(objective: Objective, batch: tuple[Tensor, Tensor], draws: int) -> M
     """Draw the gradient with respect to the guide's parameters repeatedly."""
     parameters: list[Any] = list(objective.guide.parameters())
     blocks = []
-    with progress_bar(f"{objective.name}, K = {objective.particles}", draws, "draw") as bar:
+    with progress_bar(f"{objective.name}, K = {objective.estimator.num_particles}", draws, "draw") as bar:
         for block in torch.arange(draws).tensor_split(BLOCKS):
             gradients = []
             for _ in block:

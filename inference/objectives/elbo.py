@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from types import FunctionType, MappingProxyType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
@@ -28,8 +27,8 @@ from torch.distributions import kl_divergence
 from dvae_pyro.errors import UserError, nearest
 from inference.handlers.free_bits import unweighted
 from inference.handlers.kl_scale import kl_scale
-from inference.objectives.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
-from inference.particles.log_weights import particle_plate, per_sequence, samples
+from inference.objectives.estimators import ESTIMATORS
+from inference.particles.log_weights import per_sequence, samples
 from models.core.effects import base_name
 from models.core.grouping import SequenceIndex, SharedSiteWeight
 from models.core.program import unlisted
@@ -39,29 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 
-BOUNDS = {"elbo": "elbo", "analytic": "elbo", "iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
+BOUNDS = {name: estimator.bound for name, estimator in ESTIMATORS.items()}
 """The bound that each objective trains, by the name that metrics.jsonl gives it."""
-
-
-def _without_values(function: Any) -> Any:
-    """A function of Pyro's that asks for the value of each term as a number, without that.
-
-    The numbers are not used here: on a GPU each would be waited for, and while a step is recorded there is none.
-    """
-    names = {**function.__globals__, "torch_item": lambda value: 0.0}
-    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-
-
-class _Sampled(Trace_ELBO):
-    _differentiable_loss_particle = _without_values(Trace_ELBO._differentiable_loss_particle)
-
-
-class _Analytic(TraceMeanField_ELBO):
-    _differentiable_loss_particle = _without_values(TraceMeanField_ELBO._differentiable_loss_particle)
-
-
-ELBOS: dict[str, Any] = {"elbo": _Sampled, "analytic": _Analytic}
-MULTISAMPLE: dict[str, Any] = {"iwae": importance_weighted, "dreg": doubly_reparametrised, "fivo": filtered}
 
 
 class Terms(NamedTuple):
@@ -153,9 +131,8 @@ class Objective(nn.Module):
     Args:
         model: the generative model.
         guide: the inference model.
-        name: ``"elbo"`` (Pyro's `Trace_ELBO`), ``"analytic"`` (the same with closed-form KL, `TraceMeanField_ELBO`),
-            ``"iwae"``, ``"dreg"`` or ``"fivo"`` (`inference.objectives.multisample.importance_weighted`,
-            `doubly_reparametrised`, `filtered`).
+        name: ``"elbo"``, ``"analytic"`` (the same with closed-form KL), ``"iwae"``, ``"dreg"`` or ``"fivo"``: the
+            subclass of `pyro.infer.ELBO` in `inference.objectives.estimators.ESTIMATORS`.
         particles: draws of the guide for each sequence; the first two take the mean over them.
         bf16: whether networks compute in bfloat16 (`torch.autocast`) in training. Recurrent networks
             (`models.networks.recurrence`), densities and validation do not.
@@ -175,12 +152,12 @@ class Objective(nn.Module):
                 f"train.objective=fivo filters particles from frame to frame, and {type(model).__name__} as it is set "
                 "has no step from one to the next. Take train.objective=iwae or dreg."
             )
-        if name not in ELBOS and not getattr(model, "latents", True):
+        if BOUNDS[name] != "elbo" and not getattr(model, "latents", True):
             raise UserError(
                 f"train.objective={name} draws latents, and {type(model).__name__} as it is set has none: its ELBO is "
                 "the log-likelihood. Take train.objective=elbo."
             )
-        if name not in ELBOS and getattr(guide, "auxiliary", 0.0) > 0.0:
+        if BOUNDS[name] != "elbo" and getattr(guide, "auxiliary", 0.0) > 0.0:
             raise UserError(
                 f"train.objective={name} weighs draws by their densities, in which the cost of guide.auxiliary has no "
                 "part. Take train.objective=elbo or analytic, or guide.auxiliary=0."
@@ -188,7 +165,7 @@ class Objective(nn.Module):
         self.model = model
         self.guide = guide
         self.name = name
-        self.particles = particles
+        self.estimator = ESTIMATORS[name](particles)
         self.bf16 = bf16
 
     @classmethod
@@ -222,25 +199,17 @@ class Objective(nn.Module):
         precision = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if half else nullcontext()
         scale = poutine.scale(scale=1.0 if rows is None else rows.share)
         with unlisted(), precision, scale, kl_scale(beta, own=beta_sites):
-            return self._elbo(args) if self.name in ELBOS else self._multisample(args)
+            return self._bound(args)
 
-    def _elbo(self, args: tuple[Any, ...]) -> Bound:
-        estimator = ELBOS[self.name](max_plate_nesting=2 + (self.particles > 1))
-        with particle_plate(self.particles):
-            model_trace, guide_trace = estimator._get_trace(self.model, self.guide, args, {})
-            _, loss = estimator._differentiable_loss_particle(model_trace, guide_trace)
+    def _bound(self, args: tuple[Any, ...]) -> Bound:
+        found = self.estimator.estimate(self.model, self.guide, args, {})
         factors = {
             name: _mean(per_sequence(site["unscaled_log_prob"])).detach()
-            for name, site in samples(model_trace).items()
+            for name, site in samples(found.model_trace).items()
             if _is_factor(site)
         }
-        found = _mean_over_particles(terms(model_trace, guide_trace))
-        return Bound(loss / self.particles, found, factors=factors)
-
-    def _multisample(self, args: tuple[Any, ...]) -> Bound:
-        found: Multisample = MULTISAMPLE[self.name](self.model, self.guide, args, self.particles)
-        found_terms = _mean_over_particles(terms(found.model_trace, found.guide_trace))
-        return Bound(-found.objective.sum(), found_terms, found.bound)
+        of_elbo = _mean_over_particles(terms(found.model_trace, found.guide_trace))
+        return Bound(found.loss, of_elbo, found.multi_sample, factors)
 
 
 def _mean_over_particles(found: Terms) -> Terms:

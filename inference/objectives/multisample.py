@@ -18,6 +18,7 @@ On long sequences the weights degenerate; `filtered` resamples the particles alo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.poutine as poutine
@@ -41,6 +42,8 @@ PLATES = 3
 """Particles, frames and sequences."""
 
 Program = Callable[..., Any]
+Arguments = Mapping[str, Any]
+NONE: Arguments = MappingProxyType({})
 
 
 class Multisample(NamedTuple):
@@ -58,7 +61,9 @@ class Multisample(NamedTuple):
     guide_trace: Trace
 
 
-def importance_weighted(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
+def importance_weighted(
+    model: Program, guide: Program, args: tuple[Any, ...], particles: int, kwargs: Arguments = NONE
+) -> Multisample:
     r"""L_K with the reparametrised gradient, through weights, draws and densities.
 
     The signal-to-noise ratio of the guide's gradient decreases with K as 1 / \sqrt K (Rainforth et al., "Tighter
@@ -69,17 +74,20 @@ def importance_weighted(model: Program, guide: Program, args: tuple[Any, ...], p
         guide: the inference model.
         args: arguments of both.
         particles: the number K of draws.
+        kwargs: what both are called with by name.
 
     Raises:
         UserError: for a latent that is not reparametrised: its gradient would be wrong.
     """
     with particle_plate(particles):
-        model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, {})
+        model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, dict(kwargs))
     _refuse_unreparametrised(guide_trace)
     return _multisample(log_mean_exp(trace_weights(model_trace, guide_trace)), model_trace, guide_trace)
 
 
-def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...], particles: int) -> Multisample:
+def doubly_reparametrised(
+    model: Program, guide: Program, args: tuple[Any, ...], particles: int, kwargs: Arguments = NONE
+) -> Multisample:
     r"""L_K with the doubly reparametrised gradient (Tucker et al., "Doubly reparameterized gradient estimators for
     Monte Carlo objectives", 2019), whose signal-to-noise ratio does not decrease with K.
 
@@ -102,14 +110,14 @@ def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...],
         UserError: for a latent that is not reparametrised, or latents with different weights.
     """
     if not torch.is_grad_enabled():
-        return importance_weighted(model, guide, args, particles)
+        return importance_weighted(model, guide, args, particles, kwargs)
     with particle_plate(particles):
-        drawn = poutine.trace(guide).get_trace(*args)
+        drawn = poutine.trace(guide).get_trace(*args, **kwargs)
         _refuse_unreparametrised(drawn)
         draws: dict[str, Tensor] = {name: site["value"] for name, site in samples(drawn).items()}
         held = {name: z.detach().requires_grad_() for name, z in draws.items()}
         paths = {name: z.view_as(z) for name, z in draws.items()}
-        guide_trace, model_trace = _scored(guide, args, held), _scored(model, args, paths)
+        guide_trace, model_trace = _scored(guide, args, kwargs, held), _scored(model, args, kwargs, paths)
     _refuse_other_density(drawn, guide_trace)
     beta = _common_scale(guide_trace)
     log_p, log_q = (density(trace).reshape(particles, -1) for trace in (model_trace, guide_trace))
@@ -127,7 +135,13 @@ def doubly_reparametrised(model: Program, guide: Program, args: tuple[Any, ...],
 
 
 def filtered(
-    model: DVAE, guide: Guide, args: tuple[Any, ...], particles: int, *, threshold: float = 0.5
+    model: DVAE,
+    guide: Guide,
+    args: tuple[Any, ...],
+    particles: int,
+    kwargs: Arguments = NONE,
+    *,
+    threshold: float = 0.5,
 ) -> Multisample:
     r"""The filtering bound (Maddison et al., "Filtering variational objectives", 2017; also Le et al. and Naesseth et
     al., 2018):
@@ -148,11 +162,11 @@ def filtered(
         UserError: for a latent that is not reparametrised, or a model without a step.
         ValueError: for a `how` other than "auto": the filter always runs frame by frame.
     """
-    x, lengths, how = args
+    x, lengths, how = _batch(*args, **kwargs)
     if how != "auto":
         raise ValueError(f"how='{how}': a particle filter always runs frame by frame; expected 'auto'")
     with torch.no_grad(), particle_plate(particles):
-        model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, {})
+        model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, dict(kwargs))
     _refuse_unreparametrised(guide_trace)
     objective = smc(model, guide, x, lengths, particles, threshold=threshold, keep=False).log_evidence
     bound = objective.detach()
@@ -162,10 +176,14 @@ def filtered(
     return Multisample(objective, bound, model_trace, guide_trace)
 
 
-def _scored(program: Program, args: tuple[Any, ...], values: Mapping[str, Tensor]) -> Trace:
-    """The program's trace with its latents set to `values`, with log-densities."""
+def _batch(x: Tensor, lengths: Tensor, how: str = "auto") -> tuple[Tensor, Tensor, str]:
+    return x, lengths, how
+
+
+def _scored(program: Program, args: tuple[Any, ...], kwargs: Arguments, values: Mapping[str, Tensor]) -> Trace:
+    """The program's trace with its latents set, and their log-densities."""
     with Given(dict(values)):
-        trace: Trace = poutine.trace(program).get_trace(*args)
+        trace: Trace = poutine.trace(program).get_trace(*args, **kwargs)
     trace.compute_log_prob()
     return trace
 

@@ -13,7 +13,7 @@ Seven effects are sent down Pyro's handler stack:
   (`inference.handlers.auxiliary_cost`).
 - ``uniform``: numbers that other chances are decided by (`inference.handlers.noise.whole_batch`).
 - ``longest``, ``ragged``: what decides by the lengths of a batch how it is computed. Its longest sequence may be
-  elsewhere (the same handler), or somebody knows, so that nobody need look
+  elsewhere (the same handler), or a caller knows it without a look
   (`inference.training.recorded_step.known_shape`).
 
 and one question is asked of the stack: `anticipated`, what handlers are going to do at a sample site.
@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyro.distributions as dist
 import torch
 from pyro.poutine import runtime
+from pyro.poutine.enum_messenger import EnumMessenger
+from pyro.poutine.markov_messenger import MarkovMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful, get_plates
 from torch import Size, Tensor, device, rand
@@ -49,6 +51,7 @@ __all__ = [
     "foreseen",
     "longest",
     "misplaced",
+    "own_draw",
     "previous",
     "ragged",
     "same",
@@ -141,6 +144,8 @@ def anticipated(
     handlers, stack[:] = stack[:], []
     try:
         for handler in reversed(handlers):
+            if isinstance(handler, MarkovMessenger | EnumMessenger):  # they keep account of sites, and set none itself
+                continue
             try:
                 handler._process_message(message)
             except Exception:
@@ -154,8 +159,8 @@ def anticipated(
 
 
 def foreseen(name: str, shape: Sequence[int], like: Tensor, data: Tensor | None = None) -> Anticipated:
-    """What handlers are going to do at a site that has no distribution yet. The value is None where they draw or
-    compute it: it is then another one each time that they are asked, or no number.
+    """What handlers are going to do at a site that has no distribution yet. The value is None where they draw it, or
+    compute it from the distribution: of two that stand in for it they make two values.
 
     Args:
         name: the site.
@@ -163,9 +168,11 @@ def foreseen(name: str, shape: Sequence[int], like: Tensor, data: Tensor | None 
         like: a tensor of their type and on their device.
         data: what is observed there.
     """
-    unknown = dist.Delta(like.new_full((), torch.nan).expand(*shape), event_dim=1, validate_args=False)
-    found, again = (anticipated(name, unknown, data, stand_in=True) for _ in range(2))
-    return found._replace(value=found.value if same(found.value, again.value) else None)
+    points = [like.new_full(tuple(shape), point) for point in (1.0, 2.0)] if data is None else [data]
+    stand_ins = (dist.Delta(point, validate_args=False).to_event(1) for point in points)
+    found, *more = (anticipated(name, stand_in, data, stand_in=True) for stand_in in stand_ins)
+    alike = all(same(found.value, other.value) for other in more)
+    return found._replace(value=found.value if alike else None)
 
 
 def same(value: Any, other: Any) -> bool:
@@ -199,6 +206,22 @@ def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None)
     """
     value: Tensor = distribution.rsample() if distribution.has_rsample else distribution.sample()
     return value
+
+
+def own_draw(
+    name: str, distribution: dist.TorchDistribution, axis: Any = None, site: str | None = None
+) -> dict[str, Tensor]:
+    """A value for a site, by its name, unless a handler is going to give it one, or all of them.
+
+    Args:
+        name: the latent that the effect ``draw`` is sent for.
+        distribution: its distribution.
+        axis: the frames.
+        site: the name of the site where it is another one, that of a frame.
+    """
+    site = name if site is None else site
+    known = anticipated(site, distribution)
+    return {} if known.enumerated or known.value is not None else {site: draw(name, distribution, axis)}
 
 
 @effectful(type="auxiliary")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pyro
@@ -18,11 +19,11 @@ from models.core.effects import (
     Given,
     anticipated,
     conditional,
-    draw,
     enclosing_shape,
     foreseen,
     longest,
     misplaced,
+    own_draw,
     ragged,
     same,
 )
@@ -164,7 +165,9 @@ class Sites:
             )
         sequences, time = self.plates
         with sequences, time, Given(own):
-            whole = masked(distribution, self.mask)
+            whole: Any = masked(distribution, self.mask)
+            if own and not whole.has_rsample:
+                whole.score_parts = partial(_refuse_score, name, whole)
             returned: Tensor = pyro.sample(name, whole, obs=data)
         if used is not None and not same(returned, used):
             raise UserError(
@@ -226,15 +229,15 @@ class Sites:
         return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
 
 
-def own_draw(
-    name: str, distribution: dist.TorchDistribution, axis: Any = None, site: str | None = None
-) -> dict[str, Tensor]:
-    """A value for a site, by its name, unless a handler is going to give it one. A frame's own `site` may have another
-    name than the latent that the effect ``draw`` is sent for.
-    """
-    site = name if site is None else site
-    known = anticipated(site, distribution)
-    return {site: draw(name, distribution, axis)} if known.value is None else {}
+def _refuse_score(name: str, distribution: dist.TorchDistribution, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """`score_parts` of a distribution that is not reparametrised, where all frames are one site."""
+    if torch.is_grad_enabled():
+        raise UserError(
+            f"latent '{name}' is drawn for all frames at once and is not reparametrised. The gradient of its score would "
+            "take frames for independent, as plate 'time' says, and leave out what later ones owe to a draw. Run model "
+            "and guide with how='stepwise', or enumerate the latent (TraceEnum_ELBO)."
+        )
+    return type(distribution).score_parts(distribution, value, *args, **kwargs)
 
 
 class SharedPlate(NamedTuple):
@@ -289,6 +292,8 @@ def rebuilt(parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor
     names = [name for name in first.arg_constraints if name in first.__dict__]
     if {"probs", "logits"} <= {*names}:  # one of them was asked for and kept; the class takes one
         names.remove("probs")
+    if not names and hasattr(first, "logits"):  # one-hot: they are those of its categorical distribution
+        names = ["logits"]
     joined = {name: join([getattr(part, name) for part in parts]) for name in names}
     whole: dist.TorchDistribution = type(first)(**joined, validate_args=False)
     return whole

@@ -39,8 +39,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from models.core.carry import Carry, Causal, SlowerStep, steps_before
-from models.core.effects import Given, Sequential, conditional, draw, previous
-from models.core.sites import Sites, masked, own_draw, stacked
+from models.core.effects import Given, Sequential, conditional, draw, own_draw, previous
+from models.core.sites import Sites, masked, stacked
 from models.core.tensors import concatenate
 
 __all__ = ["Carry", "Causal", "Looped", "Markov", "Parallel", "Sites", "TimeAxis", "run"]

@@ -96,7 +96,8 @@ def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[
             start = u.new_zeros(layers * ways, u.shape[1], net.hidden_size)
             before = (start, start) if lstm else start
         keep = net.training or torch.is_grad_enabled()
-        out, *after = FUSED[type(net)](u, before, weights, True, layers, 0.0, keep, ways == 2, False)
+        fused = next(call for kind, call in FUSED.items() if isinstance(net, kind))
+        out, *after = fused(u, before, weights, True, layers, 0.0, keep, ways == 2, False)
     return out, tuple(after) if lstm else after[0]
 
 
