@@ -233,9 +233,9 @@ def _refuse_score(name: str, distribution: dist.TorchDistribution, value: Tensor
     """`score_parts` of a distribution that is not reparametrised, where all frames are one site."""
     if torch.is_grad_enabled():
         raise UserError(
-            f"latent '{name}' is drawn for all frames at once and is not reparametrised. The gradient of its score would "
-            "take frames for independent, as plate 'time' says, and leave out what later ones owe to a draw. Run model "
-            "and guide with how='stepwise', or enumerate the latent (TraceEnum_ELBO)."
+            f"latent '{name}' is drawn for all frames at once and is not reparametrised. The gradient of its score "
+            "would take frames for independent, as plate 'time' says, and leave out what later ones owe to a draw. Run "
+            "model and guide with how='stepwise', or enumerate the latent (TraceEnum_ELBO)."
         )
     return type(distribution).score_parts(distribution, value, *args, **kwargs)
 
