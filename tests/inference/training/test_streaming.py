@@ -277,5 +277,13 @@ def test_what_needs_the_training_set_in_memory_is_refused(shards: Path, tmp_path
             start(resolve(model, overrides=settings(shards, tmp_path / "run", *more)), quiet)
     with pytest.raises(UserError, match="no sequence of 500 frames in the first 2 shards"):
         start(resolve("vae", overrides=settings(shards, tmp_path / "run", "data.sequence_frames=500")), quiet)
+    one_folder = [*settings(shards, tmp_path / "run"), f"data.root={shards / 'train'}"]
+    with pytest.raises(
+        UserError, match=r"has 0 folders of shards for training, expected one .*(.|\n)*data.cuts.train=DIR"
+    ):
+        start(resolve("vae", overrides=[*one_folder, "data.stream=true"]), quiet)
+    said: list[str] = []
+    start(resolve("vae", overrides=[*one_folder, "train.steps=2"]), said.append)  # in memory, split by the seed
+    assert any("10 % of the speakers to valid" in line for line in said)
     in_memory = settings(shards, tmp_path / "memory", "data.stream=false", "train.steps=2")
     start(resolve("vae", overrides=in_memory), quiet)
