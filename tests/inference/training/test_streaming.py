@@ -148,7 +148,7 @@ def test_processes_share_an_epoch_and_one_without_sequences_weighs_nothing() -> 
     shared = {"barrier": threading.Barrier(2)}
 
     def read(rank: int) -> list[Any]:
-        reader = reader_of(data, TrainState(), Pair(rank, 2, rank, shared), CPU)
+        reader = reader_of(data, TrainState(), Pair(rank, 2, rank, shared=shared), CPU)
         found: list[Any] = []
         while not reader.finished:
             found.append((next(reader), reader.position))
