@@ -1,4 +1,4 @@
-"""Make Shar shards of any corpus: recordings in sequence, for training sets larger than memory.
+"""Write any corpus as Shar shards, for training sets larger than memory.
 
 python -m corpora.shard --corpus folder --root data/LibriSpeech --out data/shards
 python -m inference.svi --model dkf --corpus lhotse --root data/shards
@@ -22,14 +22,14 @@ from dvae_pyro.files import disk_errors
 __all__ = ["main", "write_shards"]
 
 SIZE = 200
-"""Utterances of a shard: of read speech 40 min, 75 MB of samples."""
+"""Utterances per shard: about 40 min of read speech, 75 MB of samples."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 2 the user's mistake, 130 after Ctrl-C."""
+    """Run the command line; returns the exit status: 0 success, 2 invalid input, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # names of files can be any bytes
+            stream.reconfigure(errors="replace")  # file names may contain any bytes
     args = _parser().parse_intermixed_args(argv)
     try:
         _run(args)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the split that was being written is not there", file=sys.stderr)
+        print("\nstopped; the incomplete split was removed", file=sys.stderr)
         return 130
     return 0
 
@@ -57,7 +57,9 @@ def _run(args: argparse.Namespace) -> None:
     for item in args.settings:
         key, equals, _ = item.partition("=")
         if not equals or not key.startswith("data."):
-            raise UserError(f"'{item}' is no setting of a corpus: expected data.KEY=VALUE, such as data.layout=none.")
+            raise UserError(
+                f"'{item}' is not a setting of a corpus: expected data.KEY=VALUE, such as data.layout=none."
+            )
         try:
             tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([item.removeprefix("data.")]))
         except OmegaConfBaseException as error:
@@ -72,7 +74,7 @@ def _run(args: argparse.Namespace) -> None:
             missing.append(error)
             if args.split or len(missing) == len(SPLITS):
                 raise missing[0] from None
-            print(f"{split}: there is none")
+            print(f"{split}: the corpus has no such split")
             continue
         for line in [*([corpus.layout] if corpus.layout else []), *corpus.notes.get(split, [])]:
             print(f"{split}: {line}")
@@ -83,22 +85,22 @@ def _run(args: argparse.Namespace) -> None:
 def write_shards(
     utterances: Sequence[Any], folder: Path, *, seed: int = 0, size: int = SIZE, skip: bool = False
 ) -> str:
-    """Write utterances as Shar shards, in an order that the seed draws: neighbours in a corpus have much in common.
+    """Write utterances as Shar shards, in random order, because neighbouring utterances of a corpus are similar.
 
-    Sound is kept as FLAC of 16 bits, with its rate and channels. The folder is there when it is whole.
+    Sound is stored as 16-bit FLAC with its rate and channels. The folder is renamed to its name when it is complete.
 
     Args:
         utterances: `corpora.types.Utterance`s of sound.
-        folder: Where to; it must not be there.
-        seed: Decides the order.
-        size: Utterances of a shard.
-        skip: Whether to leave out broken recordings.
+        folder: The folder to write; it must not exist.
+        seed: The seed of the order.
+        size: Utterances per shard.
+        skip: Whether to omit broken recordings.
 
     Returns:
-        What was written, in a line.
+        A line that describes the shards.
 
     Raises:
-        UserError: The folder is there, cannot be written, or a recording is broken and not to be skipped.
+        UserError: The folder exists or cannot be written, or a recording is broken and `skip` is false.
     """
     from lhotse.shar import SharWriter
     from tqdm import tqdm
@@ -106,7 +108,7 @@ def write_shards(
     from corpora.types import AudioFault
 
     if folder.exists():
-        raise UserError(f"{folder} is there already: remove it, or give another --out.")
+        raise UserError(f"{folder} already exists: remove it, or give another --out.")
     order = sorted(utterances, key=lambda utterance: _mixed(seed, utterance.file))
     with _renamed_when_whole(folder) as beside:
         seconds, broken = 0.0, []
@@ -118,7 +120,7 @@ def write_shards(
                     if not skip:
                         raise UserError(
                             f"cannot use {utterance.file}: it {fault.fault}.\n"
-                            "Mend or remove the file, or leave out all broken files with data.on_error=skip."
+                            "Repair or remove the file, or omit all broken files with data.on_error=skip."
                         ) from None
                     broken.append(f"{utterance.file} ({fault.fault})")
                     continue
@@ -130,14 +132,14 @@ def write_shards(
 
 
 def _cut(utterance: Any) -> Any:
-    """An utterance as a cut of Lhotse that holds its sound."""
+    """An utterance as a Lhotse cut that contains its sound."""
     import soundfile
     from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
 
     sound = utterance.sound()
     buffer = io.BytesIO()
     soundfile.write(buffer, sound.samples, sound.rate, format="FLAC", subtype="PCM_16")
-    name = utterance.file.encode("utf-8", "replace").decode()  # names of files can be any bytes, JSON is text
+    name = utterance.file.encode("utf-8", "replace").decode()  # file names may contain any bytes, JSON is text
     recording = Recording.from_bytes(buffer.getvalue(), recording_id=name)
     channels = list(range(sound.samples.shape[1]))
     channel: Any = 0 if len(channels) == 1 else channels
@@ -175,13 +177,15 @@ def _mixed(seed: int, name: str) -> bytes:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m corpora.shard", description="Make Shar shards of a corpus.")
+    parser = argparse.ArgumentParser(prog="python -m corpora.shard", description="Write a corpus as Shar shards.")
     parser.add_argument("--corpus", required=True, metavar="C", help="folder, librispeech's tree included, lhotse, ...")
-    parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, with one folder of shards a split")
-    parser.add_argument("--split", action="append", choices=["train", "valid", "test"], help="default: all there are")
+    parser.add_argument("--root", metavar="DIR", help="folder of the corpus")
     parser.add_argument(
-        "--size", type=int, default=SIZE, metavar="N", help="utterances of a shard (default: %(default)s)"
+        "--out", required=True, metavar="DIR", help="folder to create, with a folder of shards per split"
+    )
+    parser.add_argument("--split", action="append", choices=["train", "valid", "test"], help="default: all splits")
+    parser.add_argument(
+        "--size", type=int, default=SIZE, metavar="N", help="utterances per shard (default: %(default)s)"
     )
     parser.add_argument("settings", nargs="*", metavar="data.key=value", help="settings such as data.layout=none")
     return parser

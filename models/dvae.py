@@ -1,4 +1,4 @@
-"""What every DVAE is: settings, networks, and a step that is the Pyro model."""
+"""The base class of DVAEs: settings, networks, and a step that defines the Pyro model."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def standard_normal(program: Program, dim: int) -> dist.TorchDistribution:
 
 
 def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: SequenceIndex | None = None) -> Sites:
-    """A pass of a model or guide over a batch, its data scaled; arguments as of `DVAE.forward`.
+    """The sites of a pass of a model or guide over a batch, with scaled data; arguments as of `DVAE.forward`.
 
     Raises:
-        UserError: for more frames than it takes at once.
+        UserError: for sequences longer than the model's segments.
     """
     if program.segment is not None and longest(lengths) > program.segment:
         raise UserError(
@@ -52,25 +52,25 @@ def batch_sites(program: Any, x: Tensor | None, lengths: Tensor, rows: SequenceI
 
 @dataclass
 class ModelSettings:
-    """What every model is told.
+    """Settings of every model.
 
     Attributes:
         name: the model's name on the command line.
         z_dim: size L of the latent of a frame.
         bins: size D of a frame of data; for power spectra the number of frequency bins F.
-        input: what networks see of the data: "log" (standardised log-power), "unscaled_log", "standard", "global"
-            or "raw" (as published), see `models.nn.inputs`.
+        input: the transform of the networks' input: "log" (standardised log-power), "unscaled_log", "standard",
+            "global" or "raw" (as published), see `models.nn.inputs`.
         likelihood: the distribution of a frame of data: "power_spectrum", "bernoulli", "gaussian", "mixture" (of
             Gaussians, one component for a frame), "channel_mixture" (one for each value in it) or "pen" (strokes).
-        components: number K of Gaussians, in those that are mixtures.
-        variance_floor: least variance of the likelihood; 0 reproduces the papers.
-        scale_bounds: least and largest standard deviation of "mixture", "channel_mixture" and "pen", a softplus clamped
-            to them, as in the public codes of MS-STCN (0.001 and 5) and STCN (0.001 and 50); null adds the root of
-            `variance_floor` to the softplus instead.
-        weight_floor: least weight of a component of these, before the weights are normalised.
-        normalise: whether the data themselves are standardised (all but whether a pen is lifted) by statistics of the
-            training data that are kept with the weights: bin by bin, or, "global", all values alike, as samples of a
-            waveform. All densities are then those of standardised data; what is decoded is scaled back.
+        components: number K of Gaussians in a mixture.
+        variance_floor: smallest variance of the likelihood; 0 as in the papers.
+        scale_bounds: smallest and largest standard deviation of "mixture", "channel_mixture" and "pen", to which a
+            softplus is clamped, as in the public codes of MS-STCN (0.001 and 5) and STCN (0.001 and 50); null adds the
+            root of `variance_floor` to the softplus instead.
+        weight_floor: smallest weight of a mixture component, before the weights are normalised.
+        normalise: whether the data themselves (except the pen's binary value) are standardised by statistics of the
+            training data, which are saved with the weights: per bin, or, "global", by one mean and deviation, as for
+            samples of a waveform. Densities are then those of standardised data; decoded data are scaled back.
     """
 
     name: str = ""
@@ -88,20 +88,20 @@ class ModelSettings:
 class DVAE(Program):
     """A dynamical VAE: the generative model p(x, z) as a Pyro program.
 
-    A subclass gives its networks, one method for each conditional, which returns a distribution, and the
+    A subclass defines its networks, one method for each conditional, which returns a distribution, and the
     `step` that wires them. Everything else follows: scoring all frames at once, generating frame by frame.
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
-        own_guide: where its paper's guide is, ``"module:Class"``; `guide_path` where that depends on settings.
-        latents: names of its latent sites; those that no conditional names with a frame are outside time;
-            `latents_of` where they depend on settings.
-        frame_latent: the latent of each frame that guides of the family draw.
-        stepwise: whether it has a `step`. One whose frames see the future does without, and has `all_frames`.
-        hierarchical: whether it has latents above the sequences of a batch, which are then segments, and so wants to
-            know their `models.core.grouping.SequenceIndex`.
-        segment: most frames that it takes at once; longer sequences are cut. None: any number.
-        defaults: settings outside the model's own that it is trained with by default, by dotted key.
+        paper_guide: ``"module:Class"`` of its paper's guide; `guide_path` if it depends on settings.
+        latents: names of its latent sites; those that are declared as parents without a frame are outside time;
+            `latents_of` if they depend on settings.
+        frame_latent: the latent of each frame that recurrent guides draw.
+        stepwise: whether it has a `step`; a model whose frames depend on future ones has `all_frames` instead.
+        hierarchical: whether it has latents of whole sequences, of which a batch holds segments, and therefore needs a
+            `models.core.grouping.SequenceIndex`.
+        segment: the largest number of frames that it takes at once; longer sequences are cut. None: any number.
+        defaults: its default settings outside `model`, by dotted key.
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
@@ -114,7 +114,7 @@ class DVAE(Program):
     defaults: ClassVar[Mapping[str, Any]] = {
         "optim.lr": 3e-3,
         "optim.clip": 5.0,
-        "train.kl_warmup_steps": 200,  # without it one seed in three hardly uses its latents after 600 steps
+        "train.kl_warmup_steps": 200,  # without warm-up the latents were almost unused after 600 steps for 1 of 3 seeds
     }
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -124,8 +124,8 @@ class DVAE(Program):
         self.likelihood_name = settings.likelihood
         if settings.input in ("log", "unscaled_log") and likelihood_kind(settings.likelihood).support_text == "numbers":
             raise UserError(
-                f"model.input={settings.input} takes the logarithm of data that "
-                f"model.likelihood={settings.likelihood} lets fall below zero. Set model.input=standard or raw."
+                f"model.input={settings.input} takes the logarithm of the data, but with "
+                f"model.likelihood={settings.likelihood} they can be negative. Set model.input=standard or raw."
             )
         self.input = InputTransform(settings.input, settings.bins)
         self.scaling = InputTransform(
@@ -134,24 +134,24 @@ class DVAE(Program):
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
-        """What the conditional of each site depends on, as slices of time (`models.structure.parents`):
+        """The variables that the conditional of each site depends on, as slices of time (`models.structure.parents`):
         ``"z[t-1]"``, ``"z[:t]"``, ``"v"``.
         """
         raise NotImplementedError
 
     @classmethod
     def guide_path(cls, settings: Any) -> str:
-        """Where its paper's guide is."""
+        """``"module:Class"`` of its paper's guide."""
         return cls.paper_guide
 
     @classmethod
     def latents_of(cls, settings: Any) -> tuple[str, ...]:
-        """Its latents in the order they are drawn, for a model where that depends on settings."""
+        """Its latents in the order of drawing, for a model where they depend on settings."""
         return cls.latents
 
     @classmethod
     def waveform_defaults(cls, frame_width: int) -> Mapping[str, Any]:
-        """Further defaults, by dotted key, on frames of a waveform of so many samples."""
+        """Further default settings, by dotted key, for waveform frames of `frame_width` samples."""
         return {}
 
     def frozen_at(self, step: int) -> Iterable[nn.Parameter]:
@@ -160,16 +160,16 @@ class DVAE(Program):
 
     @property
     def strides(self) -> dict[str, int]:
-        """Frames in one step of each site that has a time scale of its own."""
+        """Frames per step of each site with a coarser time scale."""
         return {}
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The dimension of each site that has a frame before it."""
+        """The dimension of each site that conditionals use the previous frame of."""
         return {"x": self.x_dim, "z": self.z_dim}
 
     def step(self, t: TimeAxis) -> None:
-        """One factor of the chain rule over time: draw the latents of the frames of `t`, observe the data."""
+        """One factor of the joint density: draw the latents of the frames of `t`, observe the data."""
         raise NotImplementedError
 
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
@@ -185,15 +185,14 @@ class DVAE(Program):
             x: data (T, N, D); None generates it.
             lengths: frames of each sequence (N,).
             how: which interpreter of the time axis runs the step, see `models.core.time_axis.run`.
-            rows: which sequences of a corpus these are segments of, for a `hierarchical` model; by default each is a
-                sequence of its own.
+            rows: for a `hierarchical` model, the sequence of each segment; by default each is a sequence of its own.
 
         Returns:
-            The data (..., T, N, D): what was observed, as it was given, or generated, zero beyond each length.
+            The data (..., T, N, D): `x` if it is observed, else generated data, zero beyond each length.
 
         Raises:
             ValueError: for a frame-by-frame run of a model that has no step.
-            UserError: for more frames than it takes at once.
+            UserError: for sequences longer than the model's segments.
         """
         sites = batch_sites(self, x, lengths, rows)
         if self.stepwise:
@@ -201,23 +200,25 @@ class DVAE(Program):
         elif how == "auto":
             self.all_frames(sites, lengths)
         else:
-            raise ValueError(f"how='{how}': this model's frames see the future, so it has no step; expected 'auto'")
+            raise ValueError(
+                f"how='{how}': this model's frames depend on future ones, so it has no step; expected 'auto'"
+            )
         generated = sites.outcome("x")
         return cast(Tensor, x) if generated is None else sites.zeroed(self.scaling.inverse(generated))
 
     def fit_input(self, sequences: Iterable[Tensor]) -> None:
-        """Measure on training data, each (T, D), what scaling and input transform need and where the likelihood is to
-        start; once, before training.
+        """Measure the statistics of scaling and input transform on training data, each (T, D), and initialise the
+        likelihood from them; once, before training.
 
         Raises:
-            UserError: for data that the likelihood gives no density to.
+            UserError: for data outside the support of the likelihood.
         """
-        given = list(sequences)
-        self.scaling.fit(given)
-        if self.scaling.standardises:  # on the CPU: a GPU need not have room for a corpus
+        data = list(sequences)
+        self.scaling.fit(data)
+        if self.scaling.standardises:  # on the CPU: the corpus may exceed the memory of a GPU
             dtype, scaling = self.like.dtype, copy.deepcopy(self.scaling).cpu()
-            given = [scaling(x.to("cpu", dtype)) for x in given]
-        supported = [self._supported(x) for x in given]
+            data = [scaling(x.to("cpu", dtype)) for x in data]
+        supported = [self._supported(x) for x in data]
         self.input.fit(supported)
         if isinstance(self.likelihood, StartsFromData):
             self.likelihood.fit(supported)
@@ -226,8 +227,7 @@ class DVAE(Program):
         likelihood = likelihood_kind(self.likelihood_name)
         if not bool(likelihood.support.check(x).all()):
             raise UserError(
-                f"model.likelihood={self.likelihood_name} is a distribution of values that are "
-                f"{likelihood.support_text}, and the data go from {float(x.min()):g} to {float(x.max()):g}. "
-                f"Known: {', '.join(LIKELIHOODS)}."
+                f"model.likelihood={self.likelihood_name} needs data that are {likelihood.support_text}, but these "
+                f"data range from {float(x.min()):g} to {float(x.max()):g}. Likelihoods are: {', '.join(LIKELIHOODS)}."
             )
         return x

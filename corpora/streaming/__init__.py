@@ -1,1 +1,1 @@
-"""Corpora larger than memory: recordings read in sequence while training goes on."""
+"""Streaming of corpora larger than memory: recordings are read sequentially during training."""

@@ -1,4 +1,4 @@
-"""Whether a corpus is streamed, and from what."""
+"""The decision whether a training set is streamed, and from which pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dvae_pyro.errors import UserError
 
 __all__ = ["choose", "expected_bytes"]
 
-#: How many times as large samples are as the files that hold them, about.
+#: Approximate ratio of the size of 16-bit samples to the size of the file, by file type.
 EXPANSION = {".flac": 2.0, ".mp3": 12.0, ".ogg": 12.0, ".oga": 12.0, ".opus": 16.0}
 GIGABYTE = 1e9
 LOOKED_AT = 2000
@@ -32,15 +32,15 @@ def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus
 
     Args:
         settings: The ``data`` settings.
-        frontend: What makes the features.
-        say: Is told why a corpus is streamed.
+        frontend: The front end.
+        say: Called with a line on why a corpus is streamed.
 
     Returns:
         The corpus with the splits that are held in memory, and the pieces that the training set is streamed from; None
-        where it is held in memory too.
+        if it is held in memory too.
 
     Raises:
-        UserError: The corpus cannot be opened, or its only folder of shards says no split.
+        UserError: The corpus cannot be opened, or the folder of the training shards is ambiguous.
     """
     shards = _training_shards(settings) if settings.corpus == "lhotse" else None
     if shards is not None and settings.stream is not False:
@@ -52,8 +52,8 @@ def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus
     if held and (expected := expected_bytes(utterances, frontend)) > settings.memory * GIGABYTE:
         stream = True
         say(
-            f"train: its features would need about {expected / GIGABYTE:.3g} GB, more than data.memory="
-            f"{settings.memory:g}, so it is streamed (python -m corpora.shard makes shards, which are read faster)"
+            f"train: features would need about {expected / GIGABYTE:.3g} GB, more than data.memory="
+            f"{settings.memory:g}, so it is streamed (shards, written by python -m corpora.shard, are read faster)"
         )
     if not stream:
         return corpus, None
@@ -80,7 +80,7 @@ def expected_bytes(utterances: Sequence[Utterance], frontend: FrontEnd) -> float
 
 
 def _training_shards(settings: DataSettings) -> Path | None:
-    """The folder of the training set's shards, if it is in shards."""
+    """The folder of the training set's shards; None if there are no shards."""
     named = manifests_of(settings)
     shards = [(split, path) for split, path in named.values() if path.is_dir() and is_shar(path)]
     if not shards:
@@ -92,7 +92,7 @@ def _training_shards(settings: DataSettings) -> Path | None:
         return None  # one folder of shards without splits is read into memory and split by the seed
     raise UserError(
         f"{settings.root or 'data.cuts'} has {len(train)} folders of shards for training, expected one to stream.\n"
-        "Name it, and a validation set: data.cuts.train=DIR data.cuts.valid=DIR; or set data.stream=false."
+        "Set it and a validation set: data.cuts.train=DIR data.cuts.valid=DIR; or set data.stream=false."
     )
 
 

@@ -1,9 +1,9 @@
-"""Sequences as the samples that they are made of, 16 bits each, and from there to features of a whole batch.
+"""Sequences stored as 16-bit samples, and computation of the features of a batch from them.
 
-A power spectrum of 257 float32 values every 256 samples is twice as large as those samples. So sequences wait, and go
-to a GPU, as samples: those that the frames of the sequence cover. Where a recording has 16 bits, one channel and the
-rate of the front end, its features are those of `FrontEnd.features`, bit for bit on a CPU; others are rounded to
-16 bits below their largest value.
+A power spectrum of 257 float32 values every 256 samples is twice as large as the samples. Sequences are therefore
+queued, and copied to a GPU, as the samples that their frames cover. For recordings with 16 bits, one channel and the
+rate of the front end, features are bitwise those of `FrontEnd.features` on a CPU; others are rounded to 16 bits
+relative to their largest value.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class EncodedSequence(NamedTuple):
     """One sequence before its features are computed.
 
     Attributes:
-        data: int16 samples, or float32 features (T, D) of front ends that are computed when the recording is read.
-        scale: What the samples are divided by.
+        data: int16 samples, or float32 features (T, D) if features are computed when the recording is read.
+        scale: Divisor of the samples.
         frames: T.
         file: Name of the utterance.
-        speaker: Who speaks.
-        start: First frame, counted in the (trimmed) utterance.
+        speaker: Name of the speaker.
+        start: Index of the first frame in the (trimmed) utterance.
     """
 
     data: NDArray[np.int16] | NDArray[np.float32]
@@ -48,14 +48,14 @@ class EncodedSequence(NamedTuple):
 
 
 class Encoding(Protocol):
-    """How the sequences of a front end wait, and what makes features of them."""
+    """The representation of queued sequences of a front end, and the computation of their features."""
 
     def read(self, recording: Sound | Frames) -> tuple[NDArray[np.int16] | NDArray[np.float32], float, int]:
-        """Data of a recording, what they are divided by, and how many frames it has; `AudioFault` as the front end."""
+        """Data of a recording, their divisor, and the number of frames; raises `AudioFault` like the front end."""
         ...
 
     def cut(self, data: NDArray[np.int16] | NDArray[np.float32], start: int, frames: int) -> NDArray[np.int16]:
-        """What the frames from `start` on are computed from."""
+        """The data for `frames` frames from `start` on."""
         ...
 
     def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
@@ -73,7 +73,7 @@ def encoding_of(frontend: FrontEnd) -> Encoding:
 
 
 class _Spectra:
-    """Sequences of `Stft`: samples with half a window more at both ends."""
+    """Sequences of `Stft`: samples, extended by half a window at both ends."""
 
     def __init__(self, frontend: Stft) -> None:
         self.frontend = frontend
@@ -101,7 +101,7 @@ class _Spectra:
         return self.on_device(torch.from_numpy(samples), torch.from_numpy(scale), lengths, device)
 
     def on_device(self, samples: Tensor, scale: Tensor, lengths: Tensor, device: torch.device) -> Tensor:
-        """The same from samples (N, n), int16, on a device: what crosses the bus are these."""
+        """The same computed on a device, to which samples (N, n), int16, are copied."""
         x = samples.to(device, non_blocking=True).double() / scale.to(device)[:, None]
         taper = torch.from_numpy(self.frontend.taper).to(device)
         spectra = torch.fft.rfft(x.unfold(1, self.frontend.window, self.frontend.hop) * taper)
@@ -111,7 +111,7 @@ class _Spectra:
 
 
 class _Samples:
-    """Sequences of `Waveform`: their own samples."""
+    """Sequences of `Waveform`: their samples."""
 
     def __init__(self, frontend: Waveform) -> None:
         self.frontend = frontend
@@ -135,7 +135,7 @@ class _Samples:
 
 
 class _Computed:
-    """Sequences of any other front end: their features, computed when the recording is read."""
+    """Sequences of other front ends: their features, computed when the recording is read."""
 
     def __init__(self, frontend: FrontEnd) -> None:
         self.frontend = frontend
@@ -156,23 +156,24 @@ class _Computed:
 
 
 def _sixteen_bits(samples: NDArray[np.float64], peak: float | None = None) -> tuple[NDArray[np.int16], float]:
-    """Samples as 16-bit numbers, and what these are divided by: exact where the samples are of 16 bits.
+    """Samples as 16-bit integers, and their divisor; exact if the samples have 16 bits.
 
     Args:
         samples: Mono, full scale 1.
-        peak: What a full scale of 1 is divided by; None divides by the largest absolute value.
+        peak: The divisor for a full scale of 1; None divides by the largest absolute value.
     """
-    whole = np.rint(samples * FULL_SCALE)
-    exact = bool((whole == samples * FULL_SCALE).all()) and -FULL_SCALE <= whole.min() and whole.max() < FULL_SCALE
+    rounded = np.rint(samples * FULL_SCALE)
+    in_range = -FULL_SCALE <= rounded.min() and rounded.max() < FULL_SCALE
+    exact = bool((rounded == samples * FULL_SCALE).all()) and in_range
     if not exact:
         loudest = float(np.abs(samples).max())
-        whole = np.rint(samples * ((FULL_SCALE - 1) / loudest))
-        return whole.astype(np.int16), FULL_SCALE - 1 if peak is None else (FULL_SCALE - 1) / loudest
-    return whole.astype(np.int16), float(np.abs(whole).max()) if peak is None else peak
+        rounded = np.rint(samples * ((FULL_SCALE - 1) / loudest))
+        return rounded.astype(np.int16), FULL_SCALE - 1 if peak is None else (FULL_SCALE - 1) / loudest
+    return rounded.astype(np.int16), float(np.abs(rounded).max()) if peak is None else peak
 
 
 def _stacked(segments: Sequence[EncodedSequence], length: int) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Samples (N, length) of segments, zeros after the end of each, and what they are divided by (N,)."""
+    """Samples (N, length) of segments, zero beyond the end of each, and their divisors (N,)."""
     samples = np.zeros((len(segments), length), dtype=np.int16)
     for n, segment in enumerate(segments):
         samples[n, : len(segment.data)] = segment.data
@@ -182,7 +183,7 @@ def _stacked(segments: Sequence[EncodedSequence], length: int) -> tuple[NDArray[
 def _without_padding(x: NDArray[np.float32], segments: Sequence[EncodedSequence]) -> Tensor:
     """Features (N, T, D) as (T, N, D), with zeros after the end of each sequence.
 
-    In NumPy, since this runs beside training in a thread, where PyTorch would start OpenMP threads of its own.
+    It uses NumPy because it runs in a background thread, where PyTorch would start additional OpenMP threads.
     """
     for n, segment in enumerate(segments):
         x[n, segment.frames :] = 0.0

@@ -1,7 +1,7 @@
-"""What a stream is read from: pieces of a corpus, each read whole, one after another.
+"""Pieces of a corpus, the units that a stream reads.
 
-A piece is a Shar shard, or so many utterances of any corpus. The order in which pieces are read, which process reads
-which, and how sequences of neighbouring pieces are mixed is in `corpora.streaming.stream`.
+A piece is a Shar shard, or a group of utterances of any corpus. `corpora.streaming.stream` defines the order of pieces,
+their assignment to processes, and the shuffling of sequences of neighbouring pieces.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from dvae_pyro.errors import UserError
 __all__ = ["Loaded", "Piece", "load_piece", "pieces_of_shards", "pieces_of_utterances"]
 
 GROUP = 64
-"""Utterances of a piece of a corpus that has no shards."""
+"""Utterances per piece of a corpus without shards."""
 
 
 class Piece(Protocol):
     """A part of a corpus.
 
     Attributes:
-        name: Says which one it is, for messages and to know the corpus by.
+        name: Identifies it, for messages and fingerprints.
     """
 
     @property
     def name(self) -> str: ...
 
     def utterances(self) -> Iterator[Utterance]:
-        """Its utterances, in an order that is always the same."""
+        """Its utterances, in a fixed order."""
         ...
 
 
@@ -76,9 +76,9 @@ class Loaded(NamedTuple):
 
     Attributes:
         segments: Its sequences.
-        utterances: How many utterances it has.
-        broken: Those that cannot be used, with the reason.
-        short: How many are shorter than a sequence.
+        utterances: Number of its utterances.
+        broken: Names of broken utterances, with the reason.
+        short: Number of utterances that are shorter than a sequence.
     """
 
     segments: list[EncodedSequence]
@@ -93,7 +93,7 @@ def pieces_of_shards(folder: Path, channel: int | None = None) -> list[Piece]:
 
 
 def pieces_of_utterances(utterances: Sequence[Utterance]) -> list[Piece]:
-    """Utterances, in this order, in groups."""
+    """Groups of consecutive utterances."""
     return [GroupPiece(utterances[start : start + GROUP]) for start in range(0, len(utterances), GROUP)]
 
 
@@ -101,14 +101,14 @@ def load_piece(piece: Piece, encoding: Encoding, sequence_frames: int | None, ke
     """Read a piece and cut it into sequences, as `corpora.loading.sequences.load_sequences` does.
 
     Args:
-        piece: What to read.
-        encoding: How sequences wait for their features.
-        sequence_frames: Frames of a sequence; None is whole utterances.
-        keep_short: Whether to keep utterances that are shorter.
-        skip: Whether to leave out broken recordings.
+        piece: The piece.
+        encoding: The representation of its sequences.
+        sequence_frames: Frames per sequence; None for whole utterances.
+        keep_short: Whether to keep shorter utterances.
+        skip: Whether to omit broken recordings.
 
     Raises:
-        UserError: A recording is broken and is not to be skipped.
+        UserError: A recording is broken and `skip` is false.
     """
     segments: list[EncodedSequence] = []
     broken: list[str] = []
@@ -121,7 +121,7 @@ def load_piece(piece: Piece, encoding: Encoding, sequence_frames: int | None, ke
             if not skip:
                 raise UserError(
                     f"cannot use {utterance.file} of {piece.name}: it {fault.fault}.\n"
-                    "Mend or remove it, or leave out all broken recordings with data.on_error=skip."
+                    "Repair or remove it, or omit all broken recordings with data.on_error=skip."
                 ) from None
             broken.append(f"{utterance.file} ({fault.fault})")
             continue

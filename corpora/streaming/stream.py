@@ -1,10 +1,10 @@
 r"""The sequences of an epoch, in an order that is a function of seed, epoch and the number of processes.
 
-The seed deals the pieces of a corpus anew in every epoch, piece k of that order to process k mod K. A process reads its
-pieces in windows of a few; the sequences of a window are shuffled together, and one window follows the other. So each
-sequence is seen once over all processes, a process holds two windows at most (the next one is read while one is trained
-on), and a place in the epoch is two numbers: the window, and how many of its sequences have been seen. To go on from
-there, the pieces of that one window are read again.
+The pieces of a corpus are shuffled by the seed in every epoch, and piece k is read by process k mod K. A process reads
+its pieces in windows of a few pieces; the sequences of a window are shuffled together, and windows follow one another.
+Each sequence is therefore used once over all processes, a process holds at most two windows (the next one is read
+during training on the present one), and a position in the epoch is two numbers: the window, and the number of its
+sequences already used. To resume, only the pieces of that window are read again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["START", "Counts", "Position", "Stream"]
 
 
 class Position(NamedTuple):
-    """A place in a process's part of an epoch: a window of pieces, and sequences of it that have been seen."""
+    """A position in a process's part of an epoch: index of the window, and number of its sequences already used."""
 
     window: int = 0
     seen: int = 0
@@ -35,7 +35,7 @@ START = Position()
 
 @dataclass
 class Counts:
-    """What a process has read of an epoch."""
+    """Counts of what a process has read in an epoch."""
 
     utterances: int = 0
     sequences: int = 0
@@ -52,17 +52,17 @@ class Counts:
 
 @dataclass(frozen=True)
 class Stream:
-    """A corpus that is read while it is trained on.
+    """A corpus that is read during training.
 
     Attributes:
         pieces: Its pieces.
-        encoding: How sequences wait for their features.
-        sequence_frames: Frames of a sequence; None is whole utterances.
-        keep_short: Whether to keep utterances that are shorter.
-        skip: Whether to leave out broken recordings.
-        seed: Decides the order.
-        window: Pieces whose sequences are shuffled together.
-        workers: Threads that read and decode; libsndfile decodes without Python's lock.
+        encoding: The representation of its sequences.
+        sequence_frames: Frames per sequence; None for whole utterances.
+        keep_short: Whether to keep shorter utterances.
+        skip: Whether to omit broken recordings.
+        seed: The seed of the order.
+        window: Number of pieces whose sequences are shuffled together.
+        workers: Threads that read and decode; libsndfile releases Python's global lock.
     """
 
     pieces: Sequence[Piece]
@@ -75,23 +75,23 @@ class Stream:
     workers: int = 1
 
     def fingerprint(self) -> str:
-        """A name that changes with the pieces and with what decides the order of their sequences."""
+        """A hash of the pieces and of everything that determines the order of their sequences."""
         order = (self.sequence_frames, self.keep_short, self.skip, self.seed, self.window)
         names = [piece.name for piece in self.pieces]
         return hashlib.sha256(repr((order, names)).encode("utf-8", "surrogateescape")).hexdigest()
 
     def windows(self, epoch: int, rank: int = 0, size: int = 1) -> list[list[int]]:
-        """Numbers of the pieces that a process reads in an epoch, window after window."""
+        """Indices of the pieces that a process reads in an epoch, by window."""
         order = self._permutation(len(self.pieces), epoch, "pieces")[rank::size]
         return [order[start : start + self.window] for start in range(0, len(order), self.window)]
 
     def sequences(
         self, epoch: int, rank: int = 0, size: int = 1, position: Position = START, counts: Counts | None = None
     ) -> Generator[tuple[EncodedSequence, Position], None, None]:
-        """The sequences of a process in an epoch from a place on, each with the place after it.
+        """The sequences of a process in an epoch from a position on, each with the position after it.
 
         Raises:
-            UserError: A recording is broken and is not to be skipped.
+            UserError: A recording is broken and `skip` is false.
         """
         windows = self.windows(epoch, rank, size)
         with ThreadPoolExecutor(max(1, self.workers)) as pool:

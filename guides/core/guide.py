@@ -1,4 +1,4 @@
-"""What every guide is: an encoder that runs over the data beforehand, and a step that draws the latents."""
+"""The base class of guides: an encoder over the data, and a step that draws the latents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Guide", "GuideSettings"]
 
 @dataclass
 class GuideSettings:
-    """What every guide is told.
+    """Settings of every guide.
 
     Attributes:
         name: the guide's name on the command line.
@@ -36,16 +36,16 @@ class GuideSettings:
 class Guide(Program):
     """An inference model q(z | x) as a Pyro guide.
 
-    A subclass gives `encode`, which holds all that does not depend on z, methods for its conditionals, and
-    the `step`.
+    A subclass defines `encode`, which computes everything that does not depend on z, methods for its conditionals, and
+    `step`.
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `GuideSettings`.
-        stepwise: whether it has a `step`. One that does not fit a step does without, and has `all_frames`.
-        auxiliary: weight in training of what it asks a latent for (`models.core.effects.auxiliary`); 0 is nothing.
+        stepwise: whether it has a `step`; a guide without one has `all_frames`.
+        auxiliary: weight of its auxiliary cost in training (`models.core.effects.auxiliary`); 0 disables it.
 
     Args:
-        model: the model whose posterior this is; a guide may share its networks.
+        model: the model whose posterior is approximated; a guide may share its networks.
     """
 
     Settings: ClassVar[type[GuideSettings]] = GuideSettings
@@ -66,16 +66,16 @@ class Guide(Program):
 
     @classmethod
     def parents(cls, settings: Any, latents: Sequence[str] = ("z",)) -> Parents:
-        """What the conditional of each latent depends on, as in `models.dvae.DVAE.parents`.
+        """The variables that the conditional of each latent depends on, as in `models.dvae.DVAE.parents`.
 
         Args:
-            settings: the guide's.
-            latents: the model's latents, for a guide that serves several models.
+            settings: the guide's settings.
+            latents: names of the model's latents, for a guide that fits several models.
         """
         raise NotImplementedError
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
-        """All that does not depend on the latents of frames, (..., T, N, anything); draws those outside time.
+        """Features that do not depend on latents in time, (..., T, N, anything); draws the latents outside time.
 
         The data are ``sites.data["x"]`` (T, N, D), zero beyond each length.
         """
@@ -90,9 +90,7 @@ class Guide(Program):
         raise NotImplementedError
 
     def chain(self, encoded: Tensor) -> Chain | MemoryChain | None:
-        """The step again, as a `Chain` of affine maps and tanh where it is one: its loop over frames is
-        then fast.
-        """
+        """The step as a `Chain` of affine maps and tanh, if it is one: its loop over frames is then fast."""
         return None
 
     def forward(self, x: Tensor, lengths: Tensor, how: str = "auto", rows: SequenceIndex | None = None) -> None:
@@ -101,7 +99,7 @@ class Guide(Program):
         if not self.stepwise:
             if how != "auto":
                 raise ValueError(
-                    f"how='{how}': this guide has no step, so 'looped' or 'stepwise' say nothing; expected 'auto'"
+                    f"how='{how}': this guide has no step, so 'looped' and 'stepwise' have no effect; expected 'auto'"
                 )
             self.all_frames(sites, lengths)
             return
@@ -111,7 +109,7 @@ class Guide(Program):
         run(lambda t: self.step(t, encoded), sites, how, fast)
 
     def _run_chain(self, chain: Chain | MemoryChain, sites: Sites) -> None:
-        """What `models.core.time_axis.Looped` does with the step, by its chain."""
+        """The equivalent of `models.core.time_axis.Looped` for a step given as a chain."""
         standard = normal(*sites.like.new_zeros(2, self.z_dim))
         noise = draw(self.latent, sites.expanded(standard, sites.frames), Parallel(sites))
         z, mean, log_variance = chain.run(noise)

@@ -1,4 +1,4 @@
-"""Noise that does not depend on how the work is divided: that of a sequence, and that of a batch."""
+"""Random numbers that do not depend on batching or the number of processes: per sequence, and per whole batch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Seed = int | str
 
 
 class sequence_noise(Messenger):
-    r"""Draw Gaussian latents, z = mean + standard deviation * epsilon, each sequence from random numbers of its own.
+    r"""Draw Gaussian latents, z = mean + standard deviation * epsilon, with a generator for each sequence and site.
 
-    Epsilon comes particle after particle, (T, L) each, from one generator for each sequence and site. So how many
-    particles are drawn at once, which sequences share the batch, and which interpreter of the time axis runs, change
-    nothing. Entered again, it goes on with the next particles. Other latents than Gaussian ones are drawn as ever.
+    Epsilon is drawn particle after particle, (T, L) each. The draws of a sequence therefore do not depend on the number
+    of particles per run, the other sequences of the batch or the interpreter of the time axis. Entering the handler
+    again continues with the next particles. Latents that are not Gaussian are drawn as usual.
 
     Args:
         lengths: frames of each sequence (N,).
-        seeds: one for each sequence; by default they are drawn from torch's generator.
+        seeds: a seed for each sequence; by default drawn from torch's generator.
 
     Raises:
         ValueError: unless there is a seed for each sequence.
@@ -48,7 +48,7 @@ class sequence_noise(Messenger):
         return super().__enter__()
 
     def generators(self, name: str) -> list[torch.Generator]:
-        """The generator of each sequence for site `name`, on the CPU wherever the model is, for the same numbers."""
+        """The generator of each sequence for site `name`, always on the CPU, so that all devices get the same draws."""
         if name not in self._generators:
             digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for seed in self.seeds]
             self._generators[name] = [
@@ -68,9 +68,9 @@ class sequence_noise(Messenger):
         msg["done"] = True
 
     def _draw(self, name: str, distribution: Any, axis: Any) -> Tensor:
-        """Noise for all frames of a site, (..., T, N, L), zero in padded ones; outside time as the distribution is.
+        """Noise for all frames of a site, (..., T, N, L), zero in padded ones; for a site outside time, in its shape.
 
-        It is drawn on the CPU and copied once: N K draws on a GPU would be as many kernels.
+        It is drawn on the CPU and copied once: on a GPU, the N K draws would need as many kernel launches.
         """
         shape = list(distribution.batch_shape + distribution.event_shape)
         if axis is not None:
@@ -86,18 +86,18 @@ class sequence_noise(Messenger):
 
 
 class whole_batch(Messenger):
-    """Draw random numbers for a whole batch, and use those of the sequences that are here.
+    """Draw random numbers for a whole batch, and use those of this process's sequences.
 
-    Processes whose generators stand alike, and that share a batch, so draw what one that has all of it would draw.
-    Chance inside of networks, such as dropout, is drawn as ever.
+    Processes that share a batch, and whose generators have the same state, then draw the same numbers as a single
+    process with the whole batch. Randomness inside networks, such as dropout, is not synchronised.
 
     Args:
-        places: the places of these sequences in the whole batch.
-        sequences: how many that has.
-        frames: how many frames its longest one has, which those here are padded to.
+        places: indices of this process's sequences in the whole batch.
+        sequences: sequences of the whole batch.
+        frames: frames of its longest sequence, to which all are padded.
 
     Raises:
-        UserError: where a latent is not Gaussian.
+        UserError: for a latent that is not Gaussian.
     """
 
     def __init__(self, places: Sequence[int], sequences: int, frames: int) -> None:
@@ -105,18 +105,18 @@ class whole_batch(Messenger):
         self.places, self.sequences, self.frames = list(places), sequences, frames
 
     def _pyro_longest(self, msg: Any) -> None:
-        if not msg["done"]:  # one that is nearer knows of further padding
+        if not msg["done"]:  # an inner handler may have set a value with further padding
             msg["value"], msg["done"] = self.frames, True
 
     def _pyro_draw(self, msg: Any) -> None:
         name, distribution, _ = msg["args"]
-        of = getattr(distribution, "base_dist", distribution)
-        if isinstance(of, dist.Delta):
+        base = getattr(distribution, "base_dist", distribution)
+        if isinstance(base, dist.Delta):
             return
-        if not isinstance(of, dist.Normal):
+        if not isinstance(base, dist.Normal):
             raise UserError(
-                f"'{name}' is drawn from a {type(of).__name__}, which several processes cannot do as one would: they "
-                "share the draws of Gaussian latents. Train in one process."
+                f"'{name}' is drawn from a {type(base).__name__}: several processes synchronise draws of Gaussian "
+                "latents only. Train in one process."
             )
         mean = distribution.mean
         shape = list(distribution.batch_shape + distribution.event_shape)

@@ -1,13 +1,13 @@
-r"""Objectives: what training maximises, and the true bound that is always reported beside it.
+r"""Training objectives, and the unweighted ELBO, which is always reported beside them.
 
 The evidence lower bound of one sequence is
 
 .. math:: \log p(x_{1:T}) \ge E_q[\log p(x_{1:T} | z_{1:T})] - KL(q, p), \qquad
     KL = \sum_t E_q\, KL(q(z_t | \cdot), p(z_t | \cdot)),
 
-the expectation taken with one sample, or the mean of several (`train.particles`). Handlers
+with the expectation estimated by one sample, or the mean of several (`train.particles`). Handlers
 (`inference.handlers`) scale its terms for training; `Bound` reports them unscaled, from the same two traces.
-Bounds that need several samples are in `inference.objectives.multisample`.
+Multi-sample bounds are in `inference.objectives.multisample`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["BOUNDS", "Bound", "Objective", "Terms", "terms"]
 
 BOUNDS = {name: estimator.bound for name, estimator in ESTIMATORS.items()}
-"""The bound that each objective trains, by the name that metrics.jsonl gives it."""
+"""The bound that each objective trains, by its key in metrics.jsonl."""
 
 
 class Terms(NamedTuple):
@@ -47,8 +47,8 @@ class Terms(NamedTuple):
 
     Attributes:
         reconstruction: E_q log p(x | z), (..., N).
-        kl: KL of each latent, by site name, each (..., N): the closed form given the latents before where
-            there is one, else log q - log p at the sample.
+        kl: KL of each latent, by site name, each (..., N): in closed form given earlier latents if possible, else
+            log q - log p at the sample.
     """
 
     reconstruction: Tensor
@@ -61,14 +61,13 @@ class Terms(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """What an objective gives for a batch.
+    """The value of an objective for a batch.
 
     Attributes:
-        loss: minus the training objective, summed over the batch, in nats; with its graph.
-        terms: the true evidence lower bound and its terms, (N,), without graph: their mean over particles.
-        multi_sample: the bound of several draws that was trained, unscaled, (N,), without graph; None where it is that
-            one.
-        factors: what handlers added to the objective, unscaled, by name, (N,), without graph; no part of any bound.
+        loss: the negative training objective, summed over the batch, in nats; differentiable.
+        terms: the unweighted ELBO and its terms, (N,), detached: the mean over particles.
+        multi_sample: the trained multi-sample bound, unscaled, (N,), detached; None if the ELBO is trained.
+        factors: terms that handlers added to the objective, unscaled, by name, (N,), detached; not part of a bound.
     """
 
     loss: Tensor
@@ -80,10 +79,10 @@ class Bound(NamedTuple):
 def terms(model_trace: Trace, guide_trace: Trace) -> Terms:
     """The unscaled terms of the bound from a guide's trace and the model's trace replayed against it.
 
-    Segments of a sequence bear what they share in equal parts (`models.core.grouping.SharedSiteWeight`).
+    The KL of a latent that segments share is divided equally among them (`models.core.grouping.SharedSiteWeight`).
 
     Raises:
-        ValueError: if the guide does not draw just the model's latents.
+        ValueError: if the guide's sites are not exactly the model's latents.
     """
     sites, drawn = samples(model_trace), samples(guide_trace)
     latents = {name for name, site in sites.items() if not site["is_observed"]}
@@ -116,29 +115,29 @@ def _is_factor(site: Any) -> bool:
 
 
 def _divergence(q: Any, p: Any) -> Tensor:
-    """KL of two conditionals by its closed form, else log q - log p at the value drawn."""
-    of_q, of_p = unweighted(q["fn"]), unweighted(p["fn"])
+    """KL of two conditionals in closed form, else log q - log p at the drawn value."""
+    unweighted_q, unweighted_p = unweighted(q["fn"]), unweighted(p["fn"])
     try:
-        return kl_divergence(of_q, of_p)
+        return kl_divergence(unweighted_q, unweighted_p)
     except NotImplementedError:
-        density: Tensor = of_q.log_prob(q["value"]) - of_p.log_prob(p["value"])
+        density: Tensor = unweighted_q.log_prob(q["value"]) - unweighted_p.log_prob(p["value"])
         return density
 
 
 class Objective(nn.Module):
-    """A training objective over a model and a guide; the module that data-parallel training wraps.
+    """A training objective of a model and a guide; the module that is trained.
 
     Args:
         model: the generative model.
         guide: the inference model.
-        name: ``"elbo"``, ``"analytic"`` (the same with closed-form KL), ``"iwae"``, ``"dreg"`` or ``"fivo"``: the
-            subclass of `pyro.infer.ELBO` in `inference.objectives.estimators.ESTIMATORS`.
-        particles: draws of the guide for each sequence; the first two take the mean over them.
+        name: ``"elbo"``, ``"analytic"`` (the same with closed-form KL), ``"iwae"``, ``"dreg"`` or ``"fivo"``: selects
+            a subclass of `pyro.infer.ELBO` in `inference.objectives.estimators.ESTIMATORS`.
+        particles: draws of the guide for each sequence; the first two objectives take the mean over them.
         bf16: whether networks compute in bfloat16 (`torch.autocast`) in training. Recurrent networks
-            (`models.networks.recurrence`), densities and validation do not.
+            (`models.nn.layers.recurrence`), densities and validation do not.
 
     Raises:
-        UserError: for another name, or for a model without a step that particles are to be filtered through.
+        UserError: for an unknown name, and for a model or guide that the objective does not support.
     """
 
     def __init__(
@@ -149,18 +148,18 @@ class Objective(nn.Module):
             raise UserError(f"unknown train.objective '{name}'.{nearest(name, BOUNDS)} Known: {', '.join(BOUNDS)}.")
         if name == "fivo" and not getattr(model, "stepwise", True):
             raise UserError(
-                f"train.objective=fivo filters particles from frame to frame, and {type(model).__name__} as it is set "
-                "has no step from one to the next. Take train.objective=iwae or dreg."
+                f"train.objective=fivo needs a model with a step from frame to frame, which {type(model).__name__} "
+                "with these settings does not have. Use train.objective=iwae or dreg."
             )
         if BOUNDS[name] != "elbo" and not getattr(model, "latents", True):
             raise UserError(
-                f"train.objective={name} draws latents, and {type(model).__name__} as it is set has none: its ELBO is "
-                "the log-likelihood. Take train.objective=elbo."
+                f"train.objective={name} needs latents, which {type(model).__name__} with these settings does not "
+                "have: its ELBO is the log-likelihood. Use train.objective=elbo."
             )
         if BOUNDS[name] != "elbo" and getattr(guide, "auxiliary", 0.0) > 0.0:
             raise UserError(
-                f"train.objective={name} weighs draws by their densities, in which the cost of guide.auxiliary has no "
-                "part. Take train.objective=elbo or analytic, or guide.auxiliary=0."
+                f"train.objective={name} does not support guide.auxiliary, whose cost is not part of the weights of "
+                "draws. Use train.objective=elbo or analytic, or guide.auxiliary=0."
             )
         self.model = model
         self.guide = guide
@@ -170,7 +169,7 @@ class Objective(nn.Module):
 
     @classmethod
     def of(cls, model: nn.Module, guide: nn.Module, train: TrainSettings) -> Objective:
-        """The one that settings describe."""
+        """The objective that the settings describe."""
         return cls(model, guide, train.objective, train.particles, bf16=train.autocast == "bf16")
 
     def forward(
@@ -189,9 +188,9 @@ class Objective(nn.Module):
             lengths: frames of each sequence (N,), on the CPU.
             beta: weight of the KL in the loss; of log p(z) - log q(z | x) in every log-weight.
             how: the interpreter of the time axis, see `models.core.time_axis.run`.
-            beta_sites: weights of single latents by name, in beta's place.
-            rows: for a hierarchical model, which sequences of the corpus these are segments of. The program is of the
-                whole corpus then, of which the loss is the batch's share.
+            beta_sites: weights of single latents by name, which replace beta.
+            rows: for a hierarchical model, the sequence of each segment. The program then describes the whole corpus,
+                and the loss is the batch's fraction of it.
 
         """
         args = (x, lengths, how) if rows is None else (x, lengths, how, rows)
@@ -202,20 +201,20 @@ class Objective(nn.Module):
             return self._bound(args)
 
     def _bound(self, args: tuple[Any, ...]) -> Bound:
-        found = self.estimator.estimate(self.model, self.guide, args, {})
+        estimate = self.estimator.estimate(self.model, self.guide, args, {})
         factors = {
             name: _mean(per_sequence(site["unscaled_log_prob"])).detach()
-            for name, site in samples(found.model_trace).items()
+            for name, site in samples(estimate.model_trace).items()
             if _is_factor(site)
         }
-        of_elbo = _mean_over_particles(terms(found.model_trace, found.guide_trace))
-        return Bound(found.loss, of_elbo, found.multi_sample, factors)
+        bound_terms = _mean_over_particles(terms(estimate.model_trace, estimate.guide_trace))
+        return Bound(estimate.loss, bound_terms, estimate.multi_sample, factors)
 
 
-def _mean_over_particles(found: Terms) -> Terms:
-    return Terms(_mean(found.reconstruction), {name: _mean(kl) for name, kl in found.kl.items()})
+def _mean_over_particles(each: Terms) -> Terms:
+    return Terms(_mean(each.reconstruction), {name: _mean(kl) for name, kl in each.kl.items()})
 
 
 def _mean(v: Tensor) -> Tensor:
-    """Over particles, where there are any."""
+    """The mean over particles, if there are any."""
     return v.mean(0) if v.dim() > 1 else v

@@ -1,1 +1,1 @@
-"""What became of the clean data: handlers around the model's site x."""
+"""Observation models: handlers that replace the model's site x by degraded data."""

@@ -1,12 +1,12 @@
-r"""An observation is a handler around the model's site ``x``: the program of a prior becomes that of what was heard.
+r"""Observations: handlers around the model's site ``x``, which turn a prior of clean speech into a model of noisy data.
 
-A DVAE with a power spectrum says :math:`|s_{ft}|^2` of clean speech is exponential with mean :math:`v_{ft}(z)`, as
-:math:`s_{ft} \sim N_c(0, v_{ft}(z))`. Observed is not s but y, a sum of independent complex Gaussians, so
+In a DVAE with a power spectrum, :math:`|s_{ft}|^2` of clean speech is exponential with mean :math:`v_{ft}(z)`, because
+:math:`s_{ft} \sim N_c(0, v_{ft}(z))`. The observed y is a sum of independent complex Gaussians, so
 
 .. math:: |y_{ft}|^2 \mid z \sim \mathrm{Exp}\Big(\sum_k g_{kt} v_{kft}(z) + n_{ft}\Big)
 
-with the signals :math:`g_k v_k` and the noise n. ``with observation: objective(y, lengths)`` gives the bound on
-log p(y), whatever the model, the guide and the objective are: only the distribution of x is another.
+with the signals :math:`g_k v_k` and the noise n. ``with observation: objective(y, lengths)`` computes the bound on
+log p(y) for any model, guide and objective: only the distribution of x is replaced.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Heard(dist.TorchDistribution):
 
     Args:
         signals: the variance of each source, :math:`u_k = g_k v_k`, each (..., T, N, F).
-        noise: n, that of all else, (..., T, N, F), or one number.
-        present: which bins were observed, bool (T, N, F); None: all.
+        noise: n, the variance of the noise, (..., T, N, F), or one number.
+        present: whether each bin was observed, bool (T, N, F); None: all.
 
     Example:
         >>> speech, noise = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 1.0]])
@@ -94,10 +94,10 @@ class Heard(dist.TorchDistribution):
 
 
 def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """The variance v (..., T, N, F) that a model gives each clean source, and the mask (T, N) of its frames.
+    """The model's variance v (..., T, N, F) of each clean source, and the mask (T, N) of its frames.
 
     Raises:
-        UserError: for a model of anything but power spectra.
+        UserError: for a likelihood other than power spectra.
     """
     mask = None
     while hasattr(distribution, "base_dist"):
@@ -108,21 +108,21 @@ def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | Non
     if not isinstance(distribution, PowerSpectrum):
         raise UserError(
             f"the prior's likelihood is a {type(distribution).__name__}; an observation needs the variance of an STFT. "
-            "Take a run with model.likelihood=power_spectrum and data.frontend=stft."
+            "Use a run with model.likelihood=power_spectrum and data.frontend=stft."
         )
     return (distribution.mean,), mask
 
 
 class Observation(Messenger):
-    """Replace the distribution of site x by that of what was heard of it; a subclass says by `hear` what that is.
+    """Replace the distribution of site x by that of the observed data; a subclass defines it by `hear`.
 
-    It acts alike under every interpreter of the time axis. What frames look back at, a model's own mean of x
-    (`inference.handlers.free_running`), stays that of clean speech.
+    It works under every interpreter of the time axis. Conditionals on past x still depend on clean speech, the model's
+    own mean of x (`inference.handlers.free_running`).
 
     Attributes:
-        heard: the distribution of the last run, with its graph.
-        clean: v, the variances of clean sources in it.
-        learns: what of it is learned in a run; by default nothing is.
+        heard: the distribution of the last run, differentiable.
+        clean: v, the variances of clean sources in that run.
+        learns: names of the parameters that are updated in a run; empty by default.
     """
 
     heard: Heard
@@ -133,10 +133,10 @@ class Observation(Messenger):
         """The distribution of y in some frames.
 
         Args:
-            sources: v, the model's variance of each clean source in these frames, (..., T, N, F); of most models one.
+            sources: v, the model's variance of each clean source in these frames, (..., T, N, F); mostly one source.
             y: the observed power, (T, N, F), zero in padded frames.
-            mask: which frames are no padding, (T, N); None: all.
-            frames: which frames of the sequences these are.
+            mask: true for real frames, (T, N); None: all are real.
+            frames: the position of these frames in the sequences.
         """
         raise NotImplementedError
 
@@ -144,7 +144,7 @@ class Observation(Messenger):
         name = msg["name"]
         if base_name(name) != "x" or not msg["is_observed"]:
             return
-        t = name[2:]  # of site x_12, a run frame by frame
+        t = name[2:]  # the frame of site x_12 in a frame-by-frame run
         sources, mask = clean_variances(msg["fn"])
         self.clean = sources
         self.heard = self.hear(sources, msg["value"], mask, slice(int(t), int(t) + 1) if t else slice(None))

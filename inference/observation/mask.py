@@ -1,9 +1,8 @@
-r"""Speech of which a part is missing: frames of lost packets, bins above a cut-off.
+r"""Speech with missing parts: frames of lost packets, bins above a cut-off frequency.
 
-What was not observed is left out of the density (`inference.observation.base.Heard`): the bound is that of the data
-that are there. The guide reads whole frames, so what it reads there is filled in: first by interpolation of the log
-spectra over time, zeros being extreme log-powers, then by the predictive variance
-:math:`E[v_{ft}(z) \mid y]`, again and again.
+Missing bins are excluded from the density (`inference.observation.base.Heard`), so the bound is that of the observed
+data. The guide needs complete frames, so its input is filled in: first by interpolation of the log spectra over time
+(zeros would be extreme log-powers), then, repeatedly, by the predictive variance :math:`E[v_{ft}(z) \mid y]`.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ def present_bins(
     gaps: Sequence[tuple[float, float]] = (),
     above: float | None = None,
 ) -> Tensor:
-    """Which bins of a centred transform were observed, bool (T, F).
+    """The observed bins of a centred transform, bool (T, F).
 
-    A frame is missing where its window touches a gap at all: frame t has the samples from t * hop - window / 2 up to
-    t * hop + window / 2. A bin is missing where its main lobe, two bins wide to either side, reaches above the cut-off.
+    A frame is missing if its window overlaps a gap: frame t covers the samples from t * hop - window / 2 to
+    t * hop + window / 2. A bin is missing if its main lobe, two bins wide on each side, exceeds the cut-off.
 
     Args:
         frames: T.
         window: samples of a frame.
         hop: samples from one frame to the next.
-        rate: in Hz.
-        gaps: seconds from and to.
-        above: cut-off in Hz; None: none.
+        rate: sampling rate in Hz.
+        gaps: start and end of each gap in seconds.
+        above: cut-off frequency in Hz; None: no cut-off.
 
     Example:
         >>> present_bins(6, 4, 2, 2, gaps=[(2.0, 3.0)])[:, 0].tolist()  # samples 4 and 5
@@ -53,10 +52,10 @@ def present_bins(
 
 
 def interpolated(y: Tensor, present: Tensor, floor: float = 1e-10) -> Tensor:
-    """Missing bins by straight lines between the log powers before and after in the same bin, y (T, F).
+    """Linear interpolation over time of the log powers of missing bins, y (T, F).
 
-    At either end of a recording the nearest frame is taken; a bin that is missing throughout has the lowest power that
-    was observed in any.
+    At both ends of a recording the nearest observed frame is used; a bin that is never observed gets the lowest
+    observed power of all bins.
 
     Example:
         >>> y = torch.tensor([[1.0], [9.0], [100.0]])
@@ -77,5 +76,5 @@ def interpolated(y: Tensor, present: Tensor, floor: float = 1e-10) -> Tensor:
 
 
 def filled(y: Tensor, present: Tensor, predictive: Tensor) -> Tensor:
-    """What was observed, and the predictive variance where nothing was."""
+    """The observed power, with the predictive variance in missing bins."""
     return torch.where(present, y, predictive)

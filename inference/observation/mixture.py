@@ -1,12 +1,13 @@
-r"""Several sources at once, each a DVAE with latents of its own: :math:`y = \sum_k \sqrt{g_k}\, s_k + n`.
+r"""Mixtures of several sources, each a DVAE with its own latents: :math:`y = \sum_k \sqrt{g_k}\, s_k + n`.
 
 .. math:: s_{k,ft} \mid z_k \sim N_c(0, v_{k,ft}(z_k)), \qquad
     |y_{ft}|^2 \mid z_1, \dots \sim \mathrm{Exp}\Big(\sum_k g_{kt} v_{k,ft} + n_{ft}\Big)
 
-The program of a mixture runs the priors one after the other, each under a name scope: its latents are ``s0_z``,
-``s1_z``, and so on. Of a source's own site x only the distribution is taken; there is one site ``x`` for y. A mixture
-is a model like any other, so every observation and every guide works on it (Lin, Leglaive, Girin & Alameda-Pineda,
-"Mixture of dynamical variational autoencoders for multi-source trajectory modeling and separation", 2023).
+The program of a mixture runs the priors one after the other, each under a name scope: the latents are ``s0_z``,
+``s1_z``, and so on. The site x of a source is hidden and only its distribution is used; there is one site ``x`` for y.
+A mixture is a model like any other, so every observation and every guide works with it (Lin, Leglaive, Girin &
+Alameda-Pineda, "Mixture of dynamical variational autoencoders for multi-source trajectory modeling and separation",
+2023).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["Mixture", "MixtureGuide"]
 
 
 class _Source(Scope):
-    """The scope of a source: its latents get its prefix, its site x is kept from the program, and remembered.
+    """The scope of a source: its latents get a prefix, its site x is hidden and its distribution stored.
 
     Attributes:
         emission: the distribution of x.
@@ -47,24 +48,24 @@ class _Source(Scope):
 
 
 class Mixture(DVAE):
-    """Several priors as one model of their sum; what it observes is y.
+    """Several priors as one model of their sum y.
 
     Args:
-        sources: the priors, of one front end.
+        sources: the priors, with the same front end.
 
     Raises:
-        UserError: for priors of different numbers of bins, or of segments.
+        UserError: for priors with different numbers of bins, or models of segments.
     """
 
     stepwise = False
 
     def __init__(self, sources: Sequence[DVAE]) -> None:
-        Program.__init__(self)  # of its own it has no network
+        Program.__init__(self)  # a mixture has no networks of its own
         bins = {source.x_dim for source in sources}
         if len(bins) > 1 or any(source.hierarchical or source.segment is not None for source in sources):
             raise UserError(
-                f"priors of a mixture are of {sorted(bins)} bins: expected one number, and models of whole sequences. "
-                "Train them with the same data.rate, data.window and data.hop."
+                f"priors of a mixture have {sorted(bins)} bins: expected the same number, and models of whole "
+                "sequences. Train them with the same data.rate, data.window and data.hop."
             )
         self.sources = nn.ModuleList(sources)
         self.x_dim, self.z_dim = sources[0].x_dim, sources[0].z_dim
@@ -93,7 +94,7 @@ class MixtureGuide(Guide):
     Args:
         model: the mixture.
         guides: one for each source.
-        reads: the power (T, N, F) that each reads in y's place, such as an estimate of its source; None: all read y.
+        reads: the input (T, N, F) of each guide in place of y, such as an estimate of its source; None: y.
     """
 
     stepwise = False

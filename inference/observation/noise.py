@@ -22,12 +22,12 @@ __all__ = ["Noise", "NoiseParameters", "initial_noise"]
 
 
 class NoiseParameters(NamedTuple):
-    """What is unknown of the noise of each sequence.
+    """The parameters of the noise of each sequence.
 
     Attributes:
         w: W, spectra (N, F, K).
         h: H, their activations (N, K, T).
-        g: the gain of each of S sources, mostly one, (N, S, T).
+        g: the gain of each of S sources, (N, S, T).
     """
 
     w: Tensor
@@ -43,25 +43,25 @@ class NoiseParameters(NamedTuple):
         return self.g.permute(1, 2, 0)[..., None]
 
     def of(self, frames: slice) -> NoiseParameters:
-        """Those of some frames."""
+        """The parameters of some frames."""
         return NoiseParameters(self.w, self.h[..., frames], self.g[..., frames])
 
 
 def initial_noise(
     frames: int, sequences: int, bins: int, rank: int, like: Tensor, *, sources: int = 1, seed: int = 0
 ) -> NoiseParameters:
-    """W and H drawn from [0, 1), the same for each sequence whatever it is batched with, and g = 1.
+    """Initial parameters: W and H drawn from [0, 1), equal for all sequences and independent of the batch, and g = 1.
 
-    Of several sources g is drawn from [0.5, 1.5): with equal gains two of one prior would never come apart.
+    With several sources g is drawn from [0.5, 1.5): with equal gains, two sources with the same prior would stay equal.
 
     Args:
         frames: T of the batch.
         sequences: N.
         bins: F.
         rank: K.
-        like: a tensor whose type and device they have.
+        like: a tensor with their dtype and device.
         sources: S.
-        seed: of the draw.
+        seed: the seed of the draw.
     """
     generator = torch.Generator().manual_seed(seed)
     w = torch.rand(bins, rank, generator=generator, dtype=torch.float64)
@@ -78,23 +78,23 @@ def initial_noise(
 class Noise(Observation):
     r"""Speech in noise, y = sqrt(g) s + n; or several sources and noise, :math:`y = \sum_k \sqrt{g_k} s_k + n`.
 
-    Where it `learns`, every run of the model is preceded, at the variance v that the model has just computed, by one
-    multiplicative update of each of W, H and g, none of which lowers the likelihood (Févotte & Idier, "Algorithms for
+    If it `learns`, each run of the model takes one multiplicative update of each of W, H and g at the variance v of
+    that run, before the density is computed; no update decreases the likelihood (Févotte & Idier, "Algorithms for
     nonnegative matrix factorization with the beta-divergence", 2011, Sec. 4.2, exponent 1/2):
 
     .. math:: W \leftarrow W \odot \Big(\frac{(y \odot x^{-2}) H'}{x^{-1} H'}\Big)^{1/2}, \quad
         H \leftarrow H \odot \Big(\frac{W' (y \odot x^{-2})}{W' x^{-1}}\Big)^{1/2}, \quad
         g_t \leftarrow g_t \Big(\frac{\sum_f y v x^{-2}}{\sum_f v x^{-1}}\Big)^{1/2}, \qquad x = g v + WH,
 
-    x computed anew after each; sums run over the draws of z too, and columns of W are scaled to a sum of one. So the
-    loop "run, gradient step, run" is an expectation-maximisation whose M-step is this handler.
+    with x recomputed after each update; sums also run over the draws of z, and columns of W are scaled to a sum of one.
+    The loop "run, gradient step, run" is thus expectation-maximisation with this handler as M-step.
 
     Args:
-        parameters: W, H and g at the start; those at present are in `parameters`.
+        parameters: the initial W, H and g; the attribute `parameters` has the current ones.
         learns: which of ``"w"``, ``"h"``, ``"g"`` are updated in a run.
-        floor: added to the noise's variance, so that digital silence has a density.
-        shared: whether all sequences of the batch are in one noise: W is then updated for them together.
-        present: which bins were observed, bool (T, N, F); None: all (`inference.observation.mask`).
+        floor: added to the noise variance, so that the density is bounded in digital silence.
+        shared: whether all sequences of the batch have the same noise, with one W updated for them together.
+        present: whether each bin was observed, bool (T, N, F); None: all (`inference.observation.mask`).
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Noise(Observation):
         real = None if counts is None else counts.to(y)
 
         def parts() -> tuple[Tensor, Tensor]:
-            """1 / x of each draw, 0 where nothing was observed, and its square times y, (R, T, N, F)."""
+            """1 / x of each draw, 0 in bins that were not observed, and y / x^2, (R, T, N, F)."""
             here = NoiseParameters(w, h, g)
             x = here.variance() + self.floor
             for gain, v in zip(here.gains(), draws, strict=True):
@@ -162,7 +162,7 @@ class Noise(Observation):
 
 
 def _ratio(up: Tensor, down: Tensor) -> Tensor:
-    """(up / down)^(1/2), one where there is nothing to go by: a padded frame."""
+    """(up / down)^(1/2), and 1 where `down` is 0, as in padded frames."""
     return torch.where(down > 0, up / down, 1.0).sqrt()
 
 

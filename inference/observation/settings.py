@@ -1,4 +1,4 @@
-"""Settings of the noise of an observation, and what they build."""
+"""Settings of the noise of an observation, and its construction."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["NoiseSettings", "build_noise", "fit_spectra", "time_span"]
 
 @dataclass
 class NoiseSettings:
-    """What is known of the noise.
+    """Settings of the noise.
 
     Attributes:
-        rank: K, spectra in W.
-        gain: whether speech has a gain g_t in each frame, learned; else 1.
-        shared: whether W is one for all recordings, those of one place.
-        span: a stretch without speech, in seconds, ``"0:0.5"``: W is fitted to it and stays (``noise.from``).
-        model: run folder of a DVAE trained on noise, in the place of WH.
-        floor: variance added in every bin, of signals with a largest absolute value of 1.
-        seed: of W and H at the start.
+        rank: K, the number of spectra in W.
+        gain: whether a gain g_t of speech is learned for each frame; else it is 1.
+        shared: whether all recordings share one W, such as those of one room.
+        span: an interval without speech, in seconds, ``"0:0.5"``: W is fitted to it and then fixed (``noise.from``).
+        model: run folder of a DVAE trained on noise, which replaces WH.
+        floor: variance added in every bin, for signals with a largest absolute value of 1.
+        seed: the seed of the initial W and H.
     """
 
     rank: int = 8
@@ -37,10 +37,10 @@ class NoiseSettings:
 
 
 def time_span(text: str, key: str) -> tuple[float, float]:
-    """Seconds from and to, of ``"0:0.5"``.
+    """Parse an interval in seconds such as ``"0:0.5"``.
 
     Raises:
-        UserError: for anything else.
+        UserError: for another format.
 
     Example:
         >>> time_span("0.2:1", "noise.from")
@@ -52,7 +52,7 @@ def time_span(text: str, key: str) -> tuple[float, float]:
     except ValueError:
         span = (0.0, 0.0)
     if not colon or not 0.0 <= span[0] < span[1]:
-        raise UserError(f"{key}={text}: expected seconds from and to, such as {key}=0:0.5.")
+        raise UserError(f"{key}={text}: expected start and end in seconds, such as {key}=0:0.5.")
     return span
 
 
@@ -68,12 +68,12 @@ def build_noise(
     """The observation of a batch.
 
     Args:
-        settings: what is known of the noise.
+        settings: settings of the noise.
         y: the observed power (T, N, F).
-        sources: of speech.
-        spectra: W, if it is known, (N, F, K); H is then learned alone.
-        present: which bins were observed.
-        noisy: whether there is noise of a nonnegative matrix product at all.
+        sources: number of speech sources.
+        spectra: W, (N, F, K), if it is known; only H (and the gain) is then learned.
+        present: whether each bin was observed.
+        noisy: whether there is noise with variance WH.
 
     Raises:
         UserError: for a rank below 1 or a negative floor.
@@ -96,7 +96,7 @@ def build_noise(
 
 
 def fit_spectra(y: Tensor, rank: int, steps: int = 200, floor: float = 1e-10) -> Tensor:
-    """W (F, K) of noise alone, y (T, F): an Itakura-Saito factorisation, columns with a sum of one."""
+    """Fit W (F, K) to pure noise y (T, F) by an Itakura-Saito factorisation; columns have a sum of one."""
     rank = max(1, min(rank, len(y)))
     noise = Noise(initial_noise(len(y), 1, y.shape[-1], rank, y), "wh", floor)
     silent = torch.zeros_like(y)[:, None]

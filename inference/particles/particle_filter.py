@@ -1,15 +1,15 @@
 r"""Sequential Monte Carlo with the guide as proposal: a likelihood estimate that does not degenerate with length.
 
-K particles go through time together. At frame t each draws z_t from the guide and is weighted by
+At frame t each of K particles draws z_t from the guide and is weighted by
 
 .. math:: w_t = \frac{p(x_t, z_t \mid x_{1:t-1}, z_{1:t-1})}{q(z_t \mid z_{1:t-1}, x)}, \qquad
     \hat p(x) = \prod_t \sum_k W_{t-1}^{(k)} w_t^{(k)},
 
-W_{t-1} the normalised weights so far. Where few particles carry the weight, they are resampled: ancestors are drawn in
-proportion to W, and all weights are 1/K again. :math:`\hat p(x)` is unbiased for any guide and K (Del Moral,
-"Feynman-Kac formulae", 2004), so the mean of its logarithm is a lower bound on log p(x), less than it by about half its
-variance (Maddison et al., "Filtering variational objectives", 2017). Without resampling it is the importance-weighted
-bound.
+with W_{t-1} the normalised weights so far. When the effective sample size is low, particles are resampled: ancestors
+are drawn in proportion to W, and all weights are set to 1/K. :math:`\hat p(x)` is unbiased for any guide and K (Del
+Moral, "Feynman-Kac formulae", 2004), so the mean of its logarithm is a lower bound on log p(x), below it by about half
+its variance (Maddison et al., "Filtering variational objectives", 2017). Without resampling it is the
+importance-weighted bound.
 
 Steps run on the frame-by-frame interpreter, `models.core.time_axis.Markov`, so handlers act as in any other run.
 """
@@ -43,7 +43,7 @@ __all__ = ["Filtered", "smc"]
 
 
 class Filtered(NamedTuple):
-    """What a particle filter found; zero in padded frames.
+    """The result of a particle filter; zero in padded frames.
 
     Attributes:
         log_evidence: the estimate of log p(x), (N,).
@@ -51,8 +51,8 @@ class Filtered(NamedTuple):
         ess: effective sample size of the weights at each frame, before resampling, (T, N).
         resampled: whether a sequence was resampled after a frame, (T, N).
         log_weights: the normalised weights after each sequence's last frame, (K, N).
-        ancestors: which particle of frame t - 1 each of frame t goes on from, (T, K, N); empty where not kept.
-        latents: every particle's latents as drawn, (K, T, N, L), and outside time (K, 1, N, L); empty where not kept.
+        ancestors: for each particle of frame t, its ancestor in frame t - 1, (T, K, N); empty with keep=False.
+        latents: every particle's latents as drawn, (K, T, N, L), and outside time (K, 1, N, L); empty with keep=False.
     """
 
     log_evidence: Tensor
@@ -64,10 +64,10 @@ class Filtered(NamedTuple):
     latents: dict[str, Tensor]
 
     def smoothed(self, draws: int) -> dict[str, Tensor]:
-        """Latents drawn from p(z_{1:T} | x_{1:T}) as the filter has it: a final particle by its weight, and its
+        """Draw latents from the filter's approximation of p(z_{1:T} | x_{1:T}): a final particle by its weight, and its
         ancestors back through time. (draws, T, N, L), and outside time (draws, 1, N, L).
 
-        Early frames may have few distinct ancestors left: take K large where they matter.
+        Early frames may have few distinct ancestors; use a large K if they matter.
 
         Raises:
             ValueError: if the filter did not keep the particles.
@@ -96,23 +96,23 @@ def smc(
     scaled: bool = True,
     each_frame: Callable[[int, Tensor], object] | None = None,
 ) -> Filtered:
-    """Run a particle filter over a batch; every sequence weighs and resamples its own particles.
+    """Run a particle filter over a batch; every sequence has its own weights and resampling.
 
-    Where gradients are on, `Filtered.log_evidence` is differentiable in the weights; the choice of ancestors gives no
-    gradient (as in Maddison et al.).
+    With gradients enabled, `Filtered.log_evidence` is differentiable in the weights; the gradient of the resampling
+    step is omitted (as in Maddison et al.).
 
     Args:
         model: the generative model; it must have a step.
-        guide: the inference model, any.
+        guide: the inference model; it must have a step.
         x: data (T, N, D), zero beyond each length.
-        lengths: frames of each sequence (N,), on the CPU. A sequence that has ended neither weighs nor resamples.
+        lengths: frames of each sequence (N,), on the CPU. Weights do not change after the end of a sequence.
         particles: K.
         threshold: resample where the effective sample size is below `threshold` K: 0 never, 1 at every frame.
-        scheme: how ancestors are drawn, see `inference.particles.resampling.resample`.
-        seeds: one for each sequence: noise and ancestors of a sequence then do not depend on the batch
-            (`inference.handlers.noise.sequence_noise`). By default all come from torch's generator.
-        keep: whether particles and ancestors are kept, which `Filtered.smoothed` needs; K T N numbers and more.
-        scaled: whether weights are as handlers (`inference.handlers.kl_scale`) scale them.
+        scheme: the resampling scheme, see `inference.particles.resampling.resample`.
+        seeds: a seed for each sequence: its noise and ancestors then do not depend on the batch
+            (`inference.handlers.noise.sequence_noise`). By default all are drawn from torch's generator.
+        keep: whether to keep particles and ancestors, which `Filtered.smoothed` needs; at least K T N numbers.
+        scaled: whether to include the scales of handlers (`inference.handlers.kl_scale`) in the weights.
         each_frame: called after each frame t with the normalised log-weights (K, N), before any resampling.
 
     Raises:
@@ -121,8 +121,8 @@ def smc(
     """
     if not (model.stepwise and guide.stepwise):
         raise UserError(
-            f"{type(model).__name__} has no step: its frames see later latents, or its latents have time scales of "
-            "their own, so no particle filter can follow it frame by frame. Estimate its likelihood with iwae."
+            f"{type(model).__name__} with {type(guide).__name__} has no step: frames depend on later ones, or latents "
+            "have several time scales, so it has no particle filter. Estimate its likelihood with iwae."
         )
     if particles < 1 or not 0.0 <= threshold <= 1.0 or scheme not in SCHEMES:
         raise ValueError(
@@ -163,12 +163,12 @@ def smc(
 
 @dataclass
 class _Lineage(Carry):
-    """What a frame hands to every particle of the next, and whom the particles descend from.
+    """The carry of the particles between frames, and their ancestors.
 
     Attributes:
-        wide: which recurrent states differ between particles: (K, N, ...), not (N, ...).
-        ancestors: of the last resampling, (K, N), if that was after the frame before.
-        roots: which particle of the first frame each descends from, (K, N); None where nothing was resampled yet.
+        wide: indices of recurrent states that differ between particles: (K, N, ...), not (N, ...).
+        ancestors: the ancestors, (K, N), if particles were resampled after the previous frame.
+        roots: for each particle, its ancestor in the first frame, (K, N); None before the first resampling.
     """
 
     wide: set[int] = field(default_factory=set)
@@ -176,7 +176,7 @@ class _Lineage(Carry):
     roots: Tensor | None = None
 
     def go_on_from(self, ancestors: Tensor | None) -> None:
-        """Take values and states of the ancestors; their conditionals are chosen when they are asked for."""
+        """Select values and states of the ancestors; conditionals are selected on access."""
         self.ancestors = ancestors
         if ancestors is None:
             return
@@ -188,14 +188,14 @@ class _Lineage(Carry):
 
 
 def chosen(v: Tensor, index: Tensor | None) -> Tensor:
-    """The chosen particles of v (K, T, N, D), by index (K, N); v (T, N, D), which all particles share, as it is."""
+    """Particles of v (K, T, N, D) selected by index (K, N); v (T, N, D), which all particles share, is unchanged."""
     return v if index is None or v.dim() < 4 or len(v) == 1 else v.take_along_dim(index[:, None, :, None], 0)
 
 
 class _Particles(Markov):
-    """A frame of every particle, what came before read through its ancestors.
+    """A frame of all particles, with past values selected by ancestor.
 
-    What was drawn outside time, and what follows from it for all frames, stays where it is, and is read by root.
+    Latents outside time, and features computed from them for all frames, are not copied but selected by root.
     """
 
     carry: _Lineage
@@ -221,7 +221,7 @@ class _Particles(Markov):
 
 
 class _Steps:
-    """A model and a guide going through time side by side, with particles to their left."""
+    """A model and a guide that run frame by frame together, with particles at dim -3."""
 
     def __init__(self, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor) -> None:
         self.model, self.guide = model, guide
@@ -235,7 +235,7 @@ class _Steps:
         self.outside = encoding.trace
 
     def frame(self, t: int, ancestors: Tensor | None, *, keep: bool, scaled: bool) -> Tensor:
-        """Go on from the ancestors, draw the latents of frame t, and give the log-weights of that frame, (K, N)."""
+        """Continue from the ancestors, draw the latents of frame t, and return its log-weights, (K, N)."""
         for carry in self.carries:
             carry.go_on_from(ancestors)
         of_p, of_q = self.carries
@@ -254,6 +254,6 @@ class _Steps:
 
 
 def _values(trace: Trace) -> dict[str, Tensor]:
-    """What was drawn at the sample sites of a trace, of which a plate is none."""
+    """The values of the sample sites of a trace, without plates."""
     nodes: Mapping[str, Any] = trace.nodes
     return {name: nodes[name]["value"] for name in trace.stochastic_nodes if not site_is_subsample(nodes[name])}

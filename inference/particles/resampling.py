@@ -1,4 +1,4 @@
-"""Resampling of particles: ancestors in proportion to weights, and the numbers that they are drawn by."""
+"""Resampling of particles: ancestors in proportion to weights, and the uniform numbers for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SCHEMES = ("systematic", "stratified", "multinomial")
 
 
 def resample(log_weights: Tensor, scheme: str, uniforms: Tensor) -> Tensor:
-    r"""Ancestors in proportion to weights: K of them, (K, N), each k on average K W_k times.
+    r"""Draw K ancestors in proportion to weights, (K, N): particle k is drawn K W_k times in expectation.
 
-    They are the particles at which the distribution function of W reaches the positions (k - 1 + u) / K with one u
-    (``"systematic"``), (k - 1 + u_k) / K (``"stratified"``), or u_k (``"multinomial"``). The first two copy a particle
-    less than one time too often or too seldom (systematic), or less than two (stratified), and so add less noise
-    (Douc, Cappe & Moulines, "Comparison of resampling schemes for particle filtering", 2005).
+    They are the particles at which the cumulative sum of W reaches the positions (k - 1 + u) / K with one u
+    (``"systematic"``), (k - 1 + u_k) / K (``"stratified"``), or u_k (``"multinomial"``). In the first two the number of
+    copies differs from K W_k by less than one (systematic) or two (stratified), which adds less variance (Douc, Cappe &
+    Moulines, "Comparison of resampling schemes for particle filtering", 2005).
 
     Args:
         log_weights: log W up to a constant, (K, N).
@@ -40,19 +40,19 @@ def resample(log_weights: Tensor, scheme: str, uniforms: Tensor) -> Tensor:
 
 
 def looks(device: torch.device) -> bool:
-    """Whether to look if anything is to be resampled: on a GPU that takes longer than to resample."""
+    """Whether to check if a sequence needs resampling: on a GPU the synchronisation takes longer than resampling."""
     return device.type == "cpu"
 
 
 class Uniforms:
-    """Numbers that ancestors are drawn by, those of a sequence one after another from a generator of its own.
+    """Uniform numbers for resampling, those of each sequence from its own generator.
 
     Args:
-        count: how many a resampling takes of each sequence.
+        count: numbers per resampling and sequence.
         frames: T.
         lengths: frames of each sequence (N,), on the CPU.
-        noise: has the generators; None: all are drawn from torch's own.
-        device: of the particles.
+        noise: provides the generators; None: numbers are drawn from torch's generator.
+        device: the device of the particles.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Uniforms:
         self.count, self.frames, self.sequences, self.noise, self.device = count, frames, len(lengths), noise, device
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
         self.drawn: Tensor | None = None
-        """Those of all resamplings, (T, count, N)."""
+        """The numbers of all resamplings, (T, count, N)."""
         self.used = torch.zeros(len(lengths), dtype=torch.int64, device=device)
 
     def of(self, few: Tensor) -> Tensor:
-        """Numbers (count, N), for the sequences that are resampled, (N,); those of others mean nothing."""
+        """Numbers (count, N); only those of the sequences in `few`, bool (N,), are used."""
         if self.noise is None:
             if not looks(self.device):
                 return torch.rand(self.count, self.sequences, dtype=self.dtype, device=self.device)

@@ -1,1 +1,1 @@
-"""Inference for given recordings: each method is a guide and an optimiser, or a chain, or a particle filter."""
+"""Methods of posterior inference for given recordings: gradient-based, Markov chains, and a particle filter."""

@@ -1,17 +1,17 @@
-r"""Markov chains on z whose stationary distribution is p(z | y): the exact posterior, at the price of many steps.
+r"""Markov chains on z with stationary distribution p(z | y): asymptotically exact, but many steps are needed.
 
 ``metropolis`` proposes :math:`z' = z + \epsilon \xi`, ``mala`` a Langevin step along the gradient,
 
 .. math:: z' = z + \tfrac{\epsilon^2}{2} \nabla \log p(y, z) + \epsilon \xi, \qquad \xi \sim N(0, I),
 
 and both accept it with probability :math:`\min(1, p(y, z') q(z \mid z') / p(y, z) q(z' \mid z))` (Roberts & Tweedie,
-"Exponential convergence of Langevin distributions and their discrete approximations", 1996). A recording is accepted or
-refused as a whole where z_t of one frame has a part in the density of another, else each frame by itself. Without
-acceptance the Langevin chain is the unadjusted one of public code, which has another stationary distribution.
+"Exponential convergence of Langevin distributions and their discrete approximations", 1996). Proposals are accepted per
+frame if the density factorises over frames, else per recording. Without the acceptance step the Langevin chain is the
+unadjusted one of the public code, which has a different stationary distribution.
 
-In the burn-in W, H and g are learned, by an M-step at the present z after every step, and each step size is adapted to
-the acceptance rate that is best in high dimensions (Roberts & Rosenthal, 2001). Then all of them stay, the chain is one
-of a fixed distribution, and the Wiener gain is averaged over its states.
+During burn-in W, H and g are learned by an M-step at the current z after every step, and step sizes are adapted to the
+acceptance rate that is optimal in high dimensions (Roberts & Rosenthal, 2001). Afterwards all of these are fixed, and
+the Wiener gain is averaged over the states of the chain.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Latents = dict[str, Tensor]
 
 
 class _State(NamedTuple):
-    """Where a chain is.
+    """The state of a chain.
 
     Attributes:
         z: latents by site name.
-        density: log p(y, z) of each part that is accepted by itself, (T, N) or (1, N).
-        drift: gradient of it all with respect to z; zeros for a random walk.
+        density: log p(y, z) of each unit of acceptance, a frame (T, N) or a recording (1, N).
+        drift: gradient of log p(y, z) with respect to z; zeros for a random walk.
         sources: variance of each clean source, (T, N, F).
     """
 
@@ -53,20 +53,20 @@ class _State(NamedTuple):
 
 
 def metropolis(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
-    """A random walk on z, accepted or refused."""
+    """Random-walk Metropolis on z."""
     return _run(problem, settings, progress, "metropolis")
 
 
 def mala(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
-    """Langevin steps on z, accepted or refused; all are accepted with inference.accept=false."""
+    """Metropolis-adjusted Langevin steps on z; without adjustment if inference.accept=false."""
     return _run(problem, settings, progress, "mala")
 
 
 def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name: str) -> Posterior:
     if settings.past == "sampled":
         raise UserError(
-            f"--inference {name} needs p(y | z) itself, and with inference.past=sampled there is only an estimate of "
-            "its logarithm. Take inference.past=own, or another method."
+            f"--inference {name} needs p(y | z), but with inference.past=sampled only an estimate of its logarithm is "
+            "available. Set inference.past=own, or use another method."
         )
     observation, burn_in = problem.observation, int(settings.burn_in * settings.steps)
     learns, observation.learns = observation.learns, ""
@@ -116,7 +116,7 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
 
 
 def _at(problem: Problem, z: Latents, gradient: bool) -> _State:
-    """Density, its gradient and the sources at z; handlers of the observed program are in force."""
+    """Density, gradient and sources at z, under the handlers of the observed program."""
     free = {site: value.detach().requires_grad_(gradient) for site, value in z.items()}
     with torch.set_grad_enabled(gradient):
         traced = poutine.trace(poutine.condition(problem.model, data=free)).get_trace(problem.y, problem.lengths)
@@ -128,14 +128,14 @@ def _at(problem: Problem, z: Latents, gradient: bool) -> _State:
             density = torch.stack([per_sequence(part) for part in parts]).sum(0)[None]
     drift = {site: torch.zeros_like(value) for site, value in free.items()}
     if gradient:
-        found = torch.autograd.grad(density.sum(), list(free.values()))
-        drift = dict(zip(free, found, strict=True))
+        gradients = torch.autograd.grad(density.sum(), list(free.values()))
+        drift = dict(zip(free, gradients, strict=True))
     sources = tuple(signal.detach() for signal in problem.observation.clean)
     return _State({site: value.detach() for site, value in free.items()}, density.detach(), drift, sources)
 
 
 def _proposed(state: _State, step_size: Tensor, real: Tensor) -> tuple[Latents, Tensor]:
-    """z' and log q(z' | z) of each part, up to a constant."""
+    """z' and log q(z' | z) of each unit of acceptance, up to a constant."""
     proposal, log_q = {}, torch.zeros_like(state.density)
     for site, z in state.z.items():
         size = _sized(step_size, z)
@@ -146,7 +146,7 @@ def _proposed(state: _State, step_size: Tensor, real: Tensor) -> tuple[Latents, 
 
 
 def _log_move(at: _State, to: _State, step_size: Tensor, real: Tensor) -> Tensor:
-    """log q(to | at) of each part, up to the same constant."""
+    """log q(to | at) of each unit of acceptance, up to the same constant."""
     log_q = torch.zeros_like(at.density)
     for site, z in at.z.items():
         size = _sized(step_size, z)
@@ -156,7 +156,7 @@ def _log_move(at: _State, to: _State, step_size: Tensor, real: Tensor) -> Tensor
 
 
 def _chosen(take: Tensor, new: _State, old: _State) -> _State:
-    """The new state in the parts that are accepted, else the old one."""
+    """The new state where the proposal is accepted, else the old one."""
 
     def choose(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(_sized(take, a), a, b)
@@ -170,17 +170,17 @@ def _chosen(take: Tensor, new: _State, old: _State) -> _State:
 
 
 def _sized(of_part: Tensor, like: Tensor) -> Tensor:
-    """A number of each part, (T, N) or (1, N), beside values (T, N, L), or (N, L) outside time."""
+    """A value per unit of acceptance, (T, N) or (1, N), broadcastable to (T, N, L), or (N, L) outside time."""
     return of_part[..., None] if like.dim() > 2 else of_part[0, :, None]
 
 
 def _real(real: Tensor, like: Tensor) -> Tensor:
-    """One in the frames that are no padding; of a site with fewer frames all count, its density says which do."""
+    """1 in real frames, 0 in padded ones; all ones for a site with a coarser time scale, whose density is masked."""
     return real[..., None].to(like) if like.dim() > 2 and len(like) == len(real) else torch.ones_like(like)
 
 
 def _summed(squares: Tensor, like: Tensor) -> Tensor:
-    """Sum over what belongs to a part: (T, N, L) to (T, N) or (1, N)."""
+    """Sum over each unit of acceptance: (T, N, L) to (T, N) or (1, N)."""
     over_latent = squares.sum(-1)
     if over_latent.dim() == 1:
         return over_latent[None]

@@ -1,9 +1,9 @@
-r"""One yardstick for all methods: an estimate of log p(y) at the W, H and g that a method has ended with.
+r"""A common criterion for all methods: an estimate of log p(y) at a method's final W, H and g.
 
-Methods report objectives of their own, which do not compare: a bound, the density at a point, that of a chain's state.
-What all of them leave is a program with fixed W, H and g, whose evidence is estimated in one way for all: the run's
-guide is refined for it (`inference.estimation.refinement`), and is then the proposal of a particle filter, or, where a
-model has no step, of importance weights. Both are lower bounds in expectation.
+The objectives of the methods are not comparable: a bound, the density at a point, the density of a chain's state. All
+of them result in a program with fixed W, H and g, whose evidence is estimated in the same way: the run's guide is
+refined (`inference.estimation.refinement`) and used as proposal of a particle filter, or, for a model without a step,
+of importance weights. Both are lower bounds in expectation.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def evidence(problem: Problem, particles: int, *, steps: int = 100, seed: int = 
     """An estimate of log p(y) of each sequence, in nats, (N,).
 
     Args:
-        problem: the observed program, with the W, H and g that a method has found.
+        problem: the observed program, with the final W, H and g of a method.
         particles: K.
         steps: gradient steps of the proposal's refinement.
-        seed: of the noise, the same for every method.
+        seed: the seed of the noise, the same for every method.
     """
     learns, problem.observation.learns = problem.observation.learns, ""
     model, y, lengths = problem.model, problem.y, problem.lengths

@@ -1,15 +1,15 @@
-r"""Inference by gradients: a guide, some parameters of it, and Adam on the bound of the observed program.
+r"""Gradient-based inference: some parameters of a guide are optimised by Adam on the bound of the observed program.
 
 .. math::
     \phi \leftarrow \phi + \epsilon \nabla_\phi \big\{E_{q_\phi}[\log p(y \mid z)] - KL(q_\phi(z \mid y), p(z))\big\}
 
-Before each run but the first the observation takes an M-step in what it learns (`inference.observation.noise`). Three
-methods differ in the guide alone:
+In each run except the first, the observation takes an M-step for its learned parameters
+(`inference.observation.noise`). The three methods differ only in the optimised parameters:
 
-- ``vem``: the guide's own weights, a copy for each recording (Leglaive et al., "A recurrent variational autoencoder for
+- ``vem``: the guide's weights, in a copy for each recording (Leglaive et al., "A recurrent variational autoencoder for
   speech enhancement", 2020; Bie et al., "Unsupervised speech enhancement using dynamical variational autoencoders",
   2022, Alg. 1);
-- ``refine``: offsets of what the guide's networks say, in each frame (`inference.estimation.refinement`; Kim et al.,
+- ``refine``: offsets of the guide's outputs in each frame (`inference.estimation.refinement`; Kim et al.,
   "Semi-amortized variational autoencoders", 2018);
 - ``point``: z itself, a point mass at the maximum of p(y, z) (Leglaive et al., 2020, "PEEM", Sec. 4.2).
 """
@@ -37,7 +37,7 @@ from models.dvae import DVAE
 __all__ = ["fit", "point", "refine", "vem", "wiener"]
 
 RATES = {"vem": 5e-3, "refine": 0.02, "point": 0.02}
-"""Adam's learning rate where the settings name none; that of vem is the public code's."""
+"""Adam's default learning rates; that of vem is from the public code."""
 
 
 def vem(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
@@ -48,7 +48,7 @@ def vem(problem: Problem, settings: InferenceSettings, progress: Progress = lamb
 
 
 def refine(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
-    """Train offsets of the guide's conditionals in each frame of each recording; its weights stay."""
+    """Train offsets of the guide's conditionals in each frame of each recording; its weights are fixed."""
     y, lengths = problem.y, problem.lengths
     guide = _of_each_source(
         problem, lambda model, guide: Refined(model, guide, y, lengths, remembers=problem.remembers)
@@ -58,7 +58,7 @@ def refine(problem: Problem, settings: InferenceSettings, progress: Progress = l
 
 
 def _of_each_source(problem: Problem, build: Callable[[DVAE, Guide], Guide]) -> Guide:
-    """A guide built from that of the problem, or, of a mixture, from that of each source."""
+    """A guide built from the problem's guide; for a mixture, from the guide of each source."""
     if not isinstance(problem.model, Mixture):
         return build(problem.model, problem.guide)
     assert isinstance(problem.guide, MixtureGuide)
@@ -67,7 +67,7 @@ def _of_each_source(problem: Problem, build: Callable[[DVAE, Guide], Guide]) -> 
 
 
 def point(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
-    """Train z itself, from the guide's mean."""
+    """Train z itself, starting at the guide's mean."""
     guide = Point.of(problem.model, problem.guide, problem.y, problem.lengths)
     return fit(problem, guide, guide.parameters(), settings, RATES["point"], progress)
 
@@ -84,14 +84,14 @@ def fit(
 
     Args:
         problem: the observed program.
-        guide: whose draws it is replayed against.
-        parameters: what is trained; the model is not, nor what it shares with the guide.
-        settings: how long and how fast.
-        lr: the learning rate where the settings name none.
+        guide: the guide.
+        parameters: the trained parameters; the model, and networks that the guide shares with it, are fixed.
+        settings: number of steps, learning rate and objective.
+        lr: the learning rate if the settings have none.
         progress: called after each step.
 
     Raises:
-        UserError: where the bound is no number.
+        UserError: if the bound is not finite.
     """
     trained = list(parameters)
     optimizer = torch.optim.Adam(trained, lr=lr if settings.lr is None else settings.lr)
@@ -120,7 +120,7 @@ def fit(
 def wiener(problem: Problem, guide: Guide, draws: int) -> tuple[list[Tensor], Tensor]:
     """The Wiener gain of every source, and g v of the first, averaged over draws of a guide, (T, N, F) each.
 
-    Handlers of the observed program are in force already.
+    It must be called under the handlers of the observed program.
     """
     gains: list[Tensor] = []
     speech = torch.zeros_like(problem.y)
@@ -128,7 +128,7 @@ def wiener(problem: Problem, guide: Guide, draws: int) -> tuple[list[Tensor], Te
         drawn = poutine.trace(guide).get_trace(problem.y, problem.lengths)
         poutine.replay(problem.model, drawn)(problem.y, problem.lengths)
         heard = problem.observation.heard
-        found = [heard.wiener(k) / draws for k in range(len(heard.signals))]
-        gains = [a + b for a, b in zip(gains, found, strict=True)] if gains else found
+        shares = [heard.wiener(k) / draws for k in range(len(heard.signals))]
+        gains = [a + b for a, b in zip(gains, shares, strict=True)] if gains else shares
         speech += heard.signals[0] / draws
     return gains, speech

@@ -1,4 +1,4 @@
-"""A guide for each sequence: copies of a trained one that go ways of their own."""
+"""A separate guide for each sequence: copies of a trained one with independent weights."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["Individual", "stacked_chain"]
 
 
 class Individual(Guide):
-    r"""q(z | x) = \prod_n q_n(z_n | x_n), every q_n a guide with weights of its own, at first those of one guide.
+    r"""q(z | x) = \prod_n q_n(z_n | x_n), with separate weights for every q_n, initially those of one guide.
 
-    Their latents become one site again, so the model, which all share, runs once over the batch. Loops over frames run
-    once for all of them too, with stacked weights, where they are chains (`guides.core.chain`). Networks that the guide
-    shares with the model stay the model's.
+    The latents of the copies are combined to one site, so that the shared model runs once over the batch. Where the
+    copies are chains (`guides.core.chain`), their loops over frames also run once for all, with stacked weights; else
+    each copy runs over its sequence only. Networks that the guide shares with the model are not copied.
 
     Args:
-        model: the model whose posterior it is.
-        guide: the guide to start from.
+        model: the model whose posterior is approximated.
+        guide: the guide that is copied.
         sequences: N.
     """
 
@@ -126,7 +126,7 @@ def _unmasked(distribution: Any) -> Any:
 
 
 def _lengthened(part: Tensor, frames: int) -> Tensor:
-    """Its frames (..., T, 1, L), the last one again and again up to so many: padding, which counts for nothing."""
+    """Pad (..., T, 1, L) to `frames` frames by repeating the last one; padding is excluded from densities."""
     missing = frames - part.shape[-3]
     if not missing:
         return part

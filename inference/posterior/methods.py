@@ -18,17 +18,17 @@ METHODS = {
     "smc": "inference.posterior.online:smc",
     "metropolis": "inference.posterior.chains:metropolis",
 }
-"""Where each is, ``"module:function"``: from a problem and settings to a posterior."""
+"""``"module:function"`` of each method, a function from a problem and settings to a posterior."""
 
 
 def method(name: str) -> Callable[..., Any]:
-    """A method by its name.
+    """The method of a name.
 
     Raises:
-        UserError: for a name that is none.
+        UserError: for an unknown name.
     """
     if name not in METHODS:
         raise UserError(f"unknown --inference '{name}'.{nearest(name, METHODS)} Known: {', '.join(METHODS)}.")
     module, _, function = METHODS[name].partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
+    loaded: Callable[..., Any] = getattr(import_module(module), function)
+    return loaded

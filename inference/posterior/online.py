@@ -1,13 +1,13 @@
-r"""Enhancement that goes along with the recording: a particle filter, one pass, frame by frame.
+r"""Online enhancement: a particle filter in one pass over the recording, frame by frame.
 
-The guide proposes z_t from what was heard up to frame t, particles are weighted by p(y_t, z_t | ...) / q(z_t | ...),
-and the estimate of frame t is the Wiener gain averaged over them by weight, before any later frame is known,
+The guide proposes z_t given y up to frame t, particles are weighted by p(y_t, z_t | ...) / q(z_t | ...), and the
+estimate of frame t is the weighted average of their Wiener gains, independent of later frames,
 
 .. math:: \sum_k W_t^{(k)} \frac{g_t v_t^{(k)}}{g_t v_t^{(k)} + (W H)_t}\, y_t.
 
-W is fixed; H_t and g_t start where those of frame t - 1 ended, and are updated a few times in each frame, for all
-particles together (`inference.observation.noise`). An estimate is late by the window of the transform, whose frame it
-must have whole, and by the time that a frame takes.
+W is fixed; H_t and g_t are initialised with those of frame t - 1 and updated a few times in each frame, for all
+particles together (`inference.observation.noise`). The latency is the window of the transform, because a frame must be
+complete, plus the computing time of a frame.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from inference.posterior.problem import InferenceSettings, Posterior, Problem, P
 __all__ = ["FrameByFrame", "smc"]
 
 UPDATES = 8
-"""Of H_t and g_t in each frame."""
+"""Updates of H_t and g_t in each frame."""
 FIRST_PASS = 40
-"""Steps of refine that W comes from, where it is not known."""
+"""Steps of `refine` by which W is estimated, if it is not known."""
 
 
 class FrameByFrame(Noise):
-    """Noise whose H_t and g_t go on from those of the frame before.
+    """Noise whose H_t and g_t are initialised with those of the previous frame.
 
     Args:
-        parameters: W, and room for H and g.
-        learns: of ``"h"`` and ``"g"``.
+        parameters: W, and buffers for H and g.
+        learns: which of ``"h"`` and ``"g"`` are updated.
         floor: as of `Noise`.
-        updates: in each frame.
+        updates: number of updates in each frame.
     """
 
     def __init__(self, parameters: NoiseParameters, learns: str, floor: float, updates: int = UPDATES) -> None:
@@ -62,21 +62,20 @@ class FrameByFrame(Noise):
 
 @torch.no_grad()
 def smc(problem: Problem, settings: InferenceSettings, progress: Progress = lambda: None) -> Posterior:
-    """Follow the recording with particles.
+    """Run the particle filter over the recordings.
 
     Raises:
-        UserError: for a model without a step, or a guide that sees the future.
+        UserError: for a model without a step, or a guide that depends on future frames.
     """
     if not problem.causal:
         raise UserError(
-            "--inference smc goes along with a recording, and the guide of this run sees frames that are still to "
-            "come. Train one that does not, with the same model: python -m inference.svi --guide past-markov "
-            "train.model_from=RUN ..."
+            "--inference smc works online, but the guide of this run depends on future frames. Train a causal guide "
+            "for the same model: python -m inference.svi --guide past-markov train.model_from=RUN ..."
         )
     frames, sequences = problem.y.shape[:2]
     observation = problem.observation
     assert isinstance(observation, Noise)
-    if "w" in observation.learns:  # not known: from a pass over the whole recording
+    if "w" in observation.learns:  # W is unknown: estimate it in a pass over the whole recording
         refine(problem, settings_of_first_pass(settings))
     w, h, g = observation.parameters
     first = problem.y[0].sum(-1).clamp_min(torch.finfo(h.dtype).tiny)  # columns of W have a sum of one
@@ -96,7 +95,7 @@ def smc(problem: Problem, settings: InferenceSettings, progress: Progress = lamb
     past = sampled_past(following) if isinstance(problem.past, sampled_past) else problem.past
     online = problem._replace(observation=following, past=past)
     with online.program():
-        found = particle_filter.smc(
+        filtered = particle_filter.smc(
             problem.model,
             problem.guide,
             problem.y,
@@ -107,10 +106,10 @@ def smc(problem: Problem, settings: InferenceSettings, progress: Progress = lamb
             each_frame=each_frame,
         )
     observation.parameters = following.parameters
-    ess = found.ess.sum(0) / problem.lengths.to(found.ess.device)
-    return Posterior(gain, speech, [Terms(found.log_evidence, {})], {"ess": ess})
+    ess = filtered.ess.sum(0) / problem.lengths.to(filtered.ess.device)
+    return Posterior(gain, speech, [Terms(filtered.log_evidence, {})], {"ess": ess})
 
 
 def settings_of_first_pass(settings: InferenceSettings) -> InferenceSettings:
-    """A short refinement, from which W is taken alone."""
+    """Settings of a short refinement that only estimates W."""
     return InferenceSettings(steps=FIRST_PASS, past=settings.past, seed=settings.seed)

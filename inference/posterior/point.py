@@ -1,4 +1,4 @@
-"""A guide that is a point mass: z itself is its parameter."""
+"""A point-mass guide: its parameter is z itself."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ __all__ = ["Point"]
 
 
 class Point(Guide):
-    r"""q(z) = \delta(z - \zeta), so that minus the objective is :math:`-\log p(y, \zeta)`: the entropy of a point is
-    left out, the prior's whole log-density is not.
+    r"""q(z) = \delta(z - \zeta); the objective is :math:`\log p(y, \zeta)`, without the entropy of the point mass.
 
     Args:
-        model: the model whose latents they are.
+        model: the model of the latents.
         values: zeta by site name, (T, N, L), or (N, L) outside time.
-        times: the name of the plate that each runs over, ``"time"`` or ``"time_2"``; None outside time.
+        times: the name of each latent's time plate, ``"time"`` or ``"time_2"``; None outside time.
     """
 
     stepwise = False
@@ -39,7 +38,7 @@ class Point(Guide):
     @classmethod
     @torch.no_grad()
     def of(cls, model: DVAE, guide: Guide, x: Tensor, lengths: Tensor) -> Point:
-        """At the means of a guide."""
+        """A point mass at the means of a guide."""
         with mean_latents():
             drawn = samples(poutine.trace(guide).get_trace(x, lengths))
         times = {

@@ -1,9 +1,9 @@
-"""The one training loop: steps, validation, early stopping, checkpoints.
+"""The training loop: steps, validation, early stopping, checkpoints.
 
 A run is a sequence of `TrainState`s. Each step is a function of the state before it, the weights and torch's
-generators, all of which a checkpoint holds: so a run that was stopped or killed goes on exactly as it would
-have. Several processes (`inference.training.distributed`) take each step together, every one with its part of the
-batch; only `Job.run` is written to, by `MetricsLog` and `save`, and by one of them.
+generators, all of which a checkpoint holds; a run that was stopped or killed therefore resumes exactly. Several
+processes (`inference.training.distributed`) take each step together, each with its shard of the batch; only the first
+process writes, to `Job.run`, by `MetricsLog` and `save`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["fit", "measure_start", "over", "save", "train_step", "validate"]
 
 
 def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
-    """Train until it is `over`; on a signal save and raise `Stopped`. Without a log this process writes nothing."""
+    """Train until it is `over`; on a signal, save and raise `Stopped`. A process without a log writes nothing."""
     every = job.settings.train.checkpoint_every
     reader = reader_of(job.train, state, job.world, job.device)
     speed = Speed()
@@ -82,7 +82,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
             save(job, state, log)
             raise Stopped(
                 f"Stopped at step {state.step} and saved {job.run / 'last.pt'}.\n"
-                f"Go on with: python -m inference.svi --resume {job.run}"
+                f"Resume with: python -m inference.svi --resume {job.run}"
             ) from None
         finally:
             reader.close()
@@ -95,13 +95,13 @@ def _write(log: MetricsLog | None, line: Line) -> None:
 
 
 def _stop_together(job: Job, stop: StopRequest) -> None:
-    """Raise `Stopped` in all processes, between the same two steps, if a signal has come to any."""
+    """Raise `Stopped` in all processes, between the same two steps, if any of them has received a signal."""
     if job.world.any(stop.asked):
         raise Stopped
 
 
 def measure_start(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
-    """Validate weights made elsewhere, so that they stay the best ones until training beats them."""
+    """Validate weights from another source, so that they remain the best until training improves on them."""
     with pyro.validation_enabled(False):
         line = validate(job, state)
     _write(log, line)
@@ -109,7 +109,7 @@ def measure_start(job: Job, state: TrainState, log: MetricsLog | None) -> TrainS
 
 
 def over(train: TrainSettings, state: TrainState) -> str:
-    """Why training is over, or an empty string while it is not."""
+    """The reason why training is over; an empty string if it is not."""
     if train.steps is not None and state.step >= train.steps:
         return f"all {train.steps} steps are done"
     if train.epochs is not None and state.epoch >= train.epochs:
@@ -120,14 +120,14 @@ def over(train: TrainSettings, state: TrainState) -> str:
 
 
 def _validation_due(job: Job, state: TrainState, reader: Reader) -> bool:
-    """Whether to validate now: at the end of each epoch, and where the steps end."""
+    """Whether to validate now: at the end of each epoch and after the last step."""
     limit = job.settings.train.steps
     pause = reader.finished or (limit is not None and state.step >= limit)
     return pause and state.validated != state.step
 
 
 def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
-    """One update of the weights on one batch; what it measured, and the number of real frames."""
+    """One update of the weights on one batch; returns its metrics and the number of real frames."""
     step = state.step + 1
     batch, frames = part.batch, part.frames
     rate = learning_rate(job.settings.optim, step, job.total_steps)
@@ -137,15 +137,15 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
     job.optimizer.zero_grad(set_to_none=True)
     rows, train = training_rows(job, state, part.chosen), job.settings.train
     spared = free_bits_threshold(train.free_bits, step)
-    scheduled, told = (
+    scheduled, discriminative = (
         training_handler(train.scheduled_sampling, state.epoch),
         discriminative_handler(train.discriminative),
     )
-    with scheduled, told, _noise(job, part), _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
+    with scheduled, discriminative, _noise(job, part), _free_bits(job, spared), auxiliary_cost(job.guide.auxiliary):
         padded = whole_multiple(len(batch.x), train.pad_frames, job.settings.data.sequence_frames)
         x = _to_device(lengthened(batch.x, padded), job)
-        descended = job.captured or partial(loss_and_gradients, job.objective, weight=part.weight)
-        bound = descended(x, batch.lengths, frames, beta=beta, beta_sites=own, rows=rows)
+        compute = job.captured or partial(loss_and_gradients, job.objective, weight=part.weight)
+        bound = compute(x, batch.lengths, frames, beta=beta, beta_sites=own, rows=rows)
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     job.world.sum_gradients(parameters)
     for frozen in job.model.frozen_at(step):
@@ -165,7 +165,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
 
 
 def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Line:
-    """The bound on the validation split, always with the same noise; training does not notice."""
+    """The bound on the validation split, always with the same noise; the state of training is not changed."""
     beta, own = _kl_weights(job, max(1, state.step))
     sampling, mode = job.settings.train.scheduled_sampling, job.settings.evaluation.mode
     totals: dict[str, float] = {}
@@ -192,19 +192,19 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
 
 
 def _kl_weights(job: Job, step: int) -> tuple[float, dict[str, float]]:
-    """The weight of the KL at a step, and that of each latent that has one of its own."""
+    """The weight of the KL at a step, and the weights of single latents in `train.beta_sites`."""
     train = job.settings.train
     return kl_weight(train, step), {site: kl_weight(train, step, site) for site in train.beta_sites}
 
 
 def _free_bits(job: Job, threshold: float | None) -> AbstractContextManager[object]:
-    """What the objective is computed under in training; validation is without."""
+    """The handler of free bits for training; validation has none."""
     settings = job.settings.train.free_bits
     return nullcontext() if threshold is None else free_bits(threshold, settings.mode, settings.grouping)
 
 
 def _noise(job: Job, part: Shard) -> AbstractContextManager[object]:
-    """Random numbers as one process alone would draw them for the whole batch."""
+    """The handler that draws the random numbers of a single process for the whole batch."""
     return nullcontext() if job.world.size == 1 else whole_batch(part.places, part.sequences, len(part.batch.x))
 
 
@@ -213,12 +213,12 @@ def _named(own: dict[str, float]) -> Line:
 
 
 def _trained_bound(job: Job, line: Line) -> float:
-    """The bound that is trained, of a line of metrics.jsonl."""
+    """The trained bound, from a line of metrics.jsonl."""
     return float(line[BOUNDS[job.settings.train.objective]])
 
 
 def _after_validation(job: Job, state: TrainState, bound: float, *, finished: bool) -> TrainState:
-    """Count the epoch if it is finished, and keep a copy of the weights if they are the best so far."""
+    """Count a finished epoch, and keep a copy of the weights if they are the best so far."""
     epoch = _epoch_number(state)
     if finished:
         state = replace(state, epoch=state.epoch + 1, batch=0, position=None)
@@ -232,8 +232,8 @@ def _after_validation(job: Job, state: TrainState, bound: float, *, finished: bo
 
 
 def save(job: Job, state: TrainState, log: MetricsLog | None) -> None:
-    """Write `last.pt`, which is enough to go on, then `best.pt`, which is a part of it."""
-    if isinstance(job.train, StreamedData):  # every process is somewhere else in it
+    """Write `last.pt`, which is enough to resume, then `best.pt`, which is a part of it."""
+    if isinstance(job.train, StreamedData):  # every process has its own position in the stream
         place = None if state.position is None else list(state.position)
         state = replace(state, position=job.world.all_gather_objects(place))
     if log is None:
@@ -261,7 +261,7 @@ def _to_device(x: Tensor, job: Job) -> Tensor:
 
 @contextmanager
 def _undisturbed(job: Job) -> Iterator[None]:
-    """Eval mode, no gradients, noise of its own; afterwards everything is as it was."""
+    """Eval mode without gradients and with separate random numbers; restores modes and generators afterwards."""
     was_training = job.objective.training
     devices = [job.device] if job.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():

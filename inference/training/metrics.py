@@ -1,4 +1,4 @@
-"""What a batch is measured by, and the refusal of what is no number."""
+"""Batch metrics, and an error for losses and gradients that are not finite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Line = dict[str, float | int | str]
 
 
 def per_frame(job: Job, bound: Bound, frames: int, weight: float, **more: Tensor) -> dict[str, float]:
-    """Loss, bound and its terms in nats per frame, over all processes; one transfer from the device for all."""
+    """Loss, bound and its terms in nats per frame, summed over all processes, with one transfer from the device."""
     values = {
         "loss": bound.loss.detach() / frames,
         **(
@@ -40,7 +40,11 @@ def per_frame(job: Job, bound: Bound, frames: int, weight: float, **more: Tensor
 
 
 def refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None:
-    """Stop the run, before the weights are touched, where a number is not one."""
+    """Stop the run before the weights are updated, if a metric is not finite.
+
+    Raises:
+        UserError: with the files of the batch.
+    """
     bad = [name for name, value in line.items() if not isinstance(value, str) and not math.isfinite(value)]
     if not bad:
         return
@@ -51,9 +55,9 @@ def refuse_non_finite(job: Job, line: Line, batch: Batch, bound: Bound) -> None:
     last = job.run / "last.pt"
     raise UserError(
         f"The {what} of step {line['step']} ({line['split']}) is not finite ({', '.join(bad)}); "
-        "nothing was trained on it.\n"
+        "the weights were not updated.\n"
         f"Files of the batch: {', '.join(files)}."
         + (f" Not finite on: {', '.join(suspects)}." if suspects else "")
-        + f"\nLast good checkpoint: {last}. Go on from there more carefully: "
+        + f"\nLast valid checkpoint: {last}. Resume from it with a smaller learning rate and clipping: "
         f"python -m inference.svi --resume {job.run} optim.lr={job.settings.optim.lr / 10:g} optim.clip=1"
     )

@@ -1,4 +1,4 @@
-"""The optimiser of a training: one, or two where a table has gradients for a few of its rows alone."""
+"""The optimiser of a training; two optimisers if a table has sparse gradients."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class CombinedOptimizer:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all."""
+        """The parameter groups of all optimisers."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
-        """One update."""
+        """Take one step with each optimiser."""
         for part in self.parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each part."""
+        """The state of each optimiser."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put each part where it was."""
+        """Restore the state of each optimiser."""
         for part, of_part in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(of_part)
 
@@ -51,13 +51,12 @@ Optimiser = torch.optim.Optimizer | CombinedOptimizer
 
 
 def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
-    """The optimiser that the settings describe, for all parameters that want a gradient.
+    """The optimiser that the settings describe, for all parameters that require gradients.
 
-    Weight decay is of all parameters, biases too, or of the matrices of hidden fully connected layers
-    (`models.networks.MLP`) alone, of which a recurrent network has none. Tables (`nn.Embedding`) have none in either
-    case: what their rows owe to a prior is in the objective. A sparse one is updated by `torch.optim.SparseAdam`, which
-    leaves rows without gradient alone, their running moments too: an update costs what its rows cost, not what the
-    table does.
+    Weight decay applies to all parameters including biases, or only to the weight matrices of hidden fully connected
+    layers (`models.nn.layers.MLP`), of which recurrent networks have none. It never applies to tables (`nn.Embedding`),
+    whose prior is part of the objective. Sparse tables are updated by `torch.optim.SparseAdam`, which changes neither
+    rows without gradient nor their running moments, so the cost of an update depends on its rows, not on the table.
     """
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part.weight.requires_grad]
     in_tables = {id(table.weight) for table in tables}
@@ -80,11 +79,10 @@ def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
 
 
 def forget_rows(optimiser: Optimiser, table: nn.Embedding, rows: Tensor) -> None:
-    """Forget what an optimiser remembers of rows of a sparse table that were set to something else.
+    """Reset an optimiser's state of rows of a sparse table that have been assigned new values.
 
-    Their running moments are of what they were before. The count of steps, by which Adam makes up for moments that
-    start at zero, starts anew: right where until the next time no other rows have gradients, as in hierarchical
-    sampling.
+    Their running moments refer to the old values. The count of steps, which Adam uses for bias correction, is reset for
+    the whole table: this is correct if no other rows have gradients until the next reset, as in hierarchical sampling.
     """
     for part in optimiser.parts if isinstance(optimiser, CombinedOptimizer) else [optimiser]:
         of_table = part.state.get(table.weight)
@@ -95,12 +93,12 @@ def forget_rows(optimiser: Optimiser, table: nn.Embedding, rows: Tensor) -> None
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """The gradients that there are; of a sparse one its rows."""
-    found = []
+    """The gradients of those parameters that have one; of a sparse gradient its rows."""
+    present = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
-            found.append(parameter.grad.values())
+            present.append(parameter.grad.values())
         elif parameter.grad is not None:
-            found.append(parameter.grad)
-    return found
+            present.append(parameter.grad)
+    return present

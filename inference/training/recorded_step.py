@@ -1,13 +1,14 @@
 """Loss and gradients of a batch: computed, or recorded once for each shape of batch and then replayed.
 
-A training step runs much Python to launch little work: Pyro's handlers, distributions, the backward pass. A recording
-runs all of it once and keeps the operations, forward and backward, from weights, data, lengths and weights of KLs to
-loss, terms and gradients; random numbers are drawn anew each time from torch's generator. On a GPU that is a CUDA
-graph, replayed by a single launch. On a CPU it is a list of operations, written down from fake tensors, that have
-shapes and no values.
+In a small training step most of the time is Python overhead: Pyro's handlers, distributions, the backward pass. A
+recording runs the step once and keeps the operations, forward and backward, from weights, data, lengths and KL weights
+to loss, terms and gradients; random numbers are drawn anew from torch's generator in each replay. On a GPU it is a CUDA
+graph, replayed by a single launch. On a CPU it is a list of operations, recorded with fake tensors, which have shapes
+but no values.
 
-Neither can be looked into while it is recorded. So nothing of the batch that is recorded stays in it: a model, guide or
-objective that decides by values is refused, and what is decided by lengths is told beforehand (`known_shape`).
+Values cannot be read during recording, so a recording does not depend on the recorded batch: a model, guide or
+objective with data-dependent control flow is refused, and decisions that depend on lengths are fixed beforehand
+(`known_shape`).
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ leaves.
 """
 
 WARMUP = 3
-"""Steps before a CUDA graph is captured, in which libraries allocate and choose what it could not."""
+"""Steps before a CUDA graph is captured, in which libraries allocate memory and select algorithms."""
 
 
 class known_shape(Messenger):
-    """What is asked about the lengths of a batch, told without a look at them.
+    """Set the effects ``longest`` and ``ragged``, so that lengths are not read on the device.
 
     Args:
-        frames: T of the batch, its padding included.
-        ragged: whether there are sequences with fewer frames. True holds for any lengths, False is faster.
+        frames: T of the batch, including padding.
+        ragged: whether there may be sequences with fewer frames. True is valid for any lengths, False is faster.
     """
 
     def __init__(self, frames: int, *, ragged: bool) -> None:
@@ -57,7 +58,8 @@ class known_shape(Messenger):
 
 
 def whole_multiple(frames: int, multiple: int, most: int | None = None) -> int:
-    """The number of frames that a batch of so many is padded to: a multiple, but at most `most`. Few are left so.
+    """The number of frames that a batch is padded to: the next multiple, but at most `most`, and never fewer than
+    `frames`.
 
     Example:
         >>> [whole_multiple(frames, 32, 150) for frames in (1, 32, 33, 140, 150)]
@@ -68,21 +70,21 @@ def whole_multiple(frames: int, multiple: int, most: int | None = None) -> int:
 
 
 def lengthened(x: Tensor, frames: int) -> Tensor:
-    """Data (T, N, D) with zeros behind, of so many frames."""
+    """Data (T, N, D) padded with zeros to `frames` frames."""
     return x if len(x) == frames else pad(x, (0, 0, 0, 0, 0, frames - len(x)))
 
 
 def loss_and_gradients(
     objective: Objective, x: Tensor, lengths: Tensor, frames: int, *, weight: float = 1.0, **more: Any
 ) -> Bound:
-    """The bound of a batch; the gradients of its loss per real frame are left in the parameters.
+    """The bound of a batch; accumulates the gradients of its loss per real frame in the parameters.
 
     Args:
-        objective: what is trained.
+        objective: the training objective.
         x: data (T, N, D), zero beyond each length.
-        lengths: frames of each sequence (N,), on the CPU; none need have all T.
-        frames: the real ones of them all.
-        weight: of the loss.
+        lengths: frames of each sequence (N,), on the CPU; all may be shorter than T.
+        frames: the sum of real frames.
+        weight: weight of the loss.
         more: further arguments of `Objective.forward`.
     """
     with known_shape(len(x), ragged=_ragged(x, lengths)):
@@ -92,13 +94,12 @@ def loss_and_gradients(
 
 
 class RecordedStep:
-    """`loss_and_gradients`, recorded: the same numbers. What it returns and leaves in the parameters lasts until the
-    next call.
+    """`loss_and_gradients`, recorded, with equal results. Its result and the gradients are valid until the next call.
 
-    What handlers do when a shape is recorded they do for good, so only such as never change may be in force.
+    The effects of handlers are part of the recording, so active handlers must not change between calls.
 
     Args:
-        objective: what is trained; its weights are read where they are, so they may change, but not move.
+        objective: the training objective; its weights may change in place, but must keep their memory.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -108,7 +109,7 @@ class RecordedStep:
         self.constant = {name: p for name, p in named.items() if not p.requires_grad} | dict(objective.named_buffers())
         self.recordings: dict[tuple[Any, ...], tuple[Callable[..., list[Any]], TreeSpec]] = {}
         self.pool: Any = None
-        """Memory that all CUDA graphs work in: what one leaves is done with when the next is replayed."""
+        """Memory pool shared by all CUDA graphs: results of one are not needed after the replay of the next."""
 
     def __call__(
         self,
@@ -123,7 +124,7 @@ class RecordedStep:
         """Arguments as of `loss_and_gradients`; a model that takes `rows` is not recorded.
 
         Raises:
-            UserError: for what decides by values.
+            UserError: for data-dependent control flow.
         """
         own, ragged = dict(beta_sites or {}), _ragged(x, lengths)
         numbers = torch.tensor([frames, beta, *own.values()], dtype=x.dtype)
@@ -134,19 +135,19 @@ class RecordedStep:
             replay = self._graph(step, inputs) if x.is_cuda else self._list(step, inputs)
             self.recordings[key] = replay, specs[0]
         replay, spec = self.recordings[key]
-        found, gradients = tree_unflatten(replay(*inputs), spec)
+        bound, gradients = tree_unflatten(replay(*inputs), spec)
         for parameter, gradient in zip(self.trained.values(), gradients, strict=True):
             parameter.grad = gradient
-        return cast(Bound, found)
+        return cast(Bound, bound)
 
     def step(self, own: Sequence[str] = (), *, ragged: bool = True) -> tuple[Step, list[TreeSpec]]:
-        """What is recorded, and a list that gets the tree of (bound, gradients) when it is run.
+        """The function that is recorded, and a list that receives the tree spec of (bound, gradients) when it runs.
 
-        Its `numbers` are the real frames, the weight of all KLs, and those of the latents of `own`.
+        Its `numbers` are the real frames, the KL weight, and the weights of the latents in `own`.
 
         Args:
-            own: latents with a weight of their own.
-            ragged: whether it is to hold for sequences shorter than the batch.
+            own: latents with individual weights.
+            ragged: whether the recording must be valid for sequences shorter than the batch.
         """
         names, specs = [*self.trained, *self.constant], list[TreeSpec]()
 
@@ -154,22 +155,22 @@ class RecordedStep:
             trained: Sequence[Tensor], constant: Sequence[Tensor], x: Tensor, lengths: Tensor, numbers: Tensor
         ) -> list[Any]:
             real, beta, *weights = numbers.unbind()
-            given = {"beta": beta, "beta_sites": dict(zip(own, weights, strict=True))}
+            kl_weights = {"beta": beta, "beta_sites": dict(zip(own, weights, strict=True))}
             state = dict(zip(names, [*trained, *constant], strict=True))
             with known_shape(len(x), ragged=ragged):
-                # networks that model and guide share are one module: untied, it is given back once
-                bound = functional_call(self.objective, state, (x, lengths), given, tie_weights=False)
+                # networks that model and guide share are one module: untied, it is restored once
+                bound = functional_call(self.objective, state, (x, lengths), kl_weights, tie_weights=False)
             gradients = torch.autograd.grad(bound.loss / real, trained, allow_unused=True)
-            found = bound._replace(loss=bound.loss.detach(), factors=dict(bound.factors))
-            # some are one tensor for two weights, and clipping writes into them
-            leaves, spec = tree_flatten((found, [None if g is None else g.clone() for g in gradients]))
+            detached = bound._replace(loss=bound.loss.detach(), factors=dict(bound.factors))
+            # autograd may return one tensor for two weights, and clipping writes into them
+            leaves, spec = tree_flatten((detached, [None if g is None else g.clone() for g in gradients]))
             specs[:] = [spec]
             return leaves
 
         return step, specs
 
     def _list(self, step: Step, inputs: Sequence[Tensor]) -> Callable[..., list[Any]]:
-        """The operations of a step, written down from fake tensors."""
+        """The operations of a step, recorded with fake tensors."""
         from torch._subclasses.fake_tensor import (
             DataDependentOutputException,
             DynamicOutputShapeException,
@@ -182,17 +183,17 @@ class RecordedStep:
             recorded = make_fx(step, tracing_mode="fake")(*tree_map(FakeTensorMode().from_tensor, (*weights, *inputs)))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise self._undecided() from error
-        detached = tree_map(torch.Tensor.detach, weights)  # the same memory: what optimisers do is seen
+        detached = tree_map(torch.Tensor.detach, weights)  # shares memory, so updates by optimisers are visible
 
         def run(*inputs: Tensor) -> list[Any]:
-            with torch.enable_grad():  # without, oneDNN's LSTM keeps nothing for its backward pass
+            with torch.enable_grad():  # otherwise oneDNN's LSTM saves nothing for its backward pass
                 leaves: list[Any] = recorded(*detached, *inputs)
             return leaves
 
         return run
 
     def _graph(self, step: Step, inputs: Sequence[Tensor]) -> Callable[..., list[Any]]:
-        """A step as a CUDA graph, whose inputs and outputs stay where they are."""
+        """A step as a CUDA graph, with inputs and outputs at fixed addresses."""
         weights = [*self.trained.values()], [*self.constant.values()]
         kept = [v.clone() for v in inputs]
         with torch.cuda.device(kept[0].device):
@@ -212,18 +213,18 @@ class RecordedStep:
                 raise
 
         def run(*inputs: Tensor) -> list[Any]:
-            for place, given in zip(kept, inputs, strict=True):
-                place.copy_(given)
+            for buffer, value in zip(kept, inputs, strict=True):
+                buffer.copy_(value)
             graph.replay()
             return leaves
 
         return run
 
     def _explain(self, error: BaseException) -> None:
-        """Raise what a recording failed of first: its end fails after that as well, and says less.
+        """Raise the first error of a failed recording; ending the capture raises a second, less specific one.
 
         Raises:
-            UserError: where that is what a CUDA graph cannot hold, such as waiting for a value.
+            UserError: if the first error is an operation that CUDA graphs do not support, such as a synchronisation.
         """
         first = error
         while isinstance(first.__context__, Exception):
@@ -236,9 +237,8 @@ class RecordedStep:
     def _undecided(self, seen: str = "") -> UserError:
         parts = type(self.objective.model).__name__, type(self.objective.guide).__name__
         return UserError(
-            f"train.cuda_graph: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} decides by "
-            f"values what to compute, so a step of it cannot be recorded for all batches{seen}. Take "
-            "train.cuda_graph=false."
+            f"train.cuda_graph=true: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} has "
+            f"data-dependent control flow, so its step cannot be recorded{seen}. Set train.cuda_graph=false."
         )
 
 

@@ -134,7 +134,7 @@ def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
 
 
 def _own_position(state: TrainState, world: World, say: Say) -> TrainState:
-    """A state read from a checkpoint, with the place of this process in a stream."""
+    """A state read from a checkpoint, with the position of this process in the stream."""
     if state.position is None:
         return state
     if len(state.position) != world.size:

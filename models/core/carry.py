@@ -1,4 +1,4 @@
-"""What frames hand to later ones: values, the states of causal networks, and the steps of slower time axes."""
+"""The state between frames: values, states of causal networks, and steps of slower time axes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ State = tuple[Tensor, ...]
 
 
 class Causal(Protocol):
-    """A causal network over time: output t depends on inputs 1..t. Fed all frames, or some with the state
-    before them.
+    """A causal network over time: output t depends on inputs 1..t. It runs over all frames, or over some frames from
+    the state before them.
 
-    ``forward(u, state)`` takes u (..., T, N, D) and gives the outputs (..., T, N, H) and the state after the
-    last frame; every tensor of a state has the dimensions (..., N, anything).
+    ``forward(u, state)`` takes u (..., T, N, D) and returns the outputs (..., T, N, H) and the state after the last
+    frame; every tensor of a state has the dimensions (..., N, anything).
     """
 
     out_dim: int
@@ -32,8 +32,8 @@ class Causal(Protocol):
 
 @dataclass
 class Carry:
-    """What one frame hands to the next: the values of all sites, their conditionals, the recurrent states, and the step
-    of each slower axis that it is in.
+    """The state between frames: the values of all sites, their conditionals, the recurrent states, and the present step
+    of each slower axis.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
@@ -44,12 +44,12 @@ class Carry:
 
 @dataclass
 class SlowerStep:
-    """The step of a slower axis that a frame is in, see `models.core.time_axis.TimeAxis.slower`.
+    """The step of a slower axis that contains the present frame, see `models.core.time_axis.TimeAxis.slower`.
 
     Attributes:
-        carry: what one step of that axis hands to the next.
+        carry: the state between steps of that axis.
         last: features of the last frames, at most as many as a step has.
-        given: what the step has made of its frames, (..., s, N, C).
+        given: the output of the step for its frames, (..., s, N, C).
     """
 
     carry: Carry = field(default_factory=Carry)
@@ -62,23 +62,23 @@ class SlowerStep:
             self.last = [*self.last, before][-stride:]
 
     def frames_before(self, stride: int) -> Tensor | None:
-        """Features of the s frames before this step, side by side, (..., 1, N, s C); None where nothing is kept."""
+        """Concatenated features of the s frames before this step, (..., 1, N, s C); None if there are none."""
         if not self.last:
             return None
         missing = [torch.zeros_like(self.last[0])] * (stride - len(self.last))
         return concatenate(*missing, *self.last)
 
     def frame(self, place: int) -> Tensor:
-        """What the step has made of one of its frames, (..., 1, N, C)."""
+        """The output of the step for one of its frames, (..., 1, N, C)."""
         assert self.given is not None
         return self.given[..., place : place + 1, :, :]
 
 
 def steps_before(before: Tensor, stride: int, steps: int) -> Tensor:
-    """Features of the s frames before each step side by side, (..., T', N, s C), zero before the first frame.
+    """Concatenated features of the s frames before each step, (..., T', N, s C), zero before the first frame.
 
     Args:
-        before: features of the frame before each, (..., T, N, C).
+        before: features of the frame before each frame, (..., T, N, C).
         stride: s.
         steps: T'.
 

@@ -1,22 +1,19 @@
-"""What handlers can see of the time axis, besides Pyro's own sample statements.
+"""Effects of the time axis: messages on Pyro's handler stack besides sample statements.
 
-Seven effects are sent down Pyro's handler stack:
-
-- ``prev``: the value that a conditional takes as "one frame earlier". A handler may hand back another one
-  (`inference.handlers.free_running` hands back the model's own output).
-- ``conditional``: the distribution that a site is given. A handler may put another in its place
-  (`inference.handlers.scheduled_sampling` that of the true past,
-  `inference.estimation.refinement.Refined` a nearby one).
-- ``draw``: the value a latent takes when nobody has set it. A handler may choose it
+- ``prev``: the value of a site one frame earlier, as a conditional takes it. A handler can replace it
+  (`inference.handlers.free_running` by the model's own output).
+- ``conditional``: the distribution of a site. A handler can replace it (`inference.handlers.scheduled_sampling` by the
+  teacher-forced one, `inference.estimation.refinement.Refined` by one with offsets).
+- ``draw``: the value of a latent that no handler has set. A handler can compute it
   (`inference.handlers.mean_latents`, `given_noise`).
-- ``auxiliary``: what a guide could ask a latent for in training, beside the bound. A handler may have it asked
+- ``auxiliary``: an auxiliary log-density of a guide, not part of the bound. A handler can add it to the objective
   (`inference.handlers.auxiliary_cost`).
-- ``uniform``: numbers that other chances are decided by (`inference.handlers.noise.whole_batch`).
-- ``longest``, ``ragged``: what decides by the lengths of a batch how it is computed. Its longest sequence may be
-  elsewhere (the same handler), or a caller knows it without a look
-  (`inference.training.recorded_step.known_shape`).
+- ``uniform``: uniform random numbers for other random decisions (`inference.handlers.noise.whole_batch`).
+- ``longest``, ``ragged``: the frames of the longest sequence of a batch, and whether sequences are padded. A handler
+  can set them: the longest sequence may be in another process (`whole_batch`), and known values avoid a device
+  synchronisation (`inference.training.recorded_step.known_shape`).
 
-and one question is asked of the stack: `anticipated`, what handlers are going to do at a sample site.
+`anticipated` queries the stack: what handlers will do at a sample site.
 """
 
 from __future__ import annotations
@@ -60,13 +57,11 @@ __all__ = [
 
 
 class Sequential(Exception):
-    """Raised where a pass over all frames at once is impossible: the interpreter goes frame by frame
-    instead.
-    """
+    """Raised where all frames cannot be computed at once; the interpreter then runs frame by frame."""
 
 
 class Given(Messenger):
-    """Give sample sites the values already drawn for them, and leave all else alone.
+    """Set sample sites to values that are drawn already; other sites are unchanged.
 
     Example:
         >>> import pyro, torch
@@ -87,7 +82,7 @@ class Given(Messenger):
 
 
 class Scope(Messenger):
-    """Put a prefix before the names of all sample sites inside: two models in one program keep theirs apart.
+    """Add a prefix to the names of all sample sites within the context, so that two models can share a program.
 
     Example:
         >>> import pyro, pyro.distributions as dist, pyro.poutine as poutine
@@ -106,12 +101,12 @@ class Scope(Messenger):
 
 
 class Anticipated(NamedTuple):
-    """What the handlers in force are going to do at a sample site.
+    """What the active handlers will do at a sample site.
 
     Attributes:
-        value: the value that they give it; None: it is to be drawn.
-        observed: whether it counts as observed.
-        enumerated: whether its values are enumerated.
+        value: the value that they will set; None: the site will be drawn.
+        observed: whether the site will be observed.
+        enumerated: whether its values will be enumerated.
     """
 
     value: Any
@@ -122,18 +117,18 @@ class Anticipated(NamedTuple):
 def anticipated(
     name: str, distribution: dist.TorchDistribution, data: Tensor | None = None, *, stand_in: bool = False
 ) -> Anticipated:
-    """Ask the handlers in force beforehand what they are going to do at sample site `name`.
+    """Determine what the active handlers will do at sample site `name`, before its sample statement.
 
-    Pyro has no such question. So each handler processes a message of our own, as `pyro.poutine.runtime.apply_stack`
-    would have it do, but nothing is drawn, recorded or sent on: what a handler sends meanwhile reaches nobody, as the
-    stack is empty. What comes of it is compared with the real site, see `models.core.sites.Sites.register`.
+    Pyro has no such query. Each handler processes a test message, as in `pyro.poutine.runtime.apply_stack`, with an
+    empty stack: nothing is drawn or recorded, and messages that a handler sends meanwhile have no effect. The result is
+    verified at the sample statement, see `models.core.sites.Sites.register`.
 
     Args:
         name: the site.
         distribution: its distribution.
-        data: what is observed there.
-        stand_in: whether the distribution only stands in for one that there is not yet: handlers that cannot make
-            anything of it are passed over.
+        data: its observed value.
+        stand_in: whether the distribution is a placeholder for one that is not known yet: handlers that raise an error
+            for it are skipped.
     """
     message: Any = {
         **{"type": "sample", "name": name, "fn": distribution, "args": (), "kwargs": {}},
@@ -159,24 +154,24 @@ def anticipated(
 
 
 def foreseen(name: str, shape: Sequence[int], like: Tensor, data: Tensor | None = None) -> Anticipated:
-    """What handlers are going to do at a site that has no distribution yet. The value is None where they draw it, or
-    compute it from the distribution: of two that stand in for it they make two values.
+    """What handlers will do at a site whose distribution is not known yet. The value is None if they draw it or compute
+    it from the distribution: it then differs between two stand-in distributions.
 
     Args:
         name: the site.
-        shape: of its values.
-        like: a tensor of their type and on their device.
-        data: what is observed there.
+        shape: shape of its values.
+        like: a tensor with their dtype and device.
+        data: its observed value.
     """
     points = [like.new_full(tuple(shape), point) for point in (1.0, 2.0)] if data is None else [data]
     stand_ins = (dist.Delta(point, validate_args=False).to_event(1) for point in points)
-    found, *more = (anticipated(name, stand_in, data, stand_in=True) for stand_in in stand_ins)
-    alike = all(same(found.value, other.value) for other in more)
-    return found._replace(value=found.value if alike else None)
+    first, *others = (anticipated(name, stand_in, data, stand_in=True) for stand_in in stand_ins)
+    equal = all(same(first.value, other.value) for other in others)
+    return first._replace(value=first.value if equal else None)
 
 
 def same(value: Any, other: Any) -> bool:
-    """Whether two values are the same tensor, or equal ones."""
+    """Whether two values are the same object, or equal tensors."""
     if value is other:
         return True
     both = isinstance(value, Tensor) and isinstance(other, Tensor)
@@ -185,24 +180,24 @@ def same(value: Any, other: Any) -> bool:
 
 @effectful(type="prev")
 def previous(name: str, value: Tensor, axis: TimeAxis) -> Tensor:
-    """Effect: the value of `name` one frame earlier. The default is the true one."""
+    """Effect: the value of `name` one frame earlier; by default the true one."""
     return value
 
 
 @effectful(type="conditional")
 def conditional(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None) -> dist.TorchDistribution:
-    """Effect: the distribution of site `name` in the frames of `axis`, or, without one, of a site outside time.
+    """Effect: the distribution of site `name` in the frames of `axis`; None for a site outside time.
 
-    The default is the step's own.
+    By default that of the step.
     """
     return distribution
 
 
 @effectful(type="draw")
 def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None) -> Tensor:
-    """Effect: a value for site `name` in the frames of `axis`, or, without one, for a site outside time.
+    """Effect: a value for site `name` in the frames of `axis`; None for a site outside time.
 
-    The default is a (reparametrised) sample.
+    By default a sample, reparametrised if possible.
     """
     value: Tensor = distribution.rsample() if distribution.has_rsample else distribution.sample()
     return value
@@ -211,13 +206,13 @@ def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None)
 def own_draw(
     name: str, distribution: dist.TorchDistribution, axis: Any = None, site: str | None = None
 ) -> dict[str, Tensor]:
-    """A value for a site, by its name, unless a handler is going to give it one, or all of them.
+    """A drawn value for a site, by its name; empty if a handler will set or enumerate its value.
 
     Args:
         name: the latent that the effect ``draw`` is sent for.
         distribution: its distribution.
-        axis: the frames.
-        site: the name of the site where it is another one, that of a frame.
+        axis: the time axis.
+        site: the name of the site, if it differs from `name`, as that of a single frame does.
     """
     site = name if site is None else site
     known = anticipated(site, distribution)
@@ -226,39 +221,37 @@ def own_draw(
 
 @effectful(type="auxiliary")
 def auxiliary(name: str, density: Callable[[Tensor], Tensor]) -> None:
-    """Effect: given all frames of latent `name`, (..., T, N, L), something that a guide knows has the log-density
-    `density`, (..., T, N). By default it is not asked for.
+    """Effect: an auxiliary log-density of a guide, a function from all frames of latent `name`, (..., T, N, L), to
+    (..., T, N). By default it is not evaluated.
     """
 
 
 @effectful(type="uniform")
 def uniform(frames: int, sequences: int, device: device) -> Tensor:
-    """Effect: numbers from 0 to 1 for each frame of each sequence, (T, N, 1). The default draws them."""
+    """Effect: uniform numbers from 0 to 1 for each frame of each sequence, (T, N, 1); by default drawn."""
     return rand(frames, sequences, 1, device=device)
 
 
 @effectful(type="longest")
 def longest(lengths: Tensor) -> int:
-    """Effect: how many frames a batch has. The default: those of its longest sequence."""
+    """Effect: the number of frames of a batch; by default that of its longest sequence."""
     return int(lengths.max())
 
 
 @effectful(type="ragged")
 def ragged(lengths: Tensor, frames: int) -> bool:
-    """Effect: whether there are sequences shorter than `frames`. The default looks."""
+    """Effect: whether there are sequences shorter than `frames`; by default computed from `lengths`."""
     return bool((lengths != frames).any())
 
 
 def enclosing_shape(inner: int) -> Size:
-    """Sizes of the enclosing plates to the left of the `inner` rightmost dimensions: the particle
-    dimensions.
-    """
+    """Sizes of the enclosing plates left of the `inner` rightmost dimensions: the particle dimensions."""
     sizes = {frame.dim: frame.size for frame in get_plates() if frame.dim is not None and frame.dim < -inner}
     return Size([sizes.get(dim, 1) for dim in range(min(sizes, default=-inner), -inner)])
 
 
 def misplaced(inner: int) -> str | None:
-    """The name of an enclosing plate in one of the `inner` rightmost dimensions, which are a program's own."""
+    """The name of an enclosing plate in one of the `inner` rightmost dimensions, which are reserved for the program."""
     names = [frame.name for frame in get_plates() if frame.dim is not None and frame.dim >= -inner]
     return names[0] if names else None
 

@@ -1,9 +1,9 @@
-"""What a model and a guide are to Pyro: a Pyro module whose parameters are its own.
+"""The base class of models and guides: a Pyro module with local parameters.
 
-A call of a program lists its parameters to Pyro by ``param`` messages, as `pyro.module` does: `pyro.infer.SVI` trains
-them in place, `poutine.trace(param_only=True)` shows them, and `poutine.lift` puts random weights in their place. They
+A call of a program sends a ``param`` message for each parameter, as `pyro.module` does: `pyro.infer.SVI` trains them in
+place, `poutine.trace(param_only=True)` records them, and `poutine.lift` replaces them by random weights. The parameters
 stay in the module. The global parameter store is neither read nor written, so programs of one class do not share
-weights, and a user who wants the store says so by `pyro.module`.
+weights; to use the store, call `pyro.module`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["Program", "unlisted"]
 
 
 class Program(PyroModule):
-    """The base of models and guides: a `PyroModule` with local parameters, whatever Pyro's global setting says.
+    """The base class of models and guides: a `PyroModule` with local parameters, for any global setting of Pyro.
 
-    `PyroSample` and `PyroParam` attributes work as in every Pyro module, also in children that
-    `pyro.nn.module.to_pyro_module_` has converted; the names of their sites begin with the name of the class. Other
-    children stay plain modules: Pyro's own access to them costs as much as they do.
+    `PyroSample` and `PyroParam` attributes work as in every Pyro module, also in children converted by
+    `pyro.nn.module.to_pyro_module_`; the names of their sites begin with the name of the class. Other children stay
+    plain modules: access through `PyroModule` would take as long as running them.
     """
 
     like: Tensor
-    """A number of the type and on the device of the program."""
+    """A scalar with the dtype and device of the program."""
 
     def __init__(self) -> None:
         super().__init__(type(self).__name__)
@@ -61,7 +61,7 @@ class Program(PyroModule):
         return super().__call__(*args, **kwargs)
 
     def _list_parameters(self) -> dict[str, Tensor]:
-        """Send a ``param`` message for each parameter; those in whose place a handler puts another value."""
+        """Send a ``param`` message for each parameter; returns the values of those that a handler replaces."""
         of = f"{self._pyro_name}_{id(self):x}"  # no two programs share it: SVI tells parameters by their names
         substitutes: dict[str, Tensor] = {}
         for name, parameter in self.named_parameters():

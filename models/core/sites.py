@@ -1,4 +1,4 @@
-"""One pass over a batch: what is observed, which frames are real, and the sample statements of all frames."""
+"""One pass over a batch: observed data, mask of real frames, and the sample statements of all frames."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Sites:
     """One pass over a batch: its data, mask and plates, and the sites registered so far.
 
     Args:
-        data: the observed sequences by site name, each (T, N, D); None where the site is to be generated.
-        lengths: frames per sequence, (N,), on the CPU, where they are looked at.
-        sizes: the dimension of every site, which says how large the zeros before the first frame are.
-        like: a tensor whose type and device everything has.
-        rows: the sequences of a corpus that these are segments of. The plates are then ``segments`` (all of the corpus,
-            of which these are a subsample), ``time`` and, for what a sequence's segments share, ``sequences``.
+        data: the observed sequences by site name, each (T, N, D); None for a site that is generated.
+        lengths: frames per sequence, (N,), on the CPU, because their values are read.
+        sizes: the dimension of every site, used for the zeros before the first frame.
+        like: a tensor with the dtype and device of the pass.
+        rows: the corpus' sequences that the batch has segments of. The plates are then ``segments`` (all of the corpus,
+            of which the batch is a subsample), ``time`` and, for sites that a sequence's segments share, ``sequences``.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Sites:
         self.registered: dict[str, Tensor] = {}
         self._foreseen: dict[str, Anticipated] = {}
         self.frames_of: dict[str, list[tuple[Tensor, bool]]] = {name: [] for name in data}
-        """What single frames of observed sites became, and whether that is what was given."""
+        """Values of observed sites by frame, and whether each is the given data."""
         self.stride = 1
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
-        """The step that is run over it, for handlers that need to run it again."""
+        """The step that is run over these sites, for handlers that run it again."""
 
     def coarser(self, stride: int) -> Sites:
         """The same batch at a time scale of its own: one frame from every `stride` frames of the data, the last perhaps
@@ -100,7 +100,7 @@ class Sites:
         return self._coarser[stride]
 
     def zeroed(self, u: Tensor) -> Tensor:
-        """u (..., T, N, C) with zeros in the frames that are no frames."""
+        """u (..., T, N, C) with zeros in padded frames."""
         return u if self.mask is None else u.masked_fill(~self.mask[..., None], 0.0)
 
     def _checked(self, name: str, x: Tensor) -> Tensor:
@@ -113,14 +113,14 @@ class Sites:
         return self.zeroed(x)
 
     def value(self, name: str) -> Tensor | None:
-        """All frames of a site, if they are settled already: observed, registered, or going to be set by a handler."""
+        """All frames of a site, if their value is known: observed, registered, or to be set by a handler; else None."""
         if name in self.registered:
             return self.registered[name]
         value: Tensor | None = self.foreseen(name).value
         return value
 
     def outcome(self, name: str) -> Tensor | None:
-        """All frames of an observed site, or of one to be observed; None where they are the data."""
+        """The value of an observed or generated site in all frames; None if it is the given data."""
         frames = self.frames_of[name]
         if frames:
             return None if all(given for _, given in frames) else torch.cat([value for value, _ in frames], dim=-3)
@@ -128,7 +128,7 @@ class Sites:
         return None if value is self.data.get(name) else value
 
     def foreseen(self, name: str) -> Anticipated:
-        """What handlers are going to do at a site of all frames, before it has a distribution."""
+        """What handlers will do at a site of all frames whose distribution is not known yet."""
         if name not in self._foreseen:
             shape = (*self.leading, self.frames, self.sequences, self.sizes.get(name, 1))
             self._foreseen[name] = foreseen(name, shape, self.like, self.data.get(name))
@@ -137,18 +137,18 @@ class Sites:
     def register(
         self, name: str, distribution: dist.TorchDistribution, value: Tensor | None = None, axis: Any = None
     ) -> Tensor:
-        """The Pyro sample statement of all frames of a site, in both plates; the value that it returns.
+        """The Pyro sample statement of all frames of a site, in both plates; returns its value.
 
         Args:
             name: the site.
-            distribution: of all frames.
-            value: the value that other frames have been computed from already, unless `foreseen` has it. None draws
-                one, if no handler sets it.
+            distribution: the distribution of all frames.
+            value: the value that other frames were computed from, unless `foreseen` has it. None draws one, if no
+                handler sets it.
             axis: the frames, for handlers of the effect ``draw``.
 
         Raises:
-            UserError: if the site gets another value than the one that other frames have been computed from, or all its
-                values.
+            UserError: if the site gets a value other than the one that other frames were computed from, or is
+                enumerated.
         """
         distribution = self.expanded(distribution, self.frames)
         known, data = self._foreseen.get(name), self.data.get(name)
@@ -160,8 +160,8 @@ class Sites:
             own = own_draw(name, distribution, axis)
         if used is not None and distribution.has_enumerate_support and anticipated(name, distribution).enumerated:
             raise UserError(
-                f"site '{name}' is to be enumerated, and the frames after each look back at it. All frames at once "
-                "cannot be: run model and guide with how='stepwise'."
+                f"site '{name}' cannot be enumerated in all frames at once, because later frames depend on it: run "
+                "model and guide with how='stepwise'."
             )
         sequences, time = self.plates
         with sequences, time, Given(own):
@@ -171,9 +171,9 @@ class Sites:
             returned: Tensor = pyro.sample(name, whole, obs=data)
         if used is not None and not same(returned, used):
             raise UserError(
-                f"a handler gives site '{name}' another value than it had told beforehand, and other frames have been "
-                "computed from that one. Run model and guide with how='stepwise', where each frame follows from the "
-                "values of those before it; or let the handler set the value in _pyro_sample, the same one each time."
+                f"a handler sets site '{name}' to another value than in the query before, from which other frames were "
+                "computed. Run model and guide with how='stepwise', where frames are computed one by one; or make the "
+                "handler set the same value in every call of _pyro_sample."
             )
         self.registered[name] = returned
         return returned
@@ -187,9 +187,9 @@ class Sites:
         return self.registered[name]
 
     def level(self, plate: str = "sequences") -> SharedPlate:
-        """Which sequences, or sessions of them, are in the batch."""
+        """The sequences of the batch, or their sessions."""
         if self.rows is None:
-            raise ValueError(f"what segments of {plate} share: this batch has no rows")
+            raise ValueError(f"sites shared by segments of {plate} need a SequenceIndex: this batch has rows=None")
         if plate not in self.levels:
             self.levels[plate] = SharedPlate.of(plate, self.rows.sessions, self.like)
         return self.levels[plate]
@@ -216,14 +216,14 @@ class Sites:
         """The distribution with its batch shape written out: (..., frames, N), or (N,) for `frames` = 0.
 
         Raises:
-            UserError: for a plate around the program in dimensions of its own.
+            UserError: for an enclosing plate in a dimension that the program uses.
         """
         if self._misplaced is not None:
             raise UserError(
-                f"plate '{self._misplaced}' around the program is at dim -1 or -2, which are those of sequences and "
-                "frames. Put it at dim=-3 (max_plate_nesting=2). Predictive(parallel=True) takes the first dimension "
-                "that no site uses, which is right for models and guides with latents in frames and how='auto'; for "
-                "others leave parallel out."
+                f"plate '{self._misplaced}' around the program is at dim -1 or -2, which are used for sequences and "
+                "frames. Set dim=-3 (max_plate_nesting=2). Predictive(parallel=True) uses the first dimension that no "
+                "site uses, which is correct for models and guides with latents in frames and how='auto'; omit "
+                "parallel for others."
             )
         shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
         return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
@@ -233,23 +233,23 @@ def _refuse_score(name: str, distribution: dist.TorchDistribution, value: Tensor
     """`score_parts` of a distribution that is not reparametrised, where all frames are one site."""
     if torch.is_grad_enabled():
         raise UserError(
-            f"latent '{name}' is drawn for all frames at once and is not reparametrised. The gradient of its score "
-            "would take frames for independent, as plate 'time' says, and leave out what later ones owe to a draw. Run "
-            "model and guide with how='stepwise', or enumerate the latent (TraceEnum_ELBO)."
+            f"latent '{name}' is drawn for all frames at once and is not reparametrised. The score-function gradient "
+            "would treat frames as independent, as plate 'time' declares, and omit the effect of a draw on later frames. "
+            "Run model and guide with how='stepwise', or enumerate the latent (TraceEnum_ELBO)."
         )
     return type(distribution).score_parts(distribution, value, *args, **kwargs)
 
 
 class SharedPlate(NamedTuple):
-    """The sequences that the segments of a batch are of, or their sessions.
+    """The sequences of a batch, or their sessions.
 
     Attributes:
-        present: the U of them that there are, by their rows, sorted.
-        first: a segment of each, (U,).
-        share: what each segment has of them.
-        plate: of all of the corpus, of which these are a subsample.
-        weight: of each one's log-density, (U,): n_i / N_i (Hsu et al., 2017, Eq. 2, summed over the n_i segments of
-            sequence i in the batch), over what the scales of its plate and of the segments' differ by.
+        present: their rows, sorted, (U,).
+        first: index of one segment of each, (U,).
+        share: the weight of each segment in them.
+        plate: the plate of all of the corpus, of which these are a subsample.
+        weight: weight of each one's log-density, (U,): n_i / N_i (Hsu et al., 2017, Eq. 2, summed over the n_i segments
+            of sequence i in the batch), divided by the ratio of the scales of its plate and of the segments' plate.
     """
 
     present: Tensor
@@ -260,7 +260,7 @@ class SharedPlate(NamedTuple):
 
     @classmethod
     def of(cls, plate: str, rows: SequenceIndex, like: Tensor) -> SharedPlate:
-        # on the CPU, where the numbers are: how many sequences there are would have to be waited for on a GPU
+        # on the CPU, where the indices are: on a GPU the number of sequences would need a synchronisation
         present, entry = rows.row.cpu().unique(return_inverse=True)
         counts = rows.counts.to("cpu", like.dtype)
         first = torch.full_like(present, len(entry)).scatter_reduce(0, entry, torch.arange(len(entry)), "amin")
@@ -274,23 +274,23 @@ class SharedPlate(NamedTuple):
 
 
 def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:
-    """The distribution with the frames that are no frames left out of its density; the mask is (T, N)."""
+    """The distribution with padded frames excluded from its density; the mask is (T, N)."""
     return distribution if mask is None else distribution.mask(mask)
 
 
 def stacked(parts: Sequence[dist.TorchDistribution]) -> dist.TorchDistribution:
-    """One distribution over all frames from one for each, all of a kind: their parameters are joined."""
+    """One distribution over all frames from one per frame, all of the same class: parameters are concatenated."""
     return rebuilt(parts, lambda parameters: torch.cat(parameters, dim=-3))
 
 
 def rebuilt(parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor]], Tensor]) -> dist.TorchDistribution:
-    """One distribution from several of a kind, each of its parameters made of theirs by `join`."""
+    """One distribution from several of the same class: `join` combines each of their parameters."""
     first: Any = parts[0]
     if isinstance(first, dist.Independent):
         bases: list[Any] = [part.base_dist for part in parts]
         return dist.Independent(rebuilt(bases, join), first.reinterpreted_batch_ndims)
     names = [name for name in first.arg_constraints if name in first.__dict__]
-    if {"probs", "logits"} <= {*names}:  # one of them was asked for and kept; the class takes one
+    if {"probs", "logits"} <= {*names}:  # one of them was computed lazily and cached; the class accepts only one
         names.remove("probs")
     if not names and hasattr(first, "logits"):  # one-hot: they are those of its categorical distribution
         names = ["logits"]

@@ -1,7 +1,6 @@
-"""The teacher: what a model says of every frame when it sees the true past, all frames in one pass.
+"""Teacher-forced conditionals: the conditionals of all frames given the true past, in one pass.
 
-Scheduled sampling compares the model that is fed its own output with this one
-(`inference.handlers.scheduled_sampling`).
+Scheduled sampling mixes them with those of the model given its own output (`inference.handlers.scheduled_sampling`).
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ __all__ = ["teacher_forced"]
 def teacher_forced(sites: Sites) -> dict[str, dist.TorchDistribution]:
     """The conditionals of all sites in all frames given the true past, (..., T, N), by site name.
 
-    Nothing is registered, no random number drawn, and no handler asked: a run of the same step that is under way
-    does not notice.
+    No site is registered, no random number drawn and no handler called, so it has no effect on a run of the same step
+    in progress.
 
     Raises:
-        ValueError: where data are missing, or a latent that nobody has set.
+        ValueError: if data are missing, or a latent has no value yet.
     """
     if sites.step is None:
-        raise ValueError("no step is being run over these sites: enter by models.core.time_axis.run")
+        raise ValueError("these sites have no step: call models.core.time_axis.run first")
     axis = _Teacher(sites)
     sites.step(axis)
     return axis.conditionals
 
 
 class _Teacher(Parallel):
-    """All frames at once with settled values, unseen by handlers."""
+    """All frames at once with values that are set already, without calls of handlers."""
 
     def __init__(self, sites: Sites) -> None:
         super().__init__(sites)
@@ -63,7 +62,6 @@ class _Teacher(Parallel):
         frames = [v for v in asked if v is not None]
         if len(frames) < self.sites.frames:
             raise ValueError(
-                f"site '{name}' has no value for the teacher to see: this form of scheduled sampling needs data and "
-                "the latents of a guide"
+                f"site '{name}' has no value yet: scheduled sampling with mix='h' needs data and the latents of a guide"
             )
         return torch.cat(frames, dim=-3)

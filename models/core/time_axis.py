@@ -1,31 +1,30 @@
-r"""The time axis: a step is written once and run three ways.
+r"""The time axis: a step is written once and run by one of three interpreters.
 
-A DVAE is a chain rule over time (Girin et al., "Dynamical variational autoencoders: a comprehensive review",
-2021),
+The joint density of a DVAE factorises over time (Girin et al., "Dynamical variational autoencoders: a comprehensive
+review", 2021),
 
     p(x, z) = prod_t p(z_t | x_{1:t-1}, z_{1:t-1}) p(x_t | x_{1:t-1}, z_{1:t}),
 
-and a model, or a guide, writes one factor of it: its ``step``, against a `TimeAxis`. An interpreter decides
-how time runs:
+and a model, or a guide, implements one factor of it as its ``step``, which takes a `TimeAxis`. The interpreters are:
 
-- `Parallel`: all frames in one pass. What lies in the past is a shift, a recurrent network one fused call;
+- `Parallel`: all frames in one pass. Past values are shifted tensors, and a recurrent network is one fused call;
   sites ``z``, ``x`` in the plates ``time`` (dim -2) and ``sequences`` (dim -1). For scoring: SVI, importance
   weights.
-- `Looped`: a loop over frames first, then the same stacked sites, registered once. For guides that need
-  z_{t-1} to draw z_t, and models that are fed their own output.
+- `Looped`: a loop over frames, then the same sites with stacked frames, registered once. For guides that need
+  z_{t-1} to draw z_t, and free-running models.
 - `Markov`: `pyro.markov`, frame by frame; sites ``z_0, x_0, z_1, ...`` in the plate ``sequences``. For
-  generation, particle filters, reading, tests.
+  generation, particle filters, inspection, tests.
 
 Shapes, one legend for the whole project:
 
 - ``T`` frames, ``N`` sequences, ``D`` data dimension (``F`` frequency bins), ``L`` latent dimension, ``H``
   recurrent width, ``...`` leading particle dimensions;
-- ``x`` (T, N, D), ``lengths`` (N,) int64, ``mask`` (T, N) bool; latents and all that follows from them
+- ``x`` (T, N, D), ``lengths`` (N,) int64, ``mask`` (T, N) bool; latents and what is computed from them
   (..., T, N, L);
-- inside a step the frame dimension is always there: its size is T in one pass over all frames, and 1 frame by
-  frame. So a network sees (..., T, N, D) under every interpreter.
+- inside a step the frame dimension is always present: its size is T for all frames at once, and 1 frame by frame.
+  A network therefore gets (..., T, N, D) under every interpreter.
 
-Frames beyond a sequence's length are zero, masked in the densities and without effect on any gradient.
+Frames beyond a sequence's length are zero, masked in the densities and have no effect on gradients.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _Draw = tuple[dist.TorchDistribution, Tensor]
 
 
 class TimeAxis:
-    """What a step sees: the frames ``start .. stop-1``, and the carry from the frames before them."""
+    """The argument of a step: the frames ``start .. stop-1``, and the carry from the frames before them."""
 
     def __init__(self, sites: Sites, start: int, stop: int, carry: Carry) -> None:
         self.sites = sites
@@ -60,24 +59,22 @@ class TimeAxis:
         self._slower = 0
 
     def feature(self, v: Tensor) -> Tensor:
-        """These frames of something (..., T, N, D) computed for all frames beforehand."""
+        """The frames of this axis, of a tensor (..., T, N, D) that was computed for all frames beforehand."""
         return v[..., self.start : self.stop, :, :]
 
     def prev(self, name: str) -> Tensor:
-        """The value of a site one frame earlier, zero before the first frame. Handlers may put another in
-        its place.
-        """
+        """The value of a site one frame earlier, zero before the first frame. Handlers can replace it."""
         return previous(name, self._previous(name), self)
 
     def expected(self, name: str) -> Tensor:
-        """The mean of a site's conditional one frame earlier: what the model itself made of that frame."""
+        """The mean of a site's conditional one frame earlier: the model's own output for that frame."""
         raise NotImplementedError
 
     def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
-        """Advance a recurrent network by the concatenated inputs and read it: (..., T, N, H).
+        """Advance a recurrent network by the concatenated inputs; returns its outputs (..., T, N, H).
 
-        With `lag` the inputs belong to the frame before, of which the first frame has none: the network is not run
-        there, and reads zero.
+        With `lag` the inputs are those of the previous frame. The first frame has none: there the network is not run,
+        and the output is zero.
         """
         u = concatenate(*inputs)
         index = self._recurrences
@@ -94,15 +91,16 @@ class TimeAxis:
     def slower(
         self, stride: int, step: Callable[[TimeAxis, Tensor | None], Tensor], before: Tensor | None = None
     ) -> Tensor:
-        """What a slower axis, one step of which is `stride` frames of this one, makes of these frames: (..., T, N, C).
+        """Run a step on a slower axis, with one step per `stride` frames of this one; returns features of these frames,
+        (..., T, N, C').
 
         Args:
-            stride: frames of a step, s.
-            step: is given the slower axis and the features of the s frames before each of its T' steps side by side,
-                zero before the first frame, (..., T', N, s C); makes the s frames of each step, (..., s T', N, C'). It
-                is run once for each step, before the frames of the step.
+            stride: frames per step, s.
+            step: a function of the slower axis and the concatenated features of the s frames before each of its T'
+                steps, (..., T', N, s C), zero before the first frame; returns features of the s frames of each step,
+                (..., s T', N, C'). It is called once for each step, before the frames of the step.
             before: features of the frame before each of these frames, (..., T, N, C), such as those of `prev`; None
-                where the step wants none.
+                if `step` takes none.
         """
         raise NotImplementedError
 
@@ -111,21 +109,19 @@ class TimeAxis:
         return self.sites.once(name, distribution)
 
     def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
-        """A site of a whole sequence that its segments share (mu2): one draw, handed to each segment."""
+        """A site of a whole sequence that its segments share (mu2): one draw per sequence, expanded to its segments."""
         return self.sites.shared(name, distribution, plate)
 
     def of_sequences(self, of_segments: Tensor) -> Tensor:
-        """What all segments of a sequence have alike, (..., N, L), once for each sequence in the batch, (..., U, L)."""
+        """A value (..., N, L) that all segments of a sequence share, once per sequence of the batch, (..., U, L)."""
         return of_segments[..., self.sites.level().first, :]
 
     def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        """A latent site. Handlers may put another distribution in its place."""
+        """A latent site. Handlers can replace its distribution."""
         return self._site(name, conditional(name, distribution, self))
 
     def observe(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        """An observed site, or, where there is no data, one to be generated. Handlers may put another
-        distribution in its place.
-        """
+        """An observed site; generated where there is no data. Handlers can replace its distribution."""
         return self._site(name, conditional(name, distribution, self))
 
     def _site(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
@@ -136,7 +132,7 @@ class TimeAxis:
 
 
 class Parallel(TimeAxis):
-    """All frames in one pass. Raises `Sequential` where a frame needs what an earlier one has yet to draw."""
+    """All frames in one pass. Raises `Sequential` where a frame depends on a value that is not drawn yet."""
 
     def __init__(self, sites: Sites) -> None:
         super().__init__(sites, 0, sites.frames, Carry())
@@ -161,7 +157,7 @@ class Parallel(TimeAxis):
 
 
 class Frame(TimeAxis):
-    """One frame, with the carry of those before it."""
+    """One frame, with the carry of the frames before it."""
 
     def _previous(self, name: str) -> Tensor:
         return self._zero(name) if self.start == 0 else self.carry.values[name]
@@ -197,7 +193,7 @@ class Frame(TimeAxis):
 
 
 class Looped(Frame):
-    """One frame of a loop that registers nothing: `Looped.run` registers the stacked sites afterwards."""
+    """One frame of a loop without sample statements: `Looped.run` registers the stacked sites afterwards."""
 
     def __init__(self, sites: Sites, t: int, carry: Carry, seen: dict[str, tuple[Sites, list[_Draw]]]) -> None:
         super().__init__(sites, t, t + 1, carry)
@@ -229,7 +225,7 @@ class Looped(Frame):
 
 
 class Markov(Frame):
-    """One frame with sample sites of its own, ``name_t``: the program as one reads it."""
+    """One frame with its own sample sites ``name_t``, in the order of the generative process."""
 
     def __init__(self, sites: Sites, t: int, carry: Carry) -> None:
         super().__init__(sites, t, t + 1, carry)
@@ -260,13 +256,13 @@ class Markov(Frame):
 def run(
     step: Callable[[TimeAxis], None], sites: Sites, how: str = "auto", loop: Callable[[], None] | None = None
 ) -> None:
-    """Run a step over all frames: in one pass where that is possible, else looped; or frame by frame.
+    """Run a step over all frames: in one pass if possible, else looped; or frame by frame.
 
     Args:
         step: the step of a model or guide.
         sites: the batch.
-        loop: a faster way to do what `Looped` does, where the step has one.
-        how: ``"auto"`` (`Parallel`, or `Looped` where a handler or an undrawn latent asks for it),
+        loop: a faster implementation of `Looped` for this step, if there is one.
+        how: ``"auto"`` (`Parallel`, or `Looped` where a handler or an undrawn latent requires it),
             ``"looped"`` or ``"stepwise"`` (`Markov`).
 
     Raises:

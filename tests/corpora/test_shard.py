@@ -68,7 +68,7 @@ def test_mistakes_leave_nothing_behind(root: Path, tmp_path: Path, capsys: pytes
     assert main([*arguments, "data.on_error=skip"]) == 0
     assert "11 utterances" in (said := capsys.readouterr().out) and "skipped 1 broken: train/s3/3.wav" in said
     assert main(arguments) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*arguments[:-1], "valid", "layout=none"]) == 2
     assert "expected data.KEY=VALUE" in capsys.readouterr().err
     assert main([*arguments[:-1], "valid", "data.layuot=none"]) == 2

@@ -91,7 +91,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, tiny: list[str], n
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert f"Go on with: python -m inference.svi --resume {run}" in errors
+    assert f"Resume with: python -m inference.svi --resume {run}" in errors
     step = load_checkpoint(run / "last.pt")["step"]
     assert step >= 15 and f"Stopped at step {step}" in errors
     trained = [line["step"] for line in lines(run) if line["split"] == "train"]

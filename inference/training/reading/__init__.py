@@ -1,1 +1,1 @@
-"""What training reads: from settings to sequences in memory or to a stream, and from these to batches."""
+"""Reading of training data: sequences in memory or a stream, and their batches."""

@@ -1,6 +1,6 @@
-"""What hands a training its batches: of sequences in memory, or of a stream that is read meanwhile.
+"""Readers of training batches: from sequences in memory, or from a stream that is read during training.
 
-A reader goes through one epoch. Every process has its own, and all call it alike, since what they have is compared.
+A reader iterates over one epoch. Every process has its own; their methods are collective operations.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FEW_BROKEN = 5
 
 
 class Reader(Protocol):
-    """The batches of an epoch from a place on.
+    """The batches of an epoch, starting at a position.
 
     Attributes:
-        finished: Whether there is no further one, in any process.
-        position: Where to go on after the last one; None where their number says it.
+        finished: Whether no process has a further batch.
+        position: The position after the last batch; None if the number of batches defines it.
     """
 
     @property
@@ -43,29 +43,29 @@ class Reader(Protocol):
     def position(self) -> Position | None: ...
 
     def __next__(self) -> Shard:
-        """This process's part of the next batch."""
+        """This process's shard of the next batch."""
         ...
 
     def remarks(self) -> list[str]:
-        """What to say of an epoch when it is finished."""
+        """Lines to print at the end of an epoch."""
         ...
 
     def close(self) -> None:
-        """Stop what runs beside training."""
+        """Stop background threads."""
         ...
 
 
 @dataclass(frozen=True)
 class StreamedData:
-    """A training set that is read while it is trained on.
+    """A training set that is read during training.
 
     Attributes:
-        stream: Where its sequences come from.
-        batch_size: Sequences of a batch of all processes.
-        batches_per_epoch: About how many batches an epoch has.
-        sequences: Some of them, which the model's input is fitted to.
+        stream: The stream of its sequences.
+        batch_size: Sequences per batch, over all processes.
+        batches_per_epoch: Approximate number of batches per epoch.
+        sequences: A sample of the sequences, for the statistics of the model's input.
         dim: D, values per frame.
-        fingerprint: A name that changes with the data and their order.
+        fingerprint: A hash of the data and their order.
     """
 
     stream: Stream
@@ -77,7 +77,7 @@ class StreamedData:
 
 
 def reader_of(data: Data | StreamedData, state: TrainState, world: World, device: torch.device) -> Reader:
-    """The batches that follow a state of training."""
+    """The reader of the batches after a state of training."""
     if isinstance(data, StreamedData):
         return _StreamReader(data, state.epoch, state.position, world, device)
     return _MemoryReader(data, state.epoch, state.batch, world, device)
@@ -109,7 +109,7 @@ class _MemoryReader:
 
 
 class _Local(NamedTuple):
-    """A process's sequences of a batch: x (T, N, D), and whether more follow them."""
+    """A process's sequences of a batch, x (T, N, D) if computed, the position after them, and whether more follow."""
 
     segments: list[EncodedSequence]
     x: Tensor | None
@@ -118,9 +118,9 @@ class _Local(NamedTuple):
 
 
 class _StreamReader:
-    """Batches of a stream; a thread reads ahead, and computes features where that is not the device's work.
+    """Batches of a stream; a thread prepares the next batch, and computes its features if training is on the CPU.
 
-    A process that has no sequences left takes part with one of weight zero, until all have none.
+    A process without remaining sequences contributes one of weight zero, until no process has any.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class _StreamReader:
         return Shard(batch, [], places, int(counts.sum()), int(frames.sum()), float(bool(lengths)))
 
     def _batch(self, local: _Local, longest: int) -> Batch:
-        """The sequences of a process, padded to the longest of all processes."""
+        """The sequences of this process, padded to the longest of all processes."""
         if not local.segments:
             x = torch.ones(longest, 1, self.data.dim, device=self.device)
             return Batch(x, torch.tensor([longest]), (Prepared(x[:, 0], "", "", 0),))
@@ -186,12 +186,12 @@ class _StreamReader:
         return Batch(x, lengths, tuple(items))
 
     def remarks(self) -> list[str]:
-        found = self.counts
-        figures = torch.tensor([found.utterances, found.sequences, found.short, len(found.broken)])
+        counts = self.counts
+        figures = torch.tensor([counts.utterances, counts.sequences, counts.short, len(counts.broken)])
         utterances, sequences, short, broken = self.world.total(figures).tolist()
         line = f"epoch {self.epoch + 1}: read {utterances} utterances, {sequences} sequences"
         line += f", left out {short} shorter than one" if short and not self.data.stream.keep_short else ""
-        names = ", ".join(found.broken[:FEW_BROKEN]) + (", ..." if broken > FEW_BROKEN else "")
+        names = ", ".join(counts.broken[:FEW_BROKEN]) + (", ..." if broken > FEW_BROKEN else "")
         return [line + (f", skipped {broken} broken: {names}" if broken else "")]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""From settings to what a training reads: sequences in memory, or a stream."""
+"""Opening the data of a training from its settings: in memory, or as a stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inference.training.sequence_table import Blocks
 __all__ = ["read_data"]
 
 SAMPLE = 1000
-"""Sequences that the input of a model of streamed data is fitted to."""
+"""Number of sequences for the statistics of the model's input, with streamed data."""
 
 Say = Callable[[str], None]
 
@@ -34,7 +34,7 @@ def read_data(settings: Settings, say: Say, *, hierarchical: bool, world: World)
     """The training set, in memory or as a stream, and the validation set, in memory.
 
     Raises:
-        UserError: The corpus cannot be read, or is to be streamed and settings need it in memory.
+        UserError: The corpus cannot be read, or is streamed although settings need it in memory.
     """
     frontend = open_frontend(settings.data, settings.model.bins)
     corpus, pieces = choose(settings.data, frontend, say)
@@ -72,8 +72,8 @@ def _streamed(settings: Settings, pieces: Sequence[Piece], frontend: FrontEnd, s
     data, train = settings.data, settings.train
     if min(len(pieces), train.batch_size) < world.size:
         raise UserError(
-            f"{len(pieces)} shards and train.batch_size={train.batch_size} are too few for {world.size} processes, of "
-            "which each needs one. Make smaller shards (python -m corpora.shard --size), or start fewer processes."
+            f"{len(pieces)} shards and train.batch_size={train.batch_size} are too few for {world.size} processes, "
+            "each of which needs one. Use smaller shards (python -m corpora.shard --size), or fewer processes."
         )
     stream = Stream(
         pieces,
@@ -94,7 +94,7 @@ def _streamed(settings: Settings, pieces: Sequence[Piece], frontend: FrontEnd, s
     if loaded is None or not loaded.segments:
         raise UserError(
             f"no sequence of {data.sequence_frames} frames in the first {data.shuffle_shards} shards of the training "
-            "set. Set data.sequence_frames lower, or look at the recordings."
+            "set. Reduce data.sequence_frames, or check the recordings."
         )
     sample = []
     for segment in loaded.segments[:SAMPLE]:
@@ -102,8 +102,8 @@ def _streamed(settings: Settings, pieces: Sequence[Piece], frontend: FrontEnd, s
         sample.append(Prepared(x, segment.file, segment.speaker, segment.start))
     sequences = len(loaded.segments) * len(pieces)
     say(
-        f"train: streamed from {len(pieces)} shards, such as {pieces[0].name}, {data.shuffle_shards} shuffled together "
-        f"at a time; about {sequences} sequences"
+        f"train: streamed from {len(pieces)} shards, such as {pieces[0].name}, {data.shuffle_shards} shuffled "
+        f"together; about {sequences} sequences"
     )
     order = (stream.fingerprint(), settings.seed, train.batch_size)
     fingerprint = hashlib.sha256(repr(order).encode()).hexdigest()
@@ -118,8 +118,8 @@ def _refuse_idle(settings: Settings, hierarchical: bool) -> None:
         "data.cache": settings.data.cache is not None,
         "data.conditions": settings.data.conditions is not None and settings.data.corpus == "lhotse",
     }
-    for what, given in needing.items():
-        if given:
+    for what, is_set in needing.items():
+        if is_set:
             raise UserError(
-                f"{what} needs the training set in memory, and it is streamed. Set data.stream=false, or leave it out."
+                f"{what} needs the training set in memory, but it is streamed. Set data.stream=false, or omit it."
             )
