@@ -43,13 +43,13 @@ __all__ = [
 
 @dataclass
 class FHVAEGuideSettings(GuideSettings):
-    """Settings of FHVAE's guide; which network it is made of says `model.cell`.
+    """Settings of FHVAE's guide; `model.cell` selects its networks.
 
     Attributes:
-        h_dim: width H of the networks that z_2 and z_1 are inferred by.
-        h_layers: of these, where they are recurrent, layers on top of each other.
-        sequences: rows of the table of mu_2; training counts them.
-        sessions: rows of the table of mu_3, where the model has one; training counts them.
+        h_dim: width H of the networks that infer z_2 and z_1.
+        h_layers: layers of these networks, where they are recurrent.
+        sequences: rows of the table of mu_2; set by training.
+        sessions: rows of the table of mu_3, where the model has one; set by training.
     """
 
     h_dim: int = 256
@@ -64,7 +64,7 @@ class BetaVAEGuideSettings(GuideSettings):
 
     Attributes:
         h_dim: width H of the network.
-        h_layers: where it is recurrent, layers on top of each other.
+        h_layers: layers of the network, where it is recurrent.
     """
 
     h_dim: int = 512
@@ -93,8 +93,8 @@ def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around:
         rows: the sequence of each segment, (N,).
         sequences: number of sequences M; one without segments gets 0, the prior's mean.
         ratio: the variance of z_2 around mu_2 divided by the variance of mu_2.
-        around: the mean of each sequence's prior, mu_3 of its session, (M, L), of which `ratio` is added to the sum;
-            None is 0.
+        around: the mean of each sequence's prior, mu_3 of its session, (M, L); `ratio` times it is added to the sum.
+            None means 0.
 
     Returns:
         (M, L).
@@ -119,8 +119,8 @@ def session_vectors(
     Args:
         means: m, the posterior mean of z_2 of every segment, (N, L).
         rows: the sequence of each segment, (N,).
-        session: that of each of the M sequences, (M,).
-        sessions: how many sessions.
+        session: the session of each of the M sequences, (M,).
+        sessions: number of sessions.
         ratio: r.
         mu2_variance: the variance of mu_2 around mu_3; that of mu_3 is 1.
 
@@ -143,15 +143,16 @@ class FHVAEGuide(Guide):
 
     def __init__(self, model: DVAE, settings: FHVAEGuideSettings) -> None:
         super().__init__(model)
-        of = cast(FHVAE, model)
-        self.z2_dim, self.levels = of.z2_dim, of.levels
-        self.mu2_variance, self.ratio = of.mu2_variance, of.z2_variance / of.mu2_variance
-        self.ratio_alone = of.z2_variance / (of.mu2_variance + (1.0 if of.levels == 3 else 0.0))
-        """That of a sequence which is a session of its own, mu_3 left out: its mu_2 has both variances around 0."""
-        width, frames = settings.h_dim, cast(int, of.segment)
-        more = (frames, of.activation, of.layers(settings.h_layers, "guide"))
-        self.x_z2 = SegmentEncoder(of.cell, self.x_dim, 0, width, self.z2_dim, *more)
-        self.x_z1 = SegmentEncoder(of.cell, self.x_dim, self.z2_dim, width, self.z_dim, *more)
+        fhvae = cast(FHVAE, model)
+        self.z2_dim, self.levels = fhvae.z2_dim, fhvae.levels
+        self.mu2_variance, self.ratio = fhvae.mu2_variance, fhvae.z2_variance / fhvae.mu2_variance
+        self.ratio_alone = fhvae.z2_variance / (fhvae.mu2_variance + (1.0 if fhvae.levels == 3 else 0.0))
+        """The ratio of a sequence that is the only one of its session. With mu_3 integrated out, the variance of its
+        mu_2 around 0 is the sum of both variances."""
+        width, frames = settings.h_dim, cast(int, fhvae.segment)
+        more = (frames, fhvae.activation, fhvae.layers(settings.h_layers, "guide"))
+        self.x_z2 = SegmentEncoder(fhvae.cell, self.x_dim, 0, width, self.z2_dim, *more)
+        self.x_z1 = SegmentEncoder(fhvae.cell, self.x_dim, self.z2_dim, width, self.z_dim, *more)
         self.table: nn.Embedding | None = None
         self.session_table: nn.Embedding | None = None
         if settings.sequences is not None:
@@ -163,8 +164,8 @@ class FHVAEGuide(Guide):
         return {**above, "z2": ("x[:]",), "z1": ("x[:]", "z2")}
 
     def make_table(self, sequences: int, sessions: int | None = None) -> None:
-        """A row of mu_2 for each training sequence, from N(0, I), and of mu_3 for each session; the gradient holds the
-        rows of a batch alone.
+        """Make the tables: a row of mu_2 for each training sequence and a row of mu_3 for each session, drawn from
+        N(0, I). Their gradients are sparse: they hold the rows of a batch only.
         """
         like = next(self.parameters())
         table = nn.Embedding(sequences, self.z2_dim, sparse=True)
@@ -220,8 +221,8 @@ class FHVAEGuide(Guide):
         return dist.Delta(mu2, event_dim=1)
 
     def session_point(self, sites: Sites, mu2: Tensor) -> dist.TorchDistribution:
-        """q(mu3) of the V sessions of a batch, a point (V, L), chosen as `sequence_point` is; without sessions the
-        one that goes with each mu_2.
+        """q(mu3) of the V sessions of a batch, a point (V, L), chosen as in `sequence_point`; without sessions, the
+        mean of mu_3 given mu_2.
         """
         above = cast(SequenceIndex, sites.rows).above
         if above is None:
@@ -230,7 +231,10 @@ class FHVAEGuide(Guide):
         if above.values is not None:
             return dist.Delta(above.values[present], event_dim=1)
         if self.session_table is None or self.session_table.num_embeddings != above.sequences:
-            raise UserError(f"the guide has no table of mu3 of {above.sequences} sessions: those of its training data.")
+            raise UserError(
+                f"the guide has no table of mu3 with {above.sequences} rows, the sessions of the training data. Resume "
+                "a run with the data that it was trained on; train a new run on other data."
+            )
         return dist.Delta(self.session_table(present), event_dim=1)
 
     def candidates(self, sites: Sites, mu2: Tensor) -> Candidates:
@@ -248,7 +252,7 @@ class FHVAEGuide(Guide):
         return Candidates(table(active), torch.searchsorted(active, index))
 
     def _table(self, rows: SequenceIndex) -> nn.Embedding:
-        """The table of mu_2, which must be that of the sequences."""
+        """The table of mu_2, after a check that it has a row for each sequence."""
         if self.table is None or self.table.num_embeddings != rows.sequences:
             have = "no table" if self.table is None else f"a table of {self.table.num_embeddings} sequences"
             raise UserError(

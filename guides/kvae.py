@@ -33,7 +33,7 @@ class KVAEGuideSettings(GuideSettings):
 
 
 class KVAEGuide(Guide):
-    """q(a_t | x_t) = N(m, r sigmoid(o)), as in the public code: at most the variance r of a_t given z_t."""
+    """q(a_t | x_t) = N(m, r sigmoid(o)), as in the public code; the variance r of a_t given z_t is an upper bound."""
 
     Settings = KVAEGuideSettings
 

@@ -8,8 +8,8 @@ Sequence i of a corpus is N^{(i)} segments of T frames:
 
     p(\mu_2) = N(0, I), \quad p(z_2 | \mu_2) = N(\mu_2, 0.25\, I), \quad p(z_1) = N(0, I)
 
-(its Eq. 1). What segments of a sequence have in common is cheap to say in z_2, the rest is for z_1. A batch holds
-segments of any sequences, and only the rows of these sequences are touched.
+(its Eq. 1). The prior of z_2 is shared by the segments of a sequence, so z_2 encodes what they have in common and z_1
+the rest. A batch holds segments of any sequences; a training step updates the table rows of these sequences only.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class SegmentSettings(ModelSettings):
     """Settings of a model of segments.
 
     Attributes:
-        cell: the decoder's network, and that of the guide: "lstm", "gru" (PyTorch's, whose reset gate acts after the
-            product with the state; in the public code before it), "rnn", or "fc" for a fully connected one.
-        h_dim: its width H.
-        h_layers: recurrent networks of the decoder on top of each other.
-        activation: of a fully connected one, "relu", as in the public code, or "tanh".
-        segment: T, frames of a segment.
+        cell: the network of the decoder and of the guide: "lstm", "gru" (PyTorch's, whose reset gate is applied after
+            the product with the state; in the public code before it), "rnn", or "fc" for a fully connected network.
+        h_dim: width H of the decoder's network.
+        h_layers: recurrent layers of the decoder.
+        activation: activation of a fully connected network: "relu", as in the public code, or "tanh".
+        segment: number T of frames of a segment.
     """
 
     bins: int = 80
@@ -66,7 +66,7 @@ class FHVAESettings(SegmentSettings):
     Attributes:
         z2_dim: size of z_2, mu_2 and mu_3; null is that of z_1.
         z2_variance: variance of z_2 around mu_2.
-        levels: 2, or 3 with a mu_3 of each session of sequences, those of a speaker.
+        levels: 2, or 3 with a latent mu_3 of each session; a session is the sequences of one speaker.
         mu2_variance: variance of mu_2 around mu_3, or around 0.
     """
 
@@ -79,15 +79,15 @@ class FHVAESettings(SegmentSettings):
 
 @dataclass
 class BetaVAESettings(SegmentSettings):
-    """Settings of the beta-VAE; beta is `train.beta`."""
+    """Settings of the beta-VAE; its beta is the setting `train.beta`."""
 
     name: str = "beta_vae"
     z_dim: int = 64
 
 
 class SegmentModel(DVAE):
-    """A model of segments whose latents are all outside time: x_t of a recurrent network that is fed them in every
-    frame, or of a fully connected one.
+    """A model of segments without latents of single frames: a recurrent network that takes the latents as input in
+    every frame generates x_t, or a fully connected network generates all frames.
 
     Class attributes that a subclass sets:
         latents: as of `DVAE`.
@@ -120,10 +120,10 @@ class SegmentModel(DVAE):
             self.likelihood = FlatDecoder(in_dim, settings.h_dim, settings.segment, settings, self.activation)
 
     def layers(self, number: int, part: str) -> int:
-        """A number of recurrent layers of the model or its guide.
+        """Check the number of recurrent layers of the model or its guide, and return it.
 
         Raises:
-            UserError: for several of a fully connected network.
+            UserError: The network is fully connected and `number` is above 1.
         """
         if number > 1 and not self.stepwise:
             raise UserError(
@@ -133,7 +133,7 @@ class SegmentModel(DVAE):
         return number
 
     def draw_latents(self, t: TimeAxis) -> Tensor:
-        """Draw the latents, and join what the decoder sees of them: (N, L), or (..., 1, N, L) with particles."""
+        """Draw the latents and concatenate the decoder's input: (N, L), or (..., 1, N, L) with particles."""
         raise NotImplementedError
 
     def step(self, t: TimeAxis) -> None:
@@ -143,14 +143,14 @@ class SegmentModel(DVAE):
         t.observe("x", self.decoder(h))
 
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
-        """The fully connected model, whose frames are decoded together."""
+        """Run the fully connected model, which decodes all frames of a segment together."""
         t = Parallel(sites)
         latents = self.draw_latents(t)
         flat: Any = self.likelihood
         t.observe("x", flat(latents, sites.frames))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | latents), Eq. 1, from h_t, which has been fed them t times."""
+        """p(x_t | latents), Eq. 1, from the state h_t of the recurrent network."""
         distribution: dist.TorchDistribution = self.likelihood(h)
         return distribution
 

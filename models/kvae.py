@@ -1,7 +1,7 @@
 r"""KVAE, Kalman variational autoencoder (Fraccaro, Kamronn, Paquet & Winther, "A disentangled recognition and nonlinear
 dynamics model for unsupervised learning", 2017).
 
-A frame is decoded from a_t, and a_{1:T} is what a linear Gaussian state space model with mixed dynamics emits
+A frame is decoded from a_t, and a_{1:T} is emitted by a linear Gaussian state space model with mixed dynamics
 (`models.nn.kalman` has its equations):
 
 .. math:: p(x_{1:T}, a_{1:T}, z_{1:T}) = \prod_t p(x_t \mid a_t)\, p(a_t \mid z_t, a_{1:t-1})\,
@@ -11,9 +11,10 @@ By default the states z are integrated out by the Kalman filter, exactly: the mo
 :math:`p(a_t \mid a_{1:t-1})` in closed form, so a particle filter over a is Rao-Blackwellised. With
 ``model.integrate=false`` z is drawn like any other latent.
 
-Departures from the public code (github.com/simonkamronn/kvae): fully connected networks in place of convolutional ones,
-no inputs u_t; all A^k start near the identity, there at it. There as here Q and R are fixed, A, C and a_0 are trained.
-Its weight of 0.3 on the reconstruction is ``train.beta`` = 1 / 0.3 on the KL.
+Departures from the public code (github.com/simonkamronn/kvae): fully connected networks in place of convolutional
+networks; no inputs u_t; each A^k is initialised near the identity instead of at the identity. As in the public code, Q
+and R are fixed, and A, C and a_0 are trained. The public code weights the reconstruction by 0.3; the equivalent here is
+``train.beta`` = 1 / 0.3 on the KL.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ class KVAESettings(ModelSettings):
     Attributes:
         a_dim: size of the latent a_t that frames are decoded from.
         modes: number K of mixed dynamics.
-        alpha: width of the LSTM that weighs them.
+        alpha: width of the LSTM that computes the weights of the modes.
         a_x: widths of the decoder from a_t to x_t.
-        transition_variance: q, of z_t given z_{t-1}.
-        emission_variance: r, of a_t given z_t.
-        initial_variance: v, of z_1.
-        dynamics_warmup: training steps in which the weights of the modes stay as they are, while A and C are trained.
-        integrate: whether z is integrated out by the Kalman filter, or drawn.
+        transition_variance: variance q of z_t given z_{t-1}.
+        emission_variance: variance r of a_t given z_t.
+        initial_variance: variance v of z_1.
+        dynamics_warmup: number of first training steps in which the LSTM of the mode weights is not trained, while A
+            and C are.
+        integrate: true integrates z out by the Kalman filter; false draws it.
     """
 
     name: str = "kvae"

@@ -62,10 +62,10 @@ def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus
 
 
 def expected_bytes(utterances: Sequence[Utterance], frontend: FrontEnd) -> float:
-    """About how many bytes the features of utterances need, by the sizes of their files; 0 where it is not known.
+    """An estimate of the bytes that the features of utterances need, from the sizes of their files; 0 if unknown.
 
-    Recordings are taken for 16 bits at the rate of the front end, compressed as their kind usually is. Of many files
-    the sizes of some thousands, evenly spread, stand for all.
+    Recordings are assumed to have 16 bits per sample at the rate of the front end, and the usual compression ratio of
+    their format. The sizes of a few thousand files, evenly spaced in the list, are extrapolated to all files.
     """
     paths = sorted({path for utterance in utterances for path in utterance.source if isinstance(path, Path)})
     some = paths[:: 1 + len(paths) // LOOKED_AT]

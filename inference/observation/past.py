@@ -1,8 +1,8 @@
-r"""What a model that looks back at x sees of clean speech, which nobody has observed.
+r"""Past frames of clean speech for models that depend on them, where clean speech is not observed.
 
-A model such as SRNN or VRNN takes :math:`|s_{t-1}|^2` of clean speech. By default that is its own mean, the variance
-:math:`v_{t-1}` (`inference.handlers.free_running`). But given y_{t-1} and all that the variance depends on, s_{t-1} has
-a posterior of closed form, and can be drawn from it.
+A model such as SRNN or VRNN takes :math:`|s_{t-1}|^2` of clean speech as input. By default its own mean is used, the
+variance :math:`v_{t-1}` (`inference.handlers.free_running`). Alternatively s_{t-1} is drawn: given y_{t-1} and
+everything that the variance depends on, its posterior has a closed form.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["own_past", "sampled_past"]
 
 
 class own_past(free_running):
-    """`free_running` in two passes where latents are known: the same numbers and gradients from far fewer nodes of a
-    graph.
+    """`free_running` in two passes where all latents have values: the same numbers and gradients with a much smaller
+    autograd graph.
 
-    As no gradient flows through the means, they may as well be computed first: a loop over frames, silent and without
-    graph, gives them; then all frames run at once, as if the means were data.
+    No gradient flows through the means, so they can be computed first, in a loop over frames without gradients that
+    other handlers do not see; then all frames run at once, with the means in place of data.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._of: tuple[Sites, Tensor] | None = None
+        self._means: tuple[Sites, Tensor] | None = None
 
     def __exit__(self, *args: Any) -> None:
-        self._of = None
+        self._means = None
         super().__exit__(*args)
 
     def _pyro_prev(self, msg: Any) -> None:
@@ -44,13 +44,13 @@ class own_past(free_running):
         if name not in self.sites or not isinstance(axis, Parallel) or axis.sites.step is None:
             super()._pyro_prev(msg)
             return
-        if self._of is None or self._of[0] is not axis.sites:
+        if self._means is None or self._means[0] is not axis.sites:
             means = _Silent.means(axis.sites, name)
-            if means is None:  # some latent is still to be drawn, frame by frame
+            if means is None:  # some latent has no value yet: it is drawn frame by frame
                 super()._pyro_prev(msg)
                 return
-            self._of = axis.sites, means
-        msg["value"], msg["done"] = shift(self._of[1]), True
+            self._means = axis.sites, means
+        msg["value"], msg["done"] = shift(self._means[1]), True
 
 
 class _Unsettled(Exception):
@@ -58,21 +58,23 @@ class _Unsettled(Exception):
 
 
 class _Silent(Frame):
-    """A frame with settled latents that is fed the model's own means, unseen by handlers; nothing is registered."""
+    """A frame whose latents have values and whose past is the model's own means. It registers no site, so handlers do
+    not see it.
+    """
 
     @classmethod
     @torch.no_grad()
     def means(cls, sites: Sites, name: str) -> Tensor | None:
-        """The means (..., T, N, D) that the model gives site `name`; None where a latent is not settled."""
+        """The model's means (..., T, N, D) of site `name`; None if a latent has no value."""
         assert sites.step is not None
-        carry, found = Carry(), []
+        carry, means = Carry(), []
         try:
             for t in range(sites.frames):
                 sites.step(cls(sites, t, t + 1, carry))
-                found.append(carry.conditionals[name].mean)
+                means.append(carry.conditionals[name].mean)
         except _Unsettled:
             return None
-        return torch.cat(found, dim=-3)
+        return torch.cat(means, dim=-3)
 
     def prev(self, name: str) -> Tensor:
         return self.expected(name) if name in self.sites.data else self._previous(name)
@@ -94,17 +96,17 @@ class _Silent(Frame):
 
 
 class sampled_past(Messenger):
-    r"""Let a model look back at clean speech drawn from its filtering posterior, inside of the loop over frames.
+    r"""Draw past frames of clean speech from their filtering posterior, inside the loop over frames.
 
     .. math:: \sqrt{g} s_{t-1} \mid y_{1:t-1}, z_{1:t-1}, s_{1:t-2} \sim
         N_c\Big(\frac{g v}{g v + n}\, y_{t-1},\; \frac{g v\, n}{g v + n}\Big)
 
-    The posterior does not change when y and s turn by the same phase, so |s|^2 can be drawn from |y| alone. With
-    s drawn so, :math:`E[\sum_t \log p(y_t \mid s_{1:t-1}, z)] - KL` is a bound on log p(y): by Jensen's inequality the
+    The posterior is invariant to a common phase of y and s, so |s|^2 can be drawn from |y| alone. With these draws of
+    s, :math:`E[\sum_t \log p(y_t \mid s_{1:t-1}, z)] - KL` is a lower bound on log p(y): by Jensen's inequality the
     first term is at most log p(y | z).
 
     Args:
-        observation: the noise that speech is in, and the gain.
+        observation: the model of noise and gain.
     """
 
     def __init__(self, observation: Noise) -> None:
@@ -115,7 +117,7 @@ class sampled_past(Messenger):
         name, _, axis = msg["args"]
         if name != "x":
             return
-        v = axis.expected(name).detach()  # where frames are not run one by one it says so
+        v = axis.expected(name).detach()  # raises an error where frames are not run one by one
         msg["done"] = True
         if axis.start == 0:
             msg["value"] = v

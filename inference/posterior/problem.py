@@ -1,4 +1,4 @@
-"""What every method of inference is given, and what it gives back."""
+"""The input of every method of inference, `Problem`, and its result, `Posterior`."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ __all__ = ["InferenceSettings", "Posterior", "Problem", "causal", "check_finite"
 
 @dataclass
 class InferenceSettings:
-    """How a posterior is found.
+    """Settings of the inference of a posterior.
 
     Attributes:
         steps: gradient steps, or steps of a chain.
         lr: Adam's learning rate; null is the method's own.
         objective: ``"analytic"`` takes the KL of Gaussians in closed form, ``"elbo"`` from the draws.
-        latents: ``"sample"`` draws z from the guide in each step, ``"mean"`` takes its mean, as if it were the draw.
+        latents: ``"sample"`` draws z from the guide in each step, ``"mean"`` uses the guide's mean in place of a draw.
         draws: draws of z in each step.
-        wiener_draws: draws of z that the Wiener gain is averaged over; with latents=mean it is that of the mean.
-        past: what a model that looks back at x sees: its ``"own"`` mean of clean speech, or clean speech ``"sampled"``
-            given what was observed so far.
-        accept: of mala: whether proposals are accepted or refused; without, the chain is biased.
-        step_size: of mala and metropolis, at the start: it is adapted in the first half of the chain.
-        burn_in: part of a chain that is left out of averages.
-        particles: of smc.
-        seed: of all draws.
+        wiener_draws: draws of z that the Wiener gain is averaged over; with latents=mean the gain is computed at the
+            mean.
+        past: the input of a model that depends on past frames of x: its ``"own"`` mean of clean speech, or clean
+            speech ``"sampled"`` given the observations up to that frame.
+        accept: whether mala accepts or rejects proposals; without this step the chain is biased.
+        step_size: initial step size of mala and metropolis; it is adapted in the first half of the chain.
+        burn_in: fraction of a chain that is omitted from averages.
+        particles: number of particles of smc.
+        seed: seed of all draws.
     """
 
     steps: int = 100
@@ -56,17 +57,17 @@ class InferenceSettings:
 
 
 class Problem(NamedTuple):
-    """A prior, what was observed, and how: the program whose latents are to be inferred.
+    """A prior, the observed data and the observation model: the program whose latents are inferred.
 
     Attributes:
         model: the prior p(s, z).
         guide: its guide q(z | s), to start from.
         y: the observed power (T, N, F), zero beyond each length.
         lengths: frames of each sequence (N,), on the CPU.
-        observation: the handler that makes the prior the program of y; what it learns it keeps.
-        past: the handler that says what a model sees that looks back at x.
-        remembers: whether the guide's z_t depends on z before it.
-        causal: whether the guide's z_t depends on no x after frame t.
+        observation: the handler that turns the prior into the program of y; it holds the estimated parameters.
+        past: the handler that supplies past frames of x to a model that depends on them.
+        remembers: whether the guide's z_t depends on earlier z.
+        causal: whether the guide's z_t depends on x up to frame t only.
         independent: whether, given W, H and g, the frames of the posterior are independent of each other.
     """
 
@@ -82,20 +83,20 @@ class Problem(NamedTuple):
 
     @contextmanager
     def program(self) -> Iterator[None]:
-        """Inside, a run of the model is one of the observed program."""
+        """A context in which running the model runs the observed program."""
         with self.observation, self.past:
             yield
 
 
 class Posterior(NamedTuple):
-    """What was found.
+    """An inferred posterior.
 
     Attributes:
         gain: the Wiener gain averaged over draws of z, E[g v / (g v + n)], (T, N, F).
-        speech: the variance g v of clean speech, averaged so, (T, N, F).
-        trajectory: terms of the bound at each step, (N,) each; of a chain the log-density is the reconstruction.
-        rates: by name, (N,): such as how many proposals were accepted.
-        guide: a guide that draws from what was found; None for chains and particles.
+        speech: the variance g v of clean speech, averaged over draws of z, (T, N, F).
+        trajectory: terms of the bound at each step, (N,) each; for a chain, the reconstruction is the log-density.
+        rates: rates by name, (N,) each, such as the acceptance rate of proposals.
+        guide: a guide that draws from the posterior; None for chains and particles.
         others: the Wiener gains of further sources, each (T, N, F).
     """
 
@@ -116,10 +117,10 @@ Progress = Callable[[], object]
 
 
 def check_finite(value: Tensor, step: int) -> None:
-    """Refuse to go on from numbers that are none.
+    """Check that the objective of every sequence is finite.
 
     Raises:
-        UserError: naming the sequences of the batch.
+        UserError: The objective of some sequences is not finite.
     """
     if not bool(torch.isfinite(value).all()):
         places = (~torch.isfinite(value)).nonzero().flatten().tolist()
@@ -130,21 +131,21 @@ def check_finite(value: Tensor, step: int) -> None:
 
 
 def frames_independent(parents: Parents) -> bool:
-    """Whether the frames of a model with these parents are independent: each x_t has a z_t of its own, and no more.
+    """Whether the frames of a model with these parents are independent: x_t depends on z_t only, and z_t on no frame.
 
     Example:
         >>> frames_independent({"z": (), "x": ("z[t]",)}), frames_independent({"z": ("z[t-1]",), "x": ("z[t]",)})
         (True, False)
     """
-    return all(set(of) <= {"z[t]"} for of in parents.values())
+    return all(set(of_site) <= {"z[t]"} for of_site in parents.values())
 
 
 def causal(parents: Parents) -> bool:
-    """Whether a guide with these parents can go along with its recording: z_t sees x up to frame t alone.
+    """Whether a guide with these parents can be run online: z_t depends on x up to frame t only.
 
     Example:
         >>> causal({"z": ("x[:t+1]", "z[t-1]")}), causal({"z": ("x[t:]", "z[t-1]")}), causal({"z": ("x[:]",)})
         (True, False, False)
     """
     of_past = {"x[t]", "x[:t]", "x[:t+1]", "x[t-1]"}
-    return all(parent in of_past for of in parents.values() for parent in of if parent.startswith("x"))
+    return all(parent in of_past for of_site in parents.values() for parent in of_site if parent.startswith("x"))

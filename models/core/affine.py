@@ -1,4 +1,4 @@
-"""Affine maps that are computed together."""
+"""Affine maps of the same input, computed in one product."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["AffineMaps"]
 
 
 class AffineMaps(nn.Linear):
-    """Several affine maps of the same input, kept as one so that they cost one product: their outputs side by side.
+    """Several affine maps of the same input in one weight matrix; their outputs are concatenated.
 
     Args:
         in_dim: size of the input.
-        sizes: size of the output of each.
+        sizes: output size of each map.
     """
 
     def __init__(self, in_dim: int, sizes: Sequence[int]) -> None:

@@ -249,7 +249,7 @@ class SharedPlate(NamedTuple):
         share: the weight of each segment in them.
         plate: the plate of all of the corpus, of which these are a subsample.
         weight: weight of each one's log-density, (U,): n_i / N_i (Hsu et al., 2017, Eq. 2, summed over the n_i segments
-            of sequence i in the batch), divided by the ratio of the scales of its plate and of the segments' plate.
+            of sequence i in the batch), times the scale of the segments' plate over the scale of this plate.
     """
 
     present: Tensor

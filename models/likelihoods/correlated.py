@@ -17,8 +17,8 @@ __all__ = ["CorrelatedNormal"]
 class CorrelatedNormal(dist.TorchDistribution):
     r"""N(m, F F') over the last dimension.
 
-    Its parameters keep everything of a frame in their last dimension, so that frames can be joined like those of any
-    other distribution (`models.core.sites.rebuilt`).
+    Each parameter holds a frame in its last dimension, so that frames are concatenated like those of any other
+    distribution (`models.core.sites.rebuilt`).
 
     Args:
         loc: m, (..., D).

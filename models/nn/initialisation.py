@@ -1,11 +1,11 @@
-r"""Where weights start: Glorot's uniform weights and zero biases, as TensorFlow has them, in place of PyTorch's own.
+r"""Initialisation of weights: Glorot's uniform weights and zero biases, TensorFlow's defaults, in place of PyTorch's.
 
 .. math:: W_{ij} \sim U\Big(-\sqrt{\tfrac{6}{m + n}}, \sqrt{\tfrac{6}{m + n}}\Big)
 
-of a map from m to n numbers (Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
-networks", 2010, Eq. 16). A map is what the public codes have as one: mean and log-variance of a head are two, the two
-halves of a gated convolution too; all gates of an LSTM are one, of the input joined to the state, and those of a GRU
-one beside its candidate.
+for an affine map from m to n numbers (Glorot & Bengio, "Understanding the difficulty of training deep feedforward
+neural networks", 2010, Eq. 16). Weights are grouped into maps as in the public codes: the mean and the log-variance of
+a head are two maps, and so are the two halves of a gated convolution; all gates of an LSTM are one map of the
+concatenated input and state; the gates of a GRU are one map and its candidate is another.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["glorot", "open_gates"]
 
 @torch.no_grad()
 def open_gates(net: nn.RNNBase) -> None:
-    """Start the biases of the forget gates of an LSTM, and of both gates of a GRU, at 1, as TensorFlow's cells have
-    them: the state is kept at first.
+    """Set the biases of the forget gates of an LSTM, and of both gates of a GRU, to 1, as TensorFlow's cells do: at
+    the start of training the state is kept.
     """
     for name, bias in net.named_parameters():
         if not name.startswith("bias"):
@@ -36,8 +36,8 @@ def open_gates(net: nn.RNNBase) -> None:
 
 @torch.no_grad()
 def glorot(module: nn.Module) -> None:
-    """Draw the weights of all affine maps, convolutions and recurrent networks in a module, each one once; their biases
-    are zero, but for gates that start open (`open_gates`). Tables and other parameters are left as they are.
+    """Draw the weights of all affine maps, convolutions and recurrent networks in a module, each once. Their biases are
+    set to zero, except those of open gates (`open_gates`). Tables and other parameters are not changed.
     """
     for part in module.modules():
         if isinstance(part, nn.RNNBase):

@@ -28,7 +28,7 @@ __all__ = ["KalmanPredictor", "ModeWeights", "Moments", "joseph", "smooth"]
 
 
 class Moments(NamedTuple):
-    """Means (..., L) and covariances (..., L, L) of Gaussian states."""
+    """The means (..., L) and covariances (..., L, L) of Gaussian states."""
 
     mean: Tensor
     covariance: Tensor
@@ -40,7 +40,7 @@ class ModeWeights(nn.Module):
     Args:
         a_dim: D.
         modes: K.
-        width: of the LSTM.
+        width: width of the LSTM.
     """
 
     def __init__(self, a_dim: int, modes: int, width: int) -> None:
@@ -51,7 +51,7 @@ class ModeWeights(nn.Module):
         self.head = nn.Linear(width, modes)
 
     def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The weights (..., T, N, K) from the frames before, u (..., T, N, D), and the LSTM's state."""
+        """The weights (..., T, N, K) from the frame before each, u (..., T, N, D), and the LSTM's last state."""
         if state is None:
             first = self.a_0.expand_as(u[..., :1, :, :])
             u = torch.cat([first, u[..., 1:, :, :]], dim=-3)
@@ -62,18 +62,18 @@ class ModeWeights(nn.Module):
 class KalmanPredictor(nn.Module):
     r"""p(a_t | a_{1:t-1}) as a `models.core.time_axis.Causal` network of a_{t-1}.
 
-    Its outputs are, side by side, the mean (D) and the lower Cholesky factor (D * D) of that Gaussian. The first frame
-    has no observation before it; there the LSTM takes a_0.
+    Its output is the concatenation of the mean (D) and the lower Cholesky factor (D * D) of that Gaussian. No
+    observation precedes the first frame; there the input of the LSTM is a_0.
 
     Args:
         a_dim: D.
         z_dim: L.
         modes: K.
-        width: of the LSTM.
+        width: width of the LSTM.
         transition: q.
         emission: r.
         initial: v.
-        spread: standard deviation of the entries of C at the start, and of those of A around the identity.
+        spread: standard deviation of the initial entries of C, and of those of A around the identity.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class KalmanPredictor(nn.Module):
         self.weights = ModeWeights(a_dim, modes, width)
 
     def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Outputs (..., T, N, D + D * D) of the frames before each, u (..., T, N, D), and the state after the last.
+        """The outputs (..., T, N, D + D * D) from the frame before each, u (..., T, N, D), and the last state.
 
         The state is h and c of the LSTM and, of the last frame, m_t, P_t and C_t, flattened.
         """
@@ -126,7 +126,7 @@ class KalmanPredictor(nn.Module):
     def _predict(
         self, before: Tensor, A: Tensor, C: Tensor, last: tuple[Moments, Tensor] | None
     ) -> tuple[list[Moments], list[Tensor]]:
-        """z_t given a_{1:t-1} of all frames, and the Cholesky factors of the covariance of a_t."""
+        """The moments of z_t given a_{1:t-1} for all frames, and the Cholesky factors of the covariance of a_t."""
         predicted: list[Moments] = []
         factors: list[Tensor] = []
         noise = self.emission * torch.eye(self.a_dim, dtype=A.dtype, device=A.device)
@@ -144,26 +144,29 @@ class KalmanPredictor(nn.Module):
         return predicted, factors
 
     def initial_moments(self, like: Tensor) -> Moments:
-        """z_1 ~ N(0, v I) for each matrix of a batch (B, L, L)."""
+        """The moments of z_1 ~ N(0, v I) for each matrix of a batch (B, L, L)."""
         eye = torch.eye(self.z_dim, dtype=like.dtype, device=like.device)
         return Moments(like.new_zeros(*like.shape[:-1]), (self.initial * eye).expand_as(like))
 
     def advance(self, moments: Moments, A: Tensor) -> Moments:
-        """From z_{t-1} to z_t = A_t z_{t-1} + noise."""
+        """The moments of z_t = A_t z_{t-1} + noise from those of z_{t-1}."""
         mean = (A @ moments.mean[..., None])[..., 0]
         noise = self.transition * torch.eye(self.z_dim, dtype=A.dtype, device=A.device)
         return Moments(mean, A @ moments.covariance @ A.mT + noise)
 
 
 def joseph(moments: Moments, C: Tensor, a: Tensor, emission: float, factor: Tensor | None = None) -> Moments:
-    r"""z_t given a_t too, by Joseph's form, (I - K C) P (I - K C)' + r K K', which stays positive definite in float32.
+    r"""Condition z_t on a_t by Joseph's form, (I - K C) P (I - K C)' + r K K', positive definite also in float32.
 
     Args:
-        moments: of z_t before.
-        C: (B, D, L).
+        moments: moments of z_t given a_{1:t-1}.
+        C: C_t (B, D, L).
         a: a_t (B, D).
         emission: r.
         factor: the Cholesky factor of C P C' + r I, if it is known.
+
+    Returns:
+        The moments of z_t given a_{1:t}.
     """
     mean, P = moments
     CP = C @ P
@@ -177,16 +180,16 @@ def joseph(moments: Moments, C: Tensor, a: Tensor, emission: float, factor: Tens
 
 @torch.no_grad()
 def smooth(net: KalmanPredictor, a: Tensor, present: Tensor | None = None) -> tuple[Tensor, Moments]:
-    r"""Exact z_t | a_{1:T} (Rauch, Tung & Striebel), and a with its missing frames filled.
+    r"""The exact moments of z_t | a_{1:T} (Rauch, Tung & Striebel), and a with its missing frames filled.
 
-    A missing frame has no update, and the LSTM of alpha is given its predicted mean C_t m_t in its place, as in the
-    public code; afterwards it is filled with the smoothed mean of C_t z_t. As alpha depends on a, the moments are
-    exact only where nothing is missing.
+    At a missing frame the filter makes no update, and the LSTM of alpha takes the predicted mean C_t m_t in place of
+    a_t, as in the public code; afterwards the frame is filled with the smoothed mean of C_t z_t. As alpha depends on a,
+    the moments are exact only if no frame is missing.
 
     Args:
         net: the dynamics.
         a: (T, B, D).
-        present: which frames are there, (T, B) bool; None: all.
+        present: which frames are observed, (T, B) bool; None means all.
 
     Returns:
         a, missing frames filled, and the moments of z, (T, B, L) and (T, B, L, L).

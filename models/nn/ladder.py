@@ -123,14 +123,16 @@ class Ladder(nn.Module):
         d: Sequence[Tensor] = (),
         i: int = 0,
     ) -> Tensor:
-        """g of the layer below index `i` in the frames of `t`, (..., T, N, C), the latents from there up drawn first.
+        """Draw the latents from layer index `i` upwards, and return g of the layer below in the frames of `t`,
+        (..., T, N, C).
 
         Args:
-            t: the time axis of that layer below.
-            draw: z of the steps of a layer's own time axis, from h; None for a layer without.
-            u: the networks' input of the frame before each, (..., T, N, D), from which d follows.
-            d: d_1 to d_L of all steps, where they are known; in the place of `u`.
-            i: the index.
+            t: the time axis of the layer below.
+            draw: a function that draws z of a layer from its time axis, its index and h; it returns None for a layer
+                without a latent.
+            u: the networks' input of the frame before each, (..., T, N, D), from which d is computed.
+            d: d_1 to d_L of all steps, if they are known, in place of `u`.
+            i: index of the layer.
         """
 
         def step(tau: TimeAxis, below: Tensor | None) -> Tensor:

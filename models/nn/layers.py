@@ -1,4 +1,4 @@
-"""The networks that all models and guides are made of: one MLP, one recurrent network, one Gaussian head.
+"""The networks shared by all models and guides: an MLP, a recurrent network and a Gaussian head.
 
 Shapes are those of `models.core.time_axis`: every network maps (..., T, N, in) to (..., T, N, out).
 """
@@ -21,11 +21,11 @@ __all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "shift"]
 
 
 class MLP(nn.Sequential):
-    """Affine map and activation, as often as there are widths; no widths: the identity.
+    """A sequence of layers, each an affine map and an activation; with no widths, the identity.
 
     Args:
         in_dim: size of the input.
-        widths: size of each layer; the activation follows every one of them, the last included.
+        widths: size of each layer; an activation follows every layer, including the last.
         activation: the class of the activation.
     """
 
@@ -60,24 +60,24 @@ FUSED: dict[type[nn.RNNBase], Callable[..., tuple[Tensor, ...]]] = {
     nn.GRU: torch.gru,
     nn.RNN: torch.rnn_tanh,
 }
-"""What computes all frames of each kind of network in one call, on CUDA cuDNN's kernels."""
+"""For each kind of network, the function that computes all frames in one call, on CUDA by cuDNN's kernels."""
 
 
 def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[int, str] | None = None) -> Any:
-    """What `net(u, before)` gives, fit for gradients and in the precision of the weights.
+    """Compute `net(u, before)`, differentiable also in eval mode, and in the precision of the weights.
 
-    `nn.LSTM.forward` hands its `training` on as whether to keep what the backward pass needs. cuDNN keeps nothing in
-    eval mode and cannot go back then, but gradients flow through networks of a frozen run as well. Without dropout
-    between layers, as here, nothing else depends on it.
+    `nn.LSTM.forward` passes its `training` flag to cuDNN, which stores the intermediate results of the backward pass
+    only if it is set. Gradients also flow through the networks of a frozen run, which are in eval mode, so here the
+    flag is set whenever gradients are enabled. It has no other effect on networks without dropout.
 
-    Autocast would run the network in half precision: on CUDA float16, whatever type was asked for, in which small
-    gradients are zero. So here it is off.
+    Autocast is disabled here: it would run the network in half precision, on CUDA in float16 whatever type was
+    requested, in which small gradients underflow to zero.
 
     Args:
         net: a network without dropout, `batch_first` or projections.
         u: its input (T, B, in).
-        before: the state h (layers, B, H), or (h, c) of an LSTM; None: zero.
-        direction: one layer and one direction of it alone (``""``, ``"_reverse"``), run forwards in time.
+        before: the initial state h (layers, B, H), or (h, c) of an LSTM; None means zero.
+        direction: run a single layer in a single direction (``""``, ``"_reverse"``), forwards in time.
 
     Returns:
         The outputs (T, B, H) and the state after the last frame.
@@ -102,16 +102,16 @@ def recurrence(net: nn.RNNBase, u: Tensor, before: Any = None, direction: tuple[
 
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""The names of the parameters of a layer, in the order that PyTorch's functions take them."""
+"""The names of the parameters of a layer, in the order of the arguments of PyTorch's functions."""
 
 
 class Recurrent(nn.Module):
-    """A recurrent network over time, zero before the first frame; a `models.core.time_axis.Causal` network.
+    """A recurrent network over time with initial state zero; a `models.core.time_axis.Causal` network.
 
     Args:
         in_dim: size of the input.
         out_dim: size H of the state.
-        layers: networks on top of each other.
+        layers: number of layers.
         cell: ``"lstm"``, ``"gru"``, or ``"rnn"`` for the plain tanh recurrence.
     """
 
@@ -143,9 +143,10 @@ class Context(nn.Module):
     Args:
         in_dim: size of the input.
         width: size H of the LSTM in each direction.
-        layers: LSTMs on top of each other.
-        sees: ``"past"``, ``"future"`` or ``"all"``; with all, the output is [forward; backward] and 2H wide.
-        backward_first: with all, [backward; forward], as the published RVAE has it.
+        layers: number of layers.
+        sees: the frames that the output depends on: ``"past"``, ``"future"`` or ``"all"``. For all, the output is
+            [forward; backward], of size 2H.
+        backward_first: for all, the output is [backward; forward], as in the published RVAE.
     """
 
     def __init__(
@@ -161,19 +162,20 @@ class Context(nn.Module):
         *leading, frames, sequences, _ = u.shape
         folded = u.movedim(-3, 0).reshape(frames, -1, u.shape[-1])
         every = lengths.expand(*leading, sequences).reshape(-1)
-        given = reverse(folded, every) if self.reversed else folded
-        out = self._both_ways(given, every) if self.net.bidirectional else recurrence(self.net, given)[0]
+        ordered = reverse(folded, every) if self.reversed else folded
+        out = self._both_ways(ordered, every) if self.net.bidirectional else recurrence(self.net, ordered)[0]
         out = reverse(out, every) if self.reversed else out
         return out.reshape(frames, *leading, sequences, -1).movedim(0, -3)
 
     def ends(self, u: Tensor, lengths: Tensor) -> Tensor:
-        """The last state of either direction, which has seen all of a sequence, ordered as the output: (..., N, 2H).
+        """The last state of each direction, which depends on all frames of a sequence, in the order of the output:
+        (..., N, 2H).
 
         Raises:
-            ValueError: unless the network sees all.
+            ValueError: The network was not built with ``sees="all"``.
         """
         if not self.net.bidirectional:
-            raise ValueError("only a network that sees all has two ends: build it with sees='all'")
+            raise ValueError("this network has no backward direction; build it with sees='all'")
         out = self(u, lengths)
         last = (lengths.to(u.device) - 1)[:, None].expand(*out.shape[:-3], 1, -1, out.shape[-1])
         first, last = out[..., 0, :, :], out.gather(-3, last)[..., 0, :, :]
@@ -182,11 +184,12 @@ class Context(nn.Module):
         return torch.cat([ends[0][..., :width], ends[1][..., width:]], dim=-1)
 
     def _both_ways(self, u: Tensor, lengths: Tensor) -> Tensor:
-        """The bidirectional LSTM on u (T, B, in); where lengths differ, each direction over padded sequences, one of
-        them reversed.
+        """The bidirectional LSTM on u (T, B, in). Where lengths differ, each direction is run separately over padded
+        sequences, the backward one over reversed sequences.
 
-        Packed sequences, which the fused call asks for then, make its backward pass on a CPU quadratic in T. On CUDA
-        the weights of one direction alone are a part of cuDNN's buffer, which it copies at every call.
+        The alternative for different lengths, the fused call on packed sequences, has a backward pass that is quadratic
+        in T on a CPU. On CUDA, running a single direction makes cuDNN copy its weights at every call, as they are only
+        a part of its buffer; so the fused call is used where lengths are equal.
         """
         if not ragged(lengths, u.shape[0]):
             out: Tensor = recurrence(self.net, u)[0]
