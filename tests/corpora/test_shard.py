@@ -33,7 +33,7 @@ def test_shards_hold_the_corpus(root: Path, tmp_path: Path, capsys: pytest.Captu
     out = tmp_path / "shards"
     assert main(["--corpus", "folder", "--root", str(root), "--out", str(out), "--size", "5"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert f"{out / 'train'}: 12 utterances, 0.00 h, 3 shards" in said and "test: there is none" in said
+    assert f"{out / 'train'}: 12 utterances, 0.00 h, 3 shards" in said and "test: the corpus has no such split" in said
     plain = open_corpus(Data(corpus="folder", root=str(root)), 0, ["train", "valid"])
     found = open_corpus(Data(corpus="lhotse", root=str(out)), 0, ["train", "valid"])
     for split in ("train", "valid"):
