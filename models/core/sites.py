@@ -234,7 +234,7 @@ def _refuse_score(name: str, distribution: dist.TorchDistribution, value: Tensor
     if torch.is_grad_enabled():
         raise UserError(
             f"latent '{name}' is drawn for all frames at once and is not reparametrised. The score-function gradient "
-            "would treat frames as independent, as plate 'time' declares, and omit the effect of a draw on later frames. "
+            "would treat frames as independent, as plate 'time' declares, and omit the effect of a draw on later ones. "
             "Run model and guide with how='stepwise', or enumerate the latent (TraceEnum_ELBO)."
         )
     return type(distribution).score_parts(distribution, value, *args, **kwargs)
