@@ -14,10 +14,18 @@ from evaluation.reporting.report import write_json
 from inference.settings.resolve import resolve
 from inference.settings.tree import Settings
 
-__all__ = ["add_common", "check_positive", "keep", "settings_of", "without_graph"]
+__all__ = ["add_common", "add_model", "keep", "settings_of", "without_graph"]
 
 
 RUNS = "interleaved runs, of which the fastest counts"
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = None, *, guide: bool = True) -> None:
+    """Add ``--model``, required unless there is a default, and ``--guide``."""
+    text = "the generative model" + ("" if default is None else " (%(default)s)")
+    parser.add_argument("--model", default=default, required=default is None, metavar="M", help=text)
+    if guide:
+        parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
 
 
 def add_common(parser: argparse.ArgumentParser, runs: str | None = RUNS) -> None:
@@ -34,19 +42,6 @@ def add_common(parser: argparse.ArgumentParser, runs: str | None = RUNS) -> None
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
-
-
-def check_positive(args: argparse.Namespace, *names: str) -> None:
-    """Check that numbers, or lists of numbers, are 1 or more.
-
-    Raises:
-        UserError: One is not.
-    """
-    for name in names:
-        values = getattr(args, name, None)
-        for value in values if isinstance(values, list) else [values]:
-            if value is not None and value < 1:
-                raise UserError(f"--{name} {value}: expected at least 1.")
 
 
 def settings_of(args: argparse.Namespace, guide: str | None = None, fixed: Sequence[str] = ()) -> Settings:

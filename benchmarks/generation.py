@@ -18,10 +18,10 @@ import pyro
 import torch
 from torch import Tensor
 
-from benchmarks.arguments import add_common, check_positive, keep, settings_of
+from benchmarks.arguments import add_common, add_model, keep, settings_of
 from benchmarks.timing import clock, power_spectra
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
+from evaluation.reporting.command_line import check_minimum, guarded
 from inference.runs import create, pick_device
 from inference.settings.tree import Settings
 from models.core.sites import Sites
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_positive(args, "frames", "sequences", "bins", "runs", "threads")
+        check_minimum(args, frames=1, sequences=1, bins=1, runs=1, threads=1)
         report = measure(settings_of(args), args.frames, args.sequences, runs=args.runs)
         keep(args.json, report)
         print(_text(report))
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.generation",
         description="Time generation frame by frame: with cached states against recomputing the whole past.",
     )
-    parser.add_argument("--model", required=True, metavar="M", help="the generative model")
+    add_model(parser, guide=False)
     add = parser.add_argument
     add("--frames", type=int, nargs="+", default=[50, 100, 200], metavar="T", help="frames to generate (%(default)s)")
     add("--sequences", type=int, default=1, metavar="N", help="sequences generated together (%(default)s)")

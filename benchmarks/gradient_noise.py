@@ -29,10 +29,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.arguments import check_positive, keep
-from dvae_pyro.errors import UserError
+from benchmarks.arguments import add_model, keep
 from dvae_pyro.progress import progress_bar
-from evaluation.reporting.command_line import guarded
+from evaluation.reporting.command_line import check_minimum, guarded
 from evaluation.reporting.plots import save_picture
 from inference.objectives.elbo import Objective
 from inference.runs import create
@@ -56,9 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_positive(args, "frames", "sequences", "particles")
-        if args.draws < 2 * BLOCKS:
-            raise UserError(f"--draws {args.draws}: expected at least {2 * BLOCKS}.")
+        check_minimum(args, frames=1, sequences=1, particles=1, draws=2 * BLOCKS)
         settings = resolve(args.model, args.guide, None, [*SMALL, *args.settings])
         rows = measure(settings, args.particles, args.draws, args.frames, args.sequences, args.steps)
         keep(args.json, rows)
@@ -197,8 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.gradient_noise",
         description="Signal-to-noise ratio of a guide's gradient: plain against doubly reparametrised.",
     )
-    parser.add_argument("--model", default="dkf", metavar="M", help="the generative model (%(default)s)")
-    parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
+    add_model(parser, "dkf")
     parser.add_argument("--particles", type=_numbers, default=[1, 4, 16, 64, 256], metavar="K,...", help="%(default)s")
     parser.add_argument("--draws", type=int, default=300, help="draws of the gradient for each K (%(default)s)")
     parser.add_argument("--frames", type=int, default=3, metavar="T", help="frames of a sequence (%(default)s)")

@@ -26,11 +26,11 @@ import numpy as np
 import pyro
 import torch
 
-from benchmarks.arguments import add_common, check_positive, keep, without_graph
+from benchmarks.arguments import add_common, add_model, keep, without_graph
 from benchmarks.timing import clock, power_spectra
 from dvae_pyro.allocator import keep_freed_memory
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
+from evaluation.reporting.command_line import check_minimum, guarded
 from inference.handlers.discriminative import discriminative_handler
 from inference.objectives.elbo import Objective
 from inference.runs import create, pick_device, pick_dtype
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    check_positive(args, *AXES, "base", "steps", "bins", "threads")
+    check_minimum(args, **dict.fromkeys(AXES, 1), base=1, steps=1, bins=1, threads=1)
     hierarchical = model_class(args.model).hierarchical
     sizes = {name: _sizes(name, getattr(args, name), args.model, hierarchical) for name in AXES}
     base = dict(zip(AXES, SEGMENTS_BASE if hierarchical else BASE, strict=True))
@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.growth", description="Time and memory of a training step against its sizes."
     )
-    parser.add_argument("--model", required=True, metavar="M", help="the generative model")
+    add_model(parser, guide=False)
     for name, (label, sizes) in AXES.items():
         text = f"{label} (default: {sizes}; no value skips the axis)"
         parser.add_argument(f"--{name}", type=int, nargs="*", metavar="n", help=text)

@@ -18,10 +18,10 @@ from typing import Any
 import pyro
 import torch
 
-from benchmarks.arguments import add_common, check_positive, keep, settings_of
+from benchmarks.arguments import add_common, add_model, keep, settings_of
 from benchmarks.timing import interleaved, power_spectra
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
+from evaluation.reporting.command_line import check_minimum, guarded
 from inference.estimation.importance import log_weights
 from inference.particles.particle_filter import smc
 from inference.runs import create, pick_device, pick_dtype
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_positive(args, "particles", "frames", "bins", "steps", "runs", "threads")
+        check_minimum(args, particles=1, frames=1, bins=1, steps=1, runs=1, threads=1)
         settings = settings_of(args, args.guide)
         report = measure(settings, args.frames, args.particles, steps=args.steps, runs=args.runs)
         keep(args.json, report)
@@ -109,8 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.particles",
         description="Time importance weights: all particles at once against one after another.",
     )
-    parser.add_argument("--model", default="dkf", metavar="M", help="the generative model (%(default)s)")
-    parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
+    add_model(parser, "dkf")
     parser.add_argument("--particles", type=int, default=100, metavar="K", help="draws of the guide (%(default)s)")
     parser.add_argument("--frames", type=int, default=150, metavar="T", help="frames of the sequence (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="timings of each form in a run (%(default)s)")

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 import pyro
 import torch
 
-from benchmarks.arguments import add_common, check_positive, keep, settings_of, without_graph
+from benchmarks.arguments import add_common, add_model, keep, settings_of, without_graph
 from benchmarks.timing import interleaved, power_spectra
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
+from evaluation.reporting.command_line import check_minimum, guarded
 from inference.objectives.elbo import Objective
 from inference.runs import create, pick_device, pick_dtype
 from inference.settings.tree import Settings
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_positive(args, "frames", "sequences", "bins", "steps", "runs", "threads")
+        check_minimum(args, frames=1, sequences=1, bins=1, steps=1, runs=1, threads=1)
         settings = without_graph(settings_of(args, args.guide))
         if settings.train.objective == "fivo":
             raise UserError("train.objective=fivo runs frame by frame in either form: there is nothing to compare.")
@@ -123,8 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.train_step",
         description="Time a training step: all frames at once against frame by frame.",
     )
-    parser.add_argument("--model", required=True, metavar="M", help="the generative model")
-    parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
+    add_model(parser)
     parser.add_argument("--frames", type=int, default=150, metavar="T", help="frames of a sequence (%(default)s)")
     parser.add_argument("--sequences", type=int, default=32, metavar="N", help="sequences of a batch (%(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="steps of each form in a run (%(default)s)")

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.errors import UserError
 from evaluation.disentanglement.arguments import add_phase_argument
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -30,15 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, metavar="C.wav", help="the sound; C.png and C.json are written beside it"
     )
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        if options.out.suffix.lower() != ".wav":
-            raise UserError(f"--out {options.out}: expected the name of a .wav file.")
-        from evaluation.disentanglement.conversion import run_conversion
-
-        run_conversion(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.disentanglement.conversion:run_conversion")
 
 
 if __name__ == "__main__":

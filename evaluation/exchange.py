@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.disentanglement.arguments import add_phase_argument
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -26,13 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_phase_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/exchange")
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        from evaluation.disentanglement.exchange import run_exchange
-
-        run_exchange(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.disentanglement.exchange:run_exchange")
 
 
 if __name__ == "__main__":

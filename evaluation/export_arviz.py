@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -34,19 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="NetCDF file (default: RUN/arviz.nc)")
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        if options.draws < 2 or options.sequences < 1:
-            raise UserError("--draws takes a number from 2 up, --sequences one from 1 up.")
-        if request.latents == "mean":
-            raise UserError("--latents mean: an export contains samples of the latents. Leave --latents out.")
-        if request.json is not None:
-            raise UserError("--json: an export writes a NetCDF file and no report. Use --out FILE.")
-        from evaluation.predictive_checks.inference_data import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.predictive_checks.inference_data:run_export")
 
 
 if __name__ == "__main__":

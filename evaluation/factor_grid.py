@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.disentanglement.arguments import add_position_argument
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -38,13 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     add_position_argument(parser)
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        from evaluation.disentanglement.factor_grid import run_factor_grid
-
-        run_factor_grid(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.disentanglement.factor_grid:run_factor_grid")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -31,13 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="speaker, phone, kind (of phone), or labels of the corpus (default: speaker,phone,kind)",
     )
 
-    def command() -> None:
-        request, options = parse(parser, argv, several=True)
-        from evaluation.disentanglement.probes import run_probes
-
-        run_probes(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.disentanglement.probes:run_probes", several=True)
 
 
 if __name__ == "__main__":

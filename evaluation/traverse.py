@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.disentanglement.arguments import add_position_argument
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -29,13 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_position_argument(parser)
     add("--values", type=int, default=9, metavar="V", help="number of values from -3 to 3 (default: %(default)s)")
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        from evaluation.disentanglement.traversal import run_traversal
-
-        run_traversal(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.disentanglement.traversal:run_traversal")
 
 
 if __name__ == "__main__":

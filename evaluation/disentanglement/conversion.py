@@ -8,18 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation.disentanglement.pairs import (
-    UNUSED_DB,
-    decibels,
-    exchangeable_latents,
-    exchanged,
-    pair_report,
-    read_pair,
-    sounds,
-)
-from evaluation.loading.waveforms import sound_frontend
+from dvae_pyro.errors import UserError
+from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, sounds
 from evaluation.reporting.audio import peak, write_wav
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
 from evaluation.reporting.report import write_report
 from inference.prediction.reconstruction import infer
@@ -29,11 +21,16 @@ __all__ = ["run_conversion", "way_to_the_reference"]
 
 
 def run_conversion(request: Request, options: argparse.Namespace) -> None:
-    """Convert, write sound, picture and report, and print how far the conversion moves."""
-    run = read_run(request)
-    names, frontend = exchangeable_latents(run), sound_frontend(run)
-    options_of_pair = {"--source": options.source, "--reference": options.reference}
-    source, reference = read_pair(run, request.split, options_of_pair, frontend)
+    """Convert, write sound, picture and report, and print how far the conversion moves.
+
+    Raises:
+        UserError: ``--out`` is not a .wav file.
+    """
+    out: Path = options.out
+    if out.suffix.lower() != ".wav":
+        raise UserError(f"--out {out}: expected the name of a .wav file.")
+    files = {"--source": options.source, "--reference": options.reference}
+    run, names, frontend, (source, reference) = open_pair(request, files)
     report = pair_report("convert", run, request, options.phase)
     decoded = exchanged(run, [source, reference], mode=report["mode"], latents=report["latents"])
     power, (reconstructed, converted) = sounds(frontend, [source, reference], decoded[:2], options.phase)
@@ -41,7 +38,6 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
     if "mu2" in names:
         lengths = torch.tensor([len(source.x), len(source.x), len(reference.x)])
         figures["way_to_the_reference"] = way_to_the_reference(run, decoded[[0, 1, 3]], lengths)
-    out: Path = options.out
     write_wav(out, converted / peak(converted), frontend.rate)
     panels = [
         Panel(f"source: {Path(source.file).stem}", source.samples, frontend.rate),

@@ -9,18 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.disentanglement.pairs import (
-    UNUSED_DB,
-    decibels,
-    exchangeable_latents,
-    exchanged,
-    pair_report,
-    read_pair,
-    sounds,
-)
-from evaluation.loading.waveforms import SoundItem, sound_frontend
+from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, sounds
+from evaluation.loading.waveforms import SoundItem
 from evaluation.reporting.audio import peak, write_wav
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
 from evaluation.reporting.report import write_report
 
@@ -29,9 +21,7 @@ __all__ = ["run_exchange"]
 
 def run_exchange(request: Request, options: argparse.Namespace) -> None:
     """Exchange, write sounds, picture and ``exchange.json``, and print how far the spectra move."""
-    run = read_run(request)
-    names, frontend = exchangeable_latents(run), sound_frontend(run)
-    pair = read_pair(run, request.split, {"--a": options.a, "--b": options.b}, frontend)
+    run, names, frontend, pair = open_pair(request, {"--a": options.a, "--b": options.b})
     report = pair_report("exchange", run, request, options.phase)
     decoded = exchanged(run, pair, mode=report["mode"], latents=report["latents"])
     power, samples = sounds(frontend, pair, decoded, options.phase)

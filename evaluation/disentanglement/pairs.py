@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from corpora.loading.sequences import Prepared, collate
 from corpora.types import Utterance
 from dvae_pyro.errors import UserError
 from evaluation.loading.splits import corpus_of, find_utterance
-from evaluation.loading.waveforms import FileLog, SoundItem, as_power, read_sounds
-from evaluation.reporting.command_line import Request, say
+from evaluation.loading.waveforms import FileLog, SoundItem, as_power, read_sounds, sound_frontend
+from evaluation.reporting.command_line import Request, read_run, say
 from evaluation.reporting.provenance import provenance
 from inference.prediction.reconstruction import decode, reconstruct
 from inference.prediction.segments import cut
@@ -30,8 +30,10 @@ from models.registry import model_class, model_names
 __all__ = [
     "UNUSED_DB",
     "decibels",
+    "OpenPair",
     "exchangeable_latents",
     "exchanged",
+    "open_pair",
     "pair_report",
     "read_pair",
     "sequence_latents",
@@ -139,6 +141,33 @@ def decibels(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Root mean square difference of power spectra in dB over all frames and bins."""
     tiny = np.finfo(np.float64).tiny
     return float(np.sqrt(np.square(10.0 * np.log10(np.maximum(one, tiny) / np.maximum(other, tiny))).mean()))
+
+
+class OpenPair(NamedTuple):
+    """A run and two utterances to decode with it.
+
+    Attributes:
+        run: the run.
+        latents: its latents of the sequence.
+        frontend: its front end.
+        items: the two utterances.
+    """
+
+    run: Run
+    latents: tuple[str, ...]
+    frontend: Stft
+    items: list[SoundItem]
+
+
+def open_pair(request: Request, names: Mapping[str, str]) -> OpenPair:
+    """Open a run, and read the utterances that options, by name, ask for.
+
+    Raises:
+        UserError: the model has no latent of the sequence, the features cannot be inverted, or a file is missing.
+    """
+    run = read_run(request)
+    latents, frontend = exchangeable_latents(run), sound_frontend(run)
+    return OpenPair(run, latents, frontend, read_pair(run, request.split, names, frontend))
 
 
 def read_pair(run: Run, split: str, names: Mapping[str, str], frontend: Stft) -> list[SoundItem]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dvae_pyro.errors import UserError
 from evaluation.generate.arguments import add_sampling_arguments
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -34,17 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--resamples", type=int, default=50, metavar="R", help="for the standard error (default: %(default)s)"
     )
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        if min(options.num, options.resamples) < 2 or options.batch < 1 or options.iterations < 0:
-            raise UserError("--num and --resamples take a number from 2 up, --batch from 1, --iterations from 0.")
-        if request.split == "train":
-            raise UserError("--split train: distances are computed to the training set. Give valid or test.")
-        from evaluation.frechet.command import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.frechet.command:run_frechet")
 
 
 if __name__ == "__main__":

@@ -15,24 +15,32 @@ from torch import Tensor
 from corpora.frontends.griffin_lim import griffin_lim
 from corpora.frontends.stft import Stft
 from corpora.types import Utterance
+from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
 from evaluation.frechet.distances import measured
 from evaluation.frechet.features import extract, open_extractor
 from evaluation.generate.sampling import num_frames, sampled
 from evaluation.loading.splits import corpus_of
 from evaluation.loading.waveforms import FileLog, as_power, read_sounds, sound_frontend
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.report import text_table, write_report
 from inference.runs import Run
 
-__all__ = ["evaluate", "pieces", "run_command", "table"]
+__all__ = ["evaluate", "pieces", "run_frechet", "table"]
 
 GENERATED, EXACT, GRIFFIN_LIM = "generated", "exact_phase", "griffin_lim"
 LABELS = {GENERATED: "generated", EXACT: "{split} set, exact phase", GRIFFIN_LIM: "{split} set, Griffin-Lim"}
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
-    """Evaluate a run, write ``frechet.json``, and print the table."""
+def run_frechet(request: Request, options: argparse.Namespace) -> None:
+    """Evaluate a run, write ``frechet.json``, and print the table.
+
+    Raises:
+        UserError: a number is out of range, or the training set is to be compared with itself.
+    """
+    check_minimum(options, num=2, resamples=2, batch=1, iterations=0)
+    if request.split == "train":
+        raise UserError("--split train: distances are computed to the training set. Give valid or test.")
     run = read_run(request)
     report = evaluate(run, request, options)
     write_report(run.path / "frechet.json", report, request.json)

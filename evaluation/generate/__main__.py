@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.errors import UserError
 from evaluation.generate.arguments import add_sampling_arguments
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -29,15 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--no-audio", action="store_true", help="write the frames as one array (frames.npy) and no sounds"
     )
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        if min(options.num, options.batch) < 1 or options.iterations < 0:
-            raise UserError("--num and --batch take a number from 1 up, --iterations from 0 up.")
-        from evaluation.generate.command import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.generate.command:run_generate")
 
 
 if __name__ == "__main__":

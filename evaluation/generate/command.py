@@ -24,20 +24,25 @@ from evaluation.generate.plots import contact_sheet
 from evaluation.generate.sampling import num_frames, sampled
 from evaluation.loading.waveforms import as_power, find_sound_frontend
 from evaluation.reporting.audio import peak, write_wav
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.report import write_json, write_report
 from inference.runs import Run
 
-__all__ = ["run_command"]
+__all__ = ["run_generate"]
 
 PICTURED, COLUMNS = 24, 6
 FRAMES = 100
 """Length of sequences of data without a sampling rate, unless the run or the command line says otherwise."""
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
-    """Sample from a run, write the output folder, and print what it contains."""
+def run_generate(request: Request, options: argparse.Namespace) -> None:
+    """Sample from a run, write the output folder, and print what it contains.
+
+    Raises:
+        UserError: a number is out of range, the output folder is not empty, or no sequence is finite.
+    """
+    check_minimum(options, num=1, batch=1, iterations=0, frames=2)
     out: Path = request.run / "generated" if options.out is None else options.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder. Give another --out: nothing is replaced.")
@@ -140,8 +145,6 @@ def _length(run: Run, frontend: Stft | None, options: argparse.Namespace) -> int
     if options.frames is not None and options.seconds is not None:
         raise UserError("--frames and --seconds both set the length: give one of them.")
     if options.frames is not None:
-        if options.frames < 2:
-            raise UserError(f"--frames {options.frames}: expected 2 or more.")
         return int(options.frames)
     if frontend is not None:
         return num_frames(frontend, options.seconds)

@@ -15,8 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -34,17 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--picture", type=Path, metavar="FILE", help="draw the gaps (png, pdf, svg)")
 
-    def command() -> None:
-        request, options = parse(parser, argv, several=True)
-        if min(options.particles, options.steps, options.sequences, options.chunk) < 1 or not options.lr > 0:
-            raise UserError("--particles, --steps, --chunk and --sequences take numbers from 1 up, --lr one above 0.")
-        if request.latents == "mean":
-            raise UserError("--latents mean: bounds need samples of the latents. Leave --latents out.")
-        from evaluation.inference_gap.command import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.inference_gap.command:run_inference_gap", several=True)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from typing import Any
 
 import pyro
 
+from dvae_pyro.errors import UserError
 from evaluation.inference_gap.gaps import Effort, Gaps, gaps, measure, same_model
 from evaluation.inference_gap.plot import gap_picture
 from evaluation.loading.splits import read_sequences
-from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.command_line import Request, check_minimum, check_samples, open_run, say
 from evaluation.reporting.comparability import check_same_data, run_names
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.provenance import provenance
@@ -19,7 +20,7 @@ from evaluation.reporting.report import Summary, summarise, text_table, write_js
 from guides.registry import compare
 from inference.runs import Run
 
-__all__ = ["report_of", "run_command", "table"]
+__all__ = ["report_of", "run_inference_gap", "table"]
 
 COMPARISON = {
     True: "all runs have the same model and weights: guides are compared, and log p(x) is the best bound of all runs",
@@ -44,8 +45,16 @@ COLUMNS = {
 }
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
-    """Evaluate runs, write ``inference_gap.json`` in each run folder, and print the table."""
+def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
+    """Evaluate runs, write ``inference_gap.json`` in each run folder, and print the table.
+
+    Raises:
+        UserError: a number is out of range, or the runs are not of the same data.
+    """
+    check_minimum(options, particles=1, steps=1, sequences=1, chunk=1)
+    check_samples(request, "bounds")
+    if not options.lr > 0:
+        raise UserError(f"--lr {options.lr}: expected a number above 0.")
     effort = Effort(options.particles, options.steps, options.lr, options.chunk)
     runs = [open_run(request._replace(run=folder)) for folder in options.runs]
     check_same_data({run.path: run.settings for run in runs})

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.likelihood.arguments import joined
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -30,13 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cut", action="store_true", help="cut utterances into sequences as for training")
     add("--picture", type=Path, metavar="FILE", help="draw the estimates as a function of the sequence length")
 
-    def command() -> None:
-        request, options = parse(parser, joined(sys.argv[1:] if argv is None else argv))
-        from evaluation.likelihood.command import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(
+        parser, joined(sys.argv[1:] if argv is None else argv), "evaluation.likelihood.command:run_likelihood"
+    )
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ from evaluation.likelihood.by_length import estimate_by_length, length_picture
 from evaluation.likelihood.estimation import ESTIMATORS, Plan
 from evaluation.likelihood.report import COLUMNS, LABELS, evaluate, merged, table
 from evaluation.loading.splits import corpus_of, read_split
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, check_samples, read_run, say
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.report import write_csv, write_report
 from inference.particles.resampling import SCHEMES
 
-__all__ = ["run_command"]
+__all__ = ["run_likelihood"]
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
+def run_likelihood(request: Request, options: argparse.Namespace) -> None:
     """Evaluate a run, write ``likelihood.json`` and ``likelihood.csv``, and print the table."""
     plan = _plan(options, request)
     run = read_run(request)
@@ -64,13 +64,9 @@ def _plan(options: argparse.Namespace, request: Request) -> Plan:
         for value in values:
             if value not in known:
                 raise UserError(f"unknown --{option} '{value}'.{nearest(value, known)} Known: {', '.join(known)}.")
-    for option in ("particles", "repeats", "chunk"):
-        value = getattr(options, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option} {value}: expected at least 1.")
+    check_minimum(options, particles=1, repeats=1, chunk=1)
     if not 0.0 <= options.threshold <= 1.0:
         raise UserError(f"--threshold {options.threshold}: expected a share of the particles, from 0 (never) to 1.")
-    if request.latents == "mean":
-        raise UserError("--latents mean: likelihoods are estimated from samples of the guide. Leave --latents out.")
+    check_samples(request, "estimates of the likelihood")
     chosen = tuple(name for name in ESTIMATORS if name in names)
     return Plan(chosen, options.particles, options.repeats, options.chunk, options.threshold, options.scheme)

@@ -16,8 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -31,17 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, metavar="N", help="utterances, spread over the split (default: all)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the checks (png, pdf, svg)")
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        if options.draws < 20 or (options.sequences is not None and options.sequences < 1):
-            raise UserError("--draws takes a number from 20 up (for 5 % quantiles), --sequences one from 1 up.")
-        if request.latents == "mean":
-            raise UserError("--latents mean: predictive checks need samples of the latents. Leave --latents out.")
-        from evaluation.predictive_checks.command import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.predictive_checks.command:run_predictive_checks")
 
 
 if __name__ == "__main__":

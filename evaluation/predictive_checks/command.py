@@ -10,16 +10,22 @@ from dvae_pyro.errors import UserError
 from evaluation.loading.splits import read_utterances
 from evaluation.predictive_checks.checks import check, report_of, table
 from evaluation.predictive_checks.plots import check_picture
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, check_samples, read_run, say
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.provenance import autoregressive
 from evaluation.reporting.report import write_report
 
-__all__ = ["run_command"]
+__all__ = ["run_predictive_checks"]
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
-    """Check a run, write ``predictive_checks.json``, and print the table."""
+def run_predictive_checks(request: Request, options: argparse.Namespace) -> None:
+    """Check a run, write ``predictive_checks.json``, and print the table.
+
+    Raises:
+        UserError: a number is out of range, or the data of the run are not power spectra.
+    """
+    check_minimum(options, draws=20, sequences=1)  # 20 for quantiles of 5 %
+    check_samples(request, "predictive checks")
     run = read_run(request)
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     if not isinstance(frontend, Stft):

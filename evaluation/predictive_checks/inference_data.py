@@ -21,23 +21,27 @@ from dvae_pyro.files import disk_errors
 from dvae_pyro.progress import progress_bar
 from evaluation.loading.splits import batches, read_utterances
 from evaluation.predictive_checks.replications import posterior_draws
-from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.command_line import Request, check_minimum, check_samples, open_run, say
 from inference.runs import Run, pick_dtype
 
 if TYPE_CHECKING:
     from arviz import InferenceData
 
-__all__ = ["export", "run_command", "size", "write_netcdf"]
+__all__ = ["export", "run_export", "size", "write_netcdf"]
 
 GIB = 2**30
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
+def run_export(request: Request, options: argparse.Namespace) -> None:
     """Export draws of a run to a NetCDF file, and print its groups.
 
     Raises:
-        UserError: the export would be larger than the limit.
+        UserError: a number is out of range, or the export would be larger than the limit.
     """
+    check_minimum(options, draws=2, sequences=1)
+    check_samples(request, "exports")
+    if request.json is not None:
+        raise UserError("--json: an export writes a NetCDF file and no report. Use --out FILE.")
     run = open_run(request)
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     sequences = read_utterances(run, request.split, options.sequences)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -30,13 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="utterances in a batch (%(default)s)")
     parser.add_argument("--width", type=int, default=128, metavar="H", help="width of its LSTM (%(default)s)")
 
-    def command() -> None:
-        request, options = parse(parser, argv, several=True)
-        from evaluation.recognition.command import run_command
-
-        run_command(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.recognition.command:run_recognition", several=True)
 
 
 if __name__ == "__main__":

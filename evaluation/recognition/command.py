@@ -11,27 +11,25 @@ from evaluation.loading.splits import corpus_of
 from evaluation.recognition.ctc import RecogniserOptions
 from evaluation.recognition.dataset import ALL, FeatureSet, TranscribedSplit, read_transcribed
 from evaluation.recognition.experiment import evaluate, model_text, table
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.comparability import SEQUENCE_SETTINGS, check_same_data
 from evaluation.reporting.plots import grouped_bars, save_picture
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import write_report
 from inference.runs import Run
 
-__all__ = ["run_command"]
+__all__ = ["run_recognition"]
 
 DOMAIN, CLEAN = "domain", "clean"
 CONDITIONS = "ABCD"
-"""Conditions that clean speech is heard in, unless data.conditions or --by says otherwise."""
+"""Conditions that are made from clean speech, unless data.conditions or --by are given."""
 
 
-def run_command(request: Request, options: argparse.Namespace) -> None:
+def run_recognition(request: Request, options: argparse.Namespace) -> None:
     """Evaluate runs, write ``recognition.json`` and the picture, and print the table."""
     recogniser = RecogniserOptions(width=options.width, steps=options.steps, batch=options.batch)
     recogniser.check()
-    for name in ("hop", "seeds"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}: got {getattr(options, name)}, expected 1 or more.")
+    check_minimum(options, hop=1, seeds=1)
     runs = _open_runs(request, options)
     settings = runs[0].settings
     if options.by == DOMAIN and not any(item.startswith("data.conditions=") for item in request.overrides):

@@ -1,8 +1,8 @@
 """The command line that all evaluations share: ``python -m evaluation.X RUN [...] [key=value ...]``.
 
-An evaluation adds its own arguments to `evaluation_parser`, and runs inside `guarded`, which prints a `UserError` as
-one message. This module imports neither torch nor numpy, so that ``--help`` is fast; `parse` and `open_run` import what
-they need when they are called.
+An evaluation adds its own arguments to `evaluation_parser`, and `launch` runs it inside `guarded`, which prints a
+`UserError` as one message. This module imports neither torch nor numpy, so that ``--help`` is fast; `parse` and
+`open_run` import what they need when they are called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,18 @@ from dvae_pyro.errors import UserError
 if TYPE_CHECKING:
     from inference.runs import Run
 
-__all__ = ["Request", "evaluation_parser", "guarded", "open_run", "parse", "read_run", "say"]
+__all__ = [
+    "Request",
+    "check_minimum",
+    "check_samples",
+    "evaluation_parser",
+    "guarded",
+    "launch",
+    "open_run",
+    "parse",
+    "read_run",
+    "say",
+]
 
 
 class Request(NamedTuple):
@@ -143,6 +155,51 @@ def parse(
         overrides=tuple(overrides),
     )
     return request, options
+
+
+def launch(parser: argparse.ArgumentParser, argv: Sequence[str] | None, work: str, *, several: bool = False) -> int:
+    """Run an evaluation: parse the command line, then import its work and call it; returns the exit status.
+
+    Args:
+        parser: from `evaluation_parser`.
+        argv: the arguments; None reads those of the process.
+        work: ``"module:function"``, called with the shared arguments and the namespace of all. It is imported only
+            after the arguments are parsed, so that ``--help`` is fast.
+        several: accept further run folders.
+    """
+
+    def command() -> None:
+        request, options = parse(parser, argv, several=several)
+        module, _, function = work.partition(":")
+        getattr(import_module(module), function)(request, options)
+
+    return guarded(command)
+
+
+def check_minimum(options: argparse.Namespace, **minimum: int) -> None:
+    """Check that numbers, or lists of numbers, are at least the given ones; None is accepted.
+
+    Raises:
+        UserError: one is smaller.
+
+    Example:
+        >>> check_minimum(argparse.Namespace(num=3, seconds=None), num=2, seconds=1)
+    """
+    for name, least in minimum.items():
+        values = getattr(options, name, None)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None and value < least:
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected {least} or more.")
+
+
+def check_samples(request: Request, user: str) -> None:
+    """Refuse ``--latents mean`` for what needs samples of the latents.
+
+    Raises:
+        UserError: the mean is asked for.
+    """
+    if request.latents == "mean":
+        raise UserError(f"--latents mean: {user} need samples of the latents. Leave --latents out.")
 
 
 def open_run(request: Request) -> Run:

@@ -89,4 +89,5 @@ def run_names(runs: Sequence[Path]) -> list[str]:
         names = ["/".join(p[-length:]) for p in paths]
         if len(set(names)) == len(names):
             return names
-    raise UserError("A run is named twice. Name each run once.")
+    twice = next(run for i, run in enumerate(runs) if run.resolve() in [other.resolve() for other in runs[:i]])
+    raise UserError(f"{twice} is given twice. Give each run once.")

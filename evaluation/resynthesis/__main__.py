@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
-from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
-from evaluation.resynthesis.worker_pool import all_cores
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -28,19 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=None, metavar="J", help="processes for metrics; default: all cores")
     parser.add_argument("--without-pesq", action="store_true", help="leave PESQ out, where its package cannot be built")
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        if not options.without_pesq and find_spec("pesq") is None:
-            raise UserError("package pesq is not installed: pip install pesq, or evaluate with --without-pesq.")
-        for name in ("audio", "jobs"):
-            if (getattr(options, name) or 0) < 0:
-                raise UserError(f"--{name} {getattr(options, name)}: expected 0 or more.")
-        from evaluation.resynthesis.command import run_command
-
-        jobs = all_cores() if options.jobs is None else options.jobs
-        run_command(request, audio=options.audio, jobs=jobs, with_pesq=not options.without_pesq)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.resynthesis.command:run_resynthesis")
 
 
 if __name__ == "__main__":

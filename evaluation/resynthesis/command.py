@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from corpora.types import Corpus
@@ -11,7 +13,7 @@ from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
 from evaluation.loading.splits import corpus_of
 from evaluation.loading.waveforms import FileLog, sound_frontend
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import (
     CsvRow,
@@ -27,10 +29,10 @@ from evaluation.reporting.report import (
 from evaluation.resynthesis.audio import write_audio
 from evaluation.resynthesis.decoding import Resynthesis, resynthesise
 from evaluation.resynthesis.metrics import METRICS, Scores, pesq_rate
-from evaluation.resynthesis.worker_pool import Pair, score_all
+from evaluation.resynthesis.worker_pool import Pair, all_cores, score_all
 from inference.runs import Run
 
-__all__ = ["COLUMNS", "evaluate", "report_of", "run_command", "table"]
+__all__ = ["COLUMNS", "evaluate", "report_of", "run_resynthesis", "table"]
 
 UTTERANCE = ("file", "speaker", "frames")
 MODEL_FIGURES = ("is_per_frame", "kl_per_frame")
@@ -38,8 +40,17 @@ FIGURES = (*Scores._fields, *MODEL_FIGURES)
 COLUMNS = (*UTTERANCE, *FIGURES)
 
 
-def run_command(request: Request, *, audio: int, jobs: int, with_pesq: bool = True) -> None:
-    """Evaluate a run, write ``resynthesis.json`` and ``resynthesis.csv``, and print the table."""
+def run_resynthesis(request: Request, options: argparse.Namespace) -> None:
+    """Evaluate a run, write ``resynthesis.json`` and ``resynthesis.csv``, and print the table.
+
+    Raises:
+        UserError: a number is out of range, PESQ is not installed, or nothing can be evaluated.
+    """
+    check_minimum(options, audio=0, jobs=0)
+    audio, with_pesq = options.audio, not options.without_pesq
+    if with_pesq and find_spec("pesq") is None:
+        raise UserError("package pesq is not installed: pip install pesq, or evaluate with --without-pesq.")
+    jobs = all_cores() if options.jobs is None else options.jobs
     run = read_run(request)
     corpus = corpus_of(run.settings, request.split)
     results = evaluate(run, corpus, request, jobs=jobs, audio=audio, with_pesq=with_pesq, progress=True)

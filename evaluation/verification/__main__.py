@@ -12,12 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
-
-SIZES = ("components", "covariance", "dim", "iterations", "cmn")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,16 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes.add_argument("--iterations", type=int, metavar="I", help="EM steps of the subspace (default: 20)")
     sizes.add_argument("--cmn", action="store_true", default=None, help="subtract each utterance's mean MFCC")
 
-    def command() -> None:
-        request, options = parse(parser, argv)
-        sizes = {name: getattr(options, name) for name in SIZES if getattr(options, name) is not None}
-        if options.system != "ivector" and sizes:
-            raise UserError(f"--{next(iter(sizes))} has no effect with --system {options.system}: leave it out.")
-        from evaluation.verification.command import run_command
-
-        run_command(request, options.system, sizes)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.verification.command:run_verification")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpora.types import Corpus
+from dvae_pyro.errors import UserError
 from evaluation.disentanglement.embeddings import Embeddings
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.comparability import DATA_KEYS, different_keys
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.report import Summary, data_text, read_json, text_table, write_report
 from evaluation.verification.det import det_curves
+from evaluation.verification.ivector.pipeline import IVectorOptions
 from evaluation.verification.lda import project, why_not
 from evaluation.verification.systems import SYSTEMS, Source
 from evaluation.verification.trials import (
@@ -27,7 +30,7 @@ from evaluation.verification.trials import (
 )
 from inference.settings.tree import Settings
 
-__all__ = ["LDA_DIMS", "SystemResult", "evaluate", "merged", "run_command", "table"]
+__all__ = ["LDA_DIMS", "SystemResult", "evaluate", "merged", "run_verification", "table"]
 
 LDA_DIMS = (12, 24)
 SCORINGS: dict[str, int | None] = {"raw": None, **{f"lda{dims}": dims for dims in LDA_DIMS}}
@@ -60,14 +63,18 @@ class SystemResult(NamedTuple):
     notes: list[str]
 
 
-def run_command(request: Request, name: str, sizes: dict[str, Any]) -> None:
+def run_verification(request: Request, options: argparse.Namespace) -> None:
     """Evaluate a system, write ``verification.json`` and the picture, and print the table.
 
-    Args:
-        request: the command line.
-        name: name of the system.
-        sizes: sizes of the i-vector system that differ from its defaults.
+    Raises:
+        UserError: sizes of i-vectors are given for another system.
     """
+    name = options.system
+    sizes = {
+        size: getattr(options, size) for size in IVectorOptions._fields if getattr(options, size, None) is not None
+    }
+    if name != "ivector" and sizes:
+        raise UserError(f"--{next(iter(sizes))} has no effect with --system {name}: leave it out.")
     settings, corpus, source, description = SYSTEMS[name](request, sizes)
     result = evaluate(source, corpus, request.split)
     for note in corpus.notes.get(request.split, []):

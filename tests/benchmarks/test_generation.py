@@ -41,7 +41,7 @@ def test_report_has_a_row_for_each_number_of_frames(tmp_path: Path, capsys: pyte
     ("arguments", "message"),
     [
         (["--model", "light"], "Did you mean 'light_dvae'"),
-        (["--model", "vrnn", "--frames", "5", "0"], "--frames 0: expected at least 1"),
+        (["--model", "vrnn", "--frames", "5", "0"], "--frames 0"),
         (["--model", "rvae", "model.causal=false", "--bins", "9"], "rvae"),
         (["--model", "vrnn", "--bins", "9", "model.bins=17"], "contradicts"),
         (["--model", "vrnn", *SIZES, "--json", "/dev/null/all.json"], "Cannot write"),

@@ -61,4 +61,4 @@ def test_figures_are_written_and_drawn(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "n.png").stat().st_size > 1000
     assert capsys.readouterr().out.startswith("| K | plain | doubly reparametrised |")
     assert main(["--draws", "5"]) == 2
-    assert "--draws 5: expected at least 20" in capsys.readouterr().err
+    assert "--draws 5" in capsys.readouterr().err

@@ -72,4 +72,4 @@ def test_a_recorded_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_sizes_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", "dkf", "--frames", "0"]) == 2
-    assert "--frames 0: expected at least 1" in capsys.readouterr().err
+    assert "--frames 0" in capsys.readouterr().err

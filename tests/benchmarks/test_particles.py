@@ -29,7 +29,7 @@ def test_report_has_its_keys_and_agrees_with_itself(tmp_path: Path, capsys: pyte
     ("arguments", "message"),
     [
         (["--model", "dfk"], "Did you mean 'dkf'"),
-        (["--particles", "0"], "--particles 0: expected at least 1"),
+        (["--particles", "0"], "--particles 0"),
         (["--model", "rvae", "model.causal=false"], "has no step"),
     ],
 )

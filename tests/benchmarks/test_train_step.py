@@ -57,7 +57,7 @@ def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyP
     ("arguments", "message"),
     [
         (["--model", "dfk"], "Did you mean 'dkf'"),
-        (["--model", "dkf", "--frames", "0"], "--frames 0: expected at least 1"),
+        (["--model", "dkf", "--frames", "0"], "--frames 0"),
         (["--model", "dkf", "model.z_dimm=3"], "model.z_dimm"),
         (["--model", "dkf", "--bins", "9", "model.bins=17"], "contradicts"),
         (["--model", "dkf", *SMALL, "train.cuda_graph=true"], "benchmarks.gpu"),

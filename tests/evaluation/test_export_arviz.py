@@ -15,9 +15,10 @@ from corpora.frontends.stft import Stft
 from corpora.loading.sequences import Prepared
 from evaluation.export_arviz import main
 from evaluation.predictive_checks.inference_data import export, size, write_netcdf
-from inference.runs import Run, create, load_run, write_run
+from inference.runs import Run
 from inference.settings.resolve import resolve
 from tests.pairs import per_sequence, scored
+from tests.support.runs import saved_run
 
 DRAWS, BINS, FRAMES = 12, 9, (5, 3, 6)
 SMALL = [f"model.bins={BINS}", "model.z_dim=3", "data.rate=16000", "dtype=float64"]
@@ -25,11 +26,8 @@ FRONTEND = Stft(16000, 16, 8, None)
 
 
 def small_run(folder: Path, model: str, *settings: str) -> Run:
-    resolved = resolve(model, overrides=[*SMALL, *settings])
-    made, guide = create(resolved)
-    made.fit_input([torch.rand(20, resolved.model.bins, dtype=torch.float64)])
-    write_run(folder, resolved, made, guide)
-    return load_run(folder)
+    bins = resolve(model, overrides=[*SMALL, *settings]).model.bins
+    return saved_run(folder, model, *SMALL, *settings, fit=torch.rand(20, bins, dtype=torch.float64))
 
 
 def utterances() -> list[Prepared]:

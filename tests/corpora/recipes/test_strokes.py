@@ -22,26 +22,13 @@ from inference.settings.resolve import resolve
 from inference.settings.tree import DataSettings as Data
 from models.likelihoods.pen import PenStrokeHead
 from models.nn.inputs import InputTransform
+from tests.support.strokes import drawings
 
 
 def data(root: Path, noise: Any = "all") -> Data:
     return Data(
         corpus="strokes", root=str(root), frontend="frames", trim_db=None, sequence_frames=None, dequantise=noise
     )
-
-
-def drawings(lengths: list[int], drawers: list[int]) -> dict[str, Any]:
-    """Whole-numbered walks, every fifth point the last of a stroke."""
-    walk = np.random.default_rng(0).integers(-3, 4, (sum(lengths), 2)).cumsum(0)
-    lifted = (np.arange(sum(lengths)) % 5 == 4)[:, None]
-    return {
-        "points": np.concatenate([walk, lifted], axis=1).astype(np.float32),
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
-        "alphabet": np.zeros(len(lengths), np.int16),
-        "alphabet_names": np.array(["Greek"]),
-        "character": np.arange(1, len(lengths) + 1, dtype=np.int16),
-        "drawer": np.array(drawers, np.int16),
-    }
 
 
 HELD = drawings([12, 7, 30, 9, 11], [1, 16, 5, 17, 20])

@@ -16,12 +16,13 @@ from evaluation.disentanglement.pairs import exchanged, read_pair
 from evaluation.loading.waveforms import sound_frontend
 from guides.fhvae import s_vectors
 from inference.runs import Run
-from tests.evaluation.disentanglement.test_exchange import FHVAE, made_run, write_corpus
+from tests.support.latents import made_run, write_pair
+from tests.support.runs import SMALL_FHVAE
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return made_run(tmp_path / "run", "fhvae", *FHVAE)
+    return made_run(tmp_path / "run", "fhvae", *SMALL_FHVAE)
 
 
 def converted(run: Run, root: Path, *arguments: object) -> int:
@@ -32,7 +33,7 @@ def converted(run: Run, root: Path, *arguments: object) -> int:
 def test_the_sound_is_the_source_with_the_references_mu2(run: Run, tmp_path: Path, hop: str) -> None:
     import soundfile
 
-    root, out = write_corpus(tmp_path / "corpus"), tmp_path / "made" / "c.wav"
+    root, out = write_pair(tmp_path / "corpus"), tmp_path / "made" / "c.wav"
     pair = ["--source", "a", "--reference", root / "test" / "b" / "b.wav", "--out", out]
     assert converted(run, root, *pair, "--phase", "input", f"evaluation.segment_hop={hop}") == 0
     assert {path.name for path in out.parent.iterdir()} == {"c.wav", "c.png", "c.json"}
@@ -70,7 +71,7 @@ def test_the_way_is_that_of_the_s_vectors(run: Run) -> None:
 
 
 def test_any_model_with_a_latent_of_the_sequence_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, root = made_run(tmp_path / "run", "dsae", "model.v_dim=2"), write_corpus(tmp_path / "corpus")
+    run, root = made_run(tmp_path / "run", "dsae", "model.v_dim=2"), write_pair(tmp_path / "corpus")
     assert converted(run, root, "--source", "a", "--reference", "b", "--out", tmp_path / "c.wav") == 0
     out = capsys.readouterr().out
     assert "test/a/a.wav with v of test/b/b.wav" in out and "s-vector" not in out
@@ -93,6 +94,6 @@ def test_mistakes_get_one_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = made_run(tmp_path / "run", model, *(FHVAE if model == "beta_vae" else []))
-    assert converted(run, write_corpus(tmp_path / "corpus"), *arguments) == 2
+    run = made_run(tmp_path / "run", model, *(SMALL_FHVAE if model == "beta_vae" else []))
+    assert converted(run, write_pair(tmp_path / "corpus"), *arguments) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.glob("c.*"))

@@ -16,21 +16,13 @@ from evaluation.disentanglement.pairs import exchanged, sequence_latents
 from evaluation.exchange import main
 from evaluation.loading.waveforms import SoundItem, sound_frontend
 from inference.prediction.reconstruction import reconstruct
-from inference.runs import Run, create, load_run, write_run
-from inference.settings.resolve import resolve
+from inference.runs import Run
 from models.registry import model_class, model_names
 from tests.sounds import RATE, voice
+from tests.support.latents import made_run, write_pair
+from tests.support.runs import SMALL_FHVAE
 
-SMALL = ["model.bins=65", "model.z_dim=3", "data.hop=64", "dtype=float64", "data.trim_db=null"]
 LIGHT = ["model.d_model=8", "model.ff=16", "model.layers=1", "model.x=[8]", "model.w_dim=2"]
-
-
-def made_run(path: Path, model_name: str, *overrides: str) -> Run:
-    settings = resolve(model_name, overrides=[*SMALL, *overrides])
-    model, guide = create(settings)
-    model.fit_input([torch.rand(20, settings.model.bins, dtype=torch.float64)])
-    write_run(path, settings, model, guide)
-    return load_run(path)
 
 
 @pytest.fixture
@@ -82,12 +74,9 @@ def test_a_model_that_looks_back_sees_its_own_exchanged_past(tmp_path: Path) -> 
     assert not torch.allclose(teacher_forced[1], other)
 
 
-FHVAE = ["data.frontend=log_magnitude", "model.bins=64", "model.h_dim=5", "guide.h_dim=4", "data.rate=16000"]
-
-
 def test_segments_keep_their_place_around_the_others_mu2(tmp_path: Path) -> None:
     """z2 of each segment, moved by the difference of the s-vectors; the rest is as it was."""
-    run = made_run(tmp_path / "run", "fhvae", *FHVAE)
+    run = made_run(tmp_path / "run", "fhvae", *SMALL_FHVAE)
     a, b = spoken(run, 0.3, 0.2)
     found = exchanged(run, [a, b], mode="gen", latents="mean")
     (x_a, of_a), (x_b, of_b) = alone(run, a), alone(run, b)
@@ -115,21 +104,12 @@ def test_models_that_have_one() -> None:
     )
 
 
-def write_corpus(root: Path) -> Path:
-    import soundfile
-
-    for i, name in enumerate(("a", "b")):
-        (root / "test" / name).mkdir(parents=True)
-        soundfile.write(root / "test" / name / f"{name}.wav", voice(0.3 + 0.1 * i), RATE)
-    return root
-
-
 def test_the_command_leaves_sounds_a_picture_and_a_report(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import soundfile
 
-    root = write_corpus(tmp_path / "corpus")
+    root = write_pair(tmp_path / "corpus")
     where = ["--corpus", "folder", "--root", str(root)]
     assert main([str(run.path), *where, "--a", "a", "--b", str(root / "test" / "b" / "b.wav")]) == 0
     out = capsys.readouterr().out
@@ -146,7 +126,7 @@ def test_the_command_leaves_sounds_a_picture_and_a_report(
 def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_corpus(tmp_path / "corpus")
+    root = write_pair(tmp_path / "corpus")
     same = ["--a", "a", "--b", "a", "--phase", "input", "--out", str(tmp_path / "out")]
     assert main([str(run.path), "--corpus", "folder", "--root", str(root), *same]) == 0
     out, err = capsys.readouterr()
@@ -165,7 +145,7 @@ def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
 def test_mistakes_get_one_message(
     model: str, arguments: Sequence[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_corpus(tmp_path / "corpus")
+    root = write_pair(tmp_path / "corpus")
     run = made_run(tmp_path / "run", model)
     assert main([str(run.path), "--corpus", "folder", "--root", str(root), *arguments]) == 2
     assert message in capsys.readouterr().err

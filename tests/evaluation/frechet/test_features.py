@@ -54,7 +54,7 @@ def test_an_exported_network_in_batches(tmp_path: Path) -> None:
 def test_a_network_in_onnx_needs_its_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.onnx").write_bytes(b"network")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match="pip install onnxruntime"):
+    with pytest.raises(UserError, match="net.onnx.*pip install onnxruntime"):
         open_extractor(str(tmp_path / "net.onnx"), RATE, "cpu")
 
     class Session:
@@ -91,7 +91,7 @@ def test_log_mel_statistics_are_of_level_and_change() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("none.pt", "no such file"), ("deepspeech", "expected log_mel or a file"), ("x.pth", "ending")],
+    [("none.pt", "none.pt"), ("deepspeech", "deepspeech.*log_mel"), ("x.pth", "x.pth.*.pt2")],
 )
 def test_files_that_are_not_there(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -101,12 +101,12 @@ def test_files_that_are_not_there(name: str, message: str) -> None:
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
 def test_files_that_are_no_network(suffix: str, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / f"weights{suffix}")
-    with pytest.raises(UserError, match="is no"):
+    with pytest.raises(UserError, match=f"weights{suffix}"):
         open_extractor(str(tmp_path / f"weights{suffix}"), RATE, "cpu")
 
 
 def test_what_is_no_vector_for_each_sound_is_refused() -> None:
     with pytest.raises(UserError, match=r"\(3,\) of waveforms \(3, 1600\)"):
         extract(Extractor("net", lambda waveforms: waveforms.mean(1)), [sounds()])
-    with pytest.raises(UserError, match="0 pieces: expected 2 or more"):
+    with pytest.raises(UserError, match="0 pieces"):
         extract(Extractor("net", lambda waveforms: waveforms), [], "pieces")

@@ -19,11 +19,10 @@ from evaluation.frechet.distances import frechet_distance
 from evaluation.frechet.features import extract, open_extractor
 from evaluation.loading.waveforms import sound_frontend
 from inference.prediction.generation import generate
-from inference.runs import Run, create, load_run, write_run
-from inference.settings.resolve import resolve
+from inference.runs import Run
 from tests.sounds import RATE, Signal, noise, voice
+from tests.support.runs import SMALL_SPECTRA, saved_run, write_sounds
 
-SMALL = ["model.bins=65", "model.z_dim=3", "data.hop=64", "dtype=float64", "data.trim_db=null"]
 PIECE = 1600
 
 
@@ -38,23 +37,14 @@ SPLITS = {"train": (0, 1, 2), "test": (3, 4)}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    import soundfile
-
-    for split, numbers in SPLITS.items():
-        for number in numbers:
-            path = tmp_path / "corpus" / split / "speaker" / f"{number}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, sound(number), RATE, subtype="DOUBLE")
-    return tmp_path / "corpus"
+    files = {f"{split}/speaker/{n}.wav": sound(n) for split, numbers in SPLITS.items() for n in numbers}
+    return write_sounds(tmp_path / "corpus", files)
 
 
 @pytest.fixture
 def run(tmp_path: Path, root: Path) -> Run:
-    settings = resolve("vae", overrides=[*SMALL, "data.corpus=folder", f"data.root={root}"])
-    model, guide = create(settings)
-    model.fit_input([torch.rand(20, 65, dtype=torch.float64)])
-    write_run(tmp_path / "run", settings, model, guide)
-    return load_run(tmp_path / "run")
+    overrides = [*SMALL_SPECTRA, "data.trim_db=null", "data.corpus=folder", f"data.root={root}"]
+    return saved_run(tmp_path / "run", "vae", *overrides, fit=torch.rand(20, 65, dtype=torch.float64))
 
 
 def measured(run: Run, *arguments: object) -> int:
@@ -122,7 +112,7 @@ def test_num_bounds_every_set_and_sequences_that_run_away_are_left_out(
     [
         (["--features", "none.pt"], "no such file"),
         (["--split", "train"], "--split train"),
-        (["--num", "1"], "from 2 up"),
+        (["--num", "1"], "--num 1"),
         (["--seconds", "1"], "0 pieces of 16000 samples in split train"),
     ],
 )

@@ -17,10 +17,10 @@ from corpora.recipes.strokes import positions
 from evaluation.generate.__main__ import main
 from evaluation.generate.drawings import drawing_sheet
 from inference.prediction.generation import generate
-from inference.runs import Run, create, load_run, write_run
-from inference.settings.resolve import resolve
+from inference.runs import Run
 from models.nn.inputs import InputTransform
-from tests.corpora.recipes.test_strokes import drawings
+from tests.support.runs import saved_run
+from tests.support.strokes import drawings
 
 SMALL = ["model.z_dim=2", "model.x=[8]", "model.z=[4]", "model.h_dim=8", "model.h_z=[4]", "model.hz_x=[8]"]
 
@@ -31,11 +31,9 @@ def run(tmp_path: Path) -> Run:
     root = tmp_path / "corpus"
     root.mkdir()
     np.savez(root / "made.npz", **drawings([12, 7, 30, 9, 11], [1, 16, 5, 17, 20]))
-    settings = resolve("vrnn", overrides=["data.corpus=strokes", f"data.root={root}", "model.components=2", *SMALL])
-    model, guide = create(settings)
-    model.fit_input([torch.tensor([[3.0, -4.0, 1.0], [1.0, 2.0, 0.0], [-7.0, 5.0, 0.0]])])
-    write_run(tmp_path / "run", settings, model, guide)
-    return load_run(tmp_path / "run")
+    fit = torch.tensor([[3.0, -4.0, 1.0], [1.0, 2.0, 0.0], [-7.0, 5.0, 0.0]])
+    overrides = ["data.corpus=strokes", f"data.root={root}", "model.components=2", *SMALL]
+    return saved_run(tmp_path / "run", "vrnn", *overrides, fit=fit)
 
 
 def generated(run: Run, *arguments: object) -> int:

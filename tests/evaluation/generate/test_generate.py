@@ -14,19 +14,14 @@ import torch
 from corpora.frontends import registry as frontends
 from evaluation.generate.__main__ import main
 from inference.prediction.generation import generate
-from inference.runs import Run, create, load_run, write_run
-from inference.settings.resolve import resolve
+from inference.runs import Run
 from tests.sounds import RATE
-
-SMALL = ["model.bins=65", "model.z_dim=3", "data.hop=64", "dtype=float64"]
+from tests.support.runs import SMALL_SPECTRA, saved_run
 
 
 def made_run(path: Path, *overrides: str) -> Run:
-    settings = resolve("vrnn", overrides=[*SMALL, "model.h_dim=4", *overrides])
-    model, guide = create(settings)
-    model.fit_input([torch.rand(20, 65, dtype=torch.float64).round()])
-    write_run(path, settings, model, guide)
-    return load_run(path)
+    fit = torch.rand(20, 65, dtype=torch.float64).round()
+    return saved_run(path, "vrnn", *SMALL_SPECTRA, "model.h_dim=4", *overrides, fit=fit)
 
 
 @pytest.fixture
@@ -142,10 +137,10 @@ def test_sequences_that_run_away_are_named_and_left_out(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num", "0"], "from 1 up"),
+        (["--num", "0"], "--num 0"),
         (["--seconds", "0.001"], "one hop"),
         (["--frames", "9", "--seconds", "1"], "one of them"),
-        (["--frames", "1"], "2 or more"),
+        (["--frames", "1"], "--frames 1"),
         (["--out", "{run}"], "not an empty folder"),
         (["model.z_dim=x"], "z_dim"),
     ],

@@ -109,7 +109,7 @@ def test_other_data_and_idle_flags_are_refused(
     for arguments, message in (
         ([str(runs[0]), str(tmp_path / "d")], "differ in data.hop"),
         ([str(runs[0]), "--latents", "mean"], "--latents mean"),
-        ([str(runs[0]), "--steps", "0"], "from 1 up"),
+        ([str(runs[0]), "--steps", "0"], "--steps 0"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err

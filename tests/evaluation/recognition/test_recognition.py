@@ -146,8 +146,8 @@ def test_what_cannot_be_recognised_is_refused(tree: Path, tmp_path: Path, capsys
     for arguments, message in (
         ([str(tmp_path / "vae")], "has no latents of segments"),
         ([str(run), str(other)], "differ in data.hop"),
-        ([str(run), "--hop", "21"], "--hop 21: expected 1 to 20 frames"),
-        ([str(run), "--seeds", "0"], "--seeds: got 0"),
+        ([str(run), "--hop", "21"], "--hop 21"),
+        ([str(run), "--seeds", "0"], "--seeds 0"),
         ([str(run), "--by", "speaker", "--from", "anne"], "values ann, bob of speaker. Give one. Did you mean 'ann'"),
         ([str(run), "--by", "sex"], "the label --by sex: their labels are transcript"),
     ):
@@ -169,5 +169,5 @@ def test_utterances_without_transcript_or_domain_are_left_out(capsys: pytest.Cap
     found = read_transcribed(run, corpus, "test", "sex")
     assert found.transcripts == [["1"], ["3", "4"]] and found.domains == ["f", "m"] and found.indices(ALL) == [0, 1]
     assert "left out 2 of 4 utterances, without transcript or sex" in capsys.readouterr().err
-    with pytest.raises(UserError, match="no utterance of split test"):
+    with pytest.raises(UserError, match="test.*--by dialect"):
         read_transcribed(run, corpus, "test", "dialect")

@@ -65,7 +65,7 @@ def test_features_are_the_mfcc_of_these_frames_with_differences() -> None:
 
 def test_what_holds_no_speech_is_refused() -> None:
     for samples in (np.zeros(RATE), voice(0.02), np.zeros(10)):
-        with pytest.raises(AudioFault, match=r"holds \d frames of speech of 0.01 s, i-vectors need 10"):
+        with pytest.raises(AudioFault, match=r"\d frames.* 10$"):
             mfcc(sound(samples), RATE)
 
 
@@ -128,20 +128,20 @@ def test_a_corpus_is_read_cut_and_trained_on_once() -> None:
     assert whole.vectors["ivector"].shape == (4, 2) and halves.vectors["ivector"].shape == (8, 2)
     assert len(source("test").files) == 1 and loaded == ["a0", "a1", "a2", "a3", "b0"]
     corpus.splits["test"].append(said("bad", 1.0))
-    with pytest.raises(UserError, match=r"(?s)cannot use bad: it is empty .*data.on_error=skip"):
+    with pytest.raises(UserError, match=r"(?s)bad.*data.on_error=skip"):
         IVectors(corpus, Data(), options)("test")
     told: list[str] = []
     assert len(IVectors(corpus, Data(on_error="skip"), options, told.append)("test").files) == 1
     assert told[-1] == "test: skipped 1 broken files: bad (is empty (0 bytes))"
-    with pytest.raises(UserError, match=r"too few for 64 Gaussians \(10 for each\): give --components \d+ or fewer"):
+    with pytest.raises(UserError, match=r"64.*--components \d+"):
         IVectors(corpus, Data(), IVectorOptions())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (IVectorOptions(components=0), "--components: got 0"),
-        (IVectorOptions(covariance="tied"), "--covariance: got 'tied'"),
+        (IVectorOptions(components=0), "--components.*0"),
+        (IVectorOptions(covariance="tied"), "--covariance.*'tied'"),
     ],
 )
 def test_sizes_that_cannot_be(options: IVectorOptions, message: str) -> None:

@@ -25,7 +25,7 @@ def test_pairs_of_timit_and_of_the_small_test_set() -> None:
     assert len(small.target) == 780 and small.target.sum() == 4 * 45
     assert (core.first < core.second).all() and len(set(zip(core.first, core.second, strict=True))) == 18_336
     for speakers in (["a", "a"], ["a", "b"], []):
-        with pytest.raises(UserError, match=r"speaker\(s\) make no trials: verification needs two speakers"):
+        with pytest.raises(UserError, match=f"{len(speakers)} utterances"):
             all_pairs(speakers)
 
 
@@ -37,7 +37,7 @@ def test_cosines_are_those_of_each_pair() -> None:
         a, b = vectors[i], vectors[j]
         assert score == pytest.approx(float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)))
     vectors[4] = 0.0
-    with pytest.raises(UserError, match="1 of 7 embeddings are zero or not finite, the first of utterance number 4"):
+    with pytest.raises(UserError, match=r"1 of 7 .*number 4"):
         cosine_scores(vectors, trials)
 
 
