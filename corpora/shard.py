@@ -105,7 +105,7 @@ def write_shards(
     from lhotse.shar import SharWriter
     from tqdm import tqdm
 
-    from corpora.types import AudioFault
+    from corpora.types import AudioFault, refusal
 
     if folder.exists():
         raise UserError(f"{folder} already exists: remove it, or give another --out.")
@@ -118,10 +118,7 @@ def write_shards(
                     cut = _cut(utterance)
                 except AudioFault as fault:
                     if not skip:
-                        raise UserError(
-                            f"cannot use {utterance.file}: it {fault.fault}.\n"
-                            "Repair or remove the file, or omit all broken files with data.on_error=skip."
-                        ) from None
+                        raise refusal(utterance.file, fault.fault) from None
                     broken.append(f"{utterance.file} ({fault.fault})")
                     continue
                 writer.write(cut)

@@ -15,8 +15,7 @@ from corpora.audio.io import one_channel
 from corpora.recipes.lhotse.cuts import utterance_of
 from corpora.recipes.lhotse.shar import ShardFiles, read_cuts, shards_in
 from corpora.streaming.encoding import EncodedSequence, Encoding
-from corpora.types import AudioFault, Utterance
-from dvae_pyro.errors import UserError
+from corpora.types import AudioFault, Utterance, refusal
 
 __all__ = ["Loaded", "Piece", "load_piece", "pieces_of_shards", "pieces_of_utterances"]
 
@@ -119,10 +118,7 @@ def load_piece(piece: Piece, encoding: Encoding, sequence_frames: int | None, ke
             data, scale, frames = encoding.read(utterance.load())
         except AudioFault as fault:
             if not skip:
-                raise UserError(
-                    f"cannot use {utterance.file} of {piece.name}: it {fault.fault}.\n"
-                    "Repair or remove it, or omit all broken recordings with data.on_error=skip."
-                ) from None
+                raise refusal(f"{utterance.file} of {piece.name}", fault.fault) from None
             broken.append(f"{utterance.file} ({fault.fault})")
             continue
         length = frames if sequence_frames is None else sequence_frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
-from corpora.types import AudioFault
+from corpora.types import AudioFault, refusal
 from dvae_pyro.errors import UserError
+from dvae_pyro.progress import progress_bar
 from evaluation.enhance.denoise import Estimate, denoise, stft_of
 from evaluation.enhance.noise import known_spectra, open_noise
 from evaluation.enhance.picture import Drawn, save_enhancement
@@ -22,7 +22,7 @@ from evaluation.recordings.blocks import Assembler, Block, Layout, back, blocks,
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, open_run, say
-from evaluation.reporting.report import write_csv, write_json
+from evaluation.reporting.report import write_csv, write_report
 from inference.posterior.methods import method
 
 if TYPE_CHECKING:
@@ -110,10 +110,8 @@ def run_command(request: Request, given: Enhancement) -> None:
     say(f"prior: {run.checkpoint_path}, step {run.state['step']}, model {run.settings.model.name}")
     rows, broken = enhance(run, given, settings, progress=True)
     report = report_of(run, request, given, settings, rows, broken)
-    write_json(given.out / "enhance.json", report)
+    write_report(given.out / "enhance.json", report, request.json)
     write_csv(given.out / "enhance.csv", [c for c in COLUMNS if c in rows[0]], rows)
-    if request.json is not None:
-        write_json(request.json, report)
     print(table(report))
     for note in report["notes"]:
         say(note)
@@ -137,23 +135,14 @@ def enhance(
     Raises:
         UserError: for bad input.
     """
-    from tqdm import tqdm
-
     frontend = stft_of(run)
     noise_run = open_noise(run, given, settings)
     task = _task(given, run.settings.data.on_error)
     shown = range(PICTURES if given.audio is None else min(given.audio, PICTURES))
     made: dict[tuple[int, str], Made] = {}
     seconds = sum(cut.samples / cut.rate for _, _, cut in task.recordings) * len(given.methods)
-    bar = tqdm(
-        desc="enhancing",
-        total=seconds + 1e-6,
-        unit="s",
-        disable=not progress,
-        mininterval=0.2 if sys.stderr.isatty() else 30.0,
-        dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s of sound [{elapsed}, {remaining} left]",
-    )
+    style = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s of sound [{elapsed}, {remaining} left]"
+    bar = progress_bar("enhancing", seconds + 1e-6, "s", shown=progress, bar_format=style)
     with ExitStack() as outputs, bar:
         for name in given.methods:
             for place, recording, cut in task.recordings:
@@ -211,10 +200,7 @@ def _task(given: Enhancement, on_error: str) -> _Task:
             kept.append((place, recording, layout(recording)))
         except AudioFault as fault:
             if on_error == "error":
-                raise UserError(
-                    f"cannot use {recording.path}: it {fault.fault}.\n"
-                    "Mend or remove the file, or leave out all broken files with data.on_error=skip."
-                ) from None
+                raise refusal(str(recording.path), fault.fault) from None
             broken[str(recording.path)] = fault.fault
     if not kept:
         raise UserError(f"--noisy {given.noisy}: all of its {len(broken)} sound files are broken.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from dvae_pyro.errors import UserError
+from dvae_pyro.progress import progress_bar
 from evaluation.enhance.denoise import stft_of
 from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.inpaint.fill import ROUNDS, consistent_phase, predictive
@@ -24,7 +24,7 @@ from evaluation.recordings.files import Recording, find_recordings, match_clean,
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, open_run, say
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_json
+from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_report
 from evaluation.resynthesis.metrics import METRICS, Metric, Scores
 from evaluation.resynthesis.worker_pool import Pair, score_all
 from inference.observation.mask import interpolated, present_bins
@@ -101,10 +101,8 @@ def run_command(request: Request, given: Inpainting) -> None:
         "inference": {"method": given.method, **vars(settings.inference)},
         "metrics": {c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c != "file"},
     }
-    write_json(given.out / "inpaint.json", report)
+    write_report(given.out / "inpaint.json", report, request.json)
     write_csv(given.out / "inpaint.csv", list(rows[0]), rows)
-    if request.json is not None:
-        write_json(request.json, report)
     print(_table(report))
     say(f"wrote inpaint.json, inpaint.csv and sounds to {given.out}")
 
@@ -135,12 +133,10 @@ def _made(
     run: Run, items: Sequence[_Item], settings: EnhanceSettings, given: Inpainting, frontend: Stft
 ) -> dict[tuple[int, str], tuple[Samples, Tensor]]:
     """Samples at the front end's rate, and power, of each recording by either way."""
-    from tqdm import tqdm
-
     made: dict[tuple[int, str], tuple[Samples, Tensor]] = {}
     batches = list(by_length(items, FRAMES_AT_ONCE))
     total = len(batches) * ROUNDS * settings.inference.steps
-    with tqdm(total=total, desc="inpainting", unit="step", mininterval=0.2 if sys.stderr.isatty() else 30.0) as bar:
+    with progress_bar("inpainting", total, "step") as bar:
         for batch in batches:
             blocks, present = [item.block for item in batch], [item.present for item in batch]
             powers = predictive(run, blocks, present, settings, given.method, progress=bar.update)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from dvae_pyro.errors import UserError
+from dvae_pyro.progress import progress_bar
 from evaluation.enhance.denoise import posed, same_front_end, stft_of
 from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.recordings.blocks import Block, back, layout, transformed
@@ -22,7 +22,7 @@ from evaluation.recordings.files import Recording, find_recordings, match_clean,
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, open_run, say
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_json
+from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_report
 from evaluation.resynthesis.metrics import METRICS, Scores, si_sdr
 from evaluation.resynthesis.worker_pool import Pair, score_all
 from inference.posterior.methods import method
@@ -83,10 +83,8 @@ def run_command(request: Request, given: Separation) -> None:
             c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c not in ("file", "source")
         },
     }
-    write_json(given.out / "separate.json", report)
+    write_report(given.out / "separate.json", report, request.json)
     write_csv(given.out / "separate.csv", list(rows[0]), rows)
-    if request.json is not None:
-        write_json(request.json, report)
     print(_table(report))
     say(f"wrote separate.json, separate.csv and sounds to {given.out}")
 
@@ -95,8 +93,6 @@ def _separated(
     runs: Sequence[Run], recordings: Sequence[Recording], settings: EnhanceSettings, given: Separation, frontend: Stft
 ) -> list[list[Samples]]:
     """Samples of each source of each recording, which are written too."""
-    from tqdm import tqdm
-
     rates = [layout(recording).rate for recording in recordings]
     blocks = [transformed(n, 0, read_mono(r), rates[n], frontend) for n, r in enumerate(recordings)]
     for block, recording in zip(blocks, recordings, strict=True):
@@ -105,7 +101,7 @@ def _separated(
     batches = list(by_length(blocks, FRAMES_AT_ONCE))
     made: dict[int, list[Samples]] = {}
     total = len(batches) * ROUNDS * settings.inference.steps
-    with tqdm(total=total, desc="separating", unit="step", mininterval=0.2 if sys.stderr.isatty() else 30.0) as bar:
+    with progress_bar("separating", total, "step") as bar:
         for batch in batches:
             gains = _gains(runs, batch, settings, given, bar.update)
             for n, block in enumerate(batch):
