@@ -28,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="C.wav", help="the sound; C.png and C.json are written beside it"
     )
-
     return launch(parser, argv, "evaluation.disentanglement.conversion:run_conversion")
 
 

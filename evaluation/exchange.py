@@ -25,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     add_phase_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/exchange")
-
     return launch(parser, argv, "evaluation.disentanglement.exchange:run_exchange")
 
 

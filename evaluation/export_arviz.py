@@ -32,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--limit", type=float, default=LIMIT_GIB, metavar="GIB", help="largest export allowed (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="NetCDF file (default: RUN/arviz.nc)")
-
     return launch(parser, argv, "evaluation.predictive_checks.inference_data:run_export")
 
 

@@ -37,7 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             help=f"number of {side}s, unless they are named (default: {count})",
         )
     add_position_argument(parser)
-
     return launch(parser, argv, "evaluation.disentanglement.factor_grid:run_factor_grid")
 
 

@@ -30,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="LABEL,...",
         help="speaker, phone, kind (of phone), or labels of the corpus (default: speaker,phone,kind)",
     )
-
     return launch(parser, argv, "evaluation.disentanglement.probes:run_probes", several=True)
 
 

@@ -28,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--num", type=int, default=5, metavar="N", help="segments, unless utterances are named (default: %(default)s)")
     add_position_argument(parser)
     add("--values", type=int, default=9, metavar="V", help="number of values from -3 to 3 (default: %(default)s)")
-
     return launch(parser, argv, "evaluation.disentanglement.traversal:run_traversal")
 
 

@@ -80,6 +80,6 @@ def traversed(
     shape = (len(dims), len(segments), len(values))
     varied = {name: value[None, :, None].repeat(len(dims), 1, len(values), 1) for name, value in own.items()}
     for row, dim in enumerate(dims):
-        varied[latent][row, :, :, dim] = torch.tensor(values).to(own[latent])
+        varied[latent][row, :, :, dim] = own[latent].new_tensor(values)
     frames = decoded(run, {name: value.flatten(0, 2) for name, value in varied.items()})
     return frames.reshape(*shape, *frames.shape[1:])

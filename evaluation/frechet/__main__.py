@@ -32,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--resamples", type=int, default=50, metavar="R", help="for the standard error (default: %(default)s)"
     )
-
     return launch(parser, argv, "evaluation.frechet.command:run_frechet")
 
 

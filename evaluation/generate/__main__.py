@@ -27,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-audio", action="store_true", help="write the frames as one array (frames.npy) and no sounds"
     )
-
     return launch(parser, argv, "evaluation.generate.command:run_generate")
 
 

@@ -32,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--sequences", type=int, default=16, metavar="N", help="sequences, spread over the split (default: %(default)s)"
     )
     add("--picture", type=Path, metavar="FILE", help="draw the gaps (png, pdf, svg)")
-
     return launch(parser, argv, "evaluation.inference_gap.command:run_inference_gap", several=True)
 
 

@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--scheme", default="systematic", help="resampling of smc: systematic, stratified, multinomial")
     add("--cut", action="store_true", help="cut utterances into sequences as for training")
     add("--picture", type=Path, metavar="FILE", help="draw the estimates as a function of the sequence length")
-
     return launch(
         parser, joined(sys.argv[1:] if argv is None else argv), "evaluation.likelihood.command:run_likelihood"
     )

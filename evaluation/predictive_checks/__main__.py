@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=DRAWS, metavar="S", help="replications (default: %(default)s)")
     parser.add_argument("--sequences", type=int, metavar="N", help="utterances, spread over the split (default: all)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the checks (png, pdf, svg)")
-
     return launch(parser, argv, "evaluation.predictive_checks.command:run_predictive_checks")
 
 

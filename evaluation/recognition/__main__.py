@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="updates of a recogniser (%(default)s)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="utterances in a batch (%(default)s)")
     parser.add_argument("--width", type=int, default=128, metavar="H", help="width of its LSTM (%(default)s)")
-
     return launch(parser, argv, "evaluation.recognition.command:run_recognition", several=True)
 
 

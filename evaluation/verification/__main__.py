@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes.add_argument("--dim", type=int, metavar="R", help="dimensions of an i-vector (default: 100)")
     sizes.add_argument("--iterations", type=int, metavar="I", help="EM steps of the subspace (default: 20)")
     sizes.add_argument("--cmn", action="store_true", default=None, help="subtract each utterance's mean MFCC")
-
     return launch(parser, argv, "evaluation.verification.command:run_verification")
 
 

@@ -186,7 +186,7 @@ def mfcc(sound: Sound, rate: int, *, cmn: bool = False) -> Array:
     window, hop = round(WINDOW_S * rate), round(HOP_S * rate)
     keep = speech_frames(samples, window, hop)
     if keep.sum() < SHORTEST:
-        raise AudioFault(f"holds {int(keep.sum())} frames of speech of {hop / rate:g} s, i-vectors need {SHORTEST}")
+        raise AudioFault(f"has {int(keep.sum())} frames of speech of {hop / rate:g} s, i-vectors need {SHORTEST}")
     size = 1 << (window - 1).bit_length()
     padded = np.pad(samples, ((size - window) // 2, size))  # aligns the frames with those of speech_frames
     mel = librosa.feature.melspectrogram(
@@ -224,7 +224,7 @@ def train(
     total = sum(len(one) for one in frames)
     if total < 10 * options.components:
         raise UserError(
-            f"{len(frames)} training utterances hold {total} frames of speech, too few for {options.components} "
+            f"{len(frames)} training utterances have {total} frames of speech, too few for {options.components} "
             f"Gaussians (10 for each): give --components {max(1, total // 10)} or fewer, or more training data."
         )
     pooled = np.concatenate(frames)
