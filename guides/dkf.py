@@ -84,5 +84,4 @@ class DKFGuide(Guide):
     def posterior(self, z_before: Tensor, g: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{t-1}, x_{t:T}), from z_{t-1} and the summary g_t of x_{t:T}."""
         h = (self.z_g(z_before) + g) / self.summands
-        distribution: dist.TorchDistribution = self.head(self.g_z(h))
-        return distribution
+        return self.head(self.g_z(h))

@@ -89,10 +89,8 @@ class DSAEGuide(Guide):
 
     def sequence_posterior(self, g: Tensor) -> dist.TorchDistribution:
         """q(v | x_{1:T})."""
-        distribution: dist.TorchDistribution = self.v_head(self.g_v(g))
-        return distribution
+        return self.v_head(self.g_v(g))
 
     def posterior(self, r: Tensor) -> dist.TorchDistribution:
         """q(z_t | v, x_{1:T}), from a recurrent network over them."""
-        distribution: dist.TorchDistribution = self.head(r)
-        return distribution
+        return self.head(r)

@@ -80,10 +80,8 @@ class LigHTGuide(Guide):
 
     def sequence_posterior(self, g: Tensor) -> dist.TorchDistribution:
         """q(w | x_{1:T})."""
-        distribution: dist.TorchDistribution = self.w_head(g)
-        return distribution
+        return self.w_head(g)
 
     def posterior(self, g: Tensor) -> dist.TorchDistribution:
         """q(z_t | x_{1:T}, w), from the encoder's output at frame t."""
-        distribution: dist.TorchDistribution = self.head(g)
-        return distribution
+        return self.head(g)

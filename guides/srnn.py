@@ -78,5 +78,4 @@ class SRNNGuide(Guide):
 
     def posterior(self, g: Tensor, z_before: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{t-1}, x_{1:T})."""
-        distribution: dist.TorchDistribution = self.head(self.gz_z(concatenate(g, z_before)))
-        return distribution
+        return self.head(self.gz_z(concatenate(g, z_before)))

@@ -52,5 +52,4 @@ class VAEGuide(Guide):
 
     def posterior(self, h: Tensor) -> dist.TorchDistribution:
         """q(z_t | x_t), from the encoded x_t."""
-        distribution: dist.TorchDistribution = self.head(h)
-        return distribution
+        return self.head(h)

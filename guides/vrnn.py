@@ -84,5 +84,4 @@ class VRNNGuide(Guide):
 
     def posterior(self, x: Tensor, h: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{1:t-1}, x_{1:t}), from the features of x_t and h_t."""
-        distribution: dist.TorchDistribution = self.head(self.xh_z(concatenate(x, h)))
-        return distribution
+        return self.head(self.xh_z(concatenate(x, h)))

@@ -118,8 +118,7 @@ class ZForcingGuide(Guide):
 
     def posterior(self, before: Tensor, b: Tensor) -> dist.TorchDistribution:
         """q(z_t | h_{t-1}, b_t)."""
-        distribution: dist.TorchDistribution = self.head(self.hb_z(concatenate(before, b)))
-        return distribution
+        return self.head(self.hb_z(concatenate(before, b)))
 
     def predicted_b(self, z: Tensor) -> dist.TorchDistribution:
         """p(b_t | z_t)."""

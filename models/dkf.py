@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from models.core.conditional import Conditional
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
@@ -37,7 +38,7 @@ class DKFSettings(ModelSettings):
     z_x: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
 
 
-class GatedTransition(nn.Module):
+class GatedTransition(Conditional):
     r"""The gated transition of Krishnan et al.; in the code of the benchmark paper every layer has the width of z.
 
     .. math::
@@ -85,10 +86,8 @@ class DKF(DVAE):
 
     def prior(self, z_before: Tensor) -> dist.TorchDistribution:
         """p(z_t | z_{t-1})."""
-        distribution: dist.TorchDistribution = self.transition(z_before)
-        return distribution
+        return self.transition(z_before)
 
     def decoder(self, z: Tensor) -> dist.TorchDistribution:
         """p(x_t | z_t)."""
-        distribution: dist.TorchDistribution = self.likelihood(self.z_x(z))
-        return distribution
+        return self.likelihood(self.z_x(z))

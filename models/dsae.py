@@ -74,10 +74,8 @@ class DSAE(DVAE):
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
         """p(z_t | z_{1:t-1}), from h_t, the state after z_{0:t-1}, z_0 = 0."""
-        distribution: dist.TorchDistribution = self.prior_head(h)
-        return distribution
+        return self.prior_head(h)
 
     def decoder(self, v: Tensor, z: Tensor) -> dist.TorchDistribution:
         """p(x_t | z_t, v)."""
-        distribution: dist.TorchDistribution = self.likelihood(self.vz_x(concatenate(v, z)))
-        return distribution
+        return self.likelihood(self.vz_x(concatenate(v, z)))

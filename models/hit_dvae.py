@@ -1,21 +1,28 @@
 r"""HiT-DVAE, hierarchical transformer DVAE (Bie et al., "HiT-DVAE: human motion generation via hierarchical transformer
 dynamical VAE", 2022; for speech as in Lin et al., 2023).
 
-.. math:: p(x_{1:T}, z_{1:T}, w) = p(w) \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1}, w)\, p(x_t \mid x_{1:t-1}, z_{1:t}, w).
+.. math:: p(x_{1:T}, z_{1:T}, w) = p(w) \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1}, w)\, p(x_t \mid x_{1:t-1}, z_{1:t}, w),
 
-LigHT-DVAE (`models.light_dvae`) with a separate decoder for z_t: queries come from the stream [x_{0:t-1}; w], keys and
-values of the cross-attention from z_{0:t-1}, with x_0 = 0 and z_0 = 0.
+each conditional of z_t and x_t computed by a transformer decoder of its own. For z_t queries come from [x_{0:t-1}; w],
+keys and values of the cross-attention from z_{0:t-1}; for x_t queries come from [z_{1:t}; w], keys and values from
+x_{0:t-1}; x_0 = 0 and z_0 = 0. `models.light_dvae` has one decoder for both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyro.distributions as dist
 from torch import Tensor, nn
 
 from models.core.tensors import concatenate
-from models.light_dvae import LigHTDVAE, LigHTDVAESettings, Streams
-from models.nn.attention import Decoder
+from models.core.time_axis import TimeAxis
+from models.dvae import DVAE, standard_normal
+from models.light_dvae import LigHTDVAESettings
+from models.likelihoods.base import head
+from models.nn.attention import Decoder, layers
+from models.nn.layers import MLP, GaussianHead
+from models.structure.parents import Parents
 
 __all__ = ["HiTDVAE", "HiTDVAESettings"]
 
@@ -27,18 +34,56 @@ class HiTDVAESettings(LigHTDVAESettings):
     name: str = "hit_dvae"
 
 
-class HiTDVAE(LigHTDVAE):
+class HiTDVAE(DVAE):
     """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by two decoders."""
 
     Settings = HiTDVAESettings
+    paper_guide = "guides.light_dvae:LigHTGuide"
+    latents = ("w", "z")
+    defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
 
     def __init__(self, settings: HiTDVAESettings) -> None:
         super().__init__(settings)
+        self.w_dim = settings.w_dim
+        self.inverted = settings.variant != "standard"
+        sizes = (settings.layers, settings.d_model, settings.ff)
+        self.x = MLP(self.x_dim, settings.x)
+        self.x_d = nn.Linear(self.x.out_dim, settings.d_model)
+        self.zw_d = nn.Linear(self.z_dim + self.w_dim, settings.d_model)
+        self.layers = layers(*sizes, crossing=True, dropout=settings.dropout)
+        self.x_decoder = Decoder(self.layers, settings.d_model, residual=settings.variant != "inv_s_nr")
+        self.prior_head = GaussianHead(settings.d_model, self.z_dim)
+        self.likelihood = head(settings, settings.d_model)
         self.xw_d = nn.Linear(self.x.out_dim + self.w_dim, settings.d_model)
         self.z_d = nn.Linear(self.z_dim, settings.d_model)
-        self.z_layers = self._layers(settings)
+        self.z_layers = layers(*sizes, crossing=True, dropout=settings.dropout)
         self.z_decoder = Decoder(self.z_layers, settings.d_model)
 
-    def streams_of_z(self, z_before: Tensor, x_before: Tensor, w: Tensor) -> Streams:
-        """Inputs of the decoder of z_t: the stream, from x_{t-1} and w, and the second stream, from z_{t-1}."""
-        return self.xw_d(concatenate(x_before, w)), self.z_d(z_before)
+    @classmethod
+    def parents(cls, settings: HiTDVAESettings) -> Parents:
+        return {"w": (), "z": ("x[:t]", "z[:t]", "w"), "x": ("x[:t]", "z[:t+1]", "w")}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return super().sizes | {"w": self.w_dim}
+
+    def step(self, t: TimeAxis) -> None:
+        w = t.once("w", self.sequence_prior())
+        x_before = self.x(self.input(t.prev("x")))
+        query, key = self.xw_d(concatenate(x_before, w)), self.z_d(t.prev("z"))
+        z = t.sample("z", self.prior(t.recur(self.z_decoder, query, key)))
+        query, key = self.zw_d(concatenate(z, w)), self.x_d(x_before)
+        query, key = (key, query) if self.inverted else (query, key)
+        t.observe("x", self.decoder(t.recur(self.x_decoder, query, key)))
+
+    def sequence_prior(self) -> dist.TorchDistribution:
+        """p(w) = N(0, I)."""
+        return standard_normal(self, self.w_dim)
+
+    def prior(self, h: Tensor) -> dist.TorchDistribution:
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), from the output h_t of its decoder: query [x_{0:t-1}; w], key z_{0:t-1}."""
+        return self.prior_head(h)
+
+    def decoder(self, h: Tensor) -> dist.TorchDistribution:
+        """p(x_t | x_{1:t-1}, z_{1:t}, w), from the output h_t of its decoder: query [z_{1:t}; w], key x_{0:t-1}."""
+        return self.likelihood(h)

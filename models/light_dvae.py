@@ -31,8 +31,6 @@ from models.structure.parents import Parents
 
 __all__ = ["LigHTDVAE", "LigHTDVAESettings"]
 
-Streams = tuple[Tensor, Tensor]
-
 
 @dataclass
 class LigHTDVAESettings(ModelSettings):
@@ -74,7 +72,7 @@ class LigHTDVAE(DVAE):
         self.x = MLP(self.x_dim, settings.x)
         self.x_d = nn.Linear(self.x.out_dim, settings.d_model)
         self.zw_d = nn.Linear(self.z_dim + self.w_dim, settings.d_model)
-        self.layers = self._layers(settings)
+        self.layers = layers(settings.layers, settings.d_model, settings.ff, crossing=True, dropout=settings.dropout)
         self.x_decoder = Decoder(self.layers, settings.d_model, residual=settings.variant != "inv_s_nr")
         self.z_decoder = Decoder(self.layers, settings.d_model)
         self.prior_head = GaussianHead(settings.d_model, self.z_dim)
@@ -90,36 +88,21 @@ class LigHTDVAE(DVAE):
 
     def step(self, t: TimeAxis) -> None:
         w = t.once("w", self.sequence_prior())
-        x_before = self.x(self.input(t.prev("x")))
-        z = t.sample("z", self.prior(t.recur(self.z_decoder, *self.streams_of_z(t.prev("z"), x_before, w))))
-        t.observe("x", self.decoder(t.recur(self.x_decoder, *self.streams_of_x(z, x_before, w))))
-
-    def streams_of_z(self, z_before: Tensor, x_before: Tensor, w: Tensor) -> Streams:
-        """Inputs of the decoder of z_t: the stream, from z_{t-1} and w, and the second stream, from x_{t-1}."""
-        return self.zw_d(concatenate(z_before, w)), self.x_d(x_before)
-
-    def streams_of_x(self, z: Tensor, x_before: Tensor, w: Tensor) -> Streams:
-        """Inputs of the decoder of x_t: the stream, from z_t and w, and the second stream, from x_{t-1}; swapped in the
-        inverted variants.
-        """
-        of_z, of_x = self.zw_d(concatenate(z, w)), self.x_d(x_before)
-        return (of_x, of_z) if self.inverted else (of_z, of_x)
+        x_before = self.x_d(self.x(self.input(t.prev("x"))))
+        query, key = self.zw_d(concatenate(t.prev("z"), w)), x_before
+        z = t.sample("z", self.prior(t.recur(self.z_decoder, query, key)))
+        query, key = self.zw_d(concatenate(z, w)), x_before
+        query, key = (key, query) if self.inverted else (query, key)
+        t.observe("x", self.decoder(t.recur(self.x_decoder, query, key)))
 
     def sequence_prior(self) -> dist.TorchDistribution:
         """p(w) = N(0, I)."""
         return standard_normal(self, self.w_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), from the output h_t of its decoder."""
-        distribution: dist.TorchDistribution = self.prior_head(h)
-        return distribution
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), Eq. 1, from the output h_t of the decoder: query [z_{0:t-1}; w], key x."""
+        return self.prior_head(h)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}, w), from the output h_t of its decoder."""
-        distribution: dist.TorchDistribution = self.likelihood(h)
-        return distribution
-
-    @staticmethod
-    def _layers(settings: LigHTDVAESettings) -> nn.ModuleList:
-        sizes = (settings.layers, settings.d_model, settings.ff)
-        return layers(*sizes, crossing=True, dropout=settings.dropout)
+        """p(x_t | x_{1:t-1}, z_{1:t}, w), Eq. 1, from the output h_t of the decoder: query [z_{1:t}; w], key x."""
+        return self.likelihood(h)

@@ -63,5 +63,4 @@ class RNN(DVAE):
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
         """p(x_t | x_{1:t-1}), from h_t."""
-        distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
-        return distribution
+        return self.likelihood(self.h_x(h))

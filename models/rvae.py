@@ -81,5 +81,4 @@ class RVAE(DVAE):
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
         """p(x_t | z_{1:t}), or p(x_t | z_{1:T}), from h_t, which depends on them."""
-        distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
-        return distribution
+        return self.likelihood(self.h_x(h))

@@ -69,10 +69,8 @@ class SRNN(DVAE):
 
     def prior(self, h: Tensor, z_before: Tensor) -> dist.TorchDistribution:
         """p(z_t | x_{1:t-1}, z_{t-1})."""
-        distribution: dist.TorchDistribution = self.prior_head(self.hz_z(concatenate(h, z_before)))
-        return distribution
+        return self.prior_head(self.hz_z(concatenate(h, z_before)))
 
     def decoder(self, h: Tensor, z: Tensor) -> dist.TorchDistribution:
         """p(x_t | x_{1:t-1}, z_t)."""
-        distribution: dist.TorchDistribution = self.likelihood(self.hz_x(concatenate(h, z)))
-        return distribution
+        return self.likelihood(self.hz_x(concatenate(h, z)))

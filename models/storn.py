@@ -71,5 +71,4 @@ class STORN(DVAE):
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
         """p(x_t | x_{1:t-1}, z_{1:t}), from h_t, which depends on both."""
-        distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
-        return distribution
+        return self.likelihood(self.h_x(h))

@@ -57,5 +57,4 @@ class VAE(DVAE):
 
     def decoder(self, z: Tensor) -> dist.TorchDistribution:
         """p(x_t | z_t)."""
-        distribution: dist.TorchDistribution = self.likelihood(self.z_x(z))
-        return distribution
+        return self.likelihood(self.z_x(z))

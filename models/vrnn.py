@@ -72,10 +72,8 @@ class VRNN(DVAE):
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
         """p(z_t | x_{1:t-1}, z_{1:t-1})."""
-        distribution: dist.TorchDistribution = self.prior_head(self.h_z(h))
-        return distribution
+        return self.prior_head(self.h_z(h))
 
     def decoder(self, z: Tensor, h: Tensor) -> dist.TorchDistribution:
         """p(x_t | x_{1:t-1}, z_{1:t}), from the features of z_t and h_t."""
-        distribution: dist.TorchDistribution = self.likelihood(self.hz_x(concatenate(z, h)))
-        return distribution
+        return self.likelihood(self.hz_x(concatenate(z, h)))

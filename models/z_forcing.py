@@ -89,10 +89,8 @@ class ZForcing(DVAE):
 
     def prior(self, before: Tensor) -> dist.TorchDistribution:
         """p(z_t | h_{t-1})."""
-        distribution: dist.TorchDistribution = self.prior_head(self.h_z(before))
-        return distribution
+        return self.prior_head(self.h_z(before))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
         """p(x_t | h_t)."""
-        distribution: dist.TorchDistribution = self.likelihood(self.h_x(h))
-        return distribution
+        return self.likelihood(self.h_x(h))

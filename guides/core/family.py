@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from guides.core.chain import Chain, MemoryChain, lstm_parts
 from guides.core.guide import Guide, GuideSettings
+from models.core.conditional import Conditional
 from models.core.sites import Sites
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
@@ -54,7 +55,7 @@ class FamilySettings(GuideSettings):
     g_z: list[int] = field(default_factory=lambda: [64, 32])
 
 
-class SequencePosterior(nn.Module):
+class SequencePosterior(Conditional):
     """q(v | x_{1:T}) from both ends of a bidirectional LSTM over x."""
 
     def __init__(self, in_dim: int, width: int, widths: list[int], out_dim: int) -> None:
@@ -64,8 +65,7 @@ class SequencePosterior(nn.Module):
         self.head = GaussianHead(self.g_v.out_dim, out_dim)
 
     def forward(self, x: Tensor, lengths: Tensor) -> dist.TorchDistribution:
-        distribution: dist.TorchDistribution = self.head(self.g_v(self.g.ends(x, lengths)))
-        return distribution
+        return self.head(self.g_v(self.g.ends(x, lengths)))
 
 
 class RecurrentGuide(Guide):
@@ -133,5 +133,4 @@ class RecurrentGuide(Guide):
 
     def posterior(self, *known: Tensor) -> dist.TorchDistribution:
         """q(z_t | g_t, k_t)."""
-        distribution: dist.TorchDistribution = self.head(self.g_z(concatenate(*known)))
-        return distribution
+        return self.head(self.g_z(concatenate(*known)))

@@ -18,6 +18,7 @@ from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError, nearest
 from models.core.affine import AffineMaps
+from models.core.conditional import Conditional
 from models.core.tensors import normal, to_float32
 
 Shape = Size | list[int] | tuple[int, ...]
@@ -100,7 +101,7 @@ def log_odds(sequences: Sequence[Tensor]) -> Tensor:
     return torch.log(ones + 0.5) - torch.log(zeros + 0.5)
 
 
-class BernoulliHead(nn.Module):
+class BernoulliHead(Conditional):
     """Features (..., in) to a Bernoulli over each of the D values of a frame: an affine map gives the logits.
 
     Args:
@@ -122,7 +123,7 @@ class BernoulliHead(nn.Module):
         return dist.Independent(dist.Bernoulli(logits=to_float32(self.affine(h))), 1)
 
 
-class GaussianOutput(nn.Module):
+class GaussianOutput(Conditional):
     """Features (..., in) to a diagonal Gaussian: an affine map gives mean m and o, and the variance is exp(o) + floor.
 
     Args:
@@ -196,12 +197,12 @@ def likelihood_kind(name: str) -> Likelihood:
     return LIKELIHOODS[name]
 
 
-def head(settings: LikelihoodSettings, in_dim: int) -> nn.Module:
+def head(settings: LikelihoodSettings, in_dim: int) -> Conditional:
     """The last layer of a decoder, from features of size `in_dim` to the distribution of a frame."""
     kind = likelihood_kind(settings.likelihood)
     module, _, name = kind.place.partition(":")
     more: dict[str, Any] = {}
     if kind.has_components:
         more = {name: getattr(settings, name) for name in ("components", "scale_bounds", "weight_floor")}
-    built: nn.Module = getattr(import_module(module), name)(in_dim, settings.bins, settings.variance_floor, **more)
+    built: Conditional = getattr(import_module(module), name)(in_dim, settings.bins, settings.variance_floor, **more)
     return built

@@ -10,10 +10,11 @@ import math
 
 import pyro.distributions as dist
 import torch
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import constraints
 
 from models.core.affine import AffineMaps
+from models.core.conditional import Conditional
 from models.core.tensors import to_float32
 from models.likelihoods.base import Scale, Weights
 
@@ -111,7 +112,7 @@ class ChannelMixture(FrameMixture):
         return k[..., None, :]
 
 
-class MixtureHead(nn.Module):
+class MixtureHead(Conditional):
     r"""Features (..., in) to a `FrameMixture`: an affine map gives logits, means and o, and `Scale` maps o to standard
     deviations.
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from models.core.affine import AffineMaps
+from models.core.conditional import Conditional
 from models.core.tensors import to_float32
 from models.likelihoods.base import Scale, Shape, Weights, log_odds
 
@@ -95,7 +96,7 @@ class PenStroke(dist.TorchDistribution):
         return place + lifted * logsigmoid(o) + (1.0 - lifted) * logsigmoid(-o)
 
 
-class PenStrokeHead(nn.Module):
+class PenStrokeHead(Conditional):
     r"""Features (..., in) to a `PenStroke`: standard deviations by `Scale`, correlations by tanh.
 
     Args:

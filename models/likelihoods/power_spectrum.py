@@ -7,6 +7,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
+from models.core.conditional import Conditional
 from models.core.tensors import to_float32
 from models.likelihoods.base import LogFloor, Shape
 
@@ -66,7 +67,7 @@ def itakura_saito(x: Tensor, v: Tensor) -> Tensor:
     return ratio - ratio.log() - 1.0
 
 
-class PowerSpectrumHead(nn.Module):
+class PowerSpectrumHead(Conditional):
     """Features (..., in) to a `PowerSpectrum` over the bins: an affine map gives o, and v = exp(o) + floor.
 
     Args:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.core.affine import AffineMaps
+from models.core.conditional import Conditional
 from models.core.effects import ragged
 from models.core.tensors import normal, reverse, shift
 
@@ -44,7 +45,7 @@ class MLP(nn.Sequential):
         return [part for part in self if isinstance(part, nn.Linear)]
 
 
-class GaussianHead(nn.Module):
+class GaussianHead(Conditional):
     """N(mean, exp(log-variance)) of two affine maps of the input."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:

@@ -14,6 +14,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError, nearest
+from models.core.conditional import Conditional
 from models.core.effects import ragged
 from models.core.sites import rebuilt
 from models.core.tensors import concatenate
@@ -125,7 +126,7 @@ class SegmentEncoder(nn.Module):
         return last if last.dim() > 3 else last[0]
 
 
-class FlatDecoder(nn.Module):
+class FlatDecoder(Conditional):
     """All frames of a segment at once from its latents: affine map, activation, affine map, likelihood.
 
     Args:

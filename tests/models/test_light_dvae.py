@@ -14,6 +14,7 @@ from inference.handlers.given_noise import given_noise
 from inference.prediction.reconstruction import reconstruct
 from inference.runs import create
 from inference.settings.resolve import resolve
+from models.hit_dvae import HiTDVAE
 from models.light_dvae import LigHTDVAE
 from models.nn.attention import Decoder
 from tests.models import test_contract as contract
@@ -41,7 +42,7 @@ def _without_the_second_stream(variant: str) -> set[str]:
     """What x_3 depends on, by its gradient, where the decoder of x finds nothing in its second stream."""
     pair = small_pair(variant)
     model = pair.model
-    assert isinstance(model, LigHTDVAE)
+    assert isinstance(model, LigHTDVAE | HiTDVAE)
     lengths = torch.tensor([FRAMES])
     x = data(lengths).requires_grad_()
     values = {name: v.requires_grad_() for name, v in latents(pair, x.detach(), lengths).items()}
@@ -67,7 +68,7 @@ def test_variants_differ_in_what_reaches_x_around_the_attention(name: str, suffi
 
 def test_light_shares_one_decoder_and_hit_does_not() -> None:
     light, hit = (small_pair(name).model for name in ("light_dvae", "hit_dvae"))
-    assert isinstance(light, LigHTDVAE) and isinstance(hit, LigHTDVAE)
+    assert isinstance(light, LigHTDVAE) and isinstance(hit, HiTDVAE)
     assert light.z_decoder.layers is light.x_decoder.layers and hit.z_decoder.layers is not hit.x_decoder.layers
     more = {name for name, _ in hit.named_parameters()} - {name for name, _ in light.named_parameters()}
     assert {name.split(".")[0] for name in more} == {"xw_d", "z_d", "z_layers"}
@@ -86,7 +87,7 @@ class Recomputed:
         return out[..., -u.shape[-3] :, :, :], (seen,)
 
 
-def _recomputing(model: LigHTDVAE) -> None:
+def _recomputing(model: LigHTDVAE | HiTDVAE) -> None:
     model.x_decoder, model.z_decoder = Recomputed(model.x_decoder), Recomputed(model.z_decoder)  # type: ignore[assignment]  # stand-ins
 
 
@@ -96,7 +97,7 @@ def _recomputing(model: LigHTDVAE) -> None:
 def test_generation_mode_with_caches_equals_computing_all_again(variant: str, dtype: torch.dtype, bound: float) -> None:
     pair = small_pair(variant)
     model, guide = pair.model.to(dtype), pair.guide.to(dtype)
-    assert isinstance(model, LigHTDVAE)
+    assert isinstance(model, LigHTDVAE | HiTDVAE)
     x = data().to(dtype)
     cached = reconstruct(model, guide, x, LENGTHS, mode="gen")
     _recomputing(model)
