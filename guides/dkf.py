@@ -82,6 +82,6 @@ class DKFGuide(Guide):
         return Chain(linear(encoded, weight, first.bias), self.z_g.affine, weight, after)
 
     def posterior(self, z_before: Tensor, g: Tensor) -> dist.TorchDistribution:
-        """q(z_t | z_{t-1}, x_{t:T}), from z_{t-1} and the summary g_t of x_{t:T}."""
+        """q(z_t | z_{t-1}, x_{t:T}): Bie et al. (2021), Eq. 5, from z_{t-1} and the summary g_t of x_{t:T}."""
         h = (self.z_g(z_before) + g) / self.summands
         return self.head(self.g_z(h))

@@ -92,5 +92,5 @@ class DSAEGuide(Guide):
         return self.v_head(self.g_v(g))
 
     def posterior(self, r: Tensor) -> dist.TorchDistribution:
-        """q(z_t | v, x_{1:T}), from a recurrent network over them."""
+        """q(z_t | v, x_{1:T}): Bie et al. (2021), Eq. 5, from a recurrent network over them."""
         return self.head(r)

@@ -77,5 +77,5 @@ class SRNNGuide(Guide):
         return Chain(linear(encoded, of_g, first.bias), [], of_z, after)
 
     def posterior(self, g: Tensor, z_before: Tensor) -> dist.TorchDistribution:
-        """q(z_t | z_{t-1}, x_{1:T})."""
+        """q(z_t | z_{t-1}, x_{1:T}): Bie et al. (2021), Eq. 5."""
         return self.head(self.gz_z(concatenate(g, z_before)))

@@ -51,5 +51,5 @@ class VAEGuide(Guide):
         t.sample("z", self.posterior(t.feature(encoded)))
 
     def posterior(self, h: Tensor) -> dist.TorchDistribution:
-        """q(z_t | x_t), from the encoded x_t."""
+        """q(z_t | x_t): Bie et al. (2021), Eq. 5, from the encoded x_t."""
         return self.head(h)

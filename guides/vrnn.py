@@ -83,5 +83,5 @@ class VRNNGuide(Guide):
         )
 
     def posterior(self, x: Tensor, h: Tensor) -> dist.TorchDistribution:
-        """q(z_t | z_{1:t-1}, x_{1:t}), from the features of x_t and h_t."""
+        """q(z_t | z_{1:t-1}, x_{1:t}): Bie et al. (2021), Eq. 5, from the features of x_t and h_t."""
         return self.head(self.xh_z(concatenate(x, h)))

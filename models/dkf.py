@@ -85,9 +85,9 @@ class DKF(DVAE):
         t.observe("x", self.decoder(z))
 
     def prior(self, z_before: Tensor) -> dist.TorchDistribution:
-        """p(z_t | z_{t-1})."""
+        """p(z_t | z_{t-1}): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.transition(z_before)
 
     def decoder(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z_t)."""
+        """p(x_t | z_t): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.likelihood(self.z_x(z))

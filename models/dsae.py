@@ -73,9 +73,9 @@ class DSAE(DVAE):
         return standard_normal(self, self.v_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | z_{1:t-1}), from h_t, the state after z_{0:t-1}, z_0 = 0."""
+        """p(z_t | z_{1:t-1}): Bie et al. (2021), Eq. 4 and Table 1, from h_t, the state after z_{0:t-1}, z_0 = 0."""
         return self.prior_head(h)
 
     def decoder(self, v: Tensor, z: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z_t, v)."""
+        """p(x_t | z_t, v): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.likelihood(self.vz_x(concatenate(v, z)))

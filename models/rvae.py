@@ -76,9 +76,9 @@ class RVAE(DVAE):
         t.observe("x", self.decoder(self.h(self.z_h(z), lengths)))
 
     def prior(self) -> dist.TorchDistribution:
-        """p(z_t) = N(0, I)."""
+        """p(z_t) = N(0, I): Bie et al. (2021), Eq. 4 and Table 1."""
         return standard_normal(self, self.z_dim)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z_{1:t}), or p(x_t | z_{1:T}), from h_t, which depends on them."""
+        """p(x_t | z_{1:t}), or p(x_t | z_{1:T}): Bie et al. (2021), Eq. 4 and Table 1, from h_t, a function of them."""
         return self.likelihood(self.h_x(h))

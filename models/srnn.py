@@ -68,9 +68,9 @@ class SRNN(DVAE):
         t.observe("x", self.decoder(h, z))
 
     def prior(self, h: Tensor, z_before: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{t-1})."""
+        """p(z_t | x_{1:t-1}, z_{t-1}): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.prior_head(self.hz_z(concatenate(h, z_before)))
 
     def decoder(self, h: Tensor, z: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_t)."""
+        """p(x_t | x_{1:t-1}, z_t): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.likelihood(self.hz_x(concatenate(h, z)))

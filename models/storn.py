@@ -66,9 +66,9 @@ class STORN(DVAE):
         t.observe("x", self.decoder(h))
 
     def prior(self) -> dist.TorchDistribution:
-        """p(z_t) = N(0, I)."""
+        """p(z_t) = N(0, I): Bie et al. (2021), Eq. 4 and Table 1."""
         return standard_normal(self, self.z_dim)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}), from h_t, which depends on both."""
+        """p(x_t | x_{1:t-1}, z_{1:t}): Bie et al. (2021), Eq. 4 and Table 1, from h_t, which depends on both."""
         return self.likelihood(self.h_x(h))

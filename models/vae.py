@@ -52,9 +52,9 @@ class VAE(DVAE):
         t.observe("x", self.decoder(z))
 
     def prior(self) -> dist.TorchDistribution:
-        """p(z_t) = N(0, I)."""
+        """p(z_t) = N(0, I): Bie et al. (2021), Eq. 4 and Table 1."""
         return standard_normal(self, self.z_dim)
 
     def decoder(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z_t)."""
+        """p(x_t | z_t): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.likelihood(self.z_x(z))

@@ -71,9 +71,9 @@ class VRNN(DVAE):
         t.observe("x", self.decoder(self.z(z), h))
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1})."""
+        """p(z_t | x_{1:t-1}, z_{1:t-1}): Bie et al. (2021), Eq. 4 and Table 1."""
         return self.prior_head(self.h_z(h))
 
     def decoder(self, z: Tensor, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}), from the features of z_t and h_t."""
+        """p(x_t | x_{1:t-1}, z_{1:t}): Bie et al. (2021), Eq. 4 and Table 1, from the features of z_t and h_t."""
         return self.likelihood(self.hz_x(concatenate(z, h)))

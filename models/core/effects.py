@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import pyro.distributions as dist
 import torch
@@ -44,6 +45,7 @@ __all__ = [
     "base_name",
     "conditional",
     "draw",
+    "effect",
     "enclosing_shape",
     "foreseen",
     "longest",
@@ -54,6 +56,26 @@ __all__ = [
     "same",
     "uniform",
 ]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def effect(kind: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A function as a message of this type, of this name too: handlers of users take names for strings."""
+
+    def decorate(default: Callable[P, T]) -> Callable[P, T]:
+        send = effectful(default, type=kind)
+
+        @wraps(default)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            value: T = send(*args, name=kind, **kwargs)
+            return value
+
+        return call
+
+    return decorate
 
 
 class Sequential(Exception):
@@ -178,13 +200,13 @@ def same(value: Any, other: Any) -> bool:
     return both and value.shape == other.shape and bool(torch.equal(value, other))
 
 
-@effectful(type="prev")
+@effect("prev")
 def previous(name: str, value: Tensor, axis: TimeAxis) -> Tensor:
     """Effect: the value of `name` one frame earlier; by default the true one."""
     return value
 
 
-@effectful(type="conditional")
+@effect("conditional")
 def conditional(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None) -> dist.TorchDistribution:
     """Effect: the distribution of site `name` in the frames of `axis`; None for a site outside time.
 
@@ -193,7 +215,7 @@ def conditional(name: str, distribution: dist.TorchDistribution, axis: TimeAxis 
     return distribution
 
 
-@effectful(type="draw")
+@effect("draw")
 def draw(name: str, distribution: dist.TorchDistribution, axis: TimeAxis | None) -> Tensor:
     """Effect: a value for site `name` in the frames of `axis`; None for a site outside time.
 
@@ -219,26 +241,26 @@ def own_draw(
     return {} if known.enumerated or known.value is not None else {site: draw(name, distribution, axis)}
 
 
-@effectful(type="auxiliary")
+@effect("auxiliary")
 def auxiliary(name: str, density: Callable[[Tensor], Tensor]) -> None:
     """Effect: an auxiliary log-density of a guide, a function from all frames of latent `name`, (..., T, N, L), to
     (..., T, N). By default it is not evaluated.
     """
 
 
-@effectful(type="uniform")
+@effect("uniform")
 def uniform(frames: int, sequences: int, device: device) -> Tensor:
     """Effect: uniform numbers from 0 to 1 for each frame of each sequence, (T, N, 1); by default drawn."""
     return rand(frames, sequences, 1, device=device)
 
 
-@effectful(type="longest")
+@effect("longest")
 def longest(lengths: Tensor) -> int:
     """Effect: the number of frames of a batch; by default that of its longest sequence."""
     return int(lengths.max())
 
 
-@effectful(type="ragged")
+@effect("ragged")
 def ragged(lengths: Tensor, frames: int) -> bool:
     """Effect: whether there are sequences shorter than `frames`; by default computed from `lengths`."""
     return bool((lengths != frames).any())

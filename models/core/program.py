@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.func import functional_call
 
+from models.core.effects import effect
+
 __all__ = ["Program", "unlisted"]
 
 
@@ -79,7 +81,7 @@ def _param(name: str, value: Tensor, constraint: Any = None) -> Tensor:
     return value
 
 
-@effectful(type="lists_parameters")
+@effect("lists_parameters")
 def lists_parameters() -> bool:
     """Effect: whether programs list their parameters. The default is yes."""
     return True
