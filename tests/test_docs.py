@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from corpora.frontends.registry import FRONT_ENDS
+from corpora.registry import CORPORA
 from docs import generator
 from dvae_pyro.fields import bounded
 from guides.registry import compliant
 from inference import svi
+from inference.settings.overrides import config_names
 from inference.settings.resolve import resolve
+from models.likelihoods.base import LIKELIHOODS
 from models.registry import MODELS, model_class
 from tests.models import test_contract as contract
 
@@ -84,6 +88,11 @@ def test_every_setting_has_a_meaning(prefix: str, cls: type) -> None:
     assert not unexplained, f"add a line to the section Attributes of {cls.__name__} or of the class it nests"
 
 
+@pytest.mark.parametrize("cls", [pytest.param(cls, id=heading) for heading, _, cls, _ in generator.settings.classes()])
+def test_meanings_are_of_settings_that_exist(cls: type) -> None:
+    assert set(generator.settings.meanings(cls)) <= {item.name for item in fields(cls)}
+
+
 def test_a_setting_without_a_meaning_is_found() -> None:
     @dataclass
     class Documented:
@@ -106,6 +115,9 @@ def test_generated_pages_hold_every_command_and_setting() -> None:
     pages = generator.pages()
     assert {"inference.svi", "evaluation.resynthesis", "evaluation.traverse"} <= set(generator.commands.commands())
     assert pages["reference/commands.md"].count("usage: python -m ") == len(generator.commands.commands())
+    for registry in (MODELS, CORPORA, FRONT_ENDS, LIKELIHOODS, config_names()):
+        for name in registry:
+            assert re.search(rf"^\| `{name}` \| \S", pages["reference/names.md"], flags=re.MULTILINE), name
     keys = re.findall(r"^\| `([\w.]+)` \|", pages["reference/settings.md"], flags=re.MULTILINE)
     assert set(_keys(resolve("srnn", "all-markov", None, []))) <= set(keys)
 

@@ -1,4 +1,4 @@
-"""Reference pages written from the code: settings, commands, metrics.
+"""Reference pages written from the code: settings, commands, metrics, names.
 
 ``mkdocs build`` calls `pages` through `docs/generator/hook.py`; the tests call it too.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs.generator import commands, metrics, settings
+from docs.generator import commands, metrics, names, settings
 
 __all__ = ["PAGES", "pages"]
 
@@ -15,6 +15,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings.page,
     "reference/commands.md": commands.page,
     "reference/metrics.md": metrics.page,
+    "reference/names.md": names.page,
 }
 """What writes each page, by its path under docs/."""
 

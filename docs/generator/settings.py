@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field
 from typing import Any, NamedTuple
 
+from evaluation.enhance.settings import EnhanceSettings
 from guides.core.guide import GuideSettings
 from guides.registry import guide_class, guide_names
 from inference.settings.tree import Settings
 from models.dvae import ModelSettings
 from models.registry import MODELS, model_class
 
-__all__ = ["Setting", "classes", "page", "settings_of"]
+__all__ = ["Setting", "classes", "meanings", "page", "settings_of"]
 
 
 class Setting(NamedTuple):
@@ -44,7 +45,7 @@ def settings_of(cls: type, prefix: str, own: bool = False) -> list[Setting]:
         prefix: dotted key of the section, with a dot at its end.
         own: leave out fields that a base class declares with the same default.
     """
-    meanings = _meanings(cls)
+    texts = meanings(cls)
     listed: list[Setting] = []
     for item in dataclasses.fields(cls):
         nested = item.default_factory if isinstance(item.default_factory, type) else None
@@ -58,7 +59,7 @@ def settings_of(cls: type, prefix: str, own: bool = False) -> list[Setting]:
                     type=_type_text(item.type),
                     default=_yaml(_default(item)),
                     range=" and ".join(f"{word.replace('a number ', '')} {bound}" for word, bound in limits.items()),
-                    meaning=meanings.get(item.name),
+                    meaning=texts.get(item.name),
                 )
             )
     return listed
@@ -67,6 +68,7 @@ def settings_of(cls: type, prefix: str, own: bool = False) -> list[Setting]:
 def classes() -> Iterator[tuple[str, str, type, bool]]:
     """Heading, prefix of keys, settings class, and whether only its own fields count, of every section."""
     yield "Run", "", Settings, False
+    yield "Enhancement, separation and inpainting", "", EnhanceSettings, False
     yield "Every model", "model.", ModelSettings, False
     for name in MODELS:
         yield f"Model `{name}`", "model.", model_class(name).Settings, True
@@ -95,7 +97,7 @@ def page() -> str:
         listed = [s for s in listed if not (own and s.key.endswith(".name"))]
         groups: dict[str, list[Setting]] = {}
         for setting in listed:
-            section = setting.key.rpartition(".")[0] if not own and cls is Settings else ""
+            section = setting.key.rpartition(".")[0] if not own and not prefix else ""
             groups.setdefault(section, []).append(setting)
         parts.append(f"## {heading}\n")
         if not listed:
@@ -130,7 +132,7 @@ def _table(settings: list[Setting]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _meanings(cls: type) -> dict[str, str]:
+def meanings(cls: type) -> dict[str, str]:
     """The texts of the sections Attributes of a class and of its bases, by field."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
