@@ -6,6 +6,7 @@ import importlib
 import importlib.resources
 import inspect
 import re
+from collections.abc import Sequence
 
 from corpora.frontends.registry import FRONT_ENDS
 from corpora.registry import CORPORA
@@ -49,7 +50,7 @@ This page is written from the registries when the site is built: what can be nam
 """
 
 
-def _table(heading: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heading: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [f"## {heading}\n", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [
         "| " + " | ".join(cell.replace("|", "\\|") for cell in (f"`{name}`", *cells)) + " |" for name, *cells in rows
