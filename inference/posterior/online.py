@@ -5,9 +5,10 @@ estimate of frame t is the weighted average of their Wiener gains, independent o
 
 .. math:: \sum_k W_t^{(k)} \frac{g_t v_t^{(k)}}{g_t v_t^{(k)} + (W H)_t}\, y_t.
 
-W is fixed; H_t and g_t are initialised with those of frame t - 1 and updated a few times in each frame, for all
-particles together (`inference.observation.noise`). The latency is the window of the transform, because a frame must be
-complete, plus the computing time of a frame.
+W is fixed; H_t is initialised with that of frame t - 1, g_t with 1 (a gain that has fallen to zero in a pause could not
+recover by multiplicative updates), and both are updated a few times in each frame, for all particles together
+(`inference.observation.noise`). The latency is the window of the transform, because a frame must be complete, plus the
+computing time of a frame.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ __all__ = ["FrameByFrame", "smc"]
 
 UPDATES = 8
 """Updates of H_t and g_t in each frame."""
+LEAST = 1e-3
+"""Least share of a frame's energy that H_t is initialised with: multiplicative updates never leave zero."""
 FIRST_PASS = 40
 """Steps of `refine` by which W is estimated, if it is not known."""
 
 
 class FrameByFrame(Noise):
-    """Noise whose H_t and g_t are initialised with those of the previous frame.
+    """Noise whose H_t is initialised with that of the previous frame.
 
     Args:
         parameters: W, and buffers for H and g.
@@ -52,8 +55,9 @@ class FrameByFrame(Noise):
         if frames.start:
             w, h, g = self.parameters
             before = slice(frames.start - 1, frames.start)
-            h, g = h.clone(), g.clone()
-            h[..., frames], g[..., frames] = h[..., before], g[..., before]
+            h = h.clone()
+            least = LEAST * y.sum(-1).t()[:, None] / h.shape[1]
+            h[..., frames] = torch.maximum(h[..., before], least)
             self.parameters = NoiseParameters(w, h, g)
         for _ in range(self.updates - 1):
             self._update(sources, y, mask, None, frames)
