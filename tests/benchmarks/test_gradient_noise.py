@@ -17,7 +17,7 @@ from benchmarks.gradient_noise import main, moments, signal_to_noise
 class Known(nn.Module):
     """A loss whose gradient is N(mean, noise^2 I): the ratio is the norm of the mean over noise sqrt(dimension)."""
 
-    name, particles = "known", 1
+    name, estimator = "known", SimpleNamespace(num_particles=1)
 
     def __init__(self, mean: Tensor, noise: float = 1.0) -> None:
         super().__init__()
