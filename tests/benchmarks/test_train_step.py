@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.timing import interleaved
 from benchmarks.train_step import FORMS, main
@@ -39,6 +42,31 @@ def test_settings_and_guide_reach_the_model(tmp_path: Path) -> None:
     assert len(set(sizes.values())) == 3
 
 
+PEER = """
+import torch
+asked = []
+def peer(name, x):
+    asked.append((name, tuple(x.shape)))
+    net = torch.nn.Linear(x.shape[-1], 1)
+    def loss():
+        asked.append(net.weight.detach().clone())
+        return net(x).square().mean()
+    return net, loss
+"""
+
+
+def test_a_peer_takes_turns_and_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "peer_of_the_test.py").write_text(PEER)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--model", "dkf", *SMALL, "--json", "step.json", "--peer", "peer_of_the_test:peer"]) == 0
+    report = json.loads(Path("step.json").read_text())
+    assert list(report) == [*KEYS, "peer_s", "over_peer"]
+    assert report["over_peer"] == pytest.approx(report["parallel_s"] / report["peer_s"])
+    first, *weights = sys.modules["peer_of_the_test"].asked
+    assert first == ("dkf", (4, 3, 9)) and len(weights) == 2 * (2 + 1)  # runs, steps with those that warm up
+    assert not any(torch.equal(one, other) for one, other in pairwise(weights))
+
+
 def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that steps move: parallel takes 1 s and stepwise 2 s, and 100 s in the first two turns."""
     now, calls = 0.0, []
@@ -61,6 +89,8 @@ def test_forms_take_turns_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyP
         (["--model", "dkf", "model.z_dimm=3"], "model.z_dimm"),
         (["--model", "dkf", "--bins", "9", "model.bins=17"], "contradicts"),
         (["--model", "dkf", *SMALL, "train.cuda_graph=true"], "benchmarks.gpu"),
+        (["--model", "dkf", *SMALL, "--peer", "no_such_module:f"], "--peer no_such_module:f"),
+        (["--model", "dkf", *SMALL, "--peer", "json:no_such_function"], "no_such_function"),
         (["--model", "dkf", *SMALL, "--json", "/dev/null/all.json"], "Cannot write"),
     ],
 )
