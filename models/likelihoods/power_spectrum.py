@@ -2,16 +2,20 @@ r"""The distribution of the power of a circular complex Gaussian, and its decode
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
+from typing import Any
+
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from models.core.conditional import Conditional
 from models.core.tensors import to_float32
 from models.likelihoods.base import LogFloor, Shape
 
-__all__ = ["PowerSpectrum", "PowerSpectrumHead", "itakura_saito"]
+__all__ = ["FlooredSpectrum", "PowerSpectrum", "PowerSpectrumHead", "itakura_saito"]
 
 
 class PowerSpectrum(dist.TorchDistribution):
@@ -67,6 +71,108 @@ def itakura_saito(x: Tensor, v: Tensor) -> Tensor:
     return ratio - ratio.log() - 1.0
 
 
+class FlooredSpectrum(dist.Independent):
+    """`PowerSpectrum` over the last dimension with variance exp(o) + floor, whose log-density is one pass over memory.
+
+    It is ``Independent(PowerSpectrum(floor(o)), 1)``, which is computed where more than the log-density is asked for.
+
+    Args:
+        o: log-variance before the floor, (..., F).
+        floor: log(exp(o) + floor), of o.
+    """
+
+    # of the base, which need not be computed for them
+    arg_constraints = {}
+    support = constraints.independent(constraints.nonnegative, 1)
+    has_rsample = True
+    has_enumerate_support = False
+    _validate_args = False
+
+    def __init__(self, o: Tensor, floor: LogFloor) -> None:
+        self.o, self.floor, self.reinterpreted_batch_ndims = o, floor, 1
+        Distribution.__init__(self, o.shape[:-1], o.shape[-1:])
+        if Distribution._validate_args:
+            self.base_dist  # noqa: B018  # its parameters are checked
+
+    @cached_property
+    def base_dist(self) -> PowerSpectrum:
+        """The distribution of each bin."""
+        return PowerSpectrum(self.floor(self.o))
+
+    def expand(self, batch_shape: Shape, _instance: object = None) -> FlooredSpectrum:
+        return FlooredSpectrum(self.o.expand(*batch_shape, *self.event_shape), self.floor)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if Distribution._validate_args:
+            self.base_dist._validate_sample(value)
+        o = self.o
+        if value.requires_grad or value.dtype != o.dtype or o.shape[o.dim() - value.dim() :] != value.shape:
+            density: Tensor = super().log_prob(value)  # type: ignore[no-untyped-call]
+        else:
+            floor = 0.0 if self.floor.log_floor is None else math.exp(self.floor.log_floor)
+            density = _log_density(o, value, floor)
+        return density
+
+
+BLOCK = 2**16
+"""Values that are computed together on a CPU, so that what is between the first and the last stays in its cache."""
+MOST = {torch.float32: 80.0, torch.float64: 700.0}
+"""Log-variances from which on exp is not computed: a floor is far below."""
+
+
+class _LogDensity(torch.autograd.Function):
+    r"""sum_f -log v_f - x_f / v_f with v = e^o + floor, and its slope (e^o / v) (x / v - 1), in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, o: Tensor, x: Tensor, floor: float) -> Tensor:
+        bins = o.shape[-1]
+        density = o.new_empty(o.shape[:-1])
+        slope = torch.empty_like(o, memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
+        rows = max(1, BLOCK // bins) if o.device.type == "cpu" else max(1, x.numel() // bins)
+        for k, of_draw in enumerate(o.reshape(-1, *x.shape)):
+            flat_o, flat_x = of_draw.reshape(-1, bins), x.reshape(-1, bins)
+            to_density = density.view(-1, len(flat_x))[k]
+            to_slope = None if slope is None else slope.view(-1, *flat_x.shape)[k]
+            for start in range(0, len(flat_x), rows):
+                some = slice(start, start + rows)
+                into = None if to_slope is None else to_slope[some]
+                to_density[some] = _of_block(flat_o[some], flat_x[some], floor, into)
+        ctx.floor = floor
+        ctx.save_for_backward(o, x, *([] if slope is None else [slope]))
+        return density
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = grads
+        o, x, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody goes back through this
+            e = o.exp()
+            v = e + ctx.floor
+            slope = e / v * (x / v - 1.0)
+        return slope * gradient[..., None], None, None
+
+
+def _log_density(o: Tensor, x: Tensor, floor: float) -> Tensor:
+    density: Tensor = _LogDensity.apply(o, x, floor)  # type: ignore[no-untyped-call]
+    return density
+
+
+def _of_block(o: Tensor, x: Tensor, floor: float, slope: Tensor | None) -> Tensor:
+    """Log-densities (B,) of o and x (B, F); the slope is written where there is room for it."""
+    e = o.clamp_max(MOST.get(o.dtype, 80.0)).exp_()
+    v = e if floor == 0.0 else e + floor
+    log_v = o if floor == 0.0 else torch.maximum(v.log(), o)  # beyond what exp was computed of, and within rounding
+    ratio = x / v
+    density = (log_v + ratio).sum(-1).neg_()
+    if slope is not None:
+        ratio.sub_(1.0)
+        if floor == 0.0:
+            slope.copy_(ratio)
+        else:
+            torch.mul(ratio, e.div_(v), out=slope)
+    return density
+
+
 class PowerSpectrumHead(Conditional):
     """Features (..., in) to a `PowerSpectrum` over the bins: an affine map gives o, and v = exp(o) + floor.
 
@@ -82,4 +188,4 @@ class PowerSpectrumHead(Conditional):
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        return dist.Independent(PowerSpectrum(self.floor(to_float32(self.affine(h)))), 1)
+        return FlooredSpectrum(to_float32(self.affine(h)), self.floor)

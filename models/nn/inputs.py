@@ -97,8 +97,11 @@ class InputTransform(nn.Module):
             self.scale[: self.scaled] = torch.where(moves, deviation, 1.0)[: self.scaled]
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self._logarithm(x)
-        return (y - self.mean) / self.scale if self.standardises else y
+        if not self.takes_log or x.requires_grad:
+            y = self._logarithm(x)
+            return (y - self.mean) / self.scale if self.standardises else y
+        y = (x + LOG_FLOOR).log_()  # in place: memory that is new to a process costs more than what is computed
+        return y.sub_(self.mean).div_(self.scale) if self.standardises else y
 
     def inverse(self, y: Tensor) -> Tensor:
         """Data (..., D) from network input (..., D); not for transforms that take the logarithm."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 
 from dvae_pyro.errors import UserError
 from models.dvae import ModelSettings
-from models.likelihoods.base import head
-from models.likelihoods.power_spectrum import PowerSpectrum, PowerSpectrumHead, itakura_saito
+from models.likelihoods.base import LogFloor, head
+from models.likelihoods.power_spectrum import FlooredSpectrum, PowerSpectrum, PowerSpectrumHead, itakura_saito
 from models.registry import build_model, model_class
 
 
@@ -110,3 +111,46 @@ def test_data_without_a_density_are_refused(likelihood: str, low: float, kind: s
 def test_no_logarithm_of_what_may_be_negative() -> None:
     with pytest.raises(UserError, match="Set model.input=standard or raw"):
         build_model(model_class("vae").Settings(name="vae", likelihood="gaussian"))
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-10, 0.25])
+@pytest.mark.parametrize("leading", [(), (3,)])
+def test_the_density_in_one_pass_is_that_of_the_bins(
+    floor: float, leading: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values, gradients and their gradients, in blocks that end within a sequence, with and without particles."""
+    monkeypatch.setattr("models.likelihoods.power_spectrum.BLOCK", 12)
+    o = 3.0 * torch.randn(*leading, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    o.requires_grad_()
+    x = torch.rand(4, 3, 5, dtype=torch.float64).exp()
+    x[0, 0, 0] = 0.0
+    spectrum = FlooredSpectrum(o, LogFloor(floor))
+    expected = dist.Independent(PowerSpectrum(LogFloor(floor)(o)), 1)
+    assert spectrum.batch_shape == expected.batch_shape and spectrum.event_shape == expected.event_shape
+    assert spectrum.has_rsample and torch.equal(spectrum.mean, expected.mean)
+    weights = torch.rand(*leading, 4, 3, dtype=torch.float64)
+    found = []
+    for p in (spectrum, spectrum.expand((*leading, 4, 3)), expected):
+        density = p.log_prob(x)
+        (gradient,) = torch.autograd.grad((weights * density).sum(), o, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), o)
+        found.append((density, gradient, second))
+    for each in found[:2]:
+        for one, other in zip(each, found[2], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    if not leading:
+        assert torch.autograd.gradcheck(lambda v: FlooredSpectrum(v, LogFloor(floor)).log_prob(x), o)
+
+
+def test_the_density_in_one_pass_is_finite_where_exp_is_not_and_checks_what_it_is_given() -> None:
+    o = torch.tensor([[-200.0, 100.0, 300.0]], requires_grad=True)
+    x = torch.tensor([[0.0, 1.0, 2.0]])
+    density = FlooredSpectrum(o, LogFloor(1e-10)).log_prob(x)
+    torch.testing.assert_close(density, -torch.tensor([math.log(1e-10) + 400.0]))
+    (gradient,) = torch.autograd.grad(density.sum(), o)
+    torch.testing.assert_close(gradient, torch.tensor([[0.0, -1.0, -1.0]]))
+    with pytest.raises(ValueError, match="support"):
+        FlooredSpectrum(o, LogFloor(1e-10)).log_prob(-x)
+    x = x.clone().requires_grad_()
+    FlooredSpectrum(o, LogFloor(1e-10)).log_prob(x).sum().backward()
+    assert x.grad is not None and bool((x.grad <= 0).all())
