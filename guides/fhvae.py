@@ -37,7 +37,6 @@ __all__ = [
     "FHVAEGuide",
     "FHVAEGuideSettings",
     "s_vectors",
-    "session_vectors",
 ]
 
 
@@ -49,13 +48,11 @@ class FHVAEGuideSettings(GuideSettings):
         h_dim: width H of the networks that infer z_2 and z_1.
         h_layers: layers of these networks, where they are recurrent.
         sequences: rows of the table of mu_2; set by training.
-        sessions: rows of the table of mu_3, where the model has one; set by training.
     """
 
     h_dim: int = 256
     h_layers: int = 1
     sequences: int | None = None
-    sessions: int | None = None
 
 
 @dataclass
@@ -83,7 +80,7 @@ class Candidates(NamedTuple):
     target: Tensor
 
 
-def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around: Tensor | None = None) -> Tensor:
+def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float) -> Tensor:
     r"""The mu_2 of each sequence that maximises its bound, Hsu et al. (2017), Eq. 5:
 
     .. math:: \mu_2^{(i)} = \frac{\sum_n m^{(i, n)}}{N^{(i)} + \sigma_{z_2}^2 / \sigma_{\mu_2}^2}
@@ -93,7 +90,6 @@ def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around:
         rows: the sequence of each segment, (N,).
         sequences: number of sequences M; one without segments gets 0, the prior's mean.
         ratio: the variance of z_2 around mu_2 divided by the variance of mu_2.
-        around: the mean of each sequence's prior, mu_3 of its session, (M, L); `ratio` times it is added to the sum.
             None means 0.
 
     Returns:
@@ -101,37 +97,7 @@ def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float, around:
     """
     total = means.new_zeros(sequences, means.shape[-1]).index_add(0, rows, means)
     count = torch.bincount(rows, minlength=sequences).to(means)
-    total = total if around is None else total + ratio * around
     return total / (count + ratio)[:, None]
-
-
-def session_vectors(
-    means: Tensor, rows: Tensor, session: Tensor, sessions: int, ratio: float, mu2_variance: float
-) -> Tensor:
-    r"""The mu_3 of each session that, with the mu_2 of its sequences, maximises their bound: Eq. 5 one level up.
-
-    .. math:: \mu_3^{(s)} = \frac{\sum_{i \in s} \frac{1}{N^{(i)} + r} \sum_n m^{(i, n)}}
-        {\sigma_{\mu_2}^2 + \sum_{i \in s} \frac{N^{(i)}}{N^{(i)} + r}}, \qquad
-        r = \sigma_{z_2}^2 / \sigma_{\mu_2}^2
-
-    and mu_2 is then `s_vectors` around it.
-
-    Args:
-        means: m, the posterior mean of z_2 of every segment, (N, L).
-        rows: the sequence of each segment, (N,).
-        session: the session of each of the M sequences, (M,).
-        sessions: number of sessions.
-        ratio: r.
-        mu2_variance: the variance of mu_2 around mu_3; that of mu_3 is 1.
-
-    Returns:
-        (sessions, L).
-    """
-    count = torch.bincount(rows, minlength=len(session)).to(means)
-    total = means.new_zeros(sessions, means.shape[-1]).index_add(
-        0, session, s_vectors(means, rows, len(session), ratio)
-    )
-    return total / (mu2_variance + means.new_zeros(sessions).index_add(0, session, count / (count + ratio)))[:, None]
 
 
 class FHVAEGuide(Guide):
@@ -144,43 +110,33 @@ class FHVAEGuide(Guide):
     def __init__(self, model: DVAE, settings: FHVAEGuideSettings) -> None:
         super().__init__(model)
         fhvae = cast(FHVAE, model)
-        self.z2_dim, self.levels = fhvae.z2_dim, fhvae.levels
-        self.mu2_variance, self.ratio = fhvae.mu2_variance, fhvae.z2_variance / fhvae.mu2_variance
-        self.ratio_alone = fhvae.z2_variance / (fhvae.mu2_variance + (1.0 if fhvae.levels == 3 else 0.0))
-        """The ratio of a sequence that is the only one of its session. With mu_3 integrated out, the variance of its
-        mu_2 around 0 is the sum of both variances."""
+        self.z2_dim = fhvae.z2_dim
+        self.ratio = fhvae.z2_variance / fhvae.mu2_variance
         width, frames = settings.h_dim, cast(int, fhvae.segment)
         more = (frames, fhvae.activation, fhvae.layers(settings.h_layers, "guide"))
         self.x_z2 = SegmentEncoder(fhvae.cell, self.x_dim, 0, width, self.z2_dim, *more)
         self.x_z1 = SegmentEncoder(fhvae.cell, self.x_dim, self.z2_dim, width, self.z_dim, *more)
         self.table: nn.Embedding | None = None
-        self.session_table: nn.Embedding | None = None
         if settings.sequences is not None:
-            self.make_table(settings.sequences, settings.sessions)
+            self.make_table(settings.sequences)
 
     @classmethod
     def parents(cls, settings: FHVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        above: Parents = {name: ("x[:]",) for name in latents if name.startswith("mu")}
-        return {**above, "z2": ("x[:]",), "z1": ("x[:]", "z2")}
+        return {"mu2": ("x[:]",), "z2": ("x[:]",), "z1": ("x[:]", "z2")}
 
-    def make_table(self, sequences: int, sessions: int | None = None) -> None:
-        """Make the tables: a row of mu_2 for each training sequence and a row of mu_3 for each session, drawn from
-        N(0, I). Their gradients are sparse: they hold the rows of a batch only.
+    def make_table(self, sequences: int) -> None:
+        """Make the table: a row of mu_2 for each training sequence, drawn from N(0, I). Its gradients are sparse: they
+        hold the rows of a batch only.
         """
         like = next(self.parameters())
         table = nn.Embedding(sequences, self.z2_dim, sparse=True)
         self.table = table.to(device=like.device, dtype=like.dtype)
-        if sessions is not None:
-            of_sessions = nn.Embedding(sessions, self.z2_dim, sparse=True)
-            self.session_table = of_sessions.to(device=like.device, dtype=like.dtype)
         self.register_buffer("files", torch.zeros(sequences, dtype=torch.int64, device=like.device))
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.input(sites.data["x"])
         q2 = self.x_z2(x, lengths)
         mu2 = self.sequence_point(sites, q2.mean)
-        if self.levels == 3:
-            sites.shared("mu3", self.session_point(sites, mu2.mean), "sessions")
         sites.shared("mu2", mu2, candidates=partial(self.candidates, sites, mu2.mean))
         z2 = sites.once("z2", q2)
         return sites.once("z1", self.x_z1(x, lengths, z2))
@@ -217,25 +173,8 @@ class FHVAEGuide(Guide):
         elif rows.trained:
             mu2 = self._table(rows)(level.present)
         else:
-            mu2 = s_vectors(means, level.share.entry, len(level.present), self.ratio_alone)
+            mu2 = s_vectors(means, level.share.entry, len(level.present), self.ratio)
         return dist.Delta(mu2, event_dim=1)
-
-    def session_point(self, sites: Sites, mu2: Tensor) -> dist.TorchDistribution:
-        """q(mu3) of the V sessions of a batch, a point (V, L), chosen as in `sequence_point`; without sessions, the
-        mean of mu_3 given mu_2.
-        """
-        above = cast(SequenceIndex, sites.rows).above
-        if above is None:
-            return dist.Delta(mu2 / (1.0 + self.mu2_variance), event_dim=1)
-        present = sites.level("sessions").present
-        if above.values is not None:
-            return dist.Delta(above.values[present], event_dim=1)
-        if self.session_table is None or self.session_table.num_embeddings != above.sequences:
-            raise UserError(
-                f"the guide has no table of mu3 with {above.sequences} rows, the sessions of the training data. Resume "
-                "a run with the data that it was trained on; train a new run on other data."
-            )
-        return dist.Delta(self.session_table(present), event_dim=1)
 
     def candidates(self, sites: Sites, mu2: Tensor) -> Candidates:
         """The sequences among which Eq. 3 classifies each segment, with the mu_2 of `sequence_point`."""

@@ -64,16 +64,14 @@ class FHVAESettings(SegmentSettings):
     """Settings of the FHVAE; `z_dim` is the size of z_1.
 
     Attributes:
-        z2_dim: size of z_2, mu_2 and mu_3; null is that of z_1.
+        z2_dim: size of z_2 and mu_2; null is that of z_1.
         z2_variance: variance of z_2 around mu_2.
-        levels: 2, or 3 with a latent mu_3 of each session; a session is the sequences of one speaker.
-        mu2_variance: variance of mu_2 around mu_3, or around 0.
+        mu2_variance: variance of mu_2 around 0.
     """
 
     name: str = "fhvae"
     z2_dim: int | None = None
     z2_variance: float = 0.25
-    levels: int = 2
     mu2_variance: float = 1.0
 
 
@@ -156,7 +154,7 @@ class SegmentModel(DVAE):
 
 
 class FHVAE(SegmentModel):
-    """p(mu2) p(z2 | mu2) p(z1) prod_t p(x_t | z1, z2); with three levels p(mu3) p(mu2 | mu3) in place of p(mu2)."""
+    """p(mu2) p(z2 | mu2) p(z1) prod_t p(x_t | z1, z2)."""
 
     Settings = FHVAESettings
     paper_guide = "guides.fhvae:FHVAEGuide"
@@ -168,47 +166,29 @@ class FHVAE(SegmentModel):
         for name, variance in (("z2", settings.z2_variance), ("mu2", settings.mu2_variance)):
             if not variance > 0.0:
                 raise UserError(f"model.{name}_variance={variance}: expected a variance above 0.")
-        if settings.levels not in (2, 3):
-            raise UserError(f"model.levels={settings.levels}: expected 2, or 3 for sessions above the sequences.")
-        self.latents = self.latents_of(settings)
-        self.levels = settings.levels
         self.z2_dim = settings.z_dim if settings.z2_dim is None else settings.z2_dim
         super().__init__(settings, settings.z_dim + self.z2_dim)
         self.z2_variance = settings.z2_variance
         self.mu2_variance = settings.mu2_variance
 
     @classmethod
-    def latents_of(cls, settings: FHVAESettings) -> tuple[str, ...]:
-        return ("mu3", *cls.latents) if settings.levels == 3 else cls.latents
-
-    @classmethod
     def parents(cls, settings: FHVAESettings) -> Parents:
-        if settings.levels == 3:
-            return {"mu3": (), "mu2": ("mu3",), "z2": ("mu2",), "z1": (), "x": ("z1", "z2")}
         return {"mu2": (), "z2": ("mu2",), "z1": (), "x": ("z1", "z2")}
 
     @property
     def sizes(self) -> dict[str, int]:
-        above = {name: self.z2_dim for name in self.latents if name.startswith("mu")}
-        return {"x": self.x_dim, **above, "z2": self.z2_dim, "z1": self.z_dim}
+        return {"x": self.x_dim, "mu2": self.z2_dim, "z2": self.z2_dim, "z1": self.z_dim}
 
     def draw_latents(self, t: TimeAxis) -> Tensor:
-        mu3 = None  # `shared` weighs log p(mu2) and log p(mu3) by the batch's share of the segments, Eq. 2
-        if self.levels == 3:
-            mu3 = t.of_sequences(t.shared("mu3", self.session_prior(), "sessions"))
-        mu2 = t.shared("mu2", self.sequence_prior(mu3))
+        mu2 = t.shared("mu2", self.sequence_prior())  # log p(mu2) weighed by the batch's share of its segments, Eq. 2
         z2 = t.once("z2", self.sequence_latent(mu2))
         z1 = t.once("z1", self.segment_prior())
         return concatenate(z1, z2)
 
-    def session_prior(self) -> dist.TorchDistribution:
-        """p(mu3) = N(0, I)."""
-        return standard_normal(self, self.z2_dim)
-
-    def sequence_prior(self, mu3: Tensor | None) -> dist.TorchDistribution:
-        """p(mu2 | mu3) = N(mu3, v I), v the `mu2_variance`; with two levels p(mu2) = N(0, v I), in Eq. 1 v = 1."""
-        mean = self.session_prior().mean if mu3 is None else mu3
-        return normal(mean, torch.full_like(mean, self.mu2_variance).log())
+    def sequence_prior(self) -> dist.TorchDistribution:
+        """p(mu2) = N(0, v I), v the `mu2_variance`; in Eq. 1 v = 1."""
+        zero = next(self.parameters()).new_zeros(self.z2_dim)
+        return normal(zero, torch.full_like(zero, self.mu2_variance).log())
 
     def sequence_latent(self, mu2: Tensor) -> dist.TorchDistribution:
         """p(z2 | mu2) = N(mu2, 0.25 I), Eq. 1."""

@@ -52,7 +52,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stcn-layer1": ("stcn", {**STACK, "dense": False}),
     "fhvae-fc": ("fhvae", {**SEGMENTS, "cell": "fc"}),
     "fhvae-gru": ("fhvae", {**SEGMENTS, "cell": "gru"}),
-    "fhvae-levels": ("fhvae", {**SEGMENTS, "levels": 3}),
 }
 """Every model, and those of its variants that differ in structure."""
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -63,7 +63,7 @@ def embed(run: Run, utterances: Sequence[Prepared]) -> Embeddings:
         UserError: the run is of another model.
     """
     guide = _guide(run)
-    kinds = {"mu2": ("z2", guide.ratio_alone)} if isinstance(guide, FHVAEGuide) else {}
+    kinds = {"mu2": ("z2", guide.ratio)} if isinstance(guide, FHVAEGuide) else {}
     kinds |= {"mu1": ("z1", 1.0)}
     parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for few, segments, posteriors in _segments(run, utterances, None):

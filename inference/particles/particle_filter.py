@@ -206,8 +206,8 @@ class _Particles(Markov):
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         return chosen(super().once(name, distribution), self.carry.roots)
 
-    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
-        return chosen(super().shared(name, distribution, plate), self.carry.roots)
+    def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
+        return chosen(super().shared(name, distribution), self.carry.roots)
 
     def expected(self, name: str) -> Tensor:
         return chosen(super().expected(name), self.carry.ancestors)

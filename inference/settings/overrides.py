@@ -33,7 +33,7 @@ __all__ = [
 
 Layer = Mapping[str, Any]
 
-ABSENT: Layer = {"model.scale_bounds": None, "model.activation": "tanh"}
+ABSENT: Layer = {"model.scale_bounds": None, "model.weight_floor": 0.0, "model.activation": "tanh"}
 """Settings that older run folders lack, by dotted key, with the value that those runs were trained with, where it
 differs from today's default.
 """
@@ -105,6 +105,8 @@ RENAMED: Mapping[str, str] = {
     "train.capture": "train.cuda_graph",
 }
 """Keys of earlier versions and the keys that replace them."""
+GONE: Layer = {"model.levels": 2, "guide.sessions": None}
+"""Settings that no longer exist, by dotted key, with the only value that is still read."""
 ALIASES: Mapping[str, str] = {"data.set": "data.subset"}
 """Alternative keys that stay valid."""
 
@@ -116,6 +118,10 @@ def current_names(layer: Layer, source: str) -> dict[str, Any]:
         >>> current_names({"data.set": "dev", "seed": 1}, "")
         {'data.subset': 'dev', 'seed': 1}
     """
+    for key, value in GONE.items():
+        if layer.get(key, value) != value:
+            raise UserError(f"{key}={layer[key]}: this setting no longer exists; only {key}={value} can still be read.")
+    layer = {key: value for key, value in layer.items() if key not in GONE}
     old = [key for key in layer if key in RENAMED]
     if old:
         _note(source, ", ".join(f"{key} is now {RENAMED[key]}" for key in old))

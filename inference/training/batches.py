@@ -26,48 +26,28 @@ class UtteranceIndex(NamedTuple):
         files: names of the M utterances, in order of appearance.
         row: index of each segment's utterance.
         counts: segments of each utterance, (M,).
-        above: the index of speakers: the speaker of each segment.
     """
 
     files: list[str]
     row: Tensor
     counts: Tensor
-    above: UtteranceIndex | None = None
 
     @classmethod
     def of(cls, sequences: Sequence[Prepared]) -> UtteranceIndex:
-        """The index of all segments of a split; an utterance of an unknown speaker counts as a speaker of its own."""
-        speakers = cls._named([item.speaker or item.file for item in sequences])
-        return cls._named([item.file for item in sequences])._replace(above=speakers)
-
-    @classmethod
-    def _named(cls, names: Sequence[str]) -> UtteranceIndex:
+        """The index of all segments of a split."""
         rows: dict[str, int] = {}
-        row = torch.tensor([rows.setdefault(name, len(rows)) for name in names])
+        row = torch.tensor([rows.setdefault(item.file, len(rows)) for item in sequences])
         return cls(list(rows), row, torch.bincount(row, minlength=len(rows)))
 
-    @property
-    def speakers(self) -> UtteranceIndex:
-        """The speaker of each segment."""
-        return self if self.above is None else self.above
-
-    @property
-    def speaker(self) -> Tensor:
-        """The speaker of each utterance, (M,)."""
-        return torch.zeros_like(self.counts).scatter(0, self.row, self.speakers.row)
-
-    def rows(self, numbers: Sequence[int], of_speakers: Tensor | None = None, **more: Any) -> SequenceIndex:
+    def rows(self, numbers: Sequence[int], **more: Any) -> SequenceIndex:
         """The `SequenceIndex` of some segments for model and guide.
 
         Args:
             numbers: indices of the segments in the split.
-            of_speakers: values of the speakers' latents.
             more: further fields of `SequenceIndex`.
         """
         segments = torch.tensor(numbers)
         row = self.row[segments]
-        if self.above is not None:
-            more["above"] = self.above.rows(numbers, trained=more.get("trained", False), values=of_speakers)
         return SequenceIndex(row, self.counts[row], segments, len(self.files), len(self.row), **more)
 
     def names(self) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from corpora.loading.sequences import Batches, Prepared
 from dvae_pyro.errors import UserError
-from guides.fhvae import FHVAEGuide, s_vectors, session_vectors
+from guides.fhvae import FHVAEGuide, s_vectors
 from inference.training.batches import Data, UtteranceIndex
 from inference.training.optimisers import forget_rows
 from models.core.grouping import SequenceIndex
@@ -96,13 +96,10 @@ def adopt_table(guide: FHVAEGuide, settings: Settings, members: UtteranceIndex) 
     Raises:
         UserError: for a table of other utterances.
     """
-    names, speakers = members.names(), members.speakers
-    if guide.levels == 3:
-        names = names ^ speakers.names()[members.speaker]
+    names = members.names()
     if guide.table is None:
         settings.guide.sequences = len(members.files)
-        settings.guide.sessions = len(speakers.files) if guide.levels == 3 else None
-        guide.make_table(settings.guide.sequences, settings.guide.sessions)
+        guide.make_table(settings.guide.sequences)
         guide.files.copy_(names)
     elif not torch.equal(guide.files.cpu(), names):
         raise UserError(
@@ -152,25 +149,18 @@ def training_rows(job: Job, state: TrainState, index: Sequence[int]) -> Sequence
 
 
 def validation_rows(job: Job, data: Data) -> dict[str, Tensor] | None:
-    """The s-vectors of another split's utterances in closed form, (M, L), and mu3 of its speakers, as arguments of
-    `UtteranceIndex.rows`.
-    """
+    """The s-vectors of another split's utterances in closed form, (M, L), as arguments of `UtteranceIndex.rows`."""
     if not job.model.hierarchical:
         return None
     guide, members = cast(FHVAEGuide, job.guide), data.members
     means, row = _means(job, data, data.batches.epoch(0))
-    if guide.levels == 2:
-        return {"values": s_vectors(means, row, len(members.files), guide.ratio)}
-    speaker, speakers = members.speaker.to(row.device), len(members.speakers.files)
-    mu3 = session_vectors(means, row, speaker, speakers, guide.ratio, guide.mu2_variance)
-    return {"values": s_vectors(means, row, len(members.files), guide.ratio, mu3[speaker]), "of_speakers": mu3}
+    return {"values": s_vectors(means, row, len(members.files), guide.ratio)}
 
 
 def _refresh(job: Job, data: Data, block: Block) -> None:
     guide, members = cast(FHVAEGuide, job.guide), data.members
     means, row = _means(job, data, block.batches)
-    mu3 = None if guide.session_table is None else guide.session_table.weight[members.speaker.to(row.device)]
-    values = s_vectors(means, row, len(members.files), guide.ratio, mu3)
+    values = s_vectors(means, row, len(members.files), guide.ratio)
     table: Any = guide.table
     rows = block.rows.to(values.device)
     with torch.no_grad():

@@ -168,10 +168,6 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     if isinstance(guide, FHVAEGuide) and isinstance(train, Data):
         adopt_table(guide, settings, train.members)
         say(f"table of mu2 for {len(train.members.files)} utterances, not counted above")
-        if guide.session_table is not None:
-            speakers = len(train.members.speakers.files)
-            single = ": each has one utterance, so it has no effect" if speakers == len(train.members.files) else ""
-            say(f"table of mu3 for {speakers} speakers{single}")
     optimizer = build_optimiser(settings.optim, objective)
     steps = total_steps(settings.train, train.batches_per_epoch)
     about = "about " if isinstance(train, StreamedData) else ""

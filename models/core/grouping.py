@@ -22,8 +22,6 @@ class SequenceIndex(NamedTuple):
         trained: whether the rows are those of the guide's table.
         values: values of the sequence latents, (M, L), for sequences outside the table, if they are known.
         active: rows of the candidates of the discriminative objective, sorted, (K,); None: all M.
-        above: the same of the sessions that the sequences are of, for a model with latents of these; None: every
-            sequence is a session of its own.
     """
 
     row: Tensor
@@ -34,7 +32,6 @@ class SequenceIndex(NamedTuple):
     trained: bool = False
     values: Tensor | None = None
     active: Tensor | None = None
-    above: SequenceIndex | None = None
 
     @classmethod
     def alone(cls, segments: int) -> SequenceIndex:
@@ -52,11 +49,6 @@ class SequenceIndex(NamedTuple):
         """The index of a batch that holds all segments of its sequences; `row` (N,) has all of 0 .. M-1."""
         per_row = torch.bincount(row)
         return cls(row, per_row[row], torch.arange(len(row)), len(per_row), len(row))
-
-    @property
-    def sessions(self) -> SequenceIndex:
-        """The sessions that the segments are of."""
-        return self if self.above is None else self.above
 
     @property
     def share(self) -> float:

@@ -69,7 +69,7 @@ class Sites:
             pyro.plate("time", self.frames, dim=-2),
         )
         if rows is not None:
-            self.levels = {"sequences": SharedPlate.of("sequences", rows, like)}
+            self.sequence_plate = SharedPlate.of(rows, like)
         self.registered: dict[str, Tensor] = {}
         self._foreseen: dict[str, Anticipated] = {}
         self.frames_of: dict[str, list[tuple[Tensor, bool]]] = {name: [] for name in data}
@@ -186,23 +186,22 @@ class Sites:
                 self.registered[name] = pyro.sample(name, distribution)
         return self.registered[name]
 
-    def level(self, plate: str = "sequences") -> SharedPlate:
-        """The sequences of the batch, or their sessions."""
+    def level(self) -> SharedPlate:
+        """The sequences of the batch."""
         if self.rows is None:
-            raise ValueError(f"sites shared by segments of {plate} need a SequenceIndex: this batch has rows=None")
-        if plate not in self.levels:
-            self.levels[plate] = SharedPlate.of(plate, self.rows.sessions, self.like)
-        return self.levels[plate]
+            raise ValueError(
+                "sites shared by the segments of a sequence need a SequenceIndex: this batch has rows=None"
+            )
+        return self.sequence_plate
 
-    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences", **infer: Any) -> Tensor:
+    def shared(self, name: str, distribution: dist.TorchDistribution, **infer: Any) -> Tensor:
         r"""A site per sequence of the corpus, whose segments share it; each of them gets its value: (N, L).
 
         The site holds the U sequences that have segments in the batch, (U, L), or (..., 1, U, L) with particles. With
         N^{(i)} segments in the corpus, n_i of them in the batch, the log-density of sequence i has the weight of n_i of
-        its N^{(i)} segments: of Hsu et al. (2017), Eq. 2, the sum over the batch. `infer` is the site's. With the plate
-        ``"sessions"`` it is one of each session of sequences.
+        its N^{(i)} segments: of Hsu et al. (2017), Eq. 2, the sum over the batch. `infer` is the site's.
         """
-        level = self.level(plate)
+        level = self.level()
         if name not in self.registered:
             shape = (*self.leading, *([1] if self.leading else []), len(level.present))
             distribution = distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
@@ -241,11 +240,10 @@ def _refuse_score(name: str, distribution: dist.TorchDistribution, value: Tensor
 
 
 class SharedPlate(NamedTuple):
-    """The sequences of a batch, or their sessions.
+    """The sequences of a batch.
 
     Attributes:
         present: their rows, sorted, (U,).
-        first: index of one segment of each, (U,).
         share: the weight of each segment in them.
         plate: the plate of all of the corpus, of which these are a subsample.
         weight: weight of each one's log-density, (U,): n_i / N_i (Hsu et al., 2017, Eq. 2, summed over the n_i segments
@@ -253,24 +251,22 @@ class SharedPlate(NamedTuple):
     """
 
     present: Tensor
-    first: Tensor
     share: SharedSiteWeight
     plate: Any
     weight: Tensor
 
     @classmethod
-    def of(cls, plate: str, rows: SequenceIndex, like: Tensor) -> SharedPlate:
+    def of(cls, rows: SequenceIndex, like: Tensor) -> SharedPlate:
         # on the CPU, where the indices are: on a GPU the number of sequences would need a synchronisation
         present, entry = rows.row.cpu().unique(return_inverse=True)
         counts = rows.counts.to("cpu", like.dtype)
-        first = torch.full_like(present, len(entry)).scatter_reduce(0, entry, torch.arange(len(entry)), "amin")
         weight = counts.new_zeros(len(present)).index_add_(0, entry, 1.0 / counts)  # n_i / N_i
         of_plates = (rows.segments / len(entry)) / (rows.sequences / len(present))
-        moved = [v.to(like.device, non_blocking=True) for v in (present, entry, first, counts, weight)]
-        present, entry, first, counts, weight = moved
+        moved = [v.to(like.device, non_blocking=True) for v in (present, entry, counts, weight)]
+        present, entry, counts, weight = moved
         share = SharedSiteWeight(entry, counts)
-        whole = pyro.plate(plate, rows.sequences, subsample=present, dim=-1)
-        return cls(present, first, share, whole, weight * of_plates)
+        whole = pyro.plate("sequences", rows.sequences, subsample=present, dim=-1)
+        return cls(present, share, whole, weight * of_plates)
 
 
 def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:

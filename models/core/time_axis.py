@@ -108,13 +108,9 @@ class TimeAxis:
         """A sequence-level site (v, w): one draw per sequence, outside time."""
         return self.sites.once(name, distribution)
 
-    def shared(self, name: str, distribution: dist.TorchDistribution, plate: str = "sequences") -> Tensor:
+    def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A site of a whole sequence that its segments share (mu2): one draw per sequence, expanded to its segments."""
-        return self.sites.shared(name, distribution, plate)
-
-    def of_sequences(self, of_segments: Tensor) -> Tensor:
-        """A value (..., N, L) that all segments of a sequence share, once per sequence of the batch, (..., U, L)."""
-        return of_segments[..., self.sites.level().first, :]
+        return self.sites.shared(name, distribution)
 
     def sample(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
         """A latent site. Handlers can replace its distribution."""

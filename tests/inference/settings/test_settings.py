@@ -152,3 +152,9 @@ def test_help_does_not_wait_for_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--resume DIR" in done.stdout
+
+
+def test_a_setting_that_no_longer_exists_is_read_with_its_old_default_alone() -> None:
+    assert not hasattr(resolve("fhvae", overrides=["model.levels=2"]).model, "levels")
+    with pytest.raises(UserError, match="model.levels=3"):
+        resolve("fhvae", overrides=["model.levels=3"])

@@ -57,11 +57,10 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 BLOCKS, PLAIN = "train.discriminative.sequences=2", "train.discriminative=0"
-LEVELS = ("model.levels=3", "model.mu2_variance=0.5", BLOCKS)
 RANDOM = ("data.segment_starts=random", BLOCKS)
 
 
-@pytest.mark.parametrize("more", [(), (BLOCKS,), (PLAIN,), (PLAIN, BLOCKS), LEVELS, RANDOM])
+@pytest.mark.parametrize("more", [(), (BLOCKS,), (PLAIN,), (PLAIN, BLOCKS), RANDOM])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny_corpus: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:

@@ -91,7 +91,7 @@ def test_parts_of_a_ragged_batch_add_up_to_it(variant: str, kind: str, size: int
     pair, whole = small_pair(variant), split(LENGTHS)
     name, particles, handler = OBJECTIVES[kind]
     if isinstance(pair.guide, FHVAEGuide):
-        pair.guide.make_table(2, 2 if pair.guide.levels == 3 else None)
+        pair.guide.make_table(2)
     objective = Objective(pair.model, pair.guide, name, particles)
     found = []
     for world in (ALONE, *(World(rank, size) for rank in range(size))):

@@ -99,10 +99,6 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "dkf": ("dkf", ["train.steps=5", "optim.clip=0.1"]),
     "table": ("fhvae", [*SEGMENTS, "train.steps=4", "train.discriminative.sequences=null"]),
     "hierarchical": ("fhvae", [*SEGMENTS, "train.steps=7", "train.discriminative.sequences=2"]),
-    "levels": (
-        "fhvae",
-        [*SEGMENTS, "train.steps=5", "train.discriminative.sequences=3", "model.levels=3", "model.mu2_variance=0.5"],
-    ),
     "broken": ("vae", ["train.steps=5", "optim.lr=1e200"]),
 }
 
