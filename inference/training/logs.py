@@ -40,8 +40,13 @@ class MetricsLog:
         self.path = run / "metrics.jsonl"
         with disk_errors(self.path):
             self._stream = open(self.path, "ab", buffering=0)
-            self._stream.truncate(min(keep, self.path.stat().st_size))
-        self._events = _event_writer(run, step) if tensorboard else None
+        try:
+            with disk_errors(self.path):
+                self._stream.truncate(min(keep, self.path.stat().st_size))
+            self._events = _event_writer(run, step) if tensorboard else None
+        except BaseException:
+            self._stream.close()
+            raise
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line, and its numbers as events of the line's step and split."""

@@ -73,7 +73,9 @@ def build_optimiser(settings: OptimSettings, module: nn.Module) -> Optimiser:
     groups += [{"params": dense, "weight_decay": 0.0}] if dense else []
     shared: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}
     adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
-    first = adam(groups, weight_decay=settings.weight_decay, **shared)
+    # all weights in few kernels; on a CPU the other form, whose rounding golden runs and resumed ones have
+    fused = {"fused": True} if all(p.is_cuda for group in groups for p in group["params"]) else {}
+    first = adam(groups, weight_decay=settings.weight_decay, **fused, **shared)
     sparse = [table.weight for table in tables if table.sparse]
     return CombinedOptimizer([first, torch.optim.SparseAdam(sparse, **shared)]) if sparse else first
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from corpora.loading.sequences import Prepared
 from dvae_pyro.errors import UserError
@@ -236,3 +237,11 @@ def test_the_default_run_is_long_enough_for_its_table() -> None:
     many: Any = SimpleNamespace(files=[""] * 2832)
     assert slow_table(resolve("fhvae"), few, 800) == ""
     assert "updated about 90 times" in slow_table(resolve("fhvae"), many, 1000)
+
+
+def test_on_a_gpu_the_update_is_fused() -> None:
+    with FakeTensorMode():
+        there = torch.nn.ParameterList([torch.zeros(2, device="cuda")])
+    here = torch.nn.ParameterList([torch.zeros(2)])
+    defaults = [build_optimiser(OptimSettings(), module).param_groups[0]["fused"] for module in (there, here)]
+    assert defaults == [True, None]

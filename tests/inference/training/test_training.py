@@ -17,6 +17,7 @@ from inference.checkpoints.state import TrainState
 from inference.runs import load_run, write_run
 from inference.settings.resolve import resolve
 from inference.training.job import Job
+from inference.training.logs import MetricsLog
 from inference.training.loop import train_step, validate
 from inference.training.session import resume, start
 
@@ -319,3 +320,15 @@ def test_weights_made_elsewhere_stay_the_best_until_training_beats_them(tmp_path
     assert any(not torch.equal(last[name], value) for name, value in best.items())
     first = json.loads((tmp_path / "given" / "metrics.jsonl").read_text().splitlines()[0])
     assert (first["split"], first["step"]) == ("valid", 0)
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: Path, step: int) -> None:
+        raise UserError("no events")
+
+    monkeypatch.setattr("inference.training.logs._event_writer", refuse)
+    with pytest.raises(UserError, match="no events") as error:
+        MetricsLog(tmp_path)
+    frames = [entry.frame.f_locals.get("self") for entry in error.traceback]
+    (log,) = [value for value in frames if isinstance(value, MetricsLog)]
+    assert log._stream.closed
