@@ -27,7 +27,7 @@ from inference.posterior.problem import InferenceSettings, Posterior, Problem
 from inference.published import convert
 from inference.runs import load_run
 
-STEADY = {"vae": (20, 20, 20), "dkf": (20, 20, 20), "rvae-causal": (20, 9, 20), "srnn": (0, 2, 3)}
+STEADY = {"vae": (20, 20, 20), "dkf": (20, 20, 20), "rvae-causal": (20, 8, 20), "srnn": (0, 2, 2)}
 """Iterations, by utterance, in which rounding stays below 1e-8."""
 RELATIVE = 1e-6
 
