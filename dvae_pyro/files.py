@@ -14,7 +14,7 @@ __all__ = ["disk_errors", "write_atomically"]
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path, remedy: str = "Free space or mend the disk") -> Iterator[None]:
+def disk_errors(path: Path, remedy: str = "Free space or repair the disk") -> Iterator[None]:
     """Turn an error of the operating system (full disk, no permission) into a `UserError` with the path and reason."""
     try:
         yield

@@ -160,8 +160,9 @@ class FHVAEGuide(Guide):
         return data
 
     def sequence_point(self, sites: Sites, means: Tensor) -> dist.TorchDistribution:
-        """q(mu2) of the U sequences of a batch, a point (U, L): of training data the rows of the table; of other data
-        Eq. 5, computed from all segments of a sequence beforehand (`rows.values`) or from those in the batch.
+        """q(mu2) of the U sequences of a batch, a point (U, L): for training data the rows of the table; for other data
+        the values of Eq. 5, computed beforehand from all segments of a sequence (`rows.values`), or from those in the
+        batch.
 
         Args:
             sites: the batch.

@@ -65,7 +65,7 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
 
 def _in_time(cls: type[DVAE], settings: ModelSettings) -> set[str]:
     """The latents that a conditional of the model names with a frame."""
-    named = {parent.partition("[")[0] for of in cls.parents(settings).values() for parent in of if "[" in parent}
+    named = {parent.partition("[")[0] for names in cls.parents(settings).values() for parent in names if "[" in parent}
     return named & set(cls.latents_of(settings))
 
 

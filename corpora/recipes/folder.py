@@ -89,7 +89,7 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
     followed, each folder once. With the default `endings`, compressed audio that must be converted first is included
     (`CONVERTED_FIRST`), unless there is a readable file of the same name beside it.
     """
-    found: list[str] = []
+    paths: list[str] = []
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -103,8 +103,8 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
             read = {PurePosixPath(name).stem for name in names}
             others = (name for name in files if name.lower().endswith(CONVERTED_FIRST) and not name.startswith("."))
             names += [name for name in others if PurePosixPath(name).stem not in read]
-        found += [(Path(parent) / name).relative_to(root).as_posix() for name in names]
-    return sorted(found)
+        paths += [(Path(parent) / name).relative_to(root).as_posix() for name in names]
+    return sorted(paths)
 
 
 def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
@@ -112,7 +112,7 @@ def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
 
     Matching folders are not searched further; links are followed, each folder once; hidden folders are skipped.
     """
-    found: dict[str, list[Path]] = {name: [] for name in names}
+    folders_by_name: dict[str, list[Path]] = {name: [] for name in names}
     seen: set[str] = set()
     for parent, folders, _ in os.walk(root, followlinks=True):
         real = os.path.realpath(parent)
@@ -121,10 +121,12 @@ def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
             continue
         seen.add(real)
         for name in sorted(folders):
-            if name.lower() in found:
-                found[name.lower()].append(Path(parent) / name)
-        folders[:] = sorted(name for name in folders if name.lower() not in found and not name.startswith("."))
-    return found
+            if name.lower() in folders_by_name:
+                folders_by_name[name.lower()].append(Path(parent) / name)
+        folders[:] = sorted(
+            name for name in folders if name.lower() not in folders_by_name and not name.startswith(".")
+        )
+    return folders_by_name
 
 
 def _utterance(root: Path, place: FileInfo) -> Utterance:

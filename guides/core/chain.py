@@ -26,7 +26,7 @@ Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 class Affine(Protocol):
-    """What a loop takes of an `nn.Linear`: weight (out, in) and bias (out,); or, one for each of N sequences,
+    """An affine map of a loop, such as `nn.Linear`: weight (out, in) and bias (out,); or separate maps of N sequences,
     (N, out, in) and (N, out).
     """
 
@@ -43,7 +43,7 @@ class Chain(NamedTuple):
     Attributes:
         injected: c (..., T, N, width), the bias of the layer `weight` plus the contribution of the data.
         before: the layers before that one.
-        weight: its weights, (width, in). These and all others may be one for each sequence, (N, width, in).
+        weight: its weights, (width, in). All weights may be separate for each sequence, as (N, width, in).
         after: the layers after it. The very last layer has no tanh: its output is mean and log-variance.
     """
 

@@ -28,6 +28,6 @@ class free_running(Messenger):
     def _pyro_prev(self, msg: Any) -> None:
         name, _, axis = msg["args"]
         if name in self.sites:
-            own = axis.expected(name)
-            msg["value"] = own.detach() if self.stop_gradient else own
+            mean = axis.expected(name)
+            msg["value"] = mean.detach() if self.stop_gradient else mean
             msg["done"] = True

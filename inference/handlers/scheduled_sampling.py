@@ -89,10 +89,10 @@ class scheduled_sampling(Messenger):
             return
         if self._pass is None or self._pass.batch is not axis.sites:
             self._pass = self._begin(axis.sites)
-        own = axis.feature(self._pass.own_past[name]) if self.all_teacher_forced else axis.expected(name).detach()
+        past = axis.feature(self._pass.own_past[name]) if self.all_teacher_forced else axis.expected(name).detach()
         if self.mix == "x":
-            own = torch.where(axis.feature(self._pass.coins), own, true)
-        msg["value"] = own
+            past = torch.where(axis.feature(self._pass.coins), past, true)
+        msg["value"] = past
         msg["done"] = True
 
     def _pyro_conditional(self, msg: Any) -> None:

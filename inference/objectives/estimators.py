@@ -1,8 +1,8 @@
-r"""The objectives as Pyro's: subclasses of `pyro.infer.ELBO`, for `pyro.infer.SVI` and as torch modules.
+r"""The training objectives as subclasses of `pyro.infer.ELBO`, for `pyro.infer.SVI` and as torch modules.
 
-``SVI(model, guide, optim, FIVO(num_particles=4))`` trains with it; ``FIVO(4)(model, guide)(x, lengths)`` is the loss of
-a batch in nats, with its graph. `inference.objectives.elbo.Objective`, which `inference.svi` trains, is one of them
-with the terms of the true bound beside it. Particles are always drawn at once, in dim -3.
+``SVI(model, guide, optim, FIVO(num_particles=4))`` trains with FIVO; ``FIVO(4)(model, guide)(x, lengths)`` is the
+differentiable loss of a batch, in nats. `inference.objectives.elbo.Objective`, which `inference.svi` trains, wraps one
+of them and also computes the terms of the bound. All particles are drawn at once, in dim -3.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from inference.particles.log_weights import particle_plate
 __all__ = ["ESTIMATORS", "FIVO", "IWAE", "AnalyticELBO", "DReG", "Estimate", "Estimator", "TraceELBO"]
 
 PLATES = 2
-"""Frames and sequences."""
+"""The number of plates: frames and sequences."""
 
 
 class Estimate(NamedTuple):
     """A bound of a batch from one draw of all particles.
 
     Attributes:
-        loss: minus the objective, summed over sequences, in nats; with its graph.
-        model_trace, guide_trace: draws of the guide, with their log-densities.
-        multi_sample: the unscaled bound of several draws of each sequence, (N,), without graph; None for an ELBO.
+        loss: minus the objective, summed over sequences, in nats; differentiable.
+        model_trace, guide_trace: traces of the draws of the guide, with their log-densities.
+        multi_sample: the unscaled multi-sample bound of each sequence, (N,), detached; None for an ELBO.
     """
 
     loss: Tensor
@@ -49,7 +49,7 @@ class Estimator(ELBO):
     """
 
     bound: ClassVar[str] = "elbo"
-    """The bound that it maximises, by the name that metrics.jsonl gives it."""
+    """The bound that it maximises, by its key in metrics.jsonl."""
 
     def __init__(self, num_particles: int = 1) -> None:
         if num_particles < 1:
@@ -59,10 +59,10 @@ class Estimator(ELBO):
 
     @abstractmethod
     def estimate(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
-        """The loss of a batch and the traces it comes from; `args` and `kwargs` are what model and guide are given."""
+        """The loss of a batch and its traces; `args` and `kwargs` are the arguments of model and guide."""
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Minus the objective of a batch, with its graph."""
+        """Minus the objective of a batch, differentiable."""
         return self.estimate(model, guide, args, kwargs).loss
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
@@ -71,7 +71,7 @@ class Estimator(ELBO):
             return float(self.estimate(model, guide, args, kwargs).loss)
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """Minus the objective of a batch; its gradients are left in the parameters."""
+        """Minus the objective of a batch; its gradients are accumulated in the parameters."""
         loss = self.estimate(model, guide, args, kwargs).loss
         if loss.requires_grad:
             loss.backward()
@@ -79,16 +79,17 @@ class Estimator(ELBO):
 
 
 def _without_values(function: Any) -> Any:
-    """A function of Pyro's that asks for the value of each term as a number, without that.
+    """A copy of a function of Pyro that does not convert each term to a Python number.
 
-    The numbers are not used here: on a GPU each would be waited for, and while a step is recorded there is none.
+    The numbers are not used here; on a GPU each conversion would be a synchronisation, and while a step is recorded it
+    is impossible.
     """
     names = {**function.__globals__, "torch_item": lambda value: 0.0}
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
 
 
 class TraceELBO(Estimator, Trace_ELBO):
-    """The evidence lower bound, log p(x, z) - log q(z | x) at the draws, their mean over particles: Pyro's
+    """The evidence lower bound, estimated by the mean over particles of log p(x, z) - log q(z | x): Pyro's
     `Trace_ELBO`.
     """
 
@@ -103,7 +104,7 @@ class TraceELBO(Estimator, Trace_ELBO):
 
 
 class AnalyticELBO(TraceELBO, TraceMeanField_ELBO):
-    """The same with every KL in closed form, given the latents before: Pyro's `TraceMeanField_ELBO`."""
+    """The evidence lower bound with every KL in closed form, given earlier latents: Pyro's `TraceMeanField_ELBO`."""
 
     _differentiable_loss_particle = _without_values(TraceMeanField_ELBO._differentiable_loss_particle)
 
@@ -115,15 +116,15 @@ class _Multisample(Estimator):
     options: Mapping[str, Any] = MappingProxyType({})
 
     def estimate(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
-        found: Multisample = self.objective(model, guide, args, self.num_particles, kwargs, **self.options)
-        return Estimate(-found.objective.sum(), found.model_trace, found.guide_trace, found.bound)
+        result: Multisample = self.objective(model, guide, args, self.num_particles, kwargs, **self.options)
+        return Estimate(-result.objective.sum(), result.model_trace, result.guide_trace, result.bound)
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} is no mean over single traces: call estimate")
+        raise NotImplementedError(f"{type(self).__name__} is not a mean over single traces; call estimate")
 
 
 class IWAE(_Multisample):
-    """`inference.objectives.multisample.importance_weighted` with its plain gradient."""
+    """The bound `inference.objectives.multisample.importance_weighted`, with its ordinary gradient."""
 
     bound = "iwae"
     objective = staticmethod(importance_weighted)
@@ -137,7 +138,7 @@ class DReG(_Multisample):
 
 
 class FIVO(_Multisample):
-    """`inference.objectives.multisample.filtered`, the bound of a particle filter.
+    """The bound of a particle filter, `inference.objectives.multisample.filtered`.
 
     Args:
         num_particles: K.
@@ -159,4 +160,4 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "dreg": DReG,
     "fivo": FIVO,
 }
-"""The objectives by the names that `train.objective` takes."""
+"""The objectives by their names in `train.objective`."""

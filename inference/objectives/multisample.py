@@ -74,7 +74,7 @@ def importance_weighted(
         guide: the inference model.
         args: arguments of both.
         particles: the number K of draws.
-        kwargs: what both are called with by name.
+        kwargs: keyword arguments of both.
 
     Raises:
         UserError: for a latent that is not reparametrised: its gradient would be wrong.

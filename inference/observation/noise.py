@@ -166,7 +166,7 @@ def _ratio(up: Tensor, down: Tensor) -> Tensor:
     return torch.where(down > 0, up / down, 1.0).sqrt()
 
 
-def _placed(part: Tensor, whole: Tensor, frames: slice) -> Tensor:
-    whole = whole.clone()
-    whole[..., frames] = part
-    return whole
+def _placed(part: Tensor, values: Tensor, frames: slice) -> Tensor:
+    values = values.clone()
+    values[..., frames] = part
+    return values

@@ -20,7 +20,7 @@ class NoiseSettings:
     Attributes:
         rank: K, the number of spectra in W.
         gain: whether a gain g_t of speech is learned for each frame; else it is 1.
-        shared: whether all recordings share one W, such as those of one room.
+        shared: whether all recordings share one W, such as recordings of one room.
         span: an interval without speech, in seconds, ``"0:0.5"``: W is fitted to it and then fixed (``noise.from``).
         model: run folder of a DVAE trained on noise, which replaces WH.
         floor: variance added in every bin, for signals with a largest absolute value of 1.

@@ -136,7 +136,7 @@ def smc(
         even = like.new_full((particles, len(lengths)), -math.log(particles))
         everyone = torch.arange(particles, device=like.device)[:, None].expand(-1, len(lengths))
         log_weights = even
-        found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         ancestors: Tensor | None = None
         uniforms = Uniforms(1 if scheme == "systematic" else particles, steps.p.frames, lengths, noise, like.device)
         for t in range(steps.p.frames):
@@ -150,13 +150,13 @@ def smc(
             few = (ess < threshold * particles) & (t + 1 < ends)
             alive = t < ends
             before = everyone if ancestors is None else ancestors
-            found.append((total.where(alive, 0.0), ess.where(alive, 0.0), few, before))
+            outputs.append((total.where(alive, 0.0), ess.where(alive, 0.0), few, before))
             ancestors = None
             if not looks(like.device) or bool(few.any()):
                 drawn = resample(settled, scheme, uniforms.of(few))
                 ancestors = torch.where(few, drawn, everyone)
                 log_weights = torch.where(few, even, log_weights)
-    evidence, sizes, resampled, lineage = (torch.stack(part) for part in zip(*found, strict=True))
+    evidence, sizes, resampled, lineage = (torch.stack(part) for part in zip(*outputs, strict=True))
     latents = {name: torch.cat(values, dim=1) for name, values in steps.latents.items()}
     return Filtered(evidence.sum(0), evidence, sizes, resampled, log_weights, lineage if keep else lineage[:0], latents)
 

@@ -55,16 +55,16 @@ class Individual(Guide):
         sites.register("z", normal(mean, log_variance), z)
 
     def _stacked(self, sites: Sites, lengths: Tensor) -> Chain | MemoryChain | None:
-        """The chains of all guides as one, with weights of each sequence's own; None where they are none."""
+        """The chains of all guides as one, with separate weights for each sequence; None if a guide is no chain."""
         x, chains = self.scaling.inverse(sites.data["x"]), []
         guides: Any = self.guides
         for n, guide in enumerate(guides):
             if not guide.stepwise:
                 return None
-            own = lengths[n : n + 1]
-            with poutine.block(hide_fn=_is_sample):  # plates of its own
-                alone = batch_sites(guide, x[: int(own), n : n + 1], own)
-                chain = guide.chain(guide.encode(alone, own))
+            length = lengths[n : n + 1]
+            with poutine.block(hide_fn=_is_sample):  # hides the plates of a single sequence
+                single = batch_sites(guide, x[: int(length), n : n + 1], length)
+                chain = guide.chain(guide.encode(single, length))
             if chain is None:
                 return None
             chains.append(chain)
@@ -73,17 +73,17 @@ class Individual(Guide):
     def _one_by_one(self, sites: Sites, lengths: Tensor) -> None:
         x, drawn = sites.data["x"], []
         for n, guide in enumerate(self.guides):
-            own = lengths[n : n + 1]
+            length = lengths[n : n + 1]
             with poutine.block(hide_fn=_is_sample), poutine.trace() as tracer:
-                guide(self.scaling.inverse(x[: int(own), n : n + 1]), own)
+                guide(self.scaling.inverse(x[: int(length), n : n + 1]), length)
             drawn.append(samples(tracer.trace))
         for name, first in drawn[0].items():
             time = next((f.name for f in first["cond_indep_stack"] if f.name.startswith("time")), None)
-            each = [(_unmasked(of[name]["fn"]), of[name]["value"]) for of in drawn]
+            each = [(_unmasked(sample[name]["fn"]), sample[name]["value"]) for sample in drawn]
             if time is None:
-                whole = rebuilt([fn for fn, _ in each], lambda parts: torch.cat(parts, dim=-2))
+                joint = rebuilt([fn for fn, _ in each], lambda parts: torch.cat(parts, dim=-2))
                 with Given({name: torch.cat([value for _, value in each], dim=-2)}):
-                    sites.once(name, whole)
+                    sites.once(name, joint)
                 continue
             scale = sites.coarser(int(time.partition("_")[2] or 1))
 
@@ -94,14 +94,14 @@ class Individual(Guide):
 
 
 class _Stack(NamedTuple):
-    """A layer of each guide: weights (N, out, in) and biases (N, out)."""
+    """One layer of N guides: weights (N, out, in) and biases (N, out)."""
 
     weight: Tensor
     bias: Tensor
 
 
 def stacked_chain(chains: Sequence[Any], frames: int) -> Chain | MemoryChain:
-    """One chain over N sequences from N chains over one each, their frames padded."""
+    """One chain over N sequences from N chains over one sequence each, padded to `frames` frames."""
 
     def each(part: str) -> Any:
         parts = [getattr(chain, part) for chain in chains]
@@ -109,12 +109,12 @@ def stacked_chain(chains: Sequence[Any], frames: int) -> Chain | MemoryChain:
             return torch.cat([_lengthened(p, frames) for p in parts], dim=-2)
         if part in ("before", "after"):
             layers = zip(*parts, strict=True)
-            return [_Stack(*(torch.stack([getattr(a, w) for a in of]) for w in _Stack._fields)) for of in layers]
+            return [_Stack(*(torch.stack([getattr(a, w) for a in maps]) for w in _Stack._fields)) for maps in layers]
         return parts[0] if part == "lag" else torch.stack(parts)
 
     kind: Any = type(chains[0])
-    made: Chain | MemoryChain = kind(**{part: each(part) for part in kind._fields})
-    return made
+    chain: Chain | MemoryChain = kind(**{part: each(part) for part in kind._fields})
+    return chain
 
 
 def _is_sample(msg: Any) -> bool:

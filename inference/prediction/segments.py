@@ -71,11 +71,11 @@ def cut(x: Tensor, lengths: Tensor, size: int, *, hop: int | None = None, full: 
         raise ValueError(f"hop={hop}: expected 1 to {size} frames; with more, frames would be left out")
     frames, sequences, _ = x.shape
     count = 1 + max(0, -(-(frames - size) // hop))
-    whole = pad(x, (0, 0, 0, 0, 0, (count - 1) * hop + size - frames)).unfold(0, size, hop)
+    windows = pad(x, (0, 0, 0, 0, 0, (count - 1) * hop + size - frames)).unfold(0, size, hop)
     place, row = torch.arange(count).repeat_interleave(sequences), torch.arange(sequences).repeat(count)
     left = lengths[row] - place * hop
     kept = (place == 0) | (left > (size - 1 if full else size - hop))
     place, row, of_segment = place[kept], row[kept], left[kept].clamp(max=size)
-    segments = whole[place, row].permute(2, 0, 1)[: int(of_segment.max())]
+    segments = windows[place, row].permute(2, 0, 1)[: int(of_segment.max())]
     mask = torch.arange(len(segments))[:, None] < of_segment
     return SegmentedBatch(segments * mask.to(segments)[..., None], of_segment, row, place, hop)

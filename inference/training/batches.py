@@ -107,8 +107,8 @@ class Data:
             return self
         digest = hashlib.sha256(f"{self.batches.seed}/{epoch}/starts".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        room = torch.tensor([len(cast(Tensor, item.whole)) - len(item.x) + 1 for item in self.sequences])
-        drawn = torch.rand(len(room), generator=generator, dtype=torch.float64) * room
+        choices = torch.tensor([len(cast(Tensor, item.whole)) - len(item.x) + 1 for item in self.sequences])
+        drawn = torch.rand(len(choices), generator=generator, dtype=torch.float64) * choices
         return replace(self, starts=drawn.long().tolist())
 
     def batch(self, index: Sequence[int]) -> Batch:

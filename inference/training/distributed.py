@@ -70,9 +70,9 @@ class World:
                 dist.all_reduce(v, group=self.on_gpus if v.is_cuda else None)
         return v
 
-    def any(self, asked: bool) -> bool:
-        """Whether `asked` is true in any process; all processes get the same result."""
-        return asked if self.size == 1 else bool(self.total(torch.tensor([float(asked)])).item())
+    def any(self, value: bool) -> bool:
+        """Whether `value` is true in any process; all processes get the same result."""
+        return value if self.size == 1 else bool(self.total(torch.tensor([float(value)])).item())
 
     def broadcast_object(self, value: Any) -> Any:
         """The value of the first process, in all processes."""

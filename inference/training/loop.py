@@ -96,7 +96,7 @@ def _write(log: MetricsLog | None, line: Line) -> None:
 
 def _stop_together(job: Job, stop: StopRequest) -> None:
     """Raise `Stopped` in all processes, between the same two steps, if any of them has received a signal."""
-    if job.world.any(stop.asked):
+    if job.world.any(stop.requested):
         raise Stopped
 
 
@@ -131,7 +131,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
     step = state.step + 1
     batch, frames = part.batch, part.frames
     rate = learning_rate(job.settings.optim, step, job.total_steps)
-    beta, own = _kl_weights(job, step)
+    beta, betas = _kl_weights(job, step)
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
@@ -145,7 +145,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
         padded = whole_multiple(len(batch.x), train.pad_frames, job.settings.data.sequence_frames)
         x = _to_device(lengthened(batch.x, padded), job)
         compute = job.captured or partial(loss_and_gradients, job.objective, weight=part.weight)
-        bound = compute(x, batch.lengths, frames, beta=beta, beta_sites=own, rows=rows)
+        bound = compute(x, batch.lengths, frames, beta=beta, beta_sites=betas, rows=rows)
     parameters = [p for p in job.objective.parameters() if p.grad is not None]
     job.world.sum_gradients(parameters)
     for frozen in job.model.frozen_at(step):
@@ -155,7 +155,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
     line: Line = {"step": step, "epoch": state.epoch + 1, "split": "train"}
     line |= per_frame(job, bound, frames, part.weight, grad_norm=norm)
     norm_value = line.pop("grad_norm")
-    line |= {"lr": rate, "beta": beta, **_named(own), **({} if spared is None else {"free_bits": spared})}
+    line |= {"lr": rate, "beta": beta, **_named(betas), **({} if spared is None else {"free_bits": spared})}
     line |= {**figures(job.settings.train.scheduled_sampling, state.epoch), "grad_norm": norm_value}
     refuse_non_finite(job, line, batch, bound)
     if job.settings.optim.clip is not None:
@@ -166,7 +166,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
 
 def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Line:
     """The bound on the validation split, always with the same noise; the state of training is not changed."""
-    beta, own = _kl_weights(job, max(1, state.step))
+    beta, betas = _kl_weights(job, max(1, state.step))
     sampling, mode = job.settings.train.scheduled_sampling, job.settings.evaluation.mode
     totals: dict[str, float] = {}
     frames, started = 0, time.perf_counter()
@@ -179,14 +179,18 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
             batch = part.batch
             rows = None if values is None else job.valid.members.rows(part.chosen, **values)
             with _noise(job, part):
-                bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=own, rows=rows)
+                bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=betas, rows=rows)
             sums = per_frame(job, bound, 1, part.weight)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
             refuse_non_finite(job, {**place, **sums}, batch, bound)
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
             frames += part.frames
     line = {**place, **{name: value / frames for name, value in totals.items()}}
-    line |= {"lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps), "beta": beta, **_named(own)}
+    line |= {
+        "lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps),
+        "beta": beta,
+        **_named(betas),
+    }
     line |= figures(sampling, state.epoch, mode=mode)
     return {**line, "frames_per_second": frames / (time.perf_counter() - started)}
 
@@ -208,8 +212,8 @@ def _noise(job: Job, part: Shard) -> AbstractContextManager[object]:
     return nullcontext() if job.world.size == 1 else whole_batch(part.places, part.sequences, len(part.batch.x))
 
 
-def _named(own: dict[str, float]) -> Line:
-    return {f"beta_{site}": weight for site, weight in own.items()}
+def _named(betas: dict[str, float]) -> Line:
+    return {f"beta_{site}": weight for site, weight in betas.items()}
 
 
 def _trained_bound(job: Job, line: Line) -> float:

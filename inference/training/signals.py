@@ -21,7 +21,7 @@ class StopRequest:
     """A flag that the signal handler sets."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
 
 @contextmanager
@@ -33,12 +33,12 @@ def stop_on_signals() -> Iterator[StopRequest]:
         return
     before = {int(number): signal.getsignal(number) for number in SIGNALS}
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        request.asked = True
+    def handle(number: int, frame: FrameType | None) -> None:
+        request.requested = True
         signal.signal(number, before[number])
 
     for number in SIGNALS:
-        signal.signal(number, ask)
+        signal.signal(number, handle)
     try:
         yield request
     finally:

@@ -49,12 +49,12 @@ class SlowerStep:
     Attributes:
         carry: the state between steps of that axis.
         last: features of the last frames, at most as many as a step has.
-        given: the output of the step for its frames, (..., s, N, C).
+        output: the output of the step for its frames, (..., s, N, C).
     """
 
     carry: Carry = field(default_factory=Carry)
     last: list[Tensor] = field(default_factory=list)
-    given: Tensor | None = None
+    output: Tensor | None = None
 
     def remember(self, before: Tensor | None, stride: int) -> None:
         """Keep features of the frame before this one, (..., 1, N, C)."""
@@ -70,8 +70,8 @@ class SlowerStep:
 
     def frame(self, place: int) -> Tensor:
         """The output of the step for one of its frames, (..., 1, N, C)."""
-        assert self.given is not None
-        return self.given[..., place : place + 1, :, :]
+        assert self.output is not None
+        return self.output[..., place : place + 1, :, :]
 
 
 def steps_before(before: Tensor, stride: int, steps: int) -> Tensor:

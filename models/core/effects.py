@@ -161,7 +161,7 @@ def anticipated(
     handlers, stack[:] = stack[:], []
     try:
         for handler in reversed(handlers):
-            if isinstance(handler, MarkovMessenger | EnumMessenger):  # they keep account of sites, and set none itself
+            if isinstance(handler, MarkovMessenger | EnumMessenger):  # they record sites, but set no value
                 continue
             try:
                 handler._process_message(message)

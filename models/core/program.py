@@ -42,14 +42,14 @@ class Program(PyroModule):
         self.register_buffer("like", torch.zeros(()), persistent=False)
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
-        own = self.__dict__
-        if name in own.get("_pyro_samples", ()) or name in own.get("_pyro_params", ()):
+        attributes = self.__dict__
+        if name in attributes.get("_pyro_samples", ()) or name in attributes.get("_pyro_params", ()):
             managed: Tensor = super().__getattr__(name)
             return managed
-        found = nn.Module.__getattr__(self, name)  # PyroModule would write children to the parameter store
-        if isinstance(found, PyroModule) and not found._pyro_name:
-            found._pyro_set_supermodule(f"{self._pyro_name}.{name}", self._pyro_context)
-        return found
+        value = nn.Module.__getattr__(self, name)  # PyroModule would write children to the parameter store
+        if isinstance(value, PyroModule) and not value._pyro_name:
+            value._pyro_set_supermodule(f"{self._pyro_name}.{name}", self._pyro_context)
+        return value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if "_substituted" not in self.__dict__ and runtime._PYRO_STACK and lists_parameters():
@@ -64,12 +64,12 @@ class Program(PyroModule):
 
     def _list_parameters(self) -> dict[str, Tensor]:
         """Send a ``param`` message for each parameter; returns the values of those that a handler replaces."""
-        of = f"{self._pyro_name}_{id(self):x}"  # no two programs share it: SVI tells parameters by their names
+        module = f"{self._pyro_name}_{id(self):x}"  # unique to this program: SVI identifies parameters by name
         substitutes: dict[str, Tensor] = {}
         for name, parameter in self.named_parameters():
             alias: Any = parameter.view_as(parameter)
             alias.unconstrained = weakref.ref(parameter)
-            site = param_with_module_name(of, name)
+            site = param_with_module_name(module, name)
             value = _param(site, alias, constraint=constraints.real, name=site)
             if value is not alias:
                 substitutes[name] = value
@@ -88,12 +88,12 @@ def lists_parameters() -> bool:
 
 
 class unlisted(Messenger):
-    """Programs do not list their parameters, for a caller that has them already, unless a handler around it asks."""
+    """A context in which programs do not list their parameters, unless an outer handler requests it."""
 
     def __enter__(self) -> Any:
         around = runtime._PYRO_STACK
-        self._asked = any(hasattr(frame, f"_pyro{post}_param") for frame in around for post in ("", "_post"))
+        self._requested = any(hasattr(frame, f"_pyro{post}_param") for frame in around for post in ("", "_post"))
         return super().__enter__()
 
     def _pyro_lists_parameters(self, msg: Any) -> None:
-        msg["value"], msg["done"] = self._asked, True
+        msg["value"], msg["done"] = self._requested, True

@@ -152,23 +152,23 @@ class Sites:
         """
         distribution = self.expanded(distribution, self.frames)
         known, data = self._foreseen.get(name), self.data.get(name)
-        used, own = value, {} if value is None else {name: value}
+        used, drawn = value, {} if value is None else {name: value}
         if known is not None:
             data = data if known.observed else None
-            used, own = (used, own) if known.value is None else (known.value, {})
+            used, drawn = (used, drawn) if known.value is None else (known.value, {})
         if used is None and data is None:
-            own = own_draw(name, distribution, axis)
+            drawn = own_draw(name, distribution, axis)
         if used is not None and distribution.has_enumerate_support and anticipated(name, distribution).enumerated:
             raise UserError(
                 f"site '{name}' cannot be enumerated in all frames at once, because later frames depend on it: run "
                 "model and guide with how='stepwise'."
             )
         sequences, time = self.plates
-        with sequences, time, Given(own):
-            whole: Any = masked(distribution, self.mask)
-            if own and not whole.has_rsample:
-                whole.score_parts = partial(_refuse_score, name, whole)
-            returned: Tensor = pyro.sample(name, whole, obs=data)
+        with sequences, time, Given(drawn):
+            masked_distribution: Any = masked(distribution, self.mask)
+            if drawn and not masked_distribution.has_rsample:
+                masked_distribution.score_parts = partial(_refuse_score, name, masked_distribution)
+            returned: Tensor = pyro.sample(name, masked_distribution, obs=data)
         if used is not None and not same(returned, used):
             raise UserError(
                 f"a handler sets site '{name}' to another value than in the query before, from which other frames were "
@@ -205,8 +205,8 @@ class Sites:
         if name not in self.registered:
             shape = (*self.leading, *([1] if self.leading else []), len(level.present))
             distribution = distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
-            own = own_draw(name, distribution)
-            with level.plate, poutine.scale(scale=level.weight), Given(own):
+            drawn = own_draw(name, distribution)
+            with level.plate, poutine.scale(scale=level.weight), Given(drawn):
                 value = pyro.sample(name, distribution, infer=cast(Any, {"share": level.share, **infer}))
             self.registered[name] = value
         return self.registered[name][..., level.share.entry, :]
@@ -265,8 +265,8 @@ class SharedPlate(NamedTuple):
         moved = [v.to(like.device, non_blocking=True) for v in (present, entry, counts, weight)]
         present, entry, counts, weight = moved
         share = SharedSiteWeight(entry, counts)
-        whole = pyro.plate("sequences", rows.sequences, subsample=present, dim=-1)
-        return cls(present, share, whole, weight * of_plates)
+        corpus_plate = pyro.plate("sequences", rows.sequences, subsample=present, dim=-1)
+        return cls(present, share, corpus_plate, weight * of_plates)
 
 
 def masked(distribution: dist.TorchDistribution, mask: Tensor | None) -> dist.TorchDistribution:
@@ -288,8 +288,8 @@ def rebuilt(parts: Sequence[dist.TorchDistribution], join: Callable[[list[Tensor
     names = [name for name in first.arg_constraints if name in first.__dict__]
     if {"probs", "logits"} <= {*names}:  # one of them was computed lazily and cached; the class accepts only one
         names.remove("probs")
-    if not names and hasattr(first, "logits"):  # one-hot: they are those of its categorical distribution
+    if not names and hasattr(first, "logits"):  # one-hot: a wrapper of a categorical distribution
         names = ["logits"]
     joined = {name: join([getattr(part, name) for part in parts]) for name in names}
-    whole: dist.TorchDistribution = type(first)(**joined, validate_args=False)
-    return whole
+    rebuilt_distribution: dist.TorchDistribution = type(first)(**joined, validate_args=False)
+    return rebuilt_distribution

@@ -58,8 +58,8 @@ class _Teacher(Parallel):
         if value is not None:
             return value
         shape = (*self.sites.leading, 1, self.sites.sequences, self.sites.sizes[name])
-        asked = (foreseen(f"{name}_{t}", shape, self.sites.like).value for t in range(self.sites.frames))
-        frames = [v for v in asked if v is not None]
+        values = (foreseen(f"{name}_{t}", shape, self.sites.like).value for t in range(self.sites.frames))
+        frames = [v for v in values if v is not None]
         if len(frames) < self.sites.frames:
             raise ValueError(
                 f"site '{name}' has no value yet: scheduled sampling with mix='h' needs data and the latents of a guide"

@@ -167,13 +167,13 @@ class Frame(TimeAxis):
     def slower(
         self, stride: int, step: Callable[[TimeAxis, Tensor | None], Tensor], before: Tensor | None = None
     ) -> Tensor:
-        own = self.carry.slower.setdefault(self._slower, SlowerStep())
+        slower_step = self.carry.slower.setdefault(self._slower, SlowerStep())
         self._slower += 1
-        own.remember(before, stride)
+        slower_step.remember(before, stride)
         if self.start % stride == 0:
-            axis = self._at(self.sites.coarser(stride * self.sites.stride), self.start // stride, own.carry)
-            own.given = step(axis, own.frames_before(stride))
-        return own.frame(self.start % stride)
+            axis = self._at(self.sites.coarser(stride * self.sites.stride), self.start // stride, slower_step.carry)
+            slower_step.output = step(axis, slower_step.frames_before(stride))
+        return slower_step.frame(self.start % stride)
 
     def _at(self, sites: Sites, step: int, carry: Carry) -> TimeAxis:
         """A step of a slower axis."""
@@ -231,8 +231,8 @@ class Markov(Frame):
         mask = None if self.sites.mask is None else self.feature(self.sites.mask[..., None])[..., 0]
         data = self.feature(self.sites.data[name]) if name in self.sites.data else None
         distribution = self.sites.expanded(distribution, 1)
-        own = own_draw(name, distribution, self, site) if data is None else {}
-        with self.sites.plates[0], Given(own):
+        drawn = own_draw(name, distribution, self, site) if data is None else {}
+        with self.sites.plates[0], Given(drawn):
             value: Tensor = pyro.sample(site, masked(distribution, mask), obs=data)
         if name in self.sites.frames_of:
             self.sites.frames_of[name].append((value, value is data))

@@ -162,12 +162,12 @@ class Encoder(nn.Module):
 
 
 @dataclass
-class _Room:
-    """A buffer (..., N, capacity, D) of which the first `used` frames are filled. A cache of exactly `used` frames may
+class _Buffer:
+    """A tensor (..., N, capacity, D) of which the first `used` frames are filled. A cache of exactly `used` frames may
     append in place; a shorter one must copy, because another cache has filled the frames after it.
     """
 
-    buffer: Tensor
+    data: Tensor
     used: int
 
 
@@ -175,7 +175,7 @@ class _Cache(NamedTuple):
     """Keys and values of past frames, (..., N, t, D), optionally a view of a buffer with capacity for more frames."""
 
     seen: Tensor | None
-    room: _Room | None = None
+    buffer: _Buffer | None = None
 
     def grown(self, new: Tensor) -> _Cache:
         """The cache with `new` appended. Without gradients the buffer doubles when it is full, so appending takes
@@ -187,13 +187,13 @@ class _Cache(NamedTuple):
         seen, new = (u.expand(*batch, *u.shape[-2:]) for u in (self.seen, new))
         if torch.is_grad_enabled():
             return _Cache(torch.cat([seen, new], dim=-2))
-        before, after, room = seen.shape[-2], seen.shape[-2] + new.shape[-2], self.room
-        if room is None or room.used != before or room.buffer.shape[:-2] != batch or room.buffer.shape[-2] < after:
-            room = _Room(new.new_empty(*batch, 2 * after, new.shape[-1]), before)
-            room.buffer[..., :before, :] = seen
-        room.buffer[..., before:after, :] = new
-        room.used = after
-        return _Cache(room.buffer[..., :after, :], room)
+        before, after, buffer = seen.shape[-2], seen.shape[-2] + new.shape[-2], self.buffer
+        if buffer is None or buffer.used != before or buffer.data.shape[:-2] != batch or buffer.data.shape[-2] < after:
+            buffer = _Buffer(new.new_empty(*batch, 2 * after, new.shape[-1]), before)
+            buffer.data[..., :before, :] = seen
+        buffer.data[..., before:after, :] = new
+        buffer.used = after
+        return _Cache(buffer.data[..., :after, :], buffer)
 
 
 class _State(tuple[Tensor, ...]):
@@ -201,20 +201,20 @@ class _State(tuple[Tensor, ...]):
     for which new buffers are allocated at the next append.
     """
 
-    rooms: tuple[_Room | None, ...]
+    buffers: tuple[_Buffer | None, ...]
 
     @classmethod
     def of(cls, caches: list[_Cache]) -> _State:
         state = cls(cache.seen for cache in caches if cache.seen is not None)
-        state.rooms = tuple(cache.room for cache in caches)
+        state.buffers = tuple(cache.buffer for cache in caches)
         return state
 
 
 def _pasts(state: State | None, number: int) -> list[_Cache]:
     if state is None:
         return [_Cache(None)] * number
-    rooms = state.rooms if isinstance(state, _State) else (None,) * number
-    return [_Cache(seen, room) for seen, room in zip(state, rooms, strict=True)]
+    buffers = state.buffers if isinstance(state, _State) else (None,) * number
+    return [_Cache(seen, buffer) for seen, buffer in zip(state, buffers, strict=True)]
 
 
 class Decoder:

@@ -36,7 +36,7 @@ class CausalConv(nn.Module):
         out_dim: channels of the output.
         kernel: number of taps.
         dilation: frames from one tap to the next.
-        maps: how many convolutions of the same input it stands for, their channels side by side.
+        maps: number of convolutions of the same input that it contains, their output channels concatenated.
     """
 
     def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, dilation: int = 1, maps: int = 1) -> None:
@@ -53,10 +53,10 @@ class CausalConv(nn.Module):
         if reach == 0:
             return linear(u, self.weight, self.bias), u[..., :0, :, :]
         past = u.new_zeros(*u.shape[:-3], reach, *u.shape[-2:]) if before is None else before
-        whole = torch.cat([past.expand(*u.shape[:-3], *past.shape[-3:]), u], dim=-3)
+        padded = torch.cat([past.expand(*u.shape[:-3], *past.shape[-3:]), u], dim=-3)
         frames = u.shape[-3]
-        taps = [whole[..., k * self.dilation : k * self.dilation + frames, :, :] for k in range(self.kernel)]
-        return linear(torch.cat(taps, dim=-1), self.weight, self.bias), whole[..., frames:, :, :]
+        taps = [padded[..., k * self.dilation : k * self.dilation + frames, :, :] for k in range(self.kernel)]
+        return linear(torch.cat(taps, dim=-1), self.weight, self.bias), padded[..., frames:, :, :]
 
 
 class Downsample(nn.Module):

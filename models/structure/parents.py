@@ -64,8 +64,8 @@ def _unrolled(parents: Parents) -> dict[Node, set[Node]]:
     return network
 
 
-def _connected(network: Mapping[Node, set[Node]], source: Node, given: set[Node]) -> set[Node]:
-    """The variables that `source` is not d-separated from by `given` (Shachter's "Bayes ball")."""
+def _connected(network: Mapping[Node, set[Node]], source: Node, conditioned: set[Node]) -> set[Node]:
+    """The variables that `source` is not d-separated from by `conditioned` (Shachter's "Bayes ball")."""
     children: dict[Node, set[Node]] = {node: set() for node in network}
     for node, above in network.items():
         for parent in above:
@@ -78,14 +78,14 @@ def _connected(network: Mapping[Node, set[Node]], source: Node, given: set[Node]
         if (node, from_child) in visited:
             continue
         visited.add((node, from_child))
-        if node not in given or node == source:
+        if node not in conditioned or node == source:
             reached.add(node)
             if from_child:
                 balls += [(parent, True) for parent in network[node]]
             balls += [(child, False) for child in children[node]]
         elif not from_child:
             balls += [(parent, True) for parent in network[node]]
-        if node in given:
+        if node in conditioned:
             reached.add(node)
     return reached - {source}
 
@@ -106,12 +106,12 @@ def posterior_parents(parents: Parents, latent: str = "z", order: tuple[str, ...
     def rank(node: Node) -> tuple[bool, int]:
         return node[1] != -1, order.index(node[0])
 
-    given = {
+    conditioned = {
         node
         for node in network
         if node[0] not in order or (node[0] == latent and node[1] < t) or rank(node) < rank((latent, t))
     } - {(latent, t)}
-    return {node for node in given if node in _connected(network, (latent, t), given - {node})}
+    return {node for node in conditioned if node in _connected(network, (latent, t), conditioned - {node})}
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_a_state_that_two_go_on_from_serves_both() -> None:
     other = u.clone()
     other[6:] = -u[6:]
     state: tuple[Tensor, ...] | None = None
-    for t in range(6):  # with room left behind the caches
+    for t in range(6):  # the buffers have spare capacity
         _, state = decoder(u[t : t + 1], state)
     states, made = [state, state], (list[Tensor](), list[Tensor]())
     for t in range(6, FRAMES):
@@ -162,7 +162,7 @@ def test_states_can_be_selected_by_ancestors_and_broadcast_over_particles() -> N
 
 @torch.no_grad()
 def test_caches_are_not_copied_every_frame() -> None:
-    """Of 300 frames those that meet full rooms copy; the others write behind what is there."""
+    """Of 300 frames, those that meet full buffers copy; the others append in place."""
     decoder, u = _decoder(), _input(frames=300)
     state: tuple[Tensor, ...] | None = None
     places = set()
