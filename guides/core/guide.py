@@ -54,7 +54,7 @@ class Guide(Program):
 
     def __init__(self, model: DVAE) -> None:
         super().__init__()
-        self.like = model.like  # a guide of an existing model has its dtype and device
+        self.like = model.like.clone()  # a guide of an existing model has its dtype and device
         self.x_dim = model.x_dim
         self.latent = model.frame_latent
         self.z_dim = model.sizes.get(self.latent, model.z_dim)
