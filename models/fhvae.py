@@ -180,7 +180,7 @@ class FHVAE(SegmentModel):
         return {"x": self.x_dim, "mu2": self.z2_dim, "z2": self.z2_dim, "z1": self.z_dim}
 
     def draw_latents(self, t: TimeAxis) -> Tensor:
-        mu2 = t.shared("mu2", self.sequence_prior())  # log p(mu2) scaled by the fraction of segments in the batch, Eq. 2
+        mu2 = t.shared("mu2", self.sequence_prior())  # log p(mu2) is scaled by n_i / N_i, Eq. 2
         z2 = t.once("z2", self.sequence_latent(mu2))
         z1 = t.once("z1", self.segment_prior())
         return concatenate(z1, z2)
