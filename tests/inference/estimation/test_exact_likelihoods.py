@@ -5,6 +5,7 @@ A statistical test allows 5 standard errors, which chance exceeds once in a mill
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import pyro
@@ -193,6 +194,9 @@ def test_smoothed_latents_are_those_of_the_kalman_smoother() -> None:
     )
 
 
+WIDTHS = ("initial_variance", "transition_variance", "emission_variance")
+
+
 # FHVAE's guide has a point for mu2, and so estimates log p(x, mu2), not log p(x); layers of ladders are wider than one.
 # RNN has nothing to integrate.
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.startswith(("fhvae", "ms_stcn", "stcn", "rnn"))])
@@ -202,13 +206,14 @@ def test_every_model_has_the_likelihood_that_a_grid_gives(variant: str) -> None:
     cls = model_class(name)
     torch.manual_seed(1)
     one = {f"{latent}_dim": 1 for latent in ("z", *cls.latents) if hasattr(cls.Settings, f"{latent}_dim")}
-    settings: Any = cls.Settings(name=name, bins=3, **{**more, **one})
+    wide = {f.name: 1.0 for f in fields(cls.Settings) if f.name in WIDTHS}  # as wide as the grid can tell
+    settings: Any = cls.Settings(name=name, bins=3, **{**more, **one, **wide})
     model = build_model(settings).double()
     guide = build_guide(model, settings, guide_class(settings, "paper").Settings(**SMALL_GUIDES.get(name, {}))).double()
     x = torch.empty(2, 1, 3, dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(4))
     model.fit_input([x[:, 0]])
 
-    sites = {latent: 2 if latent == "z" else 1 for latent in model.latents}  # and how many frames each has
+    sites = {latent: 2 if latent in ("z", "a") else 1 for latent in model.latents}  # and how many frames each has
     points = torch.linspace(-6.0, 6.0, 21, dtype=torch.float64)
     grid = torch.cartesian_prod(*[points] * sum(sites.values())).reshape(-1, sum(sites.values()), 1, 1)
     values = dict(zip(sites, grid.split([*sites.values()], dim=1), strict=True))
