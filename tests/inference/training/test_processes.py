@@ -180,7 +180,7 @@ def test_two_processes_follow_the_curve_of_one(ragged: list[str], tmp_path: Path
     # Who speaks, and what each process holds in the end: the very same numbers.
     assert first.count("2 processes, each with its shard of every batch") == len(jobs)
     assert "reading" not in shown and "step" not in shown, "one progress bar"
-    assert {line.split()[0] for line in second if line} <= {"holds", "ended", "nothing", "Files", "Last", "Go"}
+    assert {line.split()[0] for line in second if line} <= {"holds", "ended", "nothing", "Files", "Last", "Resume"}
     assert sum("has read other data" in line for line in second) == 1
     assert sum("another process" in line for line in first) == 1
     held = [line for line in first if line.startswith("holds")]

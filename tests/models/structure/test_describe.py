@@ -184,7 +184,8 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_the_table_of_guides_in_the_docs_is_what_describe_says() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "guides.md").read_text(encoding="utf-8").replace("\\|", "|")
+    file = Path(__file__).parents[3] / "docs" / "explanation" / "guides.md"
+    page = file.read_text(encoding="utf-8").replace("\\|", "|")
     rows = re.findall(
         r"^\| `([a-z]+)( model.causal=false)?` \| (q\(.*) \| (p\(.*) \| (.*) \| (.*) \|$", page, re.MULTILINE
     )
