@@ -184,7 +184,8 @@ def _table(report: dict[str, Any]) -> str:
     for figure in Scores._fields:
         if figure in report["metrics"]:
             metric = METRICS[figure]
-            cells = [Summary(**report["metrics"][f"{figure}{of}"]).text(metric.decimals, metric.scale) for of in ("_input", "", "_difference")]  # fmt: skip # noqa: E501
+            summaries = (Summary(**report["metrics"][f"{figure}{of}"]) for of in ("_input", "", "_difference"))
+            cells = [summary.text(metric.decimals, metric.scale) for summary in summaries]
             lines.append([metric.label, *cells])
     head = f"{report['num_sequences']} recordings of {report['root']}; priors {', '.join(report['runs'])}"
     return head + ("\n\n" + text_table(["", "mixture", "sources", "difference"], lines) if lines else "")

@@ -107,7 +107,7 @@ class FlooredSpectrum(dist.Independent):
             self.base_dist._validate_sample(value)
         o = self.o
         if value.requires_grad or value.dtype != o.dtype or o.shape[o.dim() - value.dim() :] != value.shape:
-            density: Tensor = super().log_prob(value)  # type: ignore[no-untyped-call]
+            density: Tensor = super().log_prob(value)  # type: ignore[no-untyped-call]  # torch's
         else:
             floor = 0.0 if self.floor.log_floor is None else math.exp(self.floor.log_floor)
             density = _log_density(o, value, floor)
@@ -153,7 +153,7 @@ class _LogDensity(torch.autograd.Function):
 
 
 def _log_density(o: Tensor, x: Tensor, floor: float) -> Tensor:
-    density: Tensor = _LogDensity.apply(o, x, floor)  # type: ignore[no-untyped-call]
+    density: Tensor = _LogDensity.apply(o, x, floor)  # type: ignore[no-untyped-call]  # torch's
     return density
 
 

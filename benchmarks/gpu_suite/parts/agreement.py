@@ -139,7 +139,7 @@ class Comparison:
 
         model, guide = copy.deepcopy(objective.model).eval(), copy.deepcopy(objective.guide).eval()
         x = self.x.to(next(objective.parameters()))
-        refine(model, guide, x, self.lengths, remembers=False, steps=1, particles=1)  # type: ignore[arg-type]
+        refine(model, guide, x, self.lengths, remembers=False, steps=1, particles=1)  # type: ignore[arg-type]  # modules
         return "works"
 
 

@@ -47,7 +47,7 @@ def main() -> None:
                 return found
 
             case = {"cell": cell, "width": width, "precision": precision}
-            work.attempt("rnn", lambda case=case, figures=figures: {**case, **figures()})  # type: ignore[misc]
+            work.attempt("rnn", lambda case=case, figures=figures: {**case, **figures()})  # type: ignore[misc]  # a lambda's defaults
 
 
 if __name__ == "__main__":

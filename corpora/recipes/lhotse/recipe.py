@@ -82,7 +82,7 @@ def require_lhotse() -> None:
         UserError: It is not installed.
     """
     try:
-        import lhotse  # noqa: F401
+        import lhotse  # noqa: F401  # only whether it is installed
     except ImportError as error:
         raise UserError("corpus 'lhotse' needs the package: pip install 'dvae-pyro[lhotse]'.") from error
 
