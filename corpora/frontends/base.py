@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from corpora.audio.io import mix_to_mono, resample
 from corpora.settings import DataSettings
@@ -56,15 +57,13 @@ def trim_bounds(samples: NDArray[np.float64], trim_db: float) -> tuple[int, int]
         >>> trim_bounds(np.concatenate([np.zeros(8192), np.ones(4096), np.zeros(8192)]), 30.0)
         (7680, 13312)
     """
-    frames = 1 + len(samples) // TRIM_HOP
-    blocks = TRIM_WINDOW // TRIM_HOP
-    padded = np.zeros((frames - 1 + blocks) * TRIM_HOP)
-    tail = samples[: len(padded) - TRIM_WINDOW // 2]
-    padded[TRIM_WINDOW // 2 : TRIM_WINDOW // 2 + len(tail)] = tail
-    energy = (padded.reshape(-1, TRIM_HOP) ** 2).sum(axis=1)
-    power = sliding_window_view(energy, blocks).sum(axis=1) / TRIM_WINDOW
-    level = 10 * np.log10(np.maximum(power, 1e-10))
-    loud = np.flatnonzero(level - level.max() > -trim_db)
+    signal = torch.from_numpy(samples)
+    size = len(samples) // TRIM_HOP * TRIM_HOP + TRIM_WINDOW  # of the frames at all multiples of the hop
+    padded = pad(signal, (TRIM_WINDOW // 2, TRIM_WINDOW // 2))[:size]
+    energy = padded.reshape(-1, TRIM_HOP).square().sum(1)
+    power = energy.unfold(0, TRIM_WINDOW // TRIM_HOP, 1).mean(1) / TRIM_HOP
+    level = 10.0 * power.clamp_min(1e-10).log10()
+    loud = (level - level.max() > -trim_db).nonzero()
     return int(loud[0]) * TRIM_HOP, min(len(samples), (int(loud[-1]) + 1) * TRIM_HOP)
 
 

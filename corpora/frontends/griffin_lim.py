@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from corpora.frontends.stft import Stft
+from corpora.frontends.stft import Stft, overlap_add, windowed_spectra
 from dvae_pyro.errors import UserError
 
 __all__ = ["ITERATIONS", "MOMENTUM", "griffin_lim", "transform"]
@@ -18,18 +19,14 @@ FILES_AT_ONCE = 16
 
 
 def transform(waveform: Tensor, frontend: Stft) -> Tensor:
-    """The complex transform (N, F, T) of samples (N, num_samples), without pre-emphasis: `Stft.spectrum` in torch, with
-    frequencies first.
-    """
-    window = _taper(waveform, frontend)
-    return torch.stft(
-        waveform, frontend.window, frontend.hop, window=window, center=True, pad_mode="reflect", return_complex=True
-    )
+    """The complex transform (N, T, F) of samples (N, num_samples), without pre-emphasis: `Stft.spectrum` of a batch."""
+    half = frontend.window // 2
+    return windowed_spectra(pad(waveform, (half, half), mode="reflect"), _taper(waveform, frontend), frontend.hop)
 
 
-def _inverse(spectrum: Tensor, frontend: Stft) -> Tensor:
-    window = _taper(spectrum, frontend)
-    return torch.istft(spectrum, frontend.window, frontend.hop, window=window, center=True)
+def _inverse(spectra: Tensor, frontend: Stft) -> Tensor:
+    half = frontend.window // 2
+    return overlap_add(spectra, _taper(spectra, frontend), frontend.hop)[..., half:-half]
 
 
 @torch.no_grad()
@@ -78,8 +75,9 @@ def griffin_lim(
     if power.device.type == "cpu" and len(power) > FILES_AT_ONCE:
         parts = power.split(FILES_AT_ONCE)
         return torch.cat([griffin_lim(part, frontend, iterations, momentum, seed, length) for part in parts])
-    amplitude = power.sqrt().transpose(-2, -1)
-    turns = torch.rand(amplitude.shape[-2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    amplitude = power.sqrt()
+    shape = power.shape[-1], power.shape[-2]  # drawn with frequencies first, as since the first release
+    turns = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).T
     ones = torch.ones_like(turns)
     phase = torch.polar(ones, 2.0 * torch.pi * turns).to(device=power.device, dtype=amplitude.dtype.to_complex())
     before: Tensor | float = 0.0
@@ -88,7 +86,7 @@ def griffin_lim(
         phase = consistent - (momentum / (1.0 + momentum)) * before
         phase = phase / phase.abs().clamp_min(torch.finfo(amplitude.dtype).tiny)
         before = consistent
-    spectra = (amplitude * phase).transpose(-2, -1).cpu().numpy().astype(np.complex128)
+    spectra = (amplitude * phase).cpu().numpy().astype(np.complex128)
     return torch.from_numpy(np.stack([frontend.waveform(spectrum, length) for spectrum in spectra])).to(power)
 
 

@@ -1,17 +1,63 @@
-"""Power spectra of a short-time Fourier transform, and the inverse transform."""
+"""The short-time Fourier transform and its inverse, and the front end of power spectra.
+
+`windowed_spectra` and `overlap_add` are the transform of every front end, of streamed batches and of the Griffin-Lim
+algorithm, on any device.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import fold
 
 from corpora.frontends.base import normalise
 from corpora.settings import DataSettings
 from corpora.types import Frames, Sound
 from dvae_pyro.errors import UserError
 
-__all__ = ["Stft", "open_stft"]
+__all__ = ["Stft", "open_stft", "overlap_add", "windowed_spectra"]
+
+
+def windowed_spectra(samples: Tensor, taper: Tensor, hop: int) -> Tensor:
+    r"""Spectra (..., T, n/2 + 1) of the windows that fit into samples (..., num_samples), without padding.
+
+    .. math:: X_{tf} = \sum_{k=0}^{n-1} w_k\, s_{t h + k}\, e^{-2 \pi i f k / n}, \quad
+        T = 1 + \lfloor (\mathrm{num\_samples} - n) / h \rfloor
+
+    Args:
+        samples: The samples s, real.
+        taper: The window w, n values of the same dtype.
+        hop: h, samples from one frame to the next.
+    """
+    spectra: Tensor = torch.fft.rfft(samples.unfold(-1, len(taper), hop) * taper)
+    return spectra
+
+
+def overlap_add(spectra: Tensor, taper: Tensor, hop: int) -> Tensor:
+    r"""Samples (..., (T - 1) hop + n) of spectra (..., T, n/2 + 1): the least-squares inverse of `windowed_spectra`.
+
+    Frames are windowed again and added, and every sample is divided by the sum of the squared windows that cover it:
+
+    .. math:: s_j = \frac{\sum_t w_{j - t h}\, x_{t, j - t h}}{\sum_t w_{j - t h}^2}
+
+    (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984, Eq. 6.) Samples that no window
+    covers are 0.
+
+    Args:
+        spectra: The spectra X, whose inverse transforms are the frames x_t.
+        taper: The window w, n values.
+        hop: h, samples from one frame to the next.
+    """
+    frames = torch.fft.irfft(spectra, n=len(taper)) * taper
+    *leading, count, width = frames.shape
+    size, stride = (count - 1) * hop + width, (1, hop)
+    columns = frames.reshape(-1, count, width).mT
+    total = fold(columns, (1, size), (1, width), stride=stride).reshape(*leading, size)
+    squares = taper.square()[:, None].expand(width, count)
+    weight = fold(squares, (1, size), (1, width), stride=stride).reshape(size)
+    return torch.where(weight > 0.0, total / weight, 0.0)
 
 
 class Stft:
@@ -53,8 +99,9 @@ class Stft:
     def spectrum(self, waveform: NDArray[np.float64]) -> NDArray[np.complex128]:
         """The transform (T, F) of mono samples."""
         padded = np.pad(np.asarray(waveform, dtype=np.float64), self.window // 2, mode="reflect")
-        frames = sliding_window_view(padded, self.window)[:: self.hop]
-        return np.fft.rfft(frames * self.taper, axis=-1)
+        spectra = windowed_spectra(torch.from_numpy(padded), torch.from_numpy(self.taper), self.hop)
+        transform: NDArray[np.complex128] = spectra.numpy()
+        return transform
 
     def features(self, waveform: NDArray[np.float64]) -> NDArray[np.float32]:
         """Power spectra (T, F) of mono samples."""
@@ -66,29 +113,21 @@ class Stft:
         return features.astype(np.float64)
 
     def waveform(self, spectrum: NDArray[np.complex128], length: int | None = None) -> NDArray[np.float64]:
-        """Samples by weighted overlap-add of a transform (T, F).
+        """Samples of a transform (T, F) by weighted overlap-add.
 
-        Each sample is divided by the sum of the squared windows that cover it. This is the exact inverse of `spectrum`;
-        for a modified transform it is the signal whose transform is nearest in least squares.
+        This is the exact inverse of `spectrum`; for a modified transform it is the signal whose transform is nearest in
+        least squares.
 
         Args:
-            spectrum: the transform.
-            length: number of samples of the original signal; by default (T - 1) * hop. Samples that no window covers
+            spectrum: The transform.
+            length: Number of samples of the original signal; by default (T - 1) * hop. Samples that no window covers
                 are 0.
         """
-        frames = np.fft.irfft(spectrum, n=self.window, axis=-1) * self.taper
-        total = np.zeros((len(frames) - 1) * self.hop + self.window)
-        weight = np.zeros_like(total)
-        for index, frame in enumerate(frames):
-            span = slice(index * self.hop, index * self.hop + self.window)
-            total[span] += frame
-            weight[span] += self.taper**2
-        half = self.window // 2
-        samples = (len(frames) - 1) * self.hop if length is None else length
-        end = min(half + samples, len(total))
-        signal, covered = np.zeros(samples), weight[half:end]
-        np.divide(total[half:end], covered, out=signal[: end - half], where=covered > 0.0)
-        return signal
+        spectra = torch.from_numpy(np.asarray(spectrum, dtype=np.complex128))
+        padded: NDArray[np.float64] = overlap_add(spectra, torch.from_numpy(self.taper), self.hop).numpy()
+        samples = (len(spectrum) - 1) * self.hop if length is None else length
+        inside = padded[self.window // 2 :][:samples]
+        return np.pad(inside, (0, samples - len(inside)))
 
 
 def open_stft(settings: DataSettings, bins: int) -> Stft:

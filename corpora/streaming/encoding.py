@@ -13,12 +13,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
 from corpora.frontends.base import FrontEnd, mono
-from corpora.frontends.stft import Stft
+from corpora.frontends.stft import Stft, windowed_spectra
 from corpora.frontends.waveform import Waveform
 from corpora.types import Frames, Sound
 
@@ -93,21 +92,12 @@ class _Spectra:
     def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         stft, longest = self.frontend, max(segment.frames for segment in segments)
         samples, scale = _stacked(segments, (longest - 1) * stft.hop + stft.window)
-        if device.type == "cpu":
-            frames = sliding_window_view(samples / scale[:, None], stft.window, axis=1)[:, :: stft.hop]
-            spectrum = np.fft.rfft(frames * stft.taper, axis=-1)
-            return _without_padding((spectrum.real**2 + spectrum.imag**2).astype(np.float32), segments)
-        lengths = torch.tensor([segment.frames for segment in segments])
-        return self.on_device(torch.from_numpy(samples), torch.from_numpy(scale), lengths, device)
-
-    def on_device(self, samples: Tensor, scale: Tensor, lengths: Tensor, device: torch.device) -> Tensor:
-        """The same computed on a device, to which samples (N, n), int16, are copied."""
-        x = samples.to(device, non_blocking=True).double() / scale.to(device)[:, None]
-        taper = torch.from_numpy(self.frontend.taper).to(device)
-        spectra = torch.fft.rfft(x.unfold(1, self.frontend.window, self.frontend.hop) * taper)
-        power: Tensor = (spectra.real**2 + spectra.imag**2).float().transpose(0, 1)
-        inside = torch.arange(len(power), device=device)[:, None] < lengths.to(device)
-        return power.mul(inside[..., None]).contiguous()
+        x = torch.from_numpy(samples).to(device, non_blocking=True).double()
+        x /= torch.from_numpy(scale).to(device)[:, None]
+        spectra = windowed_spectra(x, torch.from_numpy(stft.taper).to(device), stft.hop)
+        power = (spectra.real**2 + spectra.imag**2).float().transpose(0, 1)
+        inside = torch.arange(longest)[:, None] < torch.tensor([segment.frames for segment in segments])
+        return power.mul(inside.to(device)[..., None]).contiguous()
 
 
 class _Samples:
@@ -181,10 +171,7 @@ def _stacked(segments: Sequence[EncodedSequence], length: int) -> tuple[NDArray[
 
 
 def _without_padding(x: NDArray[np.float32], segments: Sequence[EncodedSequence]) -> Tensor:
-    """Features (N, T, D) as (T, N, D), with zeros after the end of each sequence.
-
-    It uses NumPy because it runs in a background thread, where PyTorch would start additional OpenMP threads.
-    """
+    """Features (N, T, D) as (T, N, D), with zeros after the end of each sequence."""
     for n, segment in enumerate(segments):
         x[n, segment.frames :] = 0.0
     return torch.from_numpy(np.ascontiguousarray(x.transpose(1, 0, 2)))

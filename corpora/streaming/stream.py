@@ -94,7 +94,8 @@ class Stream:
             UserError: A recording is broken and `skip` is false.
         """
         windows = self.windows(epoch, rank, size)
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+        # One thread of computation each, as torch otherwise starts a team of them for every calling thread.
+        with ThreadPoolExecutor(max(1, self.workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             coming: list[list[Future[Loaded]]] = []
             try:
                 for number in range(position.window, len(windows)):

@@ -138,7 +138,7 @@ class _StreamReader:
         self.source = data.stream.sequences(epoch, world.rank, world.size, self.start, self.counts)
         self.peeked: tuple[EncodedSequence, Position] | None = None
         self.share = len(world.shard(data.batch_size))
-        self.pool = ThreadPoolExecutor(1)
+        self.pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
         self.coming = self.pool.submit(self._assemble)
         self.finished = not world.any(bool(self.coming.result().segments))
 

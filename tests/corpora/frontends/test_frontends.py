@@ -13,7 +13,7 @@ import torch
 from corpora.audio.io import read_audio
 from corpora.frontends.base import trim_bounds
 from corpora.frontends.registry import open_frontend
-from corpora.frontends.stft import Stft
+from corpora.frontends.stft import Stft, overlap_add
 from corpora.types import AudioFault, Sound
 from dvae_pyro.errors import UserError
 from inference.settings.tree import DataSettings as Data
@@ -63,20 +63,42 @@ def test_inverse_is_the_identity(window: int, hop: int, count: int) -> None:
     np.testing.assert_allclose(whole[:covered], waveform[:covered], atol=1e-8)
 
 
-@pytest.mark.parametrize("window, hop", [(512, 256), (1024, 256)])
-def test_spectrum_is_that_of_torch(window: int, hop: int) -> None:
+@pytest.mark.parametrize("window, hop", [(512, 256), (1024, 256), (30, 7), (16, 16)])
+def test_spectrum_is_that_of_numpy_and_of_torch_stft(window: int, hop: int) -> None:
     frontend = Stft(16000, window, hop)
     waveform = np.random.RandomState(1).standard_normal(12345)
-    expected = torch.stft(
+    taper = np.sin(np.pi * (np.arange(window) + 0.5) / window)
+    padded = np.pad(waveform, window // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    expected = np.fft.rfft(frames * taper)
+    np.testing.assert_allclose(frontend.spectrum(waveform), expected, atol=1e-11)
+    theirs = torch.stft(
         torch.from_numpy(waveform),
         window,
         hop,
-        window=torch.sin(torch.pi * (torch.arange(window, dtype=torch.float64) + 0.5) / window),
+        window=torch.from_numpy(taper),
         center=True,
         pad_mode="reflect",
         return_complex=True,
     )
-    np.testing.assert_allclose(frontend.spectrum(waveform), expected.T.numpy(), atol=1e-11)
+    np.testing.assert_allclose(frontend.spectrum(waveform), theirs.T.numpy(), atol=1e-11)
+
+
+@pytest.mark.parametrize("hop", [3, 4, 10, 13])
+def test_a_batch_is_inverted_by_overlap_add_written_out(hop: int) -> None:
+    """Of arbitrary spectra, which are the transform of no signal; also with gaps that no window covers."""
+    window, random = np.hamming(10), np.random.RandomState(2)
+    spectra = random.standard_normal((2, 3, 5, 6)) + 1j * random.standard_normal((2, 3, 5, 6))
+    found = overlap_add(torch.from_numpy(spectra), torch.from_numpy(window), hop).numpy()
+    assert found.shape == (2, 3, 4 * hop + 10)
+    for index in np.ndindex(2, 3):
+        total, weight = np.zeros(4 * hop + 10), np.zeros(4 * hop + 10)
+        for t, spectrum in enumerate(spectra[index]):
+            total[t * hop : t * hop + 10] += window * np.fft.irfft(spectrum, 10)
+            weight[t * hop : t * hop + 10] += window**2
+        expected = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0.0)
+        np.testing.assert_allclose(found[index], expected, atol=1e-12)
+        assert (expected == 0.0).sum() == 4 * max(0, hop - 10)
 
 
 def test_trimming_is_that_of_librosa() -> None:

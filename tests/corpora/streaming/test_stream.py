@@ -19,7 +19,7 @@ from corpora.frontends.stft import Stft
 from corpora.frontends.waveform import Waveform
 from corpora.loading.sequences import load_sequences
 from corpora.streaming.choice import expected_bytes
-from corpora.streaming.encoding import EncodedSequence, _Spectra, encoding_of
+from corpora.streaming.encoding import EncodedSequence, encoding_of
 from corpora.streaming.pieces import GroupPiece, pieces_of_utterances
 from corpora.streaming.stream import Counts, Position, Stream
 from corpora.types import AudioFault, Corpus, Frames, Sound, Utterance
@@ -168,20 +168,15 @@ def test_features_are_those_of_sequences_in_memory(tmp_path: Path, shared: Path,
         assert speakers == {item.file: item.speaker for item in expected}
 
 
-def test_spectra_on_a_device_are_those_of_the_processor() -> None:
-    frontend = Stft(16000, 512, 256, trim_db=None)
-    encoding = encoding_of(frontend)
-    assert isinstance(encoding, _Spectra)
+@pytest.mark.cuda
+def test_spectra_on_a_gpu_are_those_of_the_processor() -> None:
+    encoding = encoding_of(Stft(16000, 512, 256, trim_db=None))
     sound = Sound(0.1 * np.random.RandomState(0).standard_normal((9000, 1)), 16000)
     data, scale, frames = encoding.read(sound)
     segments = [
         EncodedSequence(encoding.cut(data, s, t), scale, t, "", "", s) for s, t in ((0, frames), (3, 20), (10, 5))
     ]
-    longest = max(len(segment.data) for segment in segments)
-    samples = torch.stack([torch.from_numpy(np.pad(s.data, (0, longest - len(s.data)))) for s in segments])
-    assert samples.dtype == torch.int16
-    lengths = torch.tensor([segment.frames for segment in segments])
-    found = encoding.on_device(samples, torch.tensor([scale] * 3, dtype=torch.float64), lengths, CPU)
+    found = encoding.features(segments, torch.device("cuda")).cpu()
     torch.testing.assert_close(found, encoding.features(segments, CPU), rtol=1e-6, atol=0.0)
 
 
