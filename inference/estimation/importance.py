@@ -25,7 +25,8 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from inference.handlers.noise import Seed, sequence_noise
+from inference.handlers.given_noise import given_noise
+from inference.handlers.noise import Seed, SequenceNoise
 from inference.objectives.elbo import terms
 from inference.particles.log_weights import density, effective_sample_size, log_mean_exp, trace_weights
 
@@ -98,7 +99,7 @@ def log_weights(
 ) -> Tensor:
     """Log-weights of K draws of the guide, (K, N), differentiable where gradients are enabled.
 
-    Each sequence has its own noise, drawn particle after particle (`inference.handlers.noise.sequence_noise`), so the
+    Each sequence has its own noise, drawn particle after particle (`inference.handlers.noise.SequenceNoise`), so the
     result depends neither on `chunk` nor on the other sequences of the batch.
 
     Args:
@@ -150,7 +151,7 @@ def _chunks(
     at_once = particles if chunk is None else chunk
     if particles < 1 or at_once < 1:
         raise ValueError(f"particles={particles}, chunk={chunk}: expected at least 1")
-    noise = sequence_noise(lengths, seeds)
+    noise = given_noise(SequenceNoise(lengths, seeds))
     for first in range(0, particles, at_once):
         with noise:
             pair = traces(model, guide, x, lengths, min(at_once, particles - first))

@@ -32,7 +32,8 @@ from torch import Tensor
 
 from dvae_pyro.errors import UserError
 from guides.core.guide import Guide
-from inference.handlers.noise import Seed, sequence_noise
+from inference.handlers.given_noise import given_noise
+from inference.handlers.noise import Seed, SequenceNoise
 from inference.particles.log_weights import density, effective_sample_size
 from inference.particles.resampling import SCHEMES, Uniforms, looks, resample
 from models.core.effects import Given, base_name
@@ -110,7 +111,7 @@ def smc(
         threshold: resample where the effective sample size is below `threshold` K: 0 never, 1 at every frame.
         scheme: the resampling scheme, see `inference.particles.resampling.resample`.
         seeds: a seed for each sequence: its noise and ancestors then do not depend on the batch
-            (`inference.handlers.noise.sequence_noise`). By default all are drawn from torch's generator.
+            (`inference.handlers.noise.SequenceNoise`). By default all are drawn from torch's generator.
         keep: whether to keep particles and ancestors, which `Filtered.smoothed` needs; at least K T N numbers.
         scaled: whether to include the scales of handlers (`inference.handlers.kl_scale`) in the weights.
         each_frame: called after each frame t with the normalised log-weights (K, N), before any resampling.
@@ -129,8 +130,8 @@ def smc(
             f"particles={particles}, threshold={threshold}, scheme='{scheme}': expected at least 1, a number from 0 to "
             f"1, and one of {', '.join(SCHEMES)}"
         )
-    noise = None if seeds is None else sequence_noise(lengths, seeds)
-    with nullcontext() if noise is None else noise, pyro.plate("particles", particles, dim=-3):
+    noise = None if seeds is None else SequenceNoise(lengths, seeds)
+    with nullcontext() if noise is None else given_noise(noise), pyro.plate("particles", particles, dim=-3):
         steps = _Steps(model, guide, x, lengths)
         like, ends = steps.p.like, lengths.to(x.device)
         even = like.new_full((particles, len(lengths)), -math.log(particles))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.handlers.noise import sequence_noise
+from inference.handlers.noise import SequenceNoise
 
 __all__ = ["SCHEMES", "Uniforms", "looks", "resample"]
 
@@ -56,7 +56,7 @@ class Uniforms:
     """
 
     def __init__(
-        self, count: int, frames: int, lengths: Tensor, noise: sequence_noise | None, device: torch.device
+        self, count: int, frames: int, lengths: Tensor, noise: SequenceNoise | None, device: torch.device
     ) -> None:
         self.count, self.frames, self.sequences, self.noise, self.device = count, frames, len(lengths), noise, device
         self.dtype = torch.float32 if device.type == "mps" else torch.float64

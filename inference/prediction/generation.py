@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import pyro
-import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
 from inference.handlers.given_noise import given_noise
 from inference.handlers.mean_latents import mean_latents
+from inference.handlers.noise import NumberedNoise
 from models.core.grouping import SequenceIndex
 from models.dvae import DVAE
 
-__all__ = ["FEEDS", "Generated", "generate", "generated_batches", "own_noise"]
+__all__ = ["FEEDS", "Generated", "generate", "generated_batches"]
 
 FEEDS = ("mean", "sample")
 
@@ -34,56 +33,6 @@ class Generated(NamedTuple):
 
     x: Tensor
     latents: dict[str, Tensor]
-
-
-class own_noise(given_noise):
-    """Draw the Gaussian latents of each sequence from noise of its own, independent of the batching.
-
-    The noise of a site of sequence i comes from a generator seeded by `seed`, i and the site's name. Sequence i
-    therefore depends neither on the number of sequences nor on which ones share a batch with it. Other distributions
-    are drawn from torch's generator.
-
-    Args:
-        seed: the seed of all sequences.
-        first: index of the batch's first sequence.
-        sequences: sequences in the batch; a site with more columns is one of their segments.
-    """
-
-    def __init__(self, seed: int, first: int, sequences: int) -> None:
-        super().__init__({})
-        self.noise: dict[str, Tensor] = {}
-        self.seed = seed
-        self.first = first
-        self.sequences = sequences
-
-    def _pyro_draw(self, msg: Any) -> None:
-        if msg["done"]:  # another handler has set the value, such as the mean of a Gaussian x
-            return
-        name, distribution, axis = msg["args"]
-        if name not in self.noise and _is_gaussian(distribution):
-            *leading, sequences = distribution.batch_shape
-            if axis is not None:
-                leading = [*leading[:-1], axis.sites.frames]
-            drawn = self._draw_noise(name, (*leading, *distribution.event_shape), sequences)
-            self.noise[name] = drawn.to(distribution.mean)
-        super()._pyro_draw(msg)
-
-    def _draw_noise(self, name: str, shape: tuple[int, ...], sequences: int) -> Tensor:
-        """Standard normal noise (..., N, L) for a shape (..., L) of one sequence, in float64 on the CPU."""
-        each = []
-        first = self.first * sequences // self.sequences
-        for number in range(first, first + sequences):
-            digest = hashlib.sha256(f"{self.seed}/{name}/{number}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-            each.append(torch.randn(shape, generator=generator, dtype=torch.float64))
-        return torch.stack(each, dim=-2)
-
-
-def _is_gaussian(distribution: dist.TorchDistribution) -> bool:
-    base: Any = distribution
-    while isinstance(base, dist.Independent):
-        base = base.base_dist
-    return isinstance(base, dist.Normal)
 
 
 @torch.no_grad()
@@ -130,7 +79,7 @@ def generated_batches(
         # Far from the training data a variance can be exactly 0 in float32, which Pyro's validation would reject.
         with torch.random.fork_rng(devices=devices), pyro.validation_enabled(False), ExitStack() as handlers:
             torch.manual_seed(seed + 1_000_003 * first)
-            handlers.enter_context(own_noise(seed, first, here))
+            handlers.enter_context(given_noise(NumberedNoise(seed, first, here)))
             if x == "mean":
                 handlers.enter_context(mean_latents(["x"]))
             trace = poutine.trace(model).get_trace(None, lengths, "auto", *rows)

@@ -24,7 +24,9 @@ from inference.checkpoints.state import TrainState, criterion, pack, save_best
 from inference.handlers.auxiliary_cost import auxiliary_cost
 from inference.handlers.discriminative import discriminative_handler
 from inference.handlers.free_bits import free_bits
-from inference.handlers.noise import whole_batch
+from inference.handlers.given_noise import given_noise
+from inference.handlers.known_shape import known_shape
+from inference.handlers.noise import BatchNoise
 from inference.objectives.elbo import BOUNDS
 from inference.settings.tree import TrainSettings
 from inference.training.batches import Shard
@@ -178,8 +180,9 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
             part = job.valid.shard(index, job.world)
             batch = part.batch
             rows = None if values is None else job.valid.members.rows(part.chosen, **values)
-            with _noise(job, part):
-                bound = job.objective(_to_device(batch.x, job), batch.lengths, beta=beta, beta_sites=betas, rows=rows)
+            x = _to_device(batch.x, job)
+            with _noise(job, part), known_shape.of(x, batch.lengths):
+                bound = job.objective(x, batch.lengths, beta=beta, beta_sites=betas, rows=rows)
             sums = per_frame(job, bound, 1, part.weight)
             place: Line = {"step": state.step, "epoch": _epoch_number(state), "split": "valid"}
             refuse_non_finite(job, {**place, **sums}, batch, bound)
@@ -209,7 +212,7 @@ def _free_bits(job: Job, threshold: float | None) -> AbstractContextManager[obje
 
 def _noise(job: Job, part: Shard) -> AbstractContextManager[object]:
     """The handler that draws the random numbers of a single process for the whole batch."""
-    return nullcontext() if job.world.size == 1 else whole_batch(part.places, part.sequences, len(part.batch.x))
+    return nullcontext() if job.world.size == 1 else given_noise(BatchNoise(part.places, part.sequences))
 
 
 def _named(betas: dict[str, float]) -> Line:

@@ -17,17 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import pad
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
 from dvae_pyro.errors import UserError
+from inference.handlers.known_shape import known_shape
 from inference.objectives.elbo import Bound, Objective
 from models.core.grouping import SequenceIndex
 
-__all__ = ["RecordedStep", "loss_and_gradients", "known_shape", "lengthened", "whole_multiple"]
+__all__ = ["RecordedStep", "loss_and_gradients", "lengthened", "whole_multiple"]
 
 Step = Callable[..., list[Any]]
 """From trained weights, constant ones, x, lengths and numbers (`RecordedStep.step`) to bound and gradients, as
@@ -36,25 +36,6 @@ leaves.
 
 WARMUP = 3
 """Steps before a CUDA graph is captured, in which libraries allocate memory and select algorithms."""
-
-
-class known_shape(Messenger):
-    """Set the effects ``longest`` and ``ragged``, so that lengths are not read on the device.
-
-    Args:
-        frames: T of the batch, including padding.
-        ragged: whether there may be sequences with fewer frames. True is valid for any lengths, False is faster.
-    """
-
-    def __init__(self, frames: int, *, ragged: bool) -> None:
-        super().__init__()
-        self.frames, self.ragged = frames, ragged
-
-    def _pyro_longest(self, msg: Any) -> None:
-        msg["value"], msg["done"] = self.frames, True
-
-    def _pyro_ragged(self, msg: Any) -> None:
-        msg["value"], msg["done"] = self.ragged, True
 
 
 def whole_multiple(frames: int, multiple: int, most: int | None = None) -> int:
@@ -87,7 +68,7 @@ def loss_and_gradients(
         weight: weight of the loss.
         more: further arguments of `Objective.forward`.
     """
-    with known_shape(len(x), ragged=_ragged(x, lengths)):
+    with known_shape.of(x, lengths):
         bound: Bound = objective(x, lengths, **more)
     (weight * bound.loss / frames).backward()
     return bound
@@ -126,7 +107,7 @@ class RecordedStep:
         Raises:
             UserError: for data-dependent control flow.
         """
-        own, ragged = dict(beta_sites or {}), _ragged(x, lengths)
+        own, ragged = dict(beta_sites or {}), known_shape.of(x, lengths).ragged
         numbers = torch.tensor([frames, beta, *own.values()], dtype=x.dtype)
         inputs = (x, lengths.to(x.device), numbers.to(x.device))
         key = (x.shape, x.dtype, ragged, self.objective.training, *own)
@@ -240,7 +221,3 @@ class RecordedStep:
             f"train.cuda_graph=true: {parts[0]} with guide {parts[1]} and train.objective={self.objective.name} has "
             f"data-dependent control flow, so its step cannot be recorded{seen}. Set train.cuda_graph=false."
         )
-
-
-def _ragged(x: Tensor, lengths: Tensor) -> bool:
-    return bool((lengths != len(x)).any())

@@ -8,10 +8,10 @@
   (`inference.handlers.mean_latents`, `given_noise`).
 - ``auxiliary``: an auxiliary log-density of a guide, not part of the bound. A handler can add it to the objective
   (`inference.handlers.auxiliary_cost`).
-- ``uniform``: uniform random numbers for other random decisions (`inference.handlers.noise.whole_batch`).
+- ``uniform``: uniform random numbers for other random decisions (`inference.handlers.noise.BatchNoise`).
 - ``longest``, ``ragged``: the frames of the longest sequence of a batch, and whether sequences are padded. A handler
-  can set them: the longest sequence may be in another process (`whole_batch`), and known values avoid a device
-  synchronisation (`inference.training.recorded_step.known_shape`).
+  can set them (`inference.handlers.known_shape`): the longest sequence may be in another process, and known values
+  avoid a device synchronisation.
 
 `anticipated` queries the stack: what handlers will do at a sample site.
 """

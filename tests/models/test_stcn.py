@@ -11,7 +11,9 @@ import torch
 from dvae_pyro.errors import UserError
 from guides.core.ladder import precision_weighted
 from guides.registry import guide_class
-from inference.prediction.generation import generate, own_noise
+from inference.handlers.given_noise import given_noise
+from inference.handlers.noise import NumberedNoise
+from inference.prediction.generation import generate
 from models.ms_stcn import LEAST, MOST, bounded_normal
 from models.registry import build_model
 from models.stcn import STCNSettings
@@ -81,7 +83,7 @@ def test_generated_from_what_convolutions_remember_is_generated_from_all_of_the_
     """Frame by frame, against a pass over all of the frames so generated that draws the latents with the same noise."""
     model = small_pair("stcn").model.float()
     x, z = generate(model, 3, 12, seed=5)
-    with torch.no_grad(), own_noise(5, 0, 3):
+    with torch.no_grad(), given_noise(NumberedNoise(5, 0, 3)):
         trace = traced(model, x, torch.full((3,), 12))
     for name, value in z.items():
         torch.testing.assert_close(value, trace.nodes[name]["value"], rtol=1e-5, atol=1e-5)

@@ -26,7 +26,8 @@ from evaluation.likelihood.report import evaluate, metric, table
 from evaluation.reporting.command_line import Request
 from inference.estimation.importance import log_mean_exp, log_weights, traces
 from inference.handlers.free_running import free_running
-from inference.handlers.noise import sequence_noise
+from inference.handlers.given_noise import given_noise
+from inference.handlers.noise import SequenceNoise
 from inference.runs import Run, create, load_run, write_run
 from inference.settings.resolve import resolve
 from tests.support.runs import saved_run
@@ -243,7 +244,7 @@ def test_kls_are_what_the_bound_lost(tmp_path: Path) -> None:
     run, sequences = made(tmp_path / "run", "dsae"), spectra()
     found = estimate_all(run, sequences, Plan(("elbo",), particles=2, seed=3))
     x, lengths = sequences[0].x[:, None].double(), torch.tensor([len(sequences[0].x)])
-    with torch.no_grad(), sequence_noise(lengths, ["3/0/s/0/0"]):
+    with torch.no_grad(), given_noise(SequenceNoise(lengths, ["3/0/s/0/0"])):
         pair: Any = traces(run.model, run.guide, x, lengths, 2)
     divergence = {
         name: kl_divergence(pair[1].nodes[name]["fn"].base_dist, pair[0].nodes[name]["fn"].base_dist)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pyro.distributions as dist
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.estimation.importance import Estimate, estimate, log_mean_exp, log_weights
-from inference.handlers.noise import sequence_noise
+from inference.handlers.noise import SequenceNoise
 from inference.objectives.elbo import Objective
 from tests.pairs import LENGTHS, PAIRS, data, small_pair
 
@@ -102,7 +102,8 @@ def test_noise_of_sequences_is_copied_to_the_device_once() -> None:
     for device in ("cpu", "meta"):
         ones = torch.ones_like(mean, device=device)
         normal = dist.Independent(dist.Normal(mean.to(device), ones, validate_args=False), 1)
-        with sequence_noise(LENGTHS, SEEDS) as noise, Kernels() as kernels:  # type: ignore[no-untyped-call]
-            drawn[device] = noise._draw("z", normal, SimpleNamespace(sites=SimpleNamespace(frames=7, lengths=LENGTHS)))
+        axis = SimpleNamespace(sites=SimpleNamespace(frames=7, lengths=LENGTHS), start=0, stop=7)
+        with Kernels() as kernels:  # type: ignore[no-untyped-call]
+            drawn[device] = cast(Tensor, SequenceNoise(LENGTHS, SEEDS).normal("z", normal, axis))
     assert kernels.there <= 2
     assert drawn["meta"].shape == drawn["cpu"].shape and float(drawn["cpu"].abs().sum()) > 0

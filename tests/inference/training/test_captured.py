@@ -19,10 +19,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from dvae_pyro.errors import UserError
 from inference.handlers.given_noise import given_noise
-from inference.handlers.noise import whole_batch
+from inference.handlers.known_shape import known_shape
+from inference.handlers.noise import BatchNoise
 from inference.objectives.elbo import Bound, Objective
 from inference.settings.resolve import resolve
-from inference.training.recorded_step import RecordedStep, known_shape, lengthened, loss_and_gradients
+from inference.training.recorded_step import RecordedStep, lengthened, loss_and_gradients
 from inference.training.session import resume, start
 from tests.cudnn import Asked, CuDNN
 from tests.pairs import BINS, small_pair, traced
@@ -337,6 +338,6 @@ def test_a_process_with_a_part_of_a_padded_batch_has_the_noise_of_all_of_it() ->
     x, lengths, frames = batch([5, 2, 4], seed=1)
     x, mine = lengthened(x, 8), [0, 2]
     alone, _, _ = measured(lambda: loss_and_gradients(objective, x, lengths, frames), objective)
-    with whole_batch(mine, 3, FRAMES):
+    with given_noise(BatchNoise(mine, 3)):
         part, _, _ = measured(lambda: loss_and_gradients(objective, x[:, mine], lengths[mine], frames), objective)
     torch.testing.assert_close(part.terms.elbo, alone.terms.elbo[mine], rtol=1e-10, atol=1e-10)

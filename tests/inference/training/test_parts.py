@@ -18,12 +18,14 @@ from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuide
 from inference.handlers.discriminative import discriminative
 from inference.handlers.free_bits import free_bits
-from inference.handlers.noise import whole_batch
+from inference.handlers.given_noise import given_noise
+from inference.handlers.known_shape import known_shape
+from inference.handlers.noise import BatchNoise
 from inference.handlers.scheduled_sampling import scheduled_sampling
 from inference.objectives.elbo import Bound, Objective
 from inference.training.batches import Data, Shard, UtteranceIndex
 from inference.training.distributed import ALONE, World, joined
-from models.core.effects import draw, longest
+from models.core.effects import draw, longest, ragged
 from tests.pairs import LENGTHS, VARIANTS, data, small_pair
 
 
@@ -37,8 +39,8 @@ def split(lengths: Tensor) -> Data:
 def bound_of(objective: Objective, split: Data, part: Shard, world: World, handler: Any) -> Bound:
     torch.manual_seed(5)
     rows = split.members.rows(part.chosen, trained=True) if objective.model.hierarchical else None
-    noise = whole_batch(part.places, part.sequences, len(part.batch.x)) if world.size > 1 else nullcontext()
-    with handler, noise:
+    noise = given_noise(BatchNoise(part.places, part.sequences)) if world.size > 1 else nullcontext()
+    with handler, noise, known_shape.of(part.batch.x, part.batch.lengths):
         bound: Bound = objective(part.batch.x, part.batch.lengths, rows=rows)
     return bound
 
@@ -137,15 +139,21 @@ def test_processes_draw_together_what_one_draws(shape: tuple[int, ...]) -> None:
     for places in ([0, 2, 4], [1, 3]):
         torch.manual_seed(0)
         here = dist.Normal(0.0, 1.0).expand((*shape[:-1], len(places), 2)).to_event(1)
-        with whole_batch(places, 5, 3):
-            assert torch.equal(draw("z", here, None), whole[..., places, :]) and longest(torch.tensor([2])) == 3
+        with given_noise(BatchNoise(places, 5)):
+            assert torch.equal(draw("z", here, None), whole[..., places, :])
         assert torch.equal(torch.random.get_rng_state(), state)
-    assert longest(torch.tensor([2])) == 2
+
+
+def test_a_known_shape_replaces_that_of_the_lengths() -> None:
+    lengths = torch.tensor([2, 2])
+    with known_shape.of(torch.zeros(3, 2, 1), lengths):
+        assert longest(lengths) == 3 and ragged(lengths, 2)
+    assert longest(lengths) == 2 and not ragged(lengths, 2)
 
 
 def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = dist.Bernoulli(torch.full((3, 2, 1), 0.5)).to_event(1)
-    with whole_batch([0, 2], 4, 3), pytest.raises(UserError, match="Bernoulli.*one process"):
+    with given_noise(BatchNoise([0, 2], 4)), pytest.raises(UserError, match="Bernoulli.*one process"):
         draw("z", chance, None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
