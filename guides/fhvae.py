@@ -135,34 +135,42 @@ class FHVAEGuide(Guide):
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.input(sites.data["x"])
-        q2 = self.x_z2(x, lengths)
+        q2 = self.sequence_posterior(x, lengths)
         mu2 = self.sequence_point(sites, q2.mean)
         sites.shared("mu2", mu2, candidates=partial(self.candidates, sites, mu2.mean))
         z2 = sites.once("z2", q2)
-        return sites.once("z1", self.x_z1(x, lengths, z2))
+        return sites.once("z1", self.segment_posterior(x, lengths, z2))
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
         """Draw nothing: no latent is in time, all are drawn by `encode`."""
 
     def z2_mean(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The mean of q(z2 | x) of segments x (T, N, D): (N, L)."""
-        mean: Tensor = self.x_z2(self._data(x, lengths), lengths).mean
+        mean: Tensor = self.sequence_posterior(self._data(x, lengths), lengths).mean
         return mean
+
+    def sequence_posterior(self, x: Tensor, lengths: Tensor) -> dist.TorchDistribution:
+        """q(z2 | x_{1:T}), the inference model of section 2, of segments x (T, N, D), scaled."""
+        return self.x_z2(x, lengths)
+
+    def segment_posterior(self, x: Tensor, lengths: Tensor, z2: Tensor) -> dist.TorchDistribution:
+        """q(z1 | x_{1:T}, z2), the inference model of section 2, of segments x (T, N, D), scaled."""
+        return self.x_z1(x, lengths, z2)
 
     def posteriors(self, x: Tensor, lengths: Tensor) -> dict[str, dist.TorchDistribution]:
         """q(z2 | x), and q(z1 | x, z2) at the mean of z2, of segments x (T, N, D)."""
         data = self._data(x, lengths)
-        q2 = self.x_z2(data, lengths)
-        return {"z2": q2, "z1": self.x_z1(data, lengths, q2.mean)}
+        q2 = self.sequence_posterior(data, lengths)
+        return {"z2": q2, "z1": self.segment_posterior(data, lengths, q2.mean)}
 
     def _data(self, x: Tensor, lengths: Tensor) -> Tensor:
         data: Tensor = self.input(batch_sites(self, x, lengths).data["x"])
         return data
 
     def sequence_point(self, sites: Sites, means: Tensor) -> dist.TorchDistribution:
-        """q(mu2) of the U sequences of a batch, a point (U, L): for training data the rows of the table; for other data
-        the values of Eq. 5, computed beforehand from all segments of a sequence (`rows.values`), or from those in the
-        batch.
+        """q(mu2) of the U sequences of a batch, a point (U, L): for training data the rows of the table (Eq. 2); for
+        other data the values of Eq. 5, computed beforehand from all segments of a sequence (`rows.values`), or from
+        those in the batch.
 
         Args:
             sites: the batch.
@@ -218,11 +226,15 @@ class BetaVAEGuide(Guide):
         return {"z1": ("x[:]",)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
-        return sites.once("z1", self.x_z1(self.input(sites.data["x"]), lengths))
+        return sites.once("z1", self.segment_posterior(self.input(sites.data["x"]), lengths))
 
     def step(self, t: TimeAxis, encoded: Tensor) -> None:
         """Draw nothing: no latent is in time, all are drawn by `encode`."""
 
     def posteriors(self, x: Tensor, lengths: Tensor) -> dict[str, dist.TorchDistribution]:
         """q(z1 | x) of segments x (T, N, D)."""
-        return {"z1": self.x_z1(self.input(batch_sites(self, x, lengths).data["x"]), lengths)}
+        return {"z1": self.segment_posterior(self.input(batch_sites(self, x, lengths).data["x"]), lengths)}
+
+    def segment_posterior(self, x: Tensor, lengths: Tensor) -> dist.TorchDistribution:
+        """q(z1 | x_{1:T}): section 4.3, of segments x (T, N, D), scaled."""
+        return self.x_z1(x, lengths)

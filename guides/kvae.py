@@ -102,5 +102,4 @@ class SampledKVAEGuide(KVAEGuide):
 
     def z_posterior(self, g: Tensor, z_before: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{t-1}, x_{t:T})."""
-        distribution: dist.TorchDistribution = self.z_head(self.g_z(concatenate(g, z_before)))
-        return distribution
+        return self.z_head(self.g_z(concatenate(g, z_before)))

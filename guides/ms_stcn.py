@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import cast
 
 import pyro.distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from guides.core.ladder import LadderGuide, LadderGuideSettings, precision_weighted
+from models.core.conditional import Conditionals
 from models.core.sites import Sites
 from models.core.tensors import concatenate
 from models.core.time_axis import Parallel, TimeAxis
@@ -34,7 +35,7 @@ class MSSTCNGuide(LadderGuide):
         self.ladder = ours.ladder
         if self.weighted:
             self.prior_heads = ours.prior_heads
-        self.heads = nn.ModuleList(
+        self.heads = Conditionals(
             LatentHead(2 * width, n) for width, n in zip(ours.ladder.widths, ours.z_dims, strict=True) if n
         )
 
@@ -49,5 +50,5 @@ class MSSTCNGuide(LadderGuide):
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> dist.TorchDistribution:
         """q(z^l | x, z above), Eq. 13, l = i + 1."""
-        inferred: dist.TorchDistribution = self.heads[i](concatenate(h, d))
+        inferred = self.heads[i](concatenate(h, d))
         return precision_weighted(inferred, self.prior_heads[i](h)) if self.weighted else inferred

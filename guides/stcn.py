@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pyro.distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from guides.core.ladder import LadderGuide, LadderGuideSettings, precision_weighted
+from models.core.conditional import Conditionals
 from models.core.sites import Sites
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
@@ -38,7 +39,7 @@ class STCNGuide(LadderGuide):
         self.up, self.widths = ours.up, ours.widths
         if self.weighted:
             self.prior_heads = ours.prior_heads
-        self.heads = nn.ModuleList(
+        self.heads = Conditionals(
             DeepLatentHead(n, m, ours.hidden) for n, m in zip(ours.head_dims, ours.z_dims, strict=True)
         )
 
@@ -63,10 +64,10 @@ class STCNGuide(LadderGuide):
             z.append(t.sample(f"layer{i + 1}", self.posterior(i, now[i], before[i], *z[-1:])))
 
     def posterior(self, i: int, now: Tensor, before: Tensor, *above: Tensor) -> dist.TorchDistribution:
-        """q(z^l_t | x_{1:t}, z^{l+1}_t), l = i + 1, from d^l after frame t and after the one before, and the latent
-        above.
+        """q(z^l_t | x_{1:t}, z^{l+1}_t), l = i + 1: Aksan & Hilliges (2019), inference model, from d^l after frame t
+        and after the one before, and the latent above; the product with the prior as in Sonderby et al. (2016).
         """
-        inferred: dist.TorchDistribution = self.heads[i](concatenate(now, *above))
+        inferred = self.heads[i](concatenate(now, *above))
         if not self.weighted:
             return inferred
         return precision_weighted(inferred, self.prior_heads[i](concatenate(before, *above)))

@@ -117,10 +117,10 @@ class ZForcingGuide(Guide):
         )
 
     def posterior(self, before: Tensor, b: Tensor) -> dist.TorchDistribution:
-        """q(z_t | h_{t-1}, b_t)."""
+        """q(z_t | h_{t-1}, b_t): Goyal et al. (2017), inference model."""
         return self.head(self.hb_z(concatenate(before, b)))
 
     def predicted_b(self, z: Tensor) -> dist.TorchDistribution:
-        """p(b_t | z_t)."""
+        """p(b_t | z_t): Goyal et al. (2017), auxiliary cost; its Gaussian as in the authors' code."""
         mean, log_variance = self.b_told(self.z_b(z)).chunk(2, dim=-1)
         return normal(mean.tanh(), log_variance.clamp(-MOST, MOST))

@@ -143,14 +143,15 @@ class SegmentModel(DVAE):
     def all_frames(self, sites: Sites, lengths: Tensor) -> None:
         """Run the fully connected model, which decodes all frames of a segment together."""
         t = Parallel(sites)
-        latents = self.draw_latents(t)
-        flat: Any = self.likelihood
-        t.observe("x", flat(latents, sites.frames))
+        t.observe("x", self.flat_decoder(self.draw_latents(t), sites.frames))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
         """p(x_t | latents), Eq. 1, from the state h_t of the recurrent network."""
-        distribution: dist.TorchDistribution = self.likelihood(h)
-        return distribution
+        return self.likelihood(h)
+
+    def flat_decoder(self, latents: Tensor, frames: int) -> dist.TorchDistribution:
+        """p(x_{1:T} | latents), Eq. 1, of the fully connected model, for a segment of `frames` frames."""
+        return self.likelihood(latents, frames)
 
 
 class FHVAE(SegmentModel):

@@ -10,15 +10,15 @@ x_{0:t-1}; x_0 = 0 and z_0 = 0. `models.light_dvae` has one decoder for both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
-from models.dvae import DVAE, standard_normal
-from models.light_dvae import LigHTDVAESettings
+from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods.base import head
 from models.nn.attention import Decoder, layers
 from models.nn.layers import MLP, GaussianHead
@@ -28,17 +28,35 @@ __all__ = ["HiTDVAE", "HiTDVAESettings"]
 
 
 @dataclass
-class HiTDVAESettings(LigHTDVAESettings):
-    """Settings of HiT-DVAE: those of `models.light_dvae.LigHTDVAESettings`."""
+class HiTDVAESettings(ModelSettings):
+    """Settings of HiT-DVAE.
+
+    Attributes:
+        w_dim: size of the latent of a sequence.
+        x: widths of the feature extractor of x_t.
+        d_model: width of the transformers.
+        ff: width of their feed-forward networks.
+        layers: number of layers of each.
+        dropout: dropout probability of each part of a layer; the paper specifies none.
+        variant: "standard"; "inv_s": in the decoder of x_t, queries come from the past of x, and keys and values from
+            [z; w]; "inv_s_nr": also without its residual connections (the ablations of Lin et al., 2023, Table 2).
+    """
 
     name: str = "hit_dvae"
+    w_dim: int = 32
+    x: list[int] = field(default_factory=lambda: [256])
+    d_model: int = 256
+    ff: int = 1024
+    layers: int = 4
+    dropout: float = 0.0
+    variant: Literal["standard", "inv_s", "inv_s_nr"] = "standard"
 
 
 class HiTDVAE(DVAE):
     """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by two decoders."""
 
     Settings = HiTDVAESettings
-    paper_guide = "guides.light_dvae:LigHTGuide"
+    paper_guide = "guides.hit_dvae:HiTGuide"
     latents = ("w", "z")
     defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
 
@@ -77,13 +95,17 @@ class HiTDVAE(DVAE):
         t.observe("x", self.decoder(t.recur(self.x_decoder, query, key)))
 
     def sequence_prior(self) -> dist.TorchDistribution:
-        """p(w) = N(0, I)."""
+        """p(w) = N(0, I): Lin et al. (2023), below Eq. 3."""
         return standard_normal(self, self.w_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), from the output h_t of its decoder: query [x_{0:t-1}; w], key z_{0:t-1}."""
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w): Lin et al. (2023), Eq. 3, from h_t of its decoder: query [x_{0:t-1}; w],
+        key z_{0:t-1}.
+        """
         return self.prior_head(h)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}, w), from the output h_t of its decoder: query [z_{1:t}; w], key x_{0:t-1}."""
+        """p(x_t | x_{1:t-1}, z_{1:t}, w): Lin et al. (2023), Eq. 2, from h_t of its decoder: query [z_{1:t}; w], key
+        x_{0:t-1}.
+        """
         return self.likelihood(h)

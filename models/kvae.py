@@ -144,5 +144,4 @@ class KVAE(DVAE):
 
     def decoder(self, a: Tensor) -> dist.TorchDistribution:
         """p(x_t | a_t)."""
-        distribution: dist.TorchDistribution = self.likelihood(self.a_x(a))
-        return distribution
+        return self.likelihood(self.a_x(a))

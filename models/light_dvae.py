@@ -4,7 +4,7 @@ dynamical VAE", 2023).
 .. math:: p(x_{1:T}, z_{1:T}, w) = p(w) \prod_t p(z_t \mid x_{1:t-1}, z_{1:t-1}, w)\, p(x_t \mid x_{1:t-1}, z_{1:t}, w),
     \qquad p(w) = N(0, I)
 
-(its equation 1), where w represents what is constant in a sequence. Both conditionals are computed by one transformer
+(its Eq. 1), where w represents what is constant in a sequence. Both conditionals are computed by one transformer
 decoder: queries come from the stream of z and w, keys and values of the cross-attention from the past of x. For x_t the
 stream is [z_{1:t}; w]; for z_t it is one frame behind, [z_{0:t-1}; w] with z_0 = 0, because residual connections pass a
 frame's own input on. The past of x is x_{0:t-1}, x_0 = 0.
@@ -15,15 +15,15 @@ published numbers of parameters (17.46 million, HiT-DVAE 21.75 million) to all p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
-from models.dvae import DVAE, ModelSettings, standard_normal
+from models.dvae import DVAE, standard_normal
+from models.hit_dvae import HiTDVAESettings
 from models.likelihoods.base import head
 from models.nn.attention import Decoder, layers
 from models.nn.layers import MLP, GaussianHead
@@ -33,35 +33,17 @@ __all__ = ["LigHTDVAE", "LigHTDVAESettings"]
 
 
 @dataclass
-class LigHTDVAESettings(ModelSettings):
-    """Settings of LigHT-DVAE, and of HiT-DVAE.
-
-    Attributes:
-        w_dim: size of the latent of a sequence.
-        x: widths of the feature extractor of x_t.
-        d_model: width of the transformer.
-        ff: width of its feed-forward networks.
-        layers: number of its layers.
-        dropout: dropout probability of each part of a layer; the paper specifies none.
-        variant: "standard"; "inv_s": in the decoder of x_t, queries come from the past of x, and keys and values from
-            [z; w]; "inv_s_nr": also without its residual connections (the ablations of the paper's Table 2).
-    """
+class LigHTDVAESettings(HiTDVAESettings):
+    """Settings of LigHT-DVAE: those of HiT-DVAE, of which it is the light version."""
 
     name: str = "light_dvae"
-    w_dim: int = 32
-    x: list[int] = field(default_factory=lambda: [256])
-    d_model: int = 256
-    ff: int = 1024
-    layers: int = 4
-    dropout: float = 0.0
-    variant: Literal["standard", "inv_s", "inv_s_nr"] = "standard"
 
 
 class LigHTDVAE(DVAE):
     """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by one decoder."""
 
     Settings = LigHTDVAESettings
-    paper_guide = "guides.light_dvae:LigHTGuide"
+    paper_guide = "guides.hit_dvae:HiTGuide"
     latents = ("w", "z")
     defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
 
@@ -96,13 +78,13 @@ class LigHTDVAE(DVAE):
         t.observe("x", self.decoder(t.recur(self.x_decoder, query, key)))
 
     def sequence_prior(self) -> dist.TorchDistribution:
-        """p(w) = N(0, I)."""
+        """p(w) = N(0, I), below Eq. 3."""
         return standard_normal(self, self.w_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), Eq. 1, from the output h_t of the decoder: query [z_{0:t-1}; w], key x."""
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), Eq. 3, from the output h_t of the decoder: query [z_{0:t-1}; w], key x."""
         return self.prior_head(h)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}, w), Eq. 1, from the output h_t of the decoder: query [z_{1:t}; w], key x."""
+        """p(x_t | x_{1:t-1}, z_{1:t}, w), Eq. 2, from the output h_t of the decoder: query [z_{1:t}; w], key x."""
         return self.likelihood(h)

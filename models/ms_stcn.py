@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError
 from models.core.affine import AffineMaps
+from models.core.conditional import Conditional, Conditionals
 from models.core.sites import Sites
 from models.core.tensors import to_float32
 from models.core.time_axis import TimeAxis, run
@@ -90,7 +91,7 @@ def bounded_normal(mean: Tensor, o: Tensor) -> dist.TorchDistribution:
     return dist.Independent(dist.Normal(to_float32(mean), softplus(to_float32(o)).clamp(LEAST, MOST)), 1)
 
 
-class LatentHead(nn.Module):
+class LatentHead(Conditional):
     """A `bounded_normal` of an affine map."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
@@ -129,7 +130,7 @@ class MSSTCN(DVAE):
             learned=settings.resampling == "learned",
         )
         used = settings.widths if settings.latent else []
-        self.prior_heads = nn.ModuleList(LatentHead(w, n) for w, n in zip(used, self.z_dims, strict=False))
+        self.prior_heads = Conditionals(LatentHead(w, n) for w, n in zip(used, self.z_dims, strict=False))
         self.likelihood = head(settings, self.ladder.out_dim)
 
     @classmethod
@@ -169,13 +170,11 @@ class MSSTCN(DVAE):
 
     def prior(self, i: int, h: Tensor) -> dist.TorchDistribution:
         """p(z^l | x, z above), Eq. 11, l = i + 1, from h_l, a function of earlier data and the latents above."""
-        distribution: dist.TorchDistribution = self.prior_heads[i](h)
-        return distribution
+        return self.prior_heads[i](h)
 
     def decoder(self, g: Tensor) -> dist.TorchDistribution:
         """p(x_t | x_{1:t-1}, z_t), from g_0 (Eq. 12a)."""
-        distribution: dist.TorchDistribution = self.likelihood(g)
-        return distribution
+        return self.likelihood(g)
 
 
 def _z_dims(settings: MSSTCNSettings) -> list[int]:

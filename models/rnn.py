@@ -62,5 +62,5 @@ class RNN(DVAE):
         t.observe("x", self.decoder(t.recur(self.h, self.x_h(self.input(t.prev("x"))))))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}), from h_t."""
+        """p(x_t | x_{1:t-1}), from h_t: the row RNN of Andersson et al. (2021), Table 1."""
         return self.likelihood(self.h_x(h))

@@ -22,6 +22,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
+from models.core.conditional import Conditional, Conditionals
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
@@ -74,7 +75,7 @@ class STCNSettings(ModelSettings):
     dense: bool = True
 
 
-class DeepLatentHead(nn.Module):
+class DeepLatentHead(Conditional):
     """A Gaussian whose mean and standard deviation have separate hidden layers (ReLU)."""
 
     def __init__(self, in_dim: int, out_dim: int, hidden: Sequence[int]) -> None:
@@ -109,7 +110,7 @@ class STCN(DVAE):
         )
         above = [*self.z_dims[1:], 0]
         self.head_dims = [width + n for width, n in zip(settings.widths, above, strict=True)]
-        self.prior_heads = nn.ModuleList(
+        self.prior_heads = Conditionals(
             DeepLatentHead(n, m, settings.hidden) for n, m in zip(self.head_dims, self.z_dims, strict=True)
         )
         seen = sum(self.z_dims) if settings.dense else self.z_dims[0]
@@ -149,14 +150,16 @@ class STCN(DVAE):
         t.observe("x", self.decoder(t.recur(self.out, *(z if self.dense else z[-1:]))))
 
     def prior(self, i: int, d: Tensor, *above: Tensor) -> dist.TorchDistribution:
-        """p(z^l_t | x_{1:t-1}, z^{l+1}_t), l = i + 1, from d^l of the past and, below the top, the latent above."""
-        distribution: dist.TorchDistribution = self.prior_heads[i](concatenate(d, *above))
-        return distribution
+        """p(z^l_t | x_{1:t-1}, z^{l+1}_t), l = i + 1: Aksan & Hilliges (2019), generative model, from d^l of the past
+        and, below the top, the latent above.
+        """
+        return self.prior_heads[i](concatenate(d, *above))
 
     def decoder(self, g: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z), from the output of the decoder's convolutions over the latents."""
-        distribution: dist.TorchDistribution = self.likelihood(g)
-        return distribution
+        """p(x_t | z^{1:L}_{t-r:t}): Aksan & Hilliges (2019), generative model, from the output of the decoder's
+        convolutions over the latents.
+        """
+        return self.likelihood(g)
 
 
 def _check(settings: STCNSettings) -> None:

@@ -88,9 +88,9 @@ class ZForcing(DVAE):
         t.observe("x", self.decoder(t.recur(self.h, x, self.z_h(z))))
 
     def prior(self, before: Tensor) -> dist.TorchDistribution:
-        """p(z_t | h_{t-1})."""
+        """p(z_t | h_{t-1}): Goyal et al. (2017), generative model."""
         return self.prior_head(self.h_z(before))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | h_t)."""
+        """p(x_t | h_t), h_t from x_{1:t-1} and z_{1:t}: Goyal et al. (2017), generative model."""
         return self.likelihood(self.h_x(h))

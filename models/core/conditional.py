@@ -1,4 +1,4 @@
-"""The type of a network whose output is a distribution."""
+"""The types of networks whose outputs are distributions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyro.distributions as dist
 from torch import nn
 
-__all__ = ["Conditional"]
+__all__ = ["Conditional", "Conditionals"]
 
 
 class Conditional(nn.Module):
@@ -16,3 +16,11 @@ class Conditional(nn.Module):
     if TYPE_CHECKING:
 
         def __call__(self, *inputs: Any) -> dist.TorchDistribution: ...
+
+
+class Conditionals(nn.ModuleList):
+    """A list of such networks, one for each layer of latents."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, index: int) -> Conditional: ...  # type: ignore[override]  # no slices

@@ -179,13 +179,14 @@ class _Cache(NamedTuple):
 
     def grown(self, new: Tensor) -> _Cache:
         """The cache with `new` appended. Without gradients the buffer doubles when it is full, so appending takes
-        amortised constant time; with gradients, which need every version, everything is copied.
+        amortised constant time; with gradients, which need every version, or a subclass of Tensor, such as Pyro's for
+        dependencies, everything is copied.
         """
         if self.seen is None:
             return _Cache(new)
         batch = torch.broadcast_shapes(self.seen.shape[:-2], new.shape[:-2])
         seen, new = (u.expand(*batch, *u.shape[-2:]) for u in (self.seen, new))
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or {type(seen), type(new)} != {Tensor}:
             return _Cache(torch.cat([seen, new], dim=-2))
         before, after, buffer = seen.shape[-2], seen.shape[-2] + new.shape[-2], self.buffer
         if buffer is None or buffer.used != before or buffer.data.shape[:-2] != batch or buffer.data.shape[-2] < after:
@@ -219,7 +220,7 @@ def _pasts(state: State | None, number: int) -> list[_Cache]:
 
 class Decoder:
     """A causal transformer decoder, a `models.core.time_axis.Causal` network: frame t of a stream attends to frames
-    1..t of the stream and of a second one.
+    1..t of its own stream, the query of the cross-attention, and of a second one, its key and value.
 
     It has no parameters of its own, so that several decoders can share layers.
 
@@ -235,15 +236,15 @@ class Decoder:
         self.residual = residual
 
     def __call__(self, u: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """From [stream; second stream] (..., T, N, 2 width) to (..., T, N, width), and the state.
+        """From [query; key], two streams, (..., T, N, 2 width) to (..., T, N, width), and the state.
 
         A state holds keys and values of all frames so far, (..., N, t, 2 width) for each attention in order, so that
         frame-by-frame runs do not recompute the past.
         """
-        stream, second = u.movedim(-2, -3).chunk(2, dim=-1)
+        stream, key = u.movedim(-2, -3).chunk(2, dim=-1)
         seen, frames = 0 if state is None else state[0].shape[-2], stream.shape[-2]
         position = positions(seen, seen + frames, self.out_dim, u)
-        stream, second = (stream + position).contiguous(), (second + position).contiguous()
+        stream, key = (stream + position).contiguous(), (key + position).contiguous()
         mask = None
         if seen and frames > 1:
             mask = torch.ones(frames, seen + frames, dtype=torch.bool, device=u.device).tril(seen)
@@ -251,7 +252,7 @@ class Decoder:
         caches: list[_Cache] = []
 
         def attend(attention: Attention, place: int, u: Tensor) -> Tensor:
-            caches.append(pasts[len(caches)].grown(attention.key_value(second if place else u)))
+            caches.append(pasts[len(caches)].grown(attention.key_value(key if place else u)))
             attended: Tensor = attention(u, caches[-1].seen, mask, causal=not seen and frames > 1)
             return attended
 

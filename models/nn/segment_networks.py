@@ -62,7 +62,7 @@ def recurrent(in_dim: int, width: int, cell: str, layers: int = 1) -> Recurrent:
     return net
 
 
-class SegmentEncoder(nn.Module):
+class SegmentEncoder(Conditional):
     """N(mean, variance) of a latent given a segment and, optionally, latents drawn before: from the last state of each
     layer of a recurrent network, or from the output of a fully connected one.
 
@@ -103,8 +103,7 @@ class SegmentEncoder(nn.Module):
         dimensions of the latents.
         """
         h = self._flat(x, *given) if isinstance(self.net, MLP) else self._last(x, lengths, *given)
-        distribution: dist.TorchDistribution = self.head(h)
-        return distribution
+        return self.head(h)
 
     def _flat(self, x: Tensor, *given: Tensor) -> Tensor:
         missing = self.frames - x.shape[0]

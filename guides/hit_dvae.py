@@ -1,4 +1,4 @@
-r"""The guide of LigHT-DVAE and HiT-DVAE (Lin et al., 2023, equation 4):
+r"""The guide of HiT-DVAE and LigHT-DVAE (Lin et al., 2023, Eq. 4):
 
 .. math:: q(w, z_{1:T} | x_{1:T}) = q(w | x_{1:T}) \prod_t q(z_t | x_{1:T}, w).
 
@@ -24,12 +24,12 @@ from models.nn.attention import Encoder
 from models.nn.layers import MLP, Context, GaussianHead
 from models.structure.parents import Parents
 
-__all__ = ["LigHTGuide", "LigHTGuideSettings"]
+__all__ = ["HiTGuide", "HiTGuideSettings"]
 
 
 @dataclass
-class LigHTGuideSettings(GuideSettings):
-    """Settings of the guide of LigHT-DVAE and HiT-DVAE.
+class HiTGuideSettings(GuideSettings):
+    """Settings of the guide of HiT-DVAE and LigHT-DVAE.
 
     Attributes:
         x: widths of the feature extractor of x_t.
@@ -50,12 +50,12 @@ class LigHTGuideSettings(GuideSettings):
     dropout: float = 0.0
 
 
-class LigHTGuide(Guide):
+class HiTGuide(Guide):
     """q(w | x_{1:T}) q(z_t | x_{1:T}, w)."""
 
-    Settings = LigHTGuideSettings
+    Settings = HiTGuideSettings
 
-    def __init__(self, model: DVAE, settings: LigHTGuideSettings) -> None:
+    def __init__(self, model: DVAE, settings: HiTGuideSettings) -> None:
         super().__init__(model)
         w_dim = model.sizes["w"]
         self.x = MLP(self.x_dim, settings.x)
@@ -66,7 +66,7 @@ class LigHTGuide(Guide):
         self.head = GaussianHead(settings.d_model, self.z_dim)
 
     @classmethod
-    def parents(cls, settings: LigHTGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
+    def parents(cls, settings: HiTGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
         return {"w": ("x[:]",), "z": ("x[:]", "w")}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
@@ -79,9 +79,9 @@ class LigHTGuide(Guide):
         t.sample("z", self.posterior(t.feature(encoded)))
 
     def sequence_posterior(self, g: Tensor) -> dist.TorchDistribution:
-        """q(w | x_{1:T})."""
+        """q(w | x_{1:T}), Eq. 5, from the final states of the LSTM."""
         return self.w_head(g)
 
     def posterior(self, g: Tensor) -> dist.TorchDistribution:
-        """q(z_t | x_{1:T}, w), from the encoder's output at frame t."""
+        """q(z_t | x_{1:T}, w), Eq. 6, from the encoder's output at frame t."""
         return self.head(g)
