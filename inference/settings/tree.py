@@ -135,7 +135,9 @@ class TrainSettings:
         particles: Draws of the guide for each sequence.
         beta: Weight of the KL of every latent in the objective.
         beta_sites: Weights of the KL of single latents by name, which replace `beta`.
-        kl_warmup_steps: Steps over which the weight of the KL rises linearly from 0.
+        kl_warmup_epochs: Epochs over which the weight of the KL rises linearly from 0, at most a quarter of the
+            training.
+        kl_warmup_steps: The same in steps, which replaces `kl_warmup_epochs`; null takes the epochs.
         patience: Epochs without a better validation bound after which training stops; null never stops early.
         log_every: Steps between two training lines of metrics.jsonl.
         checkpoint_every: Steps between two checkpoints last.pt; one is written where training ends or is stopped, too.
@@ -157,7 +159,8 @@ class TrainSettings:
     particles: int = bounded(1, at_least=1)
     beta: float = bounded(1.0, at_least=0)
     beta_sites: dict[str, float] = field(default_factory=dict)
-    kl_warmup_steps: int = bounded(0, at_least=0)
+    kl_warmup_epochs: float = bounded(0.0, at_least=0)
+    kl_warmup_steps: int | None = bounded(None, at_least=0)
     patience: int | None = bounded(20, at_least=1)
     log_every: int = bounded(1, at_least=1)
     checkpoint_every: int = bounded(200, at_least=1)

@@ -9,7 +9,7 @@ import math
 
 from inference.settings.tree import FreeBitsSettings, OptimSettings, TrainSettings
 
-__all__ = ["free_bits_threshold", "kl_weight", "learning_rate", "total_steps"]
+__all__ = ["free_bits_threshold", "kl_warmup", "kl_weight", "learning_rate", "total_steps"]
 
 
 def total_steps(train: TrainSettings, batches: int) -> int:
@@ -45,8 +45,21 @@ def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
     return optim.lr
 
 
+def kl_warmup(train: TrainSettings, batches: int) -> int:
+    """The steps over which the weight of the KL rises, with `batches` steps per epoch: `kl_warmup_steps`, or else
+    `kl_warmup_epochs`, at most a quarter of all steps, so that a short training ends with the whole KL.
+
+    Example:
+        >>> [kl_warmup(TrainSettings(kl_warmup_epochs=10, steps=n), batches=20) for n in (10_000, 400)]
+        [200, 100]
+    """
+    if train.kl_warmup_steps is not None:
+        return train.kl_warmup_steps
+    return min(math.ceil(train.kl_warmup_epochs * batches), total_steps(train, batches) // 4)
+
+
 def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float:
-    """The weight of the KL at a step: a linear rise to `beta` over `kl_warmup_steps`.
+    """The weight of the KL at a step: a linear rise to `beta` over `kl_warmup_steps` (`kl_warmup` computes them).
 
     Args:
         train: the settings.
@@ -58,7 +71,7 @@ def kl_weight(train: TrainSettings, step: int, site: str | None = None) -> float
         [0.5, 1.0, 2.0, 2.0]
     """
     beta = train.beta if site is None else train.beta_sites.get(site, train.beta)
-    if train.kl_warmup_steps == 0:
+    if not train.kl_warmup_steps:
         return beta
     return beta * min(1.0, step / train.kl_warmup_steps)
 

@@ -31,7 +31,7 @@ from inference.training.reading.readers import StreamedData
 from inference.training.reading.sources import read_data
 from inference.training.recorded_step import RecordedStep, whole_multiple
 from inference.training.scheduled_sampling import plan
-from inference.training.schedules import total_steps
+from inference.training.schedules import kl_warmup, total_steps
 from inference.training.sequence_table import adopt_table, slow_table
 
 if TYPE_CHECKING:
@@ -170,6 +170,9 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
         say(f"table of mu2 for {len(train.members.files)} utterances, not counted above")
     optimizer = build_optimiser(settings.optim, objective)
     steps = total_steps(settings.train, train.batches_per_epoch)
+    settings = replace(
+        settings, train=replace(settings.train, kl_warmup_steps=kl_warmup(settings.train, train.batches_per_epoch))
+    )
     about = "about " if isinstance(train, StreamedData) else ""
     say(f"{about}{steps} steps at most, {about}{train.batches_per_epoch} per epoch")
     if (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from inference.settings.tree import OptimSettings, TrainSettings
-from inference.training.schedules import kl_weight, learning_rate, total_steps
+from inference.training.schedules import kl_warmup, kl_weight, learning_rate, total_steps
 
 
 def test_constant_with_warm_up_rises_linearly_and_stays() -> None:
@@ -54,3 +55,13 @@ def test_training_ends_at_the_nearer_limit() -> None:
     assert total_steps(TrainSettings(steps=7, epochs=None), batches=5) == 7
     assert total_steps(TrainSettings(steps=None, epochs=3), batches=5) == 15
     assert total_steps(TrainSettings(steps=7, epochs=1), batches=5) == 5
+
+
+def test_warm_up_of_the_kl_in_epochs_is_a_quarter_of_the_training_at_most() -> None:
+    settings = TrainSettings(kl_warmup_epochs=10, epochs=100)
+    assert kl_warmup(settings, batches=20) == 200
+    assert kl_warmup(replace(settings, epochs=20), batches=20) == 100
+    assert kl_warmup(replace(settings, steps=40), batches=20) == 10
+    assert kl_warmup(replace(settings, kl_warmup_steps=7), batches=20) == 7  # steps replace epochs
+    assert kl_warmup(replace(settings, kl_warmup_steps=0), batches=20) == 0
+    assert kl_warmup(TrainSettings(), batches=20) == 0
