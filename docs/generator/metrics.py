@@ -13,6 +13,9 @@ _FUNCTIONS = {"pesq_wb": "pesq", "pesq_nb": "pesq", "is_per_frame": "itakura_sai
 _TEXTS = {
     "kl_per_frame": "Sum over frames of the KL divergence of the guide from the prior, in closed form where there is "
     "one, over the number of frames; nats per frame. A value near zero means that the latents are hardly used.",
+    "dnsmos": "Overall quality of the estimate from 1 to 5 without a reference (`--mos`), as DNSMOS P.835 predicts it "
+    "(Reddy, Gopal & Cutler, 2022; package `speechmos`).",
+    "dnsmos_reference": "The same of the reference: what real speech of the corpus is rated.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Frechet distances of generated speech: ``python -m evaluation.frechet RUN [--features FILE|log_mel]``.
+"""Frechet distances of generated speech: ``python -m evaluation.frechet RUN [--features FILE|log_mel|speaker]``.
 
 Computes the distance to the training set of sounds sampled from the model, of held-out speech, and of held-out speech
 with the phase of Griffin and Lim, in the features of a given network or of log-mel bands. Writes ``frechet.json`` in
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="log_mel",
         metavar="FILE",
         help="a network in TorchScript (.pt), torch.export (.pt2) or ONNX (.onnx) that takes waveforms (N, samples), "
-        "or log_mel (default)",
+        "speaker (embeddings, package resemblyzer) or log_mel (default)",
     )
     parser.add_argument(
         "--resamples", type=int, default=50, metavar="R", help="for the standard error (default: %(default)s)"

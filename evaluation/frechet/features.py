@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dvae_pyro.errors import UserError, first_line
 
-__all__ = ["LOG_MEL", "Extractor", "extract", "open_extractor"]
+__all__ = ["LOG_MEL", "SPEAKER", "Extractor", "extract", "open_extractor"]
 
-LOG_MEL = "log_mel"
+LOG_MEL, SPEAKER = "log_mel", "speaker"
 BANDS = 80
 FLOOR = 1e-6
 """Added to the power in a mel band: about that of noise 75 dB below a tone of full scale."""
@@ -34,8 +34,9 @@ def open_extractor(which: str, rate: int, device: str) -> Extractor:
     """The extractor with this name, or from this file.
 
     Args:
-        which: ``"log_mel"``; or a file: TorchScript (.pt, .ts, .jit), a program of `torch.export` (.pt2), or ONNX
-            (.onnx). These files are executable programs: use only those that you trust.
+        which: ``"log_mel"``; ``"speaker"`` (`evaluation.frechet.speaker`); or a file: TorchScript (.pt, .ts, .jit), a
+            program of `torch.export` (.pt2), or ONNX (.onnx). These files are executable programs: use only those that
+            you trust.
         rate: sampling rate of the waveforms in Hz.
         device: device to compute on.
 
@@ -44,10 +45,14 @@ def open_extractor(which: str, rate: int, device: str) -> Extractor:
     """
     if which == LOG_MEL:
         return Extractor("log-mel statistics", _LogMel(rate, device))
+    if which == SPEAKER:
+        from evaluation.frechet.speaker import SpeakerEncoder  # its weights are an optional package
+
+        return Extractor("speaker embeddings (resemblyzer)", SpeakerEncoder(rate, device))
     path = Path(which)
     readers = {".pt": _torchscript, ".ts": _torchscript, ".jit": _torchscript, ".pt2": _exported, ".onnx": _onnx}
     if path.suffix not in readers:
-        raise UserError(f"--features {which}: expected {LOG_MEL} or a file ending in {', '.join(readers)}.")
+        raise UserError(f"--features {which}: expected {LOG_MEL}, {SPEAKER} or a file ending in {', '.join(readers)}.")
     if not path.is_file():
         raise UserError(f"--features {which}: no such file.")
     return Extractor(path.name, readers[path.suffix](path, device))

@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-audio", action="store_true", help="write the frames as one array (frames.npy) and no sounds"
     )
+    parser.add_argument("--mos", action="store_true", help="add DNSMOS of each sound, a quality without reference")
     return launch(parser, argv, "evaluation.generate.command:run_generate")
 
 

@@ -23,10 +23,11 @@ from evaluation.generate.drawings import draw
 from evaluation.generate.plots import contact_sheet
 from evaluation.generate.sampling import num_frames, sampled
 from evaluation.loading.waveforms import as_power, find_sound_frontend
+from evaluation.recordings.mos import dnsmos, require_dnsmos
 from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.plots import save_picture
-from evaluation.reporting.report import write_json, write_report
+from evaluation.reporting.report import Summary, summarise, write_json, write_report
 from inference.runs import Run
 
 __all__ = ["run_generate"]
@@ -46,7 +47,11 @@ def run_generate(request: Request, options: argparse.Namespace) -> None:
     out: Path = request.run / "generated" if options.out is None else options.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder. Give another --out: nothing is replaced.")
+    if options.mos:
+        require_dnsmos()
     run = read_run(request)
+    if options.mos and (options.no_audio or find_sound_frontend(run) is None):
+        raise UserError("--mos rates sounds, and this command writes none. Leave --mos out.")
     with _new_folder(out) as folder:
         fill = _draw if run.settings.model.likelihood == "pen" else _generate
         report = _header(run, options) | fill(run, options, folder)
@@ -61,6 +66,8 @@ def run_generate(request: Request, options: argparse.Namespace) -> None:
         length = f"{report['shortest']} to {length}, the lengths of training drawings"
     sequences = f"{report['model']}: {report['num']} sequences of {length}, x {report['x']}"
     print(f"{sequences}, in {out}: {content}, generated.png")
+    if report["metrics"]:
+        say(f"DNSMOS {Summary(**report['metrics']['dnsmos']).text(2)} (compare: evaluation.resynthesis --mos)")
     if report["not_finite"]:
         say(
             f"{len(report['not_finite'])} of {report['num']} sequences diverged to values that are not finite and are "
@@ -70,7 +77,7 @@ def run_generate(request: Request, options: argparse.Namespace) -> None:
 
 def _header(run: Run, options: argparse.Namespace) -> dict[str, Any]:
     """The keys of the report, those of the results being None."""
-    results = ("frames", "shortest", "seconds", "rate", "x", "phase", "not_finite", "files", "array")
+    results = ("frames", "shortest", "seconds", "rate", "x", "phase", "not_finite", "files", "metrics", "array")
     return {
         "evaluation": "generate",
         "run": str(run.path),
@@ -117,6 +124,8 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
                 numbers = [number + i for i in finite.nonzero()[:, 0].tolist()]
                 for n, samples in zip(numbers, sounds.double().cpu().numpy(), strict=True):
                     files.append(_write(folder, f"{n:0{digits}d}.wav", samples, frontend.rate))
+                    if options.mos:
+                        files[-1]["dnsmos"] = dnsmos(samples, frontend.rate)
             number += len(batch)
             bar.update(len(batch))
     hop_s = None if frontend is None else frontend.hop / frontend.rate
@@ -136,6 +145,7 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
         "phase": {"algorithm": "Griffin-Lim", "iterations": options.iterations} if audio else None,
         "not_finite": not_finite,
         "files": files if audio else None,
+        "metrics": {"dnsmos": summarise(file["dnsmos"] for file in files)._asdict()} if audio and options.mos else {},
         "array": None if audio else "frames.npy",
     }
 

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--audio", type=int, default=0, metavar="N", help="write N pairs of sounds to RUN/audio/")
     parser.add_argument("--jobs", type=int, default=None, metavar="J", help="processes for metrics; default: all cores")
     parser.add_argument("--without-pesq", action="store_true", help="leave PESQ out, where its package cannot be built")
+    parser.add_argument("--mos", action="store_true", help="add DNSMOS, a quality without reference (extra [mos])")
     return launch(parser, argv, "evaluation.resynthesis.command:run_resynthesis")
 
 

@@ -13,6 +13,7 @@ from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
 from evaluation.loading.splits import corpus_of
 from evaluation.loading.waveforms import FileLog, sound_frontend
+from evaluation.recordings.mos import dnsmos, require_dnsmos
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import (
@@ -38,6 +39,7 @@ UTTERANCE = ("file", "speaker", "frames")
 MODEL_FIGURES = ("is_per_frame", "kl_per_frame")
 FIGURES = (*Scores._fields, *MODEL_FIGURES)
 COLUMNS = (*UTTERANCE, *FIGURES)
+MOS_FIGURES = ("dnsmos", "dnsmos_reference")
 
 
 def run_resynthesis(request: Request, options: argparse.Namespace) -> None:
@@ -50,12 +52,16 @@ def run_resynthesis(request: Request, options: argparse.Namespace) -> None:
     audio, with_pesq = options.audio, not options.without_pesq
     if with_pesq and find_spec("pesq") is None:
         raise UserError("package pesq is not installed: pip install pesq, or evaluate with --without-pesq.")
+    if options.mos:
+        require_dnsmos()
     jobs = all_cores() if options.jobs is None else options.jobs
     run = read_run(request)
     corpus = corpus_of(run.settings, request.split)
-    results = evaluate(run, corpus, request, jobs=jobs, audio=audio, with_pesq=with_pesq, progress=True)
+    results = evaluate(
+        run, corpus, request, jobs=jobs, audio=audio, with_pesq=with_pesq, with_mos=options.mos, progress=True
+    )
     write_report(run.path / "resynthesis.json", results.report, request.json)
-    write_csv(run.path / "resynthesis.csv", COLUMNS, results.rows)
+    write_csv(run.path / "resynthesis.csv", list(results.rows[0]), results.rows)
     print(table(results.report))
     for reason, files in _undefined(results.report):
         print(f"{reason} in {len(files)} of {len(results.rows)} utterances: {_names(files)}")
@@ -74,6 +80,7 @@ def evaluate(
     jobs: int = 0,
     audio: int = 0,
     with_pesq: bool = True,
+    with_mos: bool = False,
     progress: bool = False,
 ) -> Results:
     """Resynthesise a split and measure it.
@@ -85,6 +92,7 @@ def evaluate(
         jobs: processes that compute metrics; 0 computes them in this process.
         audio: for how many utterances, the first of the split, sounds and a picture are written to ``RUN/audio/``.
         with_pesq: compute PESQ; otherwise a note of the report says that it was not computed.
+        with_mos: add DNSMOS of the estimate and of the reference.
         progress: draw a progress bar on standard error.
 
     Raises:
@@ -99,12 +107,18 @@ def evaluate(
             if item.number < audio:
                 kept.append(item)
             row: CsvRow = {column: getattr(item, column) for column in (*UTTERANCE, *MODEL_FIGURES)}
+            if with_mos:
+                row |= {
+                    "dnsmos": dnsmos(item.estimate, item.rate),
+                    "dnsmos_reference": dnsmos(item.reference, item.rate),
+                }
             yield (item.number, row), Pair(item.reference, item.estimate, item.rate, with_pesq)
 
+    columns = (*COLUMNS, *MOS_FIGURES) if with_mos else COLUMNS
     rows: dict[int, CsvRow] = {}
     with progress_bar("resynthesis", len(utterances), "file", shown=progress) as bar:
         for (number, row), scores in score_all(pairs(), min(jobs, len(utterances))):
-            rows[number] = {c: {**row, **scores._asdict()}[c] for c in COLUMNS}
+            rows[number] = {c: {**row, **scores._asdict()}[c] for c in columns}
             bar.update(len(rows) + len(log.broken) - bar.n)
     if not rows:
         raise UserError(
@@ -125,7 +139,8 @@ def report_of(run: Run, request: Request, rows: Sequence[CsvRow], *, with_pesq: 
     """The report: provenance, mean and standard error of each figure, and the files for which a figure is undefined."""
     frontend = sound_frontend(run)
     parameters = {k: getattr(frontend, k, None) for k in ("dim", "rate", "window", "hop", "trim_db")}
-    computed = [f for f in FIGURES if with_pesq or not f.startswith("pesq")]
+    figures = [f for f in (*FIGURES, *MOS_FIGURES) if f in rows[0]]
+    computed = [f for f in figures if with_pesq or not f.startswith("pesq")]
     unscored = {f: [str(row["file"]) for row in rows if not math.isfinite(float(row[f]))] for f in computed}
     without = {*unscored.get("pesq_wb", []), *unscored.get("pesq_nb", [])}
     no_speech = [str(row["file"]) for row in rows if row["file"] in without]
@@ -133,7 +148,7 @@ def report_of(run: Run, request: Request, rows: Sequence[CsvRow], *, with_pesq: 
         **provenance("resynthesis", run, request),
         "num_sequences": len(rows),
         "frontend": {"name": run.settings.data.frontend, **parameters},
-        "metrics": {f: summarise(float(row[f]) for row in rows)._asdict() for f in FIGURES},
+        "metrics": {f: summarise(float(row[f]) for row in rows)._asdict() for f in figures},
         "pesq_unscored": {"count": len(no_speech), "files": no_speech},
         "unscored": {f: files for f, files in unscored.items() if files},
     }

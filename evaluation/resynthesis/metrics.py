@@ -62,6 +62,8 @@ METRICS: dict[str, Metric] = {
     "estoi": Metric("ESTOI", 3, "higher"),
     "is_per_frame": Metric("IS/frame", 1, "lower"),
     "kl_per_frame": Metric("KL/frame", 2, None),
+    "dnsmos": Metric("DNSMOS", 2, "higher"),
+    "dnsmos_reference": Metric("DNSMOS of the input", 2, None),
 }
 
 
