@@ -14,7 +14,7 @@ from evaluation.reporting.plots import Panel, spectrogram_panels
 from evaluation.resynthesis.decoding import resynthesise
 from inference.runs import Run
 
-__all__ = ["utterance_picture"]
+__all__ = ["reopen", "utterance_picture"]
 
 
 def utterance_picture(runs: Sequence[Entry], wanted: str, device: str = "cpu") -> tuple[Figure, str]:
@@ -34,7 +34,7 @@ def utterance_picture(runs: Sequence[Entry], wanted: str, device: str = "cpu") -
     panels: list[Panel] = []
     name = wanted
     for entry in runs:
-        run, request = _reopen(entry, device)
+        run, request = reopen(entry, device)
         utterances = corpus_of(run.settings, request.split).splits[request.split]
         source = f"split '{request.split}' of {run.path}'s corpus"
         utterance = find_utterance(utterances, wanted, "--utterance", source)
@@ -47,7 +47,7 @@ def utterance_picture(runs: Sequence[Entry], wanted: str, device: str = "cpu") -
     return spectrogram_panels(panels, columns, heading=name), name
 
 
-def _reopen(entry: Entry, device: str) -> tuple[Run, Request]:
+def reopen(entry: Entry, device: str) -> tuple[Run, Request]:
     """A run, with the settings that its report was computed with."""
     report = entry.report
     checkpoint = report.get("checkpoint")

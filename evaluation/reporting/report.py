@@ -17,6 +17,7 @@ __all__ = [
     "CsvRow",
     "Results",
     "Summary",
+    "csv_text",
     "data_text",
     "model_text",
     "ratio",
@@ -113,11 +114,16 @@ def write_json(path: Path, report: Mapping[str, Any]) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str | int | float]]) -> None:
     """Write rows under these columns atomically; undefined figures are ``nan``."""
+    write_atomically(path, csv_text(columns, rows).encode())
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows under these columns as CSV."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, stream.getvalue().encode())
+    return stream.getvalue()
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -43,27 +43,78 @@ Signal = NDArray[np.float64]
 class Metric(NamedTuple):
     """How a figure is printed: ``value * scale`` with `decimals` decimals under the heading `label`.
 
-    `better` is None where neither direction is better: a KL near zero may be a collapsed posterior.
+    `better` is None where neither direction is better: a KL near zero may be a collapsed posterior. `definition` is
+    what a tooltip says.
     """
 
     label: str
     decimals: int
     better: Literal["higher", "lower"] | None
     scale: float = 1.0
+    definition: str = ""
 
 
 METRICS: dict[str, Metric] = {
-    "si_sdr": Metric("SI-SDR dB", 2, "higher"),
-    "rmse_scaled": Metric("RMSE x1e-2", 2, "lower", 100.0),
-    "rmse_plain": Metric("RMSE plain x1e-2", 2, "lower", 100.0),
-    "pesq_wb": Metric("PESQ wide", 2, "higher"),
-    "pesq_nb": Metric("PESQ narrow", 2, "higher"),
-    "stoi": Metric("STOI", 3, "higher"),
-    "estoi": Metric("ESTOI", 3, "higher"),
-    "is_per_frame": Metric("IS/frame", 1, "lower"),
-    "kl_per_frame": Metric("KL/frame", 2, None),
-    "dnsmos": Metric("DNSMOS", 2, "higher"),
-    "dnsmos_reference": Metric("DNSMOS of the input", 2, None),
+    "si_sdr": Metric(
+        "SI-SDR dB",
+        2,
+        "higher",
+        definition="Scale-invariant signal-to-distortion ratio of the waveform, in dB (Le Roux et al., 2019).",
+    ),
+    "rmse_scaled": Metric(
+        "RMSE x1e-2",
+        2,
+        "lower",
+        100.0,
+        "Root mean squared error of the waveform after the best scale on the estimate, times 100: the RMSE of the DVAE "
+        "papers. The loudest sample of the recording is 1.",
+    ),
+    "rmse_plain": Metric(
+        "RMSE plain x1e-2", 2, "lower", 100.0, "Root mean squared error of the waveform, nothing rescaled, times 100."
+    ),
+    "pesq_wb": Metric(
+        "PESQ wide",
+        2,
+        "higher",
+        definition="Perceptual evaluation of speech quality, wide band (ITU-T P.862.2), at most 4.64. Not comparable "
+        "with narrow band, nor with the package of the DVAE papers.",
+    ),
+    "pesq_nb": Metric(
+        "PESQ narrow",
+        2,
+        "higher",
+        definition="Perceptual evaluation of speech quality, narrow band (P.862 mapped by P.862.1), at most 4.55.",
+    ),
+    "stoi": Metric(
+        "STOI", 3, "higher", definition="Short-time objective intelligibility, at most 1 (Taal et al., 2011)."
+    ),
+    "estoi": Metric(
+        "ESTOI",
+        3,
+        "higher",
+        definition="Extended short-time objective intelligibility, at most 1 (Jensen and Taal, 2016).",
+    ),
+    "is_per_frame": Metric(
+        "IS/frame",
+        1,
+        "lower",
+        definition="Itakura-Saito divergence of the recording's power spectrum from the model's variance, summed over "
+        "bins, mean over frames. Comparable only between runs with one front end.",
+    ),
+    "kl_per_frame": Metric(
+        "KL/frame",
+        2,
+        None,
+        definition="KL divergence of the guide from the prior in nats per frame, summed over latents. Near zero, the "
+        "latents are hardly used; neither direction is better.",
+    ),
+    "dnsmos": Metric(
+        "DNSMOS",
+        2,
+        "higher",
+        definition="Mean opinion score that a network predicts from the sound alone (DNSMOS P.835, overall), 1 to 5.",
+    ),
+    "dnsmos_reference": Metric("DNSMOS of the input", 2, None, definition="DNSMOS of the recording."),
 }
 
 

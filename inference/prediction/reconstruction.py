@@ -14,18 +14,22 @@ from typing import Any, NamedTuple
 import pyro
 import pyro.poutine as poutine
 import torch
+from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
 
 from guides.core.guide import Guide
+from inference.handlers.free_bits import unweighted
 from inference.handlers.free_running import free_running
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Terms, terms
+from inference.particles.log_weights import samples
 from inference.prediction.segments import SegmentedBatch, cut
 from models.core.grouping import SequenceIndex
 from models.dvae import DVAE
 
-__all__ = ["Reconstruction", "decode", "infer", "reconstruct"]
+__all__ = ["Reconstruction", "decode", "infer", "kl_by_dimension", "reconstruct"]
 
 
 class Reconstruction(NamedTuple):
@@ -122,6 +126,52 @@ def decode(
     parts, args = _batch(model, x, lengths, hop)
     mean = _mean(model, _run(poutine.condition(model, dict(latents)), args, mode))
     return mean if parts is None else parts.joined(mean, len(x))
+
+
+@torch.no_grad()
+def kl_by_dimension(
+    model: DVAE, guide: Guide, x: Tensor, lengths: Tensor, *, latents: str = "mean", mode: str = "gt"
+) -> dict[str, Tensor]:
+    r"""The KL of each dimension of each latent, in nats, summed over frames and sequences.
+
+    .. math:: \sum_{n, t} KL(q(z_{t,l} \mid \cdot), p(z_{t,l} \mid \cdot))
+
+    The sum over dimensions l is the KL of `Reconstruction.terms`, summed over sequences.
+
+    Args:
+        model: the generative model.
+        guide: the inference model.
+        x: data (T, N, D), zero beyond each length.
+        lengths: frames of each sequence (N,), on the CPU.
+        latents: what later conditionals are given: ``"mean"`` or ``"sample"``.
+        mode: ``"gt"`` or ``"gen"``.
+
+    Returns:
+        (L,) by site, of the latents that are diagonal Gaussians in model and guide.
+    """
+    _, args = _batch(model, x, lengths, None)
+    guide_trace = _inferred(guide, args, latents)
+    model_trace = _run(poutine.replay(model, guide_trace), args, mode)
+    drawn, kl = samples(guide_trace), {}
+    for name, site in samples(model_trace).items():
+        if name in drawn and not site["is_observed"]:
+            (q, inside), (p, _) = _gaussian(drawn[name]["fn"]), _gaussian(site["fn"])
+            if q is not None and p is not None:
+                divergence = kl_divergence(q, p)
+                if isinstance(inside, Tensor):
+                    divergence = torch.where(inside.bool()[..., None], divergence, 0.0)
+                kl[name] = divergence.flatten(0, -2).sum(0)
+    return kl
+
+
+def _gaussian(conditional: Any) -> tuple[Normal | None, Any]:
+    """A conditional as independent Gaussians, None if it is not, and the mask of its frames."""
+    fn, mask = unweighted(conditional), None
+    if isinstance(fn, MaskedDistribution):
+        fn, mask = unweighted(fn.base_dist), fn._mask
+    if isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 1 and isinstance(fn.base_dist, Normal):
+        return fn.base_dist, mask
+    return None, mask
 
 
 def _batch(model: DVAE, x: Tensor, lengths: Tensor, hop: int | None) -> tuple[SegmentedBatch | None, tuple[Any, ...]]:

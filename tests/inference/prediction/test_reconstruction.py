@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyro.poutine as poutine
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +12,9 @@ from torch import Tensor
 from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuideSettings, s_vectors
 from guides.registry import build_guide
-from inference.prediction.reconstruction import decode, infer, reconstruct
+from inference.prediction.reconstruction import decode, infer, kl_by_dimension, reconstruct
 from inference.prediction.segments import cut
+from inference.runs import create
 from inference.settings.resolve import resolve
 from models.fhvae import FHVAESettings
 from models.registry import build_model
@@ -102,3 +104,31 @@ def test_hops_that_say_nothing_or_leave_frames_out_are_refused(model: str, hop: 
     assert resolve("fhvae", overrides=["evaluation.segment_hop=10"]).evaluation.segment_hop == 10
     with pytest.raises(UserError, match=said):
         resolve(model, overrides=[f"evaluation.segment_hop={hop}"])
+
+
+@pytest.mark.parametrize("name", ["vae", "dkf", "vrnn", "dsae", "stcn"])
+def test_kl_by_dimension_sums_to_the_kl_of_each_latent_without_padding(name: str) -> None:
+    settings = resolve(name, overrides=["dtype=float64"] if name == "stcn" else ["dtype=float64", "model.bins=9"])
+    model, guide = create(settings)
+    x = torch.rand(7, 3, model.x_dim).double() + 0.1
+    lengths = torch.tensor([7, 4, 2])
+    x = x * (torch.arange(7)[:, None] < lengths)[..., None]
+    kl = kl_by_dimension(model.eval(), guide.eval(), x, lengths)
+    terms = reconstruct(model, guide, x, lengths).terms
+    assert set(kl) == set(terms.kl)
+    for site, by_dimension in kl.items():
+        torch.testing.assert_close(by_dimension.sum(), terms.kl[site].sum())
+    alone = [kl_by_dimension(model, guide, x[:n, [i]], torch.tensor([n])) for i, n in enumerate(lengths.tolist())]
+    for site, by_dimension in kl.items():
+        torch.testing.assert_close(by_dimension, sum(one[site] for one in alone))
+
+
+def test_kl_by_dimension_is_the_closed_form_of_gaussians() -> None:
+    model, guide = create(resolve("vae", overrides=["dtype=float64", "model.bins=9"]))
+    x = torch.rand(5, 2, 9).double() + 0.1
+    lengths = torch.tensor([5, 5])
+    q: Any = poutine.trace(guide).get_trace(x, lengths).nodes["z"]["fn"]
+    while hasattr(q, "base_dist"):
+        q = q.base_dist
+    expected = 0.5 * (q.loc**2 + q.scale**2 - 1.0) - q.scale.log()  # from the standard Gaussian
+    torch.testing.assert_close(kl_by_dimension(model, guide, x, lengths)["z"], expected.sum((0, 1)))

@@ -1,0 +1,142 @@
+"""Section 1: what was compared, warnings, and the best run of each metric with paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+from evaluation.compare.table import COLUMNS, Entry, best_rows, differences, heading
+from evaluation.disentanglement.pairs import sequence_latents
+from evaluation.report.collect import RunFolder, rows_of
+from evaluation.report.page import Page
+from evaluation.reporting.report import Summary, summarise
+from evaluation.resynthesis.metrics import METRICS
+from models.registry import model_class
+
+__all__ = ["paired", "section", "warnings"]
+
+UNUSED = 0.1
+"""KL in nats per frame, of a latent of the sequence in nats per sequence, below which it is said to be hardly used."""
+RISING = 0.5
+"""Rise of the validation bound over the last fifth of training, nats per frame, that is said to be unfinished."""
+
+
+def section(page: Page) -> dict[str, Any]:
+    """Heading, warnings and the table of differences."""
+    entries = page.entries
+    return {
+        "heading": heading(entries) if entries else "",
+        "warnings": warnings(page),
+        "names": [source.name for source in page.sources if source.entry is not None],
+        "colours": [source.colour for source in page.sources if source.entry is not None],
+        "rows": _rows(entries),
+        "commands": page.commands("resynthesis"),
+    }
+
+
+def paired(entry: Entry, other: Entry, metric: str) -> Summary:
+    """Mean over utterances of the difference entry - other, with its standard error, of utterances that both have."""
+    ours, theirs = rows_of(entry.file), rows_of(other.file)
+    common = [(ours[file].get(metric), theirs[file].get(metric)) for file in ours if file in theirs]
+    return summarise(float(a or math.nan) - float(b or math.nan) for a, b in common)
+
+
+def _rows(entries: list[Entry]) -> list[dict[str, Any]]:
+    rows = []
+    for name, best in zip(COLUMNS, best_rows(entries) if entries else [], strict=False):
+        metric = METRICS[name]
+        if best is None:
+            continue
+        cells = []
+        for i, entry in enumerate(entries):
+            difference = paired(entry, entries[best], name)
+            clear = difference.stderr is not None and abs(difference.mean or 0.0) > 2.0 * difference.stderr
+            text = difference.text(metric.decimals, metric.scale).replace("-", "\u2212")
+            sign = "+" if (difference.mean or 0.0) > 0 else ""
+            cells.append(
+                {
+                    "best": i == best,
+                    "value": entry.figure(name).text(metric.decimals, metric.scale),
+                    "difference": "no common utterances" if difference.mean is None else sign + text,
+                    "clear": clear,
+                }
+            )
+        rows.append({"label": metric.label, "better": metric.better, "definition": metric.definition, "cells": cells})
+    return rows
+
+
+def warnings(page: Page) -> list[str]:
+    """What a reader must know before comparing the figures."""
+    lines = [*differences(page.entries)] if page.entries else []
+    lines += _seeds(page.runs)
+    gt = [e.name for e in page.entries if e.report.get("autoregressive") and e.report["mode"] == "gt"]
+    if gt:
+        lines.append(
+            f"{_and(gt)}: autoregressive, evaluated with --mode gt. The decoder is given the true past frames, so "
+            "these figures say nothing of generation and cannot be compared with those of other models."
+        )
+    for run in page.runs:
+        lines += [f"{run.name}: {line}" for line in (*_unfinished(run), *_unused(run))]
+    for entry in page.entries:
+        checkpoint = entry.run / str(entry.report.get("checkpoint"))
+        if checkpoint.is_file() and checkpoint.stat().st_mtime > entry.file.stat().st_mtime:
+            lines.append(f"{entry.name}: {checkpoint.name} is newer than {entry.file.name}. Evaluate the run again.")
+    for source in page.sources:
+        problem = page.decoded[source.name].problem if source.name in page.decoded else ""
+        if problem:
+            lines.append(f"{source.name}: no sounds and no latents. {problem}")
+    return [*lines, *page.failed]
+
+
+def _seeds(runs: Any) -> list[str]:
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for run in runs:
+        seeds[run.settings.model.name, run.settings.guide.name].add(run.settings.seed)
+    single = [
+        model if guide == "paper" else f"{model} with guide {guide}"
+        for (model, guide), s in seeds.items()
+        if len(s) < 2
+    ]
+    if not single:
+        return []
+    return [
+        f"One seed of {_and(single)}. The standard errors are over utterances and do not contain the variation "
+        "between trainings."
+    ]
+
+
+def _unfinished(run: RunFolder) -> list[str]:
+    valid, best = run.split("valid"), run.best
+    if best is None or len(valid) < 5:
+        return [] if valid else ["no validation in metrics.jsonl"]
+    last = max(line["step"] for line in run.lines)
+    before = max((line[run.criterion] for line in valid if line["step"] <= 0.8 * last), default=-math.inf)
+    rise = best[run.criterion] - before
+    if best["step"] >= 0.95 * last and RISING < rise < math.inf:
+        return [
+            f"undertrained: the validation bound rose by {rise:.1f} nats per frame over the last fifth of training, "
+            f"and is best at step {best['step']} of {last}."
+        ]
+    return []
+
+
+def _unused(run: RunFolder) -> list[str]:
+    best, settings = run.best, run.settings
+    whole = sequence_latents(model_class(settings.model.name), settings.model)
+    lines = []
+    for key, value in (best or {}).items():
+        if not key.startswith("kl_") or not isinstance(value, float):
+            continue
+        latent = key[3:]
+        frames = settings.data.sequence_frames if latent in whole else 1
+        if frames is not None and value * frames < UNUSED:
+            unit = "sequence" if latent in whole else "frame"
+            lines.append(
+                f"latent {latent} is hardly used: KL {value * frames:.3f} nats per {unit} (posterior collapse)."
+            )
+    return lines
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
