@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+T = TypeVar("T")
 
 NETWORKS = ("lstm", "gru", "rnn_tanh")
 
@@ -46,14 +49,37 @@ def _refuse(_: Tensor) -> None:
 
 
 class Asked(TorchDispatchMode):
-    """Counts what a GPU would be waited for: values of tensors that are asked for, and sizes that depend on them."""
+    """Counts what a GPU would be waited for: values of tensors that are asked for, and sizes that depend on them.
+
+    Args:
+        refuse: whether to raise CUDA's error while a graph is captured instead.
+    """
 
     values = 0
 
-    def __init__(self) -> None:
+    def __init__(self, *, refuse: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.refuse = refuse
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         aten = torch.ops.aten
         self.values += func in (aten._local_scalar_dense.default, aten.nonzero.default, aten._unique2.default)
+        if self.refuse and self.values:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         return func(*args, **(kwargs or {}))
+
+
+def as_cuda_graphs(step: Callable[[], T], /) -> Callable[[], T]:
+    """A recorder with the rules of CUDA graphs: no value may be asked for while a step is recorded, and what it returns
+    stays where it is, overwritten by each replay. The operations are computed anew.
+    """
+    with torch.random.fork_rng(), Asked(refuse=True):
+        kept = step()
+
+    def replay() -> T:
+        for there, value in zip(tree_leaves(kept), tree_leaves(step()), strict=True):
+            if isinstance(there, Tensor):
+                there.copy_(value)
+        return kept
+
+    return replay

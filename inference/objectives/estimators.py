@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from types import FunctionType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from pyro.distributions.util import is_identically_zero, scale_and_mask
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.trace_elbo import _compute_log_r
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from inference.objectives.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
-from inference.particles.log_weights import particle_plate
+from inference.particles.log_weights import particle_plate, samples
 
 __all__ = ["ESTIMATORS", "FIVO", "IWAE", "AnalyticELBO", "DReG", "Estimate", "Estimator", "TraceELBO"]
 
@@ -78,35 +81,53 @@ class Estimator(ELBO):
         return float(loss.detach())
 
 
-def _without_values(function: Any) -> Any:
-    """A copy of a function of Pyro that does not convert each term to a Python number.
-
-    The numbers are not used here; on a GPU each conversion would be a synchronisation, and while a step is recorded it
-    is impossible.
-    """
-    names = {**function.__globals__, "torch_item": lambda value: 0.0}
-    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-
-
 class TraceELBO(Estimator, Trace_ELBO):
-    """The evidence lower bound, estimated by the mean over particles of log p(x, z) - log q(z | x): Pyro's
-    `Trace_ELBO`.
-    """
+    """The evidence lower bound, estimated by the mean over particles of log p(x, z) - log q(z | x).
 
-    _differentiable_loss_particle = _without_values(Trace_ELBO._differentiable_loss_particle)
+    The value and the gradient are those of Pyro's `Trace_ELBO`, which also converts each term to a Python number: on a
+    GPU every conversion would be a synchronisation, and while a step is recorded it is impossible.
+    """
 
     def estimate(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
         of_pyro: Any = self
         with particle_plate(self.num_particles):
             model_trace, guide_trace = of_pyro._get_trace(model, guide, args, dict(kwargs))
-            _, loss = of_pyro._differentiable_loss_particle(model_trace, guide_trace)
-        return Estimate(loss / self.num_particles, model_trace, guide_trace)
+        return Estimate(-self.elbo(model_trace, guide_trace) / self.num_particles, model_trace, guide_trace)
+
+    def elbo(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """The differentiable bound, summed over particles and sequences.
+
+        A latent that is not reparametrised contributes its score times the terms of the bound that depend on it.
+        """
+        bound: Any = sum(site["log_prob_sum"] for site in samples(model_trace).values())
+        log_r = None
+        for site in samples(guide_trace).values():
+            _, score, entropy = site["score_parts"]
+            bound = bound if is_identically_zero(entropy) else bound - entropy.sum()
+            if not is_identically_zero(score):
+                log_r = _compute_log_r(model_trace, guide_trace) if log_r is None else log_r
+                bound = bound + (log_r.sum_to(site["cond_indep_stack"]) * score).sum()
+        elbo: Tensor = bound
+        return elbo
 
 
 class AnalyticELBO(TraceELBO, TraceMeanField_ELBO):
     """The evidence lower bound with every KL in closed form, given earlier latents: Pyro's `TraceMeanField_ELBO`."""
 
-    _differentiable_loss_particle = _without_values(TraceMeanField_ELBO._differentiable_loss_particle)
+    def elbo(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        bound: Any = 0.0
+        drawn = samples(guide_trace)
+        for name, p in samples(model_trace).items():
+            if p["is_observed"]:
+                bound = bound + p["log_prob_sum"]
+                continue
+            q = drawn[name]
+            try:
+                bound = bound - scale_and_mask(kl_divergence(q["fn"], p["fn"]), q["scale"], q["mask"]).sum()
+            except NotImplementedError:
+                bound = bound + p["log_prob_sum"] - q["score_parts"].entropy_term.sum()
+        elbo: Tensor = bound
+        return elbo
 
 
 class _Multisample(Estimator):

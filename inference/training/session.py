@@ -29,7 +29,7 @@ from inference.training.loop import fit, measure_start, over, save
 from inference.training.optimisers import build_optimiser
 from inference.training.reading.readers import StreamedData
 from inference.training.reading.sources import read_data
-from inference.training.recorded_step import RecordedStep, whole_multiple
+from inference.training.recorded_step import CudaGraphs, RecordedStep, Recorder, whole_multiple
 from inference.training.scheduled_sampling import plan
 from inference.training.schedules import kl_warmup, total_steps
 from inference.training.sequence_table import adopt_table, slow_table
@@ -157,6 +157,8 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     """Read the corpus and build the objects of the training."""
     model.requires_grad_(settings.train.model_from is None)  # includes networks that the guide shares with the model
     objective = Objective.of(model, guide, settings.train)
+    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
+    record = CudaGraphs(device) if settings.train.cuda_graph else None
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     if world.size > 1:
@@ -185,13 +187,12 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
         say(f"objective {settings.train.objective}, {settings.train.particles} particles")
     for line in plan(settings.train.scheduled_sampling, steps / train.batches_per_epoch, settings.evaluation.mode):
         say(line)
-    device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
-    captured = _capture(settings, objective, train, world, say) if settings.train.cuda_graph else None
+    captured = None if record is None else _recorded_step(settings, objective, record, train, world, say)
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
 
 
-def _capture(
-    settings: Settings, objective: Objective, train: Data | StreamedData, world: World, say: Say
+def _recorded_step(
+    settings: Settings, objective: Objective, record: Recorder, train: Data | StreamedData, world: World, say: Say
 ) -> RecordedStep:
     """The recorded step, with one recording for each number of frames that a batch can have.
 
@@ -212,7 +213,7 @@ def _capture(
             f"train.pad_frames={-(-max(frames) // MOST_RECORDINGS)}."
         )
     say(f"steps are recorded once per shape of batch; batches have {len(frames)} different numbers of frames")
-    return RecordedStep(objective)
+    return RecordedStep(objective, record)
 
 
 def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.gpu_suite.parts.common import Work, settings_of
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from inference.objectives.elbo import Objective
+    from inference.objectives.elbo import Bound, Objective
 
 
 class Figures(NamedTuple):
@@ -109,14 +110,15 @@ class Comparison:
         import torch
 
         from inference.handlers.given_noise import given_noise
-        from inference.training.recorded_step import RecordedStep, loss_and_gradients
+        from inference.training.recorded_step import RecordedStep, loss_and_gradients, recorder_for
 
         like = next(objective.parameters())
         noise = {name: v.to(like) for name, v in self.noise.items()}
         objective.zero_grad(set_to_none=True)
         torch.manual_seed(0)
         with given_noise({} if drawn else noise):
-            step = RecordedStep(objective) if recorded else lambda *args: loss_and_gradients(objective, *args)
+            step: Callable[..., Bound] = partial(loss_and_gradients, objective)
+            step = RecordedStep(objective, recorder_for(like.device)) if recorded else step
             bound = step(self.x.to(like), self.lengths, self.real)
         values = {"loss": bound.loss.detach() / self.real, "reconstruction": bound.terms.reconstruction}
         values |= {f"kl_{name}": kl for name, kl in bound.terms.kl.items()}

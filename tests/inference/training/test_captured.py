@@ -15,7 +15,6 @@ import pyro.poutine as poutine
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from dvae_pyro.errors import UserError
 from inference.handlers.given_noise import given_noise
@@ -23,9 +22,9 @@ from inference.handlers.known_shape import known_shape
 from inference.handlers.noise import BatchNoise
 from inference.objectives.elbo import Bound, Objective
 from inference.settings.resolve import resolve
-from inference.training.recorded_step import RecordedStep, lengthened, loss_and_gradients
+from inference.training.recorded_step import CudaGraphs, RecordedStep, Recorder, lengthened, loss_and_gradients
 from inference.training.session import resume, start
-from tests.cudnn import Asked, CuDNN
+from tests.cudnn import Asked, CuDNN, as_cuda_graphs
 from tests.pairs import BINS, small_pair, traced
 
 RECURRENT = ["vae", "dkf", "storn", "vrnn", "srnn", "rvae", "dsae"]
@@ -77,11 +76,11 @@ def agree(captured: RecordedStep, *args: Any, **more: Any) -> None:
 @pytest.mark.parametrize("name", RECURRENT)
 def test_it_is_the_step_on_another_batch_than_it_was_recorded_with(name: str) -> None:
     pair = small_pair(name)
-    captured = RecordedStep(Objective(pair.model, pair.guide))
+    captured = RecordedStep(Objective(pair.model, pair.guide), as_cuda_graphs)
     captured(*batch([5, 2, 4], seed=1), beta=0.5)
     agree(captured, *batch([3, 5, 1], seed=2), beta=0.25)
     with torch.no_grad():
-        for p in captured.trained.values():  # as optimisers do
+        for p in captured.trained:  # as optimisers do
             p.mul_(1.1)
     agree(captured, *batch([2, 4, 3], seed=3), beta=1.0)  # none as long as the batch
     assert len(captured.recordings) == 1
@@ -92,7 +91,7 @@ def test_it_is_the_step_on_another_batch_than_it_was_recorded_with(name: str) ->
 )
 def test_other_objectives_and_weights_of_single_latents(name: str, latent: str, objective: str, particles: int) -> None:
     pair = small_pair(name)
-    captured = RecordedStep(Objective(pair.model, pair.guide, objective, particles))
+    captured = RecordedStep(Objective(pair.model, pair.guide, objective, particles), as_cuda_graphs)
     captured(*batch([5, 5], seed=1), beta=0.5, beta_sites={latent: 1.0})
     agree(captured, *batch([5, 5], seed=2), beta=0.3, beta_sites={latent: 0.7})
     agree(captured, *batch([5, 2], seed=2), beta=0.3, beta_sites={latent: 0.7})  # no longer all of one length
@@ -102,13 +101,13 @@ def test_other_objectives_and_weights_of_single_latents(name: str, latent: str, 
 def test_only_the_guide_is_trained_where_the_model_stays() -> None:
     pair = small_pair("vae")
     pair.model.requires_grad_(False)
-    captured = RecordedStep(Objective(pair.model, pair.guide))
+    captured = RecordedStep(Objective(pair.model, pair.guide), as_cuda_graphs)
     captured(*batch([5, 2], seed=1))
     with torch.no_grad():
         for p in pair.model.parameters():  # read where it is, all the same
             p.mul_(1.1)
     agree(captured, *batch([5, 2], seed=2))
-    assert {name.split(".")[0] for name in captured.trained} == {"guide"}
+    assert {id(p) for p in captured.trained} == {id(p) for p in pair.guide.parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("name", ["rvae", "vrnn"])
@@ -130,9 +129,8 @@ def test_frames_behind_all_sequences_change_nothing(name: str) -> None:
 def test_what_decides_by_values_is_refused_and_leaves_everything_as_it_was() -> None:
     pair = small_pair("dkf")
     with pytest.raises(UserError, match="DKF with guide DKFGuide and train.objective=dreg "):
-        RecordedStep(Objective(pair.model, pair.guide, "dreg", 2))(*batch([5, 2], seed=1))
-    assert all(type(p) is torch.nn.Parameter for p in pair.model.parameters())
-    assert not any(isinstance(b, FakeTensor) for b in pair.model.buffers())
+        RecordedStep(Objective(pair.model, pair.guide, "dreg", 2), as_cuda_graphs)(*batch([5, 2], seed=1))
+    assert all(p.grad is None for p in pair.model.parameters())
 
 
 @pytest.mark.parametrize("name", RECURRENT)
@@ -153,7 +151,7 @@ def test_a_computed_step_asks_for_no_value(name: str, kind: str) -> None:
 def test_a_failed_recording_tells_what_failed_first() -> None:
     """The end of a recording that has failed fails as well, whatever the reason was."""
     pair = small_pair("dkf")
-    recorded = RecordedStep(Objective(pair.model, pair.guide))
+    recorded = RecordedStep(Objective(pair.model, pair.guide), as_cuda_graphs)
 
     def failed(first: Exception) -> RuntimeError:
         try:
@@ -175,40 +173,58 @@ def test_a_failed_recording_tells_what_failed_first() -> None:
 ON_A_DEVICE = """
 import sys
 import pyro, torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from inference.training.recorded_step import RecordedStep
+from inference.training.recorded_step import RecordedStep, run_again
 from inference.objectives.elbo import Objective
 from tests.pairs import small_pair
+
+class Elsewhere(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.done, self.other = 0, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.done += 1
+        devices = {v.device.type for v in tree_leaves((args, kwargs, out)) if isinstance(v, torch.Tensor)}
+        if len(devices) > 1:
+            self.other.add(str(func))
+        return out
 
 _setup_privateuseone_for_python_backend("pretended")
 pyro.enable_validation(False)
 for name in sys.argv[1:]:
     pair = small_pair(name)
-    captured = RecordedStep(Objective(pair.model, pair.guide))
-    inputs = torch.ones(3, 2, 6).double(), torch.tensor([2, 3]), torch.ones(2).double()
-    given = [*captured.trained.values()], [*captured.constant.values()], *inputs
-    with FakeTensorMode() as mode:
-        there = tree_map(lambda v: torch.empty(v.shape, dtype=v.dtype, device="pretended"), given)
-    for v in there[0]:
-        v.requires_grad_()
-    graph = make_fx(captured.step()[0], tracing_mode="fake")(*there).graph
-    used = [node for node in graph.nodes if node.users and node.op == "call_function"]
-    elsewhere = [n for n in used for v in tree_leaves(n.meta["val"]) if v.device.type != "pretended"]
-    print(name, len(used), elsewhere)
+    objective = Objective(pair.model, pair.guide)
+    with FakeTensorMode():
+        def there(v):
+            return torch.empty(v.shape, dtype=v.dtype, device="pretended")
+        for module in objective.modules():
+            for key, p in [*module._parameters.items()]:
+                if p is not None:
+                    setattr(module, key, nn.Parameter(there(p)))
+            for key, b in [*module._buffers.items()]:
+                if b is not None:
+                    setattr(module, key, there(b))
+        inputs = [there(v) for v in (torch.ones(3, 2, 6).double(), torch.tensor([2, 3]), torch.ones(2).double())]
+        with Elsewhere() as seen:
+            RecordedStep(objective, run_again).step(inputs)
+    print(name, seen.done, sorted(seen.other))
 """
 
 
-def test_on_a_device_nothing_is_computed_elsewhere() -> None:
+def test_a_step_on_a_device_takes_nothing_from_elsewhere() -> None:
     """A CUDA graph cannot hold what waits for the device or copies from memory. Without a GPU: the operations for a
-    device that only pretends to be, from fake tensors, which raise where somebody asks for a value.
+    device that only pretends to be, on fake tensors, which raise where somebody asks for a value.
     """
     models = ["srnn", "vrnn"]
     done = subprocess.run([sys.executable, "-c", ON_A_DEVICE, *models], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    found = [line.split(maxsplit=2) for line in done.stdout.splitlines()]  # name, operations, those of two devices
     assert [(name, elsewhere) for name, _, elsewhere in found] == [(name, "[]") for name in models], done.stdout
     assert all(int(operations) > 100 for _, operations, _ in found)
 
@@ -218,7 +234,7 @@ def test_on_a_device_nothing_is_computed_elsewhere() -> None:
 def test_a_cuda_graph_replays_the_step(name: str) -> None:
     pair = small_pair(name)
     objective = Objective(pair.model.cuda(), pair.guide.cuda())
-    captured = RecordedStep(objective)
+    captured = RecordedStep(objective, CudaGraphs(torch.device("cuda")))
 
     def there(lengths: list[int], seed: int) -> tuple[Tensor, Tensor, int]:
         x, given, frames = batch(lengths, seed)
@@ -253,6 +269,11 @@ def trained(run: Path, settings: list[str], *more: str) -> list[dict[str, Any]]:
     return logged(run)
 
 
+def as_if_here(device: torch.device) -> Recorder:
+    """What stands in for CUDA graphs where there are none."""
+    return as_cuda_graphs
+
+
 def logged(run: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timed = {"frames_per_second", "data_wait"}
@@ -260,8 +281,12 @@ def logged(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_on(
-    tmp_path: Path, ragged: list[str]
+    tmp_path: Path, ragged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(UserError, match="train.cuda_graph=true .* device=cpu"):
+        trained(tmp_path / "refused", ragged, "train.cuda_graph=true")
+    assert not (tmp_path / "refused").exists()
+    monkeypatch.setattr("inference.training.session.CudaGraphs", as_if_here)
     computed = trained(tmp_path / "computed", ragged, "train.steps=7")
     recorded = trained(tmp_path / "recorded", ragged, "train.steps=7", "train.cuda_graph=true")
     assert recorded == computed and len(computed) == 7 + 4
@@ -273,6 +298,7 @@ def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_o
 
 def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("inference.training.session.MOST_RECORDINGS", 1)
+    monkeypatch.setattr("inference.training.session.CudaGraphs", as_if_here)
     with pytest.raises(UserError, match=r"2 numbers here, 8 to 12, .* train.pad_frames=12"):
         trained(tmp_path / "run", ragged, "train.cuda_graph=true")
 
@@ -304,7 +330,7 @@ def test_bf16_is_of_networks_in_training_alone() -> None:
     for name, gradient in rounded.items():
         assert gradient.dtype is torch.float32
         assert (gradient - gradients[name]).norm() < 0.05 * gradients[name].norm() + 1e-3, name
-    recorded, again, _ = measured(RecordedStep(half), half, x, lengths, frames)
+    recorded, again, _ = measured(RecordedStep(half, as_cuda_graphs), half, x, lengths, frames)
     assert recorded.loss == found.loss
     torch.testing.assert_close(again, rounded, rtol=0.0, atol=0.0)
     with torch.autocast("cpu", torch.bfloat16):
