@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from evaluation.reporting.plots import new_figure, open_axes, save_picture
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import Summary, summarise, text_table, write_report
 from inference.prediction.reconstruction import infer
+from inference.runs import Run
 from models.kvae import KVAE
 
 __all__ = ["run_imputation"]
@@ -83,12 +85,13 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
     if "r2" in report:
         print("R^2 of a linear map from z: " + ", ".join(f"{name} {value:.3f}" for name, value in report["r2"].items()))
     if options.picture is not None:
-        _draw(x, shown, run.settings.model.bins, options)
+        _draw(x, shown, run, options.picture)
         say(f"drew {options.picture}")
 
 
-def _draw(x: torch.Tensor, shown: dict[str, Any], bins: int, options: argparse.Namespace) -> None:
+def _draw(x: torch.Tensor, shown: dict[str, Any], run: Run, picture: Path) -> None:
     """The first sequence: the truth, and for each way of leaving out what is there, smoothed and interpolated."""
+    bins = run.settings.model.bins
     side = round(bins**0.5)
     if side * side != bins:
         raise UserError(f"--picture draws square frames, and these have {bins} values. Leave it out.")
@@ -97,12 +100,14 @@ def _draw(x: torch.Tensor, shown: dict[str, Any], bins: int, options: argparse.N
         rows.append((f"{name}, given", torch.where(present[:, :1], x[:, 0], 0.3)))
         rows.append(("smoothed", filled.smoothed[:, 0]))
         rows.append(("interpolated", filled.interpolated[:, 0]))
-    figure = new_figure(0.55 * len(x) + 1.6, 0.6 * len(rows) + 0.6, "Missing frames of a KVAE, one sequence")
+    figure = new_figure(
+        0.55 * len(x) + 1.6, 0.6 * len(rows) + 0.6, f"{run.path.name}: missing frames of one sequence, grey"
+    )
     for axes, (label, frames) in zip(figure.subplots(len(rows), 1), rows, strict=True):
         strip = torch.cat([frames.unflatten(-1, (side, side)), frames.new_ones(len(frames), side, 1)], dim=-1)
         axes.imshow(strip.transpose(0, 1).flatten(1).cpu().numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
         open_axes(axes, "top", "right", "bottom", "left")
         axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    save_picture(figure, options.picture)
+        axes.set_yticks([side / 2], [label], fontsize=8)
+        axes.tick_params(length=0)
+    save_picture(figure, picture)
