@@ -101,7 +101,7 @@ def _draw(x: torch.Tensor, shown: dict[str, Any], run: Run, picture: Path) -> No
         rows.append(("smoothed", filled.smoothed[:, 0]))
         rows.append(("interpolated", filled.interpolated[:, 0]))
     figure = new_figure(
-        0.55 * len(x) + 1.6, 0.6 * len(rows) + 0.6, f"{run.path.name}: missing frames of one sequence, grey"
+        0.55 * len(x) + 2.0, 0.6 * len(rows) + 0.6, f"{run.path.name}: missing frames of one sequence, grey"
     )
     for axes, (label, frames) in zip(figure.subplots(len(rows), 1), rows, strict=True):
         strip = torch.cat([frames.unflatten(-1, (side, side)), frames.new_ones(len(frames), side, 1)], dim=-1)
@@ -109,5 +109,6 @@ def _draw(x: torch.Tensor, shown: dict[str, Any], run: Run, picture: Path) -> No
         open_axes(axes, "top", "right", "bottom", "left")
         axes.set_xticks([])
         axes.set_yticks([side / 2], [label], fontsize=8)
+        axes.set_anchor("E")  # leaves the room to the labels
         axes.tick_params(length=0)
     save_picture(figure, picture)
