@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from corpora.frontends.griffin_lim import griffin_lim
 from corpora.frontends.stft import Stft
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
 from dvae_pyro.progress import progress_bar
 from evaluation.generate.drawings import draw
 from evaluation.generate.plots import contact_sheet
-from evaluation.generate.sampling import num_frames, sampled
+from evaluation.generate.sampling import num_frames, sampled, to_sounds
 from evaluation.loading.waveforms import as_power, find_sound_frontend
 from evaluation.recordings.mos import dnsmos, require_dnsmos
 from evaluation.reporting.audio import peak, write_wav
@@ -119,13 +118,12 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
             shown += list(values[finite.numpy()][: PICTURED - len(shown)])
             if stream is not None:
                 stream.write(values.tobytes())
-            elif frontend is not None and bool(finite.any()):
-                sounds = griffin_lim(as_power(frontend, batch[finite.to(batch.device)]), frontend, options.iterations)
-                numbers = [number + i for i in finite.nonzero()[:, 0].tolist()]
-                for n, samples in zip(numbers, sounds.double().cpu().numpy(), strict=True):
-                    files.append(_write(folder, f"{n:0{digits}d}.wav", samples, frontend.rate))
+            elif frontend is not None:
+                sounds = to_sounds(batch, frontend, options.iterations)
+                for i in finite.nonzero()[:, 0].tolist():
+                    files.append(_write(folder, f"{number + i:0{digits}d}.wav", sounds[i], frontend.rate))
                     if options.mos:
-                        files[-1]["dnsmos"] = dnsmos(samples, frontend.rate)
+                        files[-1]["dnsmos"] = dnsmos(sounds[i], frontend.rate)
             number += len(batch)
             bar.update(len(batch))
     hop_s = None if frontend is None else frontend.hop / frontend.rate

@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 from dvae_pyro.files import write_atomically
 
-__all__ = ["peak", "write_wav"]
+__all__ = ["peak", "wav_bytes", "write_wav"]
 
 
 def write_wav(path: Path, samples: NDArray[np.float64], rate: int) -> None:
     """Write samples, full scale 1, as 16-bit WAV."""
+    write_atomically(path, wav_bytes(samples, rate))
+
+
+def wav_bytes(samples: NDArray[np.float64], rate: int) -> bytes:
+    """A 16-bit WAV file of samples, full scale 1."""
     stream = io.BytesIO()
     soundfile.write(stream, samples, rate, format="WAV", subtype="PCM_16")
-    write_atomically(path, stream)
+    return stream.getvalue()
 
 
 def peak(*sounds: Sequence[float] | NDArray[np.float64]) -> float:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from corpora.audio.io import mix_to_mono, resample
 from corpora.frontends.stft import Stft
 from corpora.loading.sequences import Prepared, by_length, collate
-from corpora.types import Utterance
+from corpora.types import Sound, Utterance
 from evaluation.loading.waveforms import FileLog, SoundItem, read_sounds, sound_frontend
 from evaluation.resynthesis.metrics import itakura_saito
 from inference.prediction.reconstruction import reconstruct
 from inference.runs import Run, pick_dtype
 
-__all__ = ["Resynthesis", "resynthesise"]
+__all__ = ["Resynthesis", "resynthesise", "resynthesise_recording"]
 
 FRAMES_AT_ONCE = 12000
 """Padded frames that go through the model together."""
@@ -91,6 +93,33 @@ def resynthesise(
             torch.manual_seed(run.settings.seed + 1_000_003 * number)
             results = _decode(run, frontend, batch, mode or evaluation.mode, latents or evaluation.latents)
         yield from results
+
+
+def resynthesise_recording(
+    run: Run, sound: Sound, *, mode: str | None = None, latents: str | None = None
+) -> NDArray[np.float64]:
+    """Resynthesise a whole recording, without trimming.
+
+    Args:
+        run: the run.
+        sound: the recording; several channels are mixed.
+        mode: as of `resynthesise`.
+        latents: as of `resynthesise`.
+
+    Returns:
+        Samples (n,), of the number, rate and level of the recording's.
+
+    Raises:
+        UserError: the features of the run cannot be inverted, or the recording is silent, too short or not finite.
+    """
+    rate, length = sound_frontend(run).rate, len(sound.samples)
+    mono = resample(mix_to_mono(sound.samples), sound.rate, rate)
+    data = replace(run.settings.data, trim_db=None, on_error="error")
+    untrimmed = run._replace(settings=replace(run.settings, data=data))
+    recording = Utterance("the recording", "", lambda: Sound(mono[:, None], rate))
+    (result,) = resynthesise(untrimmed, [recording], mode=mode, latents=latents)
+    samples = resample(result.estimate * np.abs(mono).max(), rate, sound.rate)
+    return np.pad(samples, (0, max(0, length - len(samples))))[:length]  # resampling rounds the number of samples
 
 
 def _by_length(items: Iterator[SoundItem], frames_at_once: int) -> Iterator[list[SoundItem]]:
