@@ -66,7 +66,7 @@ def test_a_run_says_what_it_is(tmp_path: Path) -> None:
         dvae.load("nowhere")
 
 
-MODELS = {
+MODELS: dict[str, tuple[list[str], dict[str, str | int]]] = {
     "dkf": (["model.z_x=[5]"], {"z": "frames"}),
     "dsae": (["model.v_dim=2"], {"v": "sequence", "z": "frames"}),
     "ms_stcn": (
@@ -114,7 +114,7 @@ def test_draws_have_the_moments_of_the_guide(tmp_path: Path) -> None:
 
     run = saved(tmp_path, "vae", "model.z_x=[5]")
     utterance = run.utterances("test", 1)[0]
-    trace = poutine.trace(run.guide).get_trace(utterance.x[:, None].double(), torch.tensor([len(utterance.x)]))
+    trace: Any = poutine.trace(run.guide).get_trace(utterance.x[:, None].double(), torch.tensor([len(utterance.x)]))
     q = trace.nodes["z"]["fn"]
     mean, deviation = q.mean[:, 0].detach(), q.variance[:, 0].sqrt().detach()
     (latents,) = run.latents([utterance])
