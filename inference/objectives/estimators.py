@@ -22,6 +22,7 @@ from torch.distributions import kl_divergence
 
 from inference.objectives.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
 from inference.particles.log_weights import particle_plate, samples
+from models.core.reuse import computed_once
 
 __all__ = ["ESTIMATORS", "FIVO", "IWAE", "AnalyticELBO", "DReG", "Estimate", "Estimator", "TraceELBO"]
 
@@ -90,7 +91,7 @@ class TraceELBO(Estimator, Trace_ELBO):
 
     def estimate(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
         of_pyro: Any = self
-        with particle_plate(self.num_particles):
+        with computed_once(), particle_plate(self.num_particles):
             model_trace, guide_trace = of_pyro._get_trace(model, guide, args, dict(kwargs))
         return Estimate(-self.elbo(model_trace, guide_trace) / self.num_particles, model_trace, guide_trace)
 

@@ -31,6 +31,7 @@ from dvae_pyro.errors import UserError
 from inference.particles.log_weights import density, log_mean_exp, particle_plate, per_sequence, samples, trace_weights
 from inference.particles.particle_filter import smc
 from models.core.effects import Given
+from models.core.reuse import computed_once
 
 if TYPE_CHECKING:
     from guides.core.guide import Guide
@@ -79,7 +80,7 @@ def importance_weighted(
     Raises:
         UserError: for a latent that is not reparametrised: its gradient would be wrong.
     """
-    with particle_plate(particles):
+    with computed_once(), particle_plate(particles):
         model_trace, guide_trace = get_importance_trace("flat", PLATES, model, guide, args, dict(kwargs))
     _refuse_unreparametrised(guide_trace)
     return _multisample(log_mean_exp(trace_weights(model_trace, guide_trace)), model_trace, guide_trace)
@@ -111,7 +112,7 @@ def doubly_reparametrised(
     """
     if not torch.is_grad_enabled():
         return importance_weighted(model, guide, args, particles, kwargs)
-    with particle_plate(particles):
+    with computed_once(), particle_plate(particles):
         drawn = poutine.trace(guide).get_trace(*args, **kwargs)
         _refuse_unreparametrised(drawn)
         draws: dict[str, Tensor] = {name: site["value"] for name, site in samples(drawn).items()}

@@ -24,10 +24,10 @@ from models.core.effects import (
     longest,
     misplaced,
     own_draw,
-    ragged,
     same,
 )
 from models.core.grouping import SequenceIndex, SharedSiteWeight
+from models.core.tensors import real_frames, zero_padding
 
 __all__ = ["Sites", "masked", "rebuilt", "stacked"]
 
@@ -57,8 +57,7 @@ class Sites:
         self.sequences = len(lengths)
         self.sizes = sizes
         self.like = like
-        mask = torch.arange(self.frames, device=lengths.device)[:, None] < lengths
-        self.mask = mask.to(like.device) if ragged(lengths, self.frames) else None
+        self.mask = real_frames(lengths, self.frames, like.device)
         self.data = {name: self._checked(name, x) for name, x in data.items() if x is not None}
         self.leading, self._misplaced = enclosing_shape(inner=2), misplaced(inner=2)
         self.rows = rows
@@ -101,7 +100,7 @@ class Sites:
 
     def zeroed(self, u: Tensor) -> Tensor:
         """u (..., T, N, C) with zeros in padded frames."""
-        return u if self.mask is None else u.masked_fill(~self.mask[..., None], 0.0)
+        return u if self.mask is None else zero_padding(u, self.mask)
 
     def _checked(self, name: str, x: Tensor) -> Tensor:
         expected = (self.frames, self.sequences, self.sizes[name])

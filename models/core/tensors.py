@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, device
 from torch.nn.functional import pad
 
 from models.core.effects import ragged
+from models.core.reuse import pure
 
-__all__ = ["concatenate", "to_float32", "normal", "reverse", "shift"]
+__all__ = ["concatenate", "normal", "real_frames", "reverse", "shift", "to_float32", "zero_padding"]
 
 
 def concatenate(*parts: Tensor) -> Tensor:
@@ -46,6 +47,20 @@ def reverse(u: Tensor, lengths: Tensor) -> Tensor:
     return u.gather(0, index[..., None].expand_as(u))
 
 
+@pure
 def shift(u: Tensor) -> Tensor:
     """The frame before each: u_{t-1} of u (..., T, N, D), zero before the first."""
     return pad(u[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+
+
+@pure
+def real_frames(lengths: Tensor, frames: int, on: device) -> Tensor | None:
+    """The mask of frames within each sequence's length, (T, N); None if all are."""
+    mask = torch.arange(frames, device=lengths.device)[:, None] < lengths
+    return mask.to(on) if ragged(lengths, frames) else None
+
+
+@pure
+def zero_padding(u: Tensor, mask: Tensor) -> Tensor:
+    """u (..., T, N, C) with zeros where the mask (T, N) is not set."""
+    return u.masked_fill(~mask[..., None], 0.0)

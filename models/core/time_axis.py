@@ -40,7 +40,7 @@ from torch.nn.functional import pad
 from models.core.carry import Carry, Causal, SlowerStep, steps_before
 from models.core.effects import Given, Sequential, conditional, draw, own_draw, previous
 from models.core.sites import Sites, masked, stacked
-from models.core.tensors import concatenate
+from models.core.tensors import concatenate, shift
 
 __all__ = ["Carry", "Causal", "Looped", "Markov", "Parallel", "Sites", "TimeAxis", "run"]
 
@@ -137,7 +137,7 @@ class Parallel(TimeAxis):
         value = self.sites.value(name)
         if value is None:
             raise Sequential(name)
-        return pad(value[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+        return shift(value)
 
     def expected(self, name: str) -> Tensor:
         raise Sequential(name)

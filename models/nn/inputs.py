@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError, nearest
+from models.core.reuse import pure
 
 __all__ = ["InputTransform"]
 
@@ -96,6 +97,7 @@ class InputTransform(nn.Module):
             self.mean[: self.scaled] = mean[: self.scaled]
             self.scale[: self.scaled] = torch.where(moves, deviation, 1.0)[: self.scaled]
 
+    @pure
     def forward(self, x: Tensor) -> Tensor:
         if not self.takes_log or x.requires_grad:
             y = self._logarithm(x)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.core.affine import AffineMaps
 from models.core.conditional import Conditional
 from models.core.effects import ragged
+from models.core.reuse import pure
 from models.core.tensors import normal, reverse, shift
 
 __all__ = ["MLP", "Context", "GaussianHead", "Recurrent", "shift"]
@@ -38,6 +39,13 @@ class MLP(nn.Sequential):
             nn.init.zeros_(layer.bias)
         super().__init__(*(part for layer in layers for part in (layer, activation())))
         self.out_dim = sizes[-1]
+
+    @pure
+    def forward(self, u: Tensor) -> Tensor:
+        """From u (..., in) to (..., out)."""
+        for part in self:
+            u = part(u)
+        return u
 
     @property
     def affine(self) -> list[nn.Linear]:
@@ -122,6 +130,7 @@ class Recurrent(nn.Module):
         cells: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
         self.net = cells[cell](in_dim, out_dim, layers)
 
+    @pure
     def forward(self, u: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs (..., T, N, H) and the state after the last frame, (..., N, H) for each layer's h (and c)."""
         *leading, frames, sequences, _ = u.shape
