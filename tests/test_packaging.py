@@ -262,6 +262,7 @@ def test_wheel_holds_the_packages_typed_and_the_configs_and_nothing_else(wheel: 
     expected = {f"{package}/py.typed" for package in PACKAGES}
     expected |= {str(f.relative_to(ROOT)) for p in PACKAGES for f in (ROOT / p).rglob("*.py")}
     expected |= {str(f.relative_to(ROOT)) for f in (ROOT / "configs").rglob("*.yaml")}
+    expected |= {str(f.relative_to(ROOT)) for f in (ROOT / "corpora" / "fetch").glob("*.csv")}
     page = ROOT / "evaluation" / "report"
     expected |= {str(f.relative_to(ROOT)) for kind in ("j2", "bib", "css", "js") for f in page.rglob(f"*.{kind}")}
     assert {name for name in names if ".dist-info/" not in name} == expected

@@ -16,6 +16,7 @@ FIRST = {
     "inference.svi": "inference.svi",
     "models.describe": "inference.describe",
     "models.published": "inference.published",
+    "corpora.fetch": "corpora.fetch.__main__",
     "corpora.shard": "corpora.shard",
 }
 """Commands outside evaluation, each with the module that holds its ``main``."""

@@ -1,0 +1,1 @@
+"""Download openly licensed corpora, file by file with checksums: ``python -m corpora.fetch NAME``."""
