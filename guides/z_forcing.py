@@ -77,7 +77,7 @@ class ZForcingGuide(Guide):
         self.auxiliary = settings.auxiliary
         if settings.auxiliary > 0.0:
             self.z_b = MLP(self.z_dim, settings.z_b)
-            self.b_told = nn.Linear(self.z_b.out_dim, 2 * settings.b_dim)
+            self.b_head = nn.Linear(self.z_b.out_dim, 2 * settings.b_dim)
 
     @classmethod
     def parents(cls, settings: ZForcingGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
@@ -122,5 +122,5 @@ class ZForcingGuide(Guide):
 
     def predicted_b(self, z: Tensor) -> dist.TorchDistribution:
         """p(b_t | z_t): Goyal et al. (2017), auxiliary cost; its Gaussian as in the authors' code."""
-        mean, log_variance = self.b_told(self.z_b(z)).chunk(2, dim=-1)
+        mean, log_variance = self.b_head(self.z_b(z)).chunk(2, dim=-1)
         return normal(mean.tanh(), log_variance.clamp(-MOST, MOST))

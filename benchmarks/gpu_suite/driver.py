@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.gpu_suite.outcomes import figures_of
 from benchmarks.gpu_suite.results import Line, append
-from benchmarks.gpu_suite.stages import PACKING, ROOT, Part, Stage, chosen
+from benchmarks.gpu_suite.stages import PACKING, ROOT, Part, Stage, fitting
 
 __all__ = ["EARLY", "Driver"]
 
@@ -100,7 +100,7 @@ class Driver:
 
     def run(self, every: Sequence[Stage]) -> None:
         """Run the stages that fit; what happened to each part is a line of results.jsonl."""
-        kept = chosen(every, self.end - time.monotonic())
+        kept = fitting(every, self.end - time.monotonic())
         for stage in every:
             if stage not in kept:
                 self._leave_out(stage.parts, "would not fit")

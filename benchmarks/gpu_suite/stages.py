@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PACKING", "Options", "Part", "Stage", "chosen", "stages"]
+__all__ = ["PACKING", "Options", "Part", "Stage", "fitting", "stages"]
 
 ROOT = Path(__file__).parents[2]
 RECURRENT = ("vae", "dkf", "storn", "vrnn", "srnn", "rvae", "dsae")
@@ -111,11 +111,11 @@ def stages(options: Options) -> list[Stage]:
     return [stage for stage in every if stage.parts]
 
 
-def chosen(every: Sequence[Stage], seconds: float) -> list[Stage]:
+def fitting(every: Sequence[Stage], seconds: float) -> list[Stage]:
     """The stages that fit: by rank, until the seconds that the next one must have are not there.
 
     Example:
-        >>> [s.name for s in chosen([Stage("a", 2, 9, 9, []), Stage("b", 0, 5, 9, []), Stage("c", 1, 9, 9, [])], 15.0)]
+        >>> [s.name for s in fitting([Stage("a", 2, 9, 9, []), Stage("b", 0, 5, 9, []), Stage("c", 1, 9, 9, [])], 15.0)]
         ['b', 'c']
     """
     kept: set[str] = set()

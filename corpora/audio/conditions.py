@@ -31,7 +31,7 @@ from corpora.audio.io import mix_to_mono, resample
 from corpora.types import Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError
 
-__all__ = ["CHANNELS", "DOMAINS", "NOISES", "check_domains", "coloured", "heard", "in_domains", "through"]
+__all__ = ["CHANNELS", "DOMAINS", "NOISES", "check_domains", "coloured", "degraded", "in_domains", "through"]
 
 #: Names of the conditions.
 DOMAINS = {"A": "clean", "B": "noisy", "C": "channel", "D": "noisy+channel"}
@@ -88,7 +88,7 @@ def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
     return replace(corpus, splits=splits, notes=notes)
 
 
-def heard(sound: Sound, noise: Samples | None, snr_db: float, channel: str | None) -> Sound:
+def degraded(sound: Sound, noise: Samples | None, snr_db: float, channel: str | None) -> Sound:
     """A recording filtered by a channel, with added noise.
 
     Args:
@@ -183,4 +183,4 @@ def _load(
         added = others.babble(utterance, size, sound.rate, generator)
     elif noise is not None:
         added = coloured(size, sound.rate, SLOPES[noise], generator)
-    return heard(sound, added, snr_db, channel)
+    return degraded(sound, added, snr_db, channel)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvae_pyro.errors import UserError
 from evaluation.disentanglement.plots import segment_grid
-from evaluation.disentanglement.segments import Segment, chosen, decoded, drawable, inferred
+from evaluation.disentanglement.segments import Segment, decoded, drawable, inferred, select_segments
 from evaluation.reporting.command_line import Request, read_run, say
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.provenance import provenance
@@ -34,7 +34,7 @@ def run_factor_grid(request: Request, options: argparse.Namespace) -> None:
             "python -m inference.svi --model fhvae"
         )
     wanted = {"--row": (options.row, options.num_rows), "--column": (options.column, options.num_columns)}
-    rows, columns = chosen(run, request.split, wanted, options.at).values()
+    rows, columns = select_segments(run, request.split, wanted, options.at).values()
     cells = drawable(run, grid(run, rows, columns))
     figures = shares(cells)
     pictured = np.full((len(rows) + 2, len(columns) + 2, *cells.shape[2:]), np.nan)

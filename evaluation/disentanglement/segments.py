@@ -24,7 +24,7 @@ from evaluation.reporting.command_line import say
 from inference.prediction.reconstruction import decode, infer
 from inference.runs import Run, pick_dtype
 
-__all__ = ["Segment", "chosen", "decoded", "drawable", "inferred", "one_of_each_speaker"]
+__all__ = ["Segment", "decoded", "drawable", "inferred", "one_of_each_speaker", "select_segments"]
 
 AT_ONCE = 2048
 """Segments that are decoded together."""
@@ -72,7 +72,7 @@ def one_of_each_speaker(utterances: Sequence[Utterance]) -> Iterator[Utterance]:
         yield from (own[number] for own in by_speaker.values() if number < len(own))
 
 
-def chosen(
+def select_segments(
     run: Run, split: str, wanted: Mapping[str, tuple[Sequence[str], int]], at: float | None
 ) -> dict[str, list[Segment]]:
     """Select a segment of each of some utterances of the run's corpus.

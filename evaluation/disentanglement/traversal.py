@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvae_pyro.errors import UserError, nearest
 from evaluation.disentanglement.plots import segment_grid
-from evaluation.disentanglement.segments import Segment, chosen, decoded, drawable, inferred
+from evaluation.disentanglement.segments import Segment, decoded, drawable, inferred, select_segments
 from evaluation.reporting.command_line import Request, read_run, say
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.provenance import provenance
@@ -29,7 +29,7 @@ def run_traversal(request: Request, options: argparse.Namespace) -> None:
     if options.values < 2:
         raise UserError(f"--values {options.values}: expected 2 or more, from -3 to 3.")
     wanted = {"--utterance": (options.utterance, options.num)}
-    (segments,) = chosen(run, request.split, wanted, options.at).values()
+    (segments,) = select_segments(run, request.split, wanted, options.at).values()
     known = [name for name in run.model.latents if name.startswith("z")]
     own = inferred(run, segments)
     originals = drawable(run, np.stack([segment.x.double().numpy() for segment in segments]))

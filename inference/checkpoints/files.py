@@ -45,6 +45,8 @@ __all__ = ["FORMAT", "check_names", "load_checkpoint", "load_weights", "save_che
 
 FORMAT = 1
 KEYS = ("model_name", "guide_name", "model", "guide", "step", "epoch", "batch")
+RENAMED = {"b_told": "b_head"}
+"""Modules by their names in checkpoints of earlier versions, with today's names."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -110,12 +112,13 @@ def check_names(state: Mapping[str, Any], model_name: str, guide_name: str, path
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str, path: Path) -> None:
-    """Copy weights into a module, whose names and shapes must be exactly theirs.
+    """Copy weights into a module, whose names (or names of earlier versions) and shapes must be exactly theirs.
 
     Raises:
         UserError: for a name that only one of them has, or another shape.
     """
     expected = module.state_dict()
+    weights = {".".join(RENAMED.get(part, part) for part in name.split(".")): w for name, w in weights.items()}
     faults = [f"{name} is missing in the checkpoint" for name in expected if name not in weights]
     faults += [f"{name} is not in the {what}" for name in weights if name not in expected]
     faults += [
@@ -129,7 +132,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str, pa
             f"{path} does not fit the {what} of these settings: {faults[0]}{more}.\n"
             f"Keep the {what}.* settings that determine shapes of weights at the values that the run was trained with."
         )
-    module.load_state_dict(dict(weights))
+    module.load_state_dict(weights)
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -25,13 +25,13 @@ from models.core.effects import base_name
 from models.core.sites import masked
 from models.likelihoods.power_spectrum import PowerSpectrum
 
-__all__ = ["Heard", "Observation", "clean_variances"]
+__all__ = ["ObservedPower", "Observation", "clean_variances"]
 
 Shape = Size | list[int] | tuple[int, ...]
 _SPECTRUM = constraints.independent(constraints.nonnegative, 1)
 
 
-class Heard(dist.TorchDistribution):
+class ObservedPower(dist.TorchDistribution):
     r"""The power of a sum of independent complex Gaussians: :math:`y_f \sim \mathrm{Exp}(\sum_k u_{kf} + n_f)`.
 
     .. math:: \log p(y) = -\sum_f \log x_f + y_f / x_f, \qquad x_f = \sum_k u_{kf} + n_f
@@ -46,7 +46,7 @@ class Heard(dist.TorchDistribution):
 
     Example:
         >>> speech, noise = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 1.0]])
-        >>> Heard([speech], noise).wiener(0)
+        >>> ObservedPower([speech], noise).wiener(0)
         tensor([[0.7500, 0.5000]])
     """
 
@@ -76,11 +76,11 @@ class Heard(dist.TorchDistribution):
         r"""The Wiener gain of a source, u_k / x: E[sqrt(g_k) s_k | y, z] = gain y, (..., T, N, F)."""
         return self.signals[source] / self.total
 
-    def expand(self, batch_shape: Shape, _instance: object = None) -> Heard:
+    def expand(self, batch_shape: Shape, _instance: object = None) -> ObservedPower:
         shape = (*batch_shape, *self.event_shape)
         signals = [signal.expand(shape) for signal in self.signals]
         noise = self.noise.expand(shape) if isinstance(self.noise, Tensor) else self.noise
-        return Heard(signals, noise, self.present, validate_args=False)
+        return ObservedPower(signals, noise, self.present, validate_args=False)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         shape = self._extended_shape(Size(sample_shape))
@@ -103,7 +103,7 @@ def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | Non
     while hasattr(distribution, "base_dist"):
         mask = getattr(distribution, "_mask", mask)
         distribution = distribution.base_dist
-    if isinstance(distribution, Heard):
+    if isinstance(distribution, ObservedPower):
         return distribution.signals, mask
     if not isinstance(distribution, PowerSpectrum):
         raise UserError(
@@ -114,22 +114,22 @@ def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | Non
 
 
 class Observation(Messenger):
-    """Replace the distribution of site x by that of the observed data; a subclass defines it by `hear`.
+    """Replace the distribution of site x by that of the observed data, p(y | z), defined by `likelihood` of a subclass.
 
     It works under every interpreter of the time axis. Conditionals on past x still depend on clean speech, the model's
     own mean of x (`inference.handlers.free_running`).
 
     Attributes:
-        heard: the distribution of the last run, differentiable.
+        distribution: the distribution of the last run, differentiable.
         clean: v, the variances of clean sources in that run.
         learns: names of the parameters that are updated in a run; empty by default.
     """
 
-    heard: Heard
+    distribution: ObservedPower
     clean: tuple[Tensor, ...]
     learns: str = ""
 
-    def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+    def likelihood(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> ObservedPower:
         """The distribution of y in some frames.
 
         Args:
@@ -147,5 +147,6 @@ class Observation(Messenger):
         t = name[2:]  # the frame of site x_12 in a frame-by-frame run
         sources, mask = clean_variances(msg["fn"])
         self.clean = sources
-        self.heard = self.hear(sources, msg["value"], mask, slice(int(t), int(t) + 1) if t else slice(None))
-        msg["fn"] = masked(self.heard, mask)
+        frames = slice(int(t), int(t) + 1) if t else slice(None)
+        self.distribution = self.likelihood(sources, msg["value"], mask, frames)
+        msg["fn"] = masked(self.distribution, mask)

@@ -1,8 +1,8 @@
 r"""Speech with missing parts: frames of lost packets, bins above a cut-off frequency.
 
-Missing bins are excluded from the density (`inference.observation.base.Heard`), so the bound is that of the observed
-data. The guide needs complete frames, so its input is filled in: first by interpolation of the log spectra over time
-(zeros would be extreme log-powers), then, repeatedly, by the predictive variance :math:`E[v_{ft}(z) \mid y]`.
+Missing bins are excluded from the density (`inference.observation.base.ObservedPower`), so the bound is that of the
+observed data. The guide needs complete frames, so its input is filled in: first by interpolation of the log spectra
+over time (zeros would be extreme log-powers), then, repeatedly, by the predictive variance :math:`E[v_{ft}(z) \mid y]`.
 """
 
 from __future__ import annotations

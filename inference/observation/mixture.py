@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
 from guides.core.guide import Guide
-from inference.observation.base import Heard, clean_variances
+from inference.observation.base import ObservedPower, clean_variances
 from models.core.effects import Scope
 from models.core.grouping import SequenceIndex
 from models.core.program import Program
@@ -84,7 +84,7 @@ class Mixture(DVAE):
             signals += clean_variances(scope.emission)[0]
         sites = Sites({"x": x}, lengths, self.sizes, signals[0])
         assert x is not None
-        sites.register("x", Heard(signals, 0.0), sites.data["x"])
+        sites.register("x", ObservedPower(signals, 0.0), sites.data["x"])
         return x
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference.observation.base import Heard, Observation
+from inference.observation.base import Observation, ObservedPower
 
 __all__ = ["Noise", "NoiseParameters", "initial_noise"]
 
@@ -113,13 +113,13 @@ class Noise(Observation):
         self.shared = shared
         self.present = present
 
-    def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+    def likelihood(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> ObservedPower:
         present = None if self.present is None else self.present[frames]
         if self.learns:
             self._update([v.detach() for v in sources], y, mask, present, frames)
         here = self.parameters.of(frames)
         signals = [g * v for g, v in zip(here.gains(), sources, strict=True)]
-        return Heard(signals, here.variance() + self.floor, present)
+        return ObservedPower(signals, here.variance() + self.floor, present)
 
     @torch.no_grad()
     def _update(

@@ -101,5 +101,5 @@ def fit_spectra(y: Tensor, rank: int, steps: int = 200, floor: float = 1e-10) ->
     noise = Noise(initial_noise(len(y), 1, y.shape[-1], rank, y), "wh", floor)
     silent = torch.zeros_like(y)[:, None]
     for _ in range(steps):
-        noise.hear([silent], y[:, None], None, slice(None))
+        noise.likelihood([silent], y[:, None], None, slice(None))
     return noise.parameters.w[0]

@@ -182,13 +182,13 @@ class _Lineage(Carry):
         if ancestors is None:
             return
         self.roots = ancestors if self.roots is None else self.roots.gather(0, ancestors)
-        self.values = {name: chosen(value, ancestors) for name, value in self.values.items()}
+        self.values = {name: reindexed(value, ancestors) for name, value in self.values.items()}
         for index in self.wide:
             state = self.states[index]
             self.states[index] = tuple(s.take_along_dim(ancestors[(..., *[None] * (s.dim() - 2))], 0) for s in state)
 
 
-def chosen(v: Tensor, index: Tensor | None) -> Tensor:
+def reindexed(v: Tensor, index: Tensor | None) -> Tensor:
     """Particles of v (K, T, N, D) selected by index (K, N); v (T, N, D), which all particles share, is unchanged."""
     return v if index is None or v.dim() < 4 or len(v) == 1 else v.take_along_dim(index[:, None, :, None], 0)
 
@@ -202,16 +202,16 @@ class _Particles(Markov):
     carry: _Lineage
 
     def feature(self, v: Tensor) -> Tensor:
-        return chosen(super().feature(v), self.carry.roots)
+        return reindexed(super().feature(v), self.carry.roots)
 
     def once(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        return chosen(super().once(name, distribution), self.carry.roots)
+        return reindexed(super().once(name, distribution), self.carry.roots)
 
     def shared(self, name: str, distribution: dist.TorchDistribution) -> Tensor:
-        return chosen(super().shared(name, distribution), self.carry.roots)
+        return reindexed(super().shared(name, distribution), self.carry.roots)
 
     def expected(self, name: str) -> Tensor:
-        return chosen(super().expected(name), self.carry.ancestors)
+        return reindexed(super().expected(name), self.carry.ancestors)
 
     def recur(self, net: Causal, *inputs: Tensor, lag: bool = False) -> Tensor:
         index = self._recurrences

@@ -85,9 +85,9 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
             check_finite(per_sequence(state.density), step)
             trajectory.append(Terms(per_sequence(state.density), {}))
             if step >= burn_in:
-                heard = observation.hear(state.sources, problem.y, real, slice(None))
-                gains += heard.wiener()
-                speech += heard.signals[0]
+                observed = observation.likelihood(state.sources, problem.y, real, slice(None))
+                gains += observed.wiener()
+                speech += observed.signals[0]
                 kept += 1
             if step == settings.steps:
                 break
@@ -97,7 +97,7 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
             if langevin:
                 log_ratio = log_ratio + _log_move(there, state, step_size, real) - forward
             take = torch.log(torch.rand_like(log_ratio)) < log_ratio if adjusts else torch.ones_like(log_ratio).bool()
-            state = _chosen(take, there, state)
+            state = _accepted(take, there, state)
             rate = take.to(step_size)
             if step >= burn_in:
                 shares = real.to(rate) if problem.independent else torch.ones_like(rate)
@@ -106,7 +106,7 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
                 step_size = step_size * torch.exp((rate - BEST_RATES[name]) / (step + 1) ** 0.6)
             if step < burn_in and learns:
                 observation.learns = learns
-                observation.hear(state.sources, problem.y, real, slice(None))
+                observation.likelihood(state.sources, problem.y, real, slice(None))
                 observation.learns = ""
                 state = _at(problem, state.z, langevin)
             progress()
@@ -155,7 +155,7 @@ def _log_move(at: _State, to: _State, step_size: Tensor, real: Tensor) -> Tensor
     return log_q
 
 
-def _chosen(take: Tensor, new: _State, old: _State) -> _State:
+def _accepted(take: Tensor, new: _State, old: _State) -> _State:
     """The new state where the proposal is accepted, else the old one."""
 
     def choose(a: Tensor, b: Tensor) -> Tensor:

@@ -127,8 +127,8 @@ def wiener(problem: Problem, guide: Guide, draws: int) -> tuple[list[Tensor], Te
     for _ in range(draws):
         drawn = poutine.trace(guide).get_trace(problem.y, problem.lengths)
         poutine.replay(problem.model, drawn)(problem.y, problem.lengths)
-        heard = problem.observation.heard
-        shares = [heard.wiener(k) / draws for k in range(len(heard.signals))]
+        observed = problem.observation.distribution
+        shares = [observed.wiener(k) / draws for k in range(len(observed.signals))]
         gains = [a + b for a, b in zip(gains, shares, strict=True)] if gains else shares
-        speech += heard.signals[0] / draws
+        speech += observed.signals[0] / draws
     return gains, speech

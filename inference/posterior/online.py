@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dvae_pyro.errors import UserError
 from inference.objectives.elbo import Terms
-from inference.observation.base import Heard
+from inference.observation.base import ObservedPower
 from inference.observation.noise import Noise, NoiseParameters
 from inference.observation.past import sampled_past
 from inference.particles import particle_filter
@@ -51,7 +51,7 @@ class FrameByFrame(Noise):
         super().__init__(parameters, learns, floor)
         self.updates = updates
 
-    def hear(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> Heard:
+    def likelihood(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> ObservedPower:
         if frames.start:
             w, h, g = self.parameters
             before = slice(frames.start - 1, frames.start)
@@ -61,7 +61,7 @@ class FrameByFrame(Noise):
             self.parameters = NoiseParameters(w, h, g)
         for _ in range(self.updates - 1):
             self._update(sources, y, mask, None, frames)
-        return super().hear(sources, y, mask, frames)
+        return super().likelihood(sources, y, mask, frames)
 
 
 @torch.no_grad()
@@ -90,9 +90,9 @@ def smc(problem: Problem, settings: InferenceSettings, progress: Progress = lamb
 
     def each_frame(t: int, log_weights: Tensor) -> None:
         weights = log_weights.exp()[:, None, :, None]
-        heard = following.heard
-        gain[t] = (weights * heard.wiener()).sum(0)[0]
-        speech[t] = (weights * heard.signals[0]).sum(0)[0]
+        observed = following.distribution
+        gain[t] = (weights * observed.wiener()).sum(0)[0]
+        speech[t] = (weights * observed.signals[0]).sum(0)[0]
         progress()
 
     seeds = [f"{settings.seed}/smc/{n}" for n in range(sequences)]

@@ -61,7 +61,7 @@ class Shard(NamedTuple):
 
     Attributes:
         batch: its sequences, padded to the longest one of the whole batch.
-        chosen: their indices in the split.
+        indices: their indices in the split.
         places: their indices in the whole batch.
         sequences: sequences of the whole batch.
         frames: real frames of the whole batch.
@@ -69,7 +69,7 @@ class Shard(NamedTuple):
     """
 
     batch: Batch
-    chosen: list[int]
+    indices: list[int]
     places: list[int]
     sequences: int
     frames: int

@@ -137,7 +137,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Line, int]:
     for group in job.optimizer.param_groups:
         group["lr"] = rate
     job.optimizer.zero_grad(set_to_none=True)
-    rows, train = training_rows(job, state, part.chosen), job.settings.train
+    rows, train = training_rows(job, state, part.indices), job.settings.train
     spared = free_bits_threshold(train.free_bits, step)
     scheduled, discriminative = (
         training_handler(train.scheduled_sampling, state.epoch),
@@ -179,7 +179,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
                 _stop_together(job, stop)
             part = job.valid.shard(index, job.world)
             batch = part.batch
-            rows = None if values is None else job.valid.members.rows(part.chosen, **values)
+            rows = None if values is None else job.valid.members.rows(part.indices, **values)
             x = _to_device(batch.x, job)
             with _noise(job, part), known_shape.of(x, batch.lengths):
                 bound = job.objective(x, batch.lengths, beta=beta, beta_sites=betas, rows=rows)

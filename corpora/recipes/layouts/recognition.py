@@ -68,23 +68,23 @@ def splits_in(folder: str, words: Mapping[str, str] | None = None) -> set[str]:
     return {meanings[word] for word in re.findall(r"[a-z]+", folder.lower()) if word in meanings}
 
 
-def recognise(root: Path, files: Sequence[str], chosen: str | None) -> str | None:
+def recognise(root: Path, files: Sequence[str], requested: str | None) -> str | None:
     """Detect the layout of a tree.
 
     Args:
         root: Its folder, for messages.
         files: Paths relative to it, at least one.
-        chosen: ``data.layout``; None detects it.
+        requested: ``data.layout``; None detects it.
 
     Returns:
         A name of `LAYOUTS`, ``splits`` or ``none``; None if no layout matches and no folder has a split in its name.
 
     Raises:
-        UserError: `chosen` is unknown or matches no file; or no layout matches all files, and folders have names of
+        UserError: `requested` is unknown or matches no file; or no layout matches all files, and folders have names of
             splits or most files match a known corpus.
     """
-    if chosen is not None:
-        return _checked(root, files, chosen)
+    if requested is not None:
+        return _checked(root, files, requested)
     fitting = next((name for name, layout in LAYOUTS.items() if all(map(layout.pattern.fullmatch, files))), None)
     if fitting is not None:
         return fitting
@@ -249,18 +249,18 @@ def _count(files: Sequence[str], name: str) -> int:
     return sum(LAYOUTS[name].pattern.fullmatch(file) is not None for file in files)
 
 
-def _checked(root: Path, files: Sequence[str], chosen: str) -> str:
-    """The chosen layout, checked to exist and to match at least one file."""
+def _checked(root: Path, files: Sequence[str], requested: str) -> str:
+    """The requested layout, checked to exist and to match at least one file."""
     known = [*LAYOUTS, SPLITS_AT_TOP, NONE]
-    if chosen not in known:
-        raise UserError(f"data.layout={chosen}: expected one of {', '.join(known)}.{nearest(chosen, known)}")
-    if chosen in LAYOUTS and not any(LAYOUTS[chosen].pattern.fullmatch(file) for file in files):
-        layout = LAYOUTS[chosen]
+    if requested not in known:
+        raise UserError(f"data.layout={requested}: expected one of {', '.join(known)}.{nearest(requested, known)}")
+    if requested in LAYOUTS and not any(LAYOUTS[requested].pattern.fullmatch(file) for file in files):
+        layout = LAYOUTS[requested]
         raise UserError(
-            f"data.layout={chosen}: no audio file in {root} has the layout of {layout.title}, "
+            f"data.layout={requested}: no audio file in {root} has the layout of {layout.title}, "
             f"such as {layout.example}: got {files[0]}.\nOmit data.layout to detect the layout."
         )
-    return chosen
+    return requested
 
 
 def _folders(files: Iterable[str]) -> list[PurePosixPath]:

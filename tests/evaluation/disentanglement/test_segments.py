@@ -16,7 +16,7 @@ from corpora.registry import open_corpus
 from dvae_pyro.errors import UserError
 from evaluation import factor_grid, traverse
 from evaluation.disentanglement.factor_grid import grid, shares
-from evaluation.disentanglement.segments import Segment, chosen, decoded, inferred
+from evaluation.disentanglement.segments import Segment, decoded, inferred, select_segments
 from evaluation.disentanglement.traversal import traversed
 from inference.runs import Run
 from tests.sounds import RATE, noise, voice
@@ -96,7 +96,7 @@ def test_segments_are_the_loudest_of_one_utterance_of_each_speaker(run: Run) -> 
     corpus = open_corpus(run.settings.data, 0, needed=["test"])
     frontend = open_frontend(run.settings.data, 64)
     whole = {i.file: i.x.numpy() for i in load_sequences(corpus, "test", frontend, sequence_frames=None)}
-    found = chosen(run, "test", {"--row": ([], 2), "--column": ([], 3), "--other": (["b1"], 9)}, None)
+    found = select_segments(run, "test", {"--row": ([], 2), "--column": ([], 3), "--other": (["b1"], 9)}, None)
     assert [[s.speaker for s in of_one] for of_one in found.values()] == [["a", "b"], ["c", "a", "b"], ["b"]]
     every = [segment for of_one in found.values() for segment in of_one]
     assert len({segment.file for segment in every}) == 5 and every[-1].file == every[-2].file == "test/b/b1.wav"
@@ -105,10 +105,10 @@ def test_segments_are_the_loudest_of_one_utterance_of_each_speaker(run: Run) -> 
         loudness = [x[s : s + 20].mean() for s in range(len(x) - 19)]
         assert segment.start == int(np.argmax(loudness)) > 0
         np.testing.assert_array_equal(segment.x.numpy(), x[segment.start : segment.start + 20])
-    (at,) = chosen(run, "test", {"--row": (["a0"], 1)}, 0.2)["--row"]
+    (at,) = select_segments(run, "test", {"--row": (["a0"], 1)}, 0.2)["--row"]
     assert at.start == round(0.2 * RATE / 64)
     with pytest.raises(UserError, match=r"a0\.wav .* 20 .* 100"):
-        chosen(run, "test", {"--row": (["a0"], 1)}, 0.4)
+        select_segments(run, "test", {"--row": (["a0"], 1)}, 0.4)
 
 
 def test_the_grid_is_drawn_and_reported(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

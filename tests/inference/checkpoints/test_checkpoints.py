@@ -157,6 +157,14 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
         load_weights(torch.nn.Linear(2, 4, bias=False), torch.nn.Linear(2, 4).state_dict(), "model", path)
 
 
+def test_weights_are_read_by_their_earlier_names(tmp_path: Path) -> None:
+    """Those of Z-Forcing's network from z to b, in runs trained with guide.auxiliary."""
+    module = torch.nn.ModuleDict({"b_head": torch.nn.Linear(2, 3)})
+    weights = {"b_told.weight": torch.ones(3, 2), "b_told.bias": torch.zeros(3)}
+    load_weights(module, weights, "guide", tmp_path / "last.pt")
+    assert all(torch.equal(module.state_dict()[f"b_head.{k}"], weights[f"b_told.{k}"]) for k in ("weight", "bias"))
+
+
 def test_a_snapshot_does_not_follow_later_steps() -> None:
     net = torch.nn.Linear(2, 2)
     copy = snapshot(net)

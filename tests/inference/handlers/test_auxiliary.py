@@ -45,7 +45,7 @@ def _cost(pair: Pair, *, detached: bool = True) -> Tensor:
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
             b = h.detach() if detached else h
-            m, log_variance = guide.b_told(guide.z_b(z[t, n])).chunk(2)
+            m, log_variance = guide.b_head(guide.z_b(z[t, n])).chunk(2)
             s = log_variance.clamp(-8.0, 8.0)
             error = (b - m.tanh()).square() / s.exp()
             total = total - 0.5 * (error + s + math.log(2.0 * math.pi)).sum()
@@ -93,7 +93,7 @@ def test_without_a_weight_or_a_guide_that_asks_it_is_the_plain_objective(handler
 
 def test_a_guide_without_the_cost_has_no_network_for_it(pair: Pair) -> None:
     plain = {name for name, _ in small_pair("z_forcing").guide.named_parameters()}
-    assert {name.split(".")[0] for name, _ in pair.guide.named_parameters() if name not in plain} == {"z_b", "b_told"}
+    assert {name.split(".")[0] for name, _ in pair.guide.named_parameters() if name not in plain} == {"z_b", "b_head"}
 
 
 def test_it_needs_all_frames_of_the_latent(pair: Pair) -> None:

@@ -81,7 +81,7 @@ def test_nothing_is_learned_from_what_is_missing() -> None:
     found = []
     for data in (y, filled(y, present, y + 7.0)):
         noise = Noise(start, "whg", present=present)
-        noise.hear([v], data, None, slice(None))
+        noise.likelihood([v], data, None, slice(None))
         found.append(noise.parameters)
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)

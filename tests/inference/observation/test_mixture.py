@@ -66,7 +66,7 @@ def test_the_program_of_a_mixture_by_hand(models: tuple[str, ...]) -> None:
     mask = (torch.arange(FRAMES)[:, None] < LENGTHS)[..., None]
     seen = -((x.log() + problem.y / x) * mask).sum()
     torch.testing.assert_close(torch.as_tensor(whole.log_prob_sum()), priors + seen)
-    gains = [observation.heard.wiener(k) for k in range(len(models))]
+    gains = [observation.distribution.wiener(k) for k in range(len(models))]
     noise = observation.parameters.variance() / x
     torch.testing.assert_close(sum(gains) + noise, torch.ones_like(x))
 
@@ -102,7 +102,7 @@ def test_updates_of_two_gains_do_not_lower_the_likelihood() -> None:
     start = NoiseParameters(torch.rand(1, BINS, 1), torch.rand(1, 1, FRAMES), torch.rand(1, 2, FRAMES))
     noise, before = Noise(start, "g"), -torch.inf
     for _ in range(40):
-        density = float(noise.hear(v, y, None, slice(None)).log_prob(y).sum())
+        density = float(noise.likelihood(v, y, None, slice(None)).log_prob(y).sum())
         assert density >= before - 1e-12
         before = density
 

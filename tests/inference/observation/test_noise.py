@@ -15,7 +15,7 @@ from torch import Tensor
 from dvae_pyro.errors import UserError
 from inference.estimation.importance import trace_weights
 from inference.handlers.free_running import free_running
-from inference.observation.base import Heard, clean_variances
+from inference.observation.base import ObservedPower, clean_variances
 from inference.observation.noise import Noise, NoiseParameters, initial_noise
 from inference.posterior.gradient import vem
 from inference.posterior.problem import InferenceSettings, Problem
@@ -39,12 +39,12 @@ def _case(draws: int = 1) -> tuple[Tensor, Tensor, Tensor, NoiseParameters]:
 def test_the_density_is_that_of_a_sum_of_complex_gaussians() -> None:
     torch.set_default_dtype(torch.float64)
     speech, noise, y = torch.rand(6, 4) + 0.1, torch.rand(6, 4) + 0.1, torch.rand(6, 4)
-    heard = Heard([speech], noise)
+    power = ObservedPower([speech], noise)
     expected = dist.Exponential(1.0 / (speech + noise)).log_prob(y).sum(-1)
-    torch.testing.assert_close(heard.log_prob(y), expected)
+    torch.testing.assert_close(power.log_prob(y), expected)
     present = torch.rand(6, 4) < 0.5
     torch.testing.assert_close(
-        Heard([speech], noise, present).log_prob(y),
+        ObservedPower([speech], noise, present).log_prob(y),
         (dist.Exponential(1.0 / (speech + noise)).log_prob(y) * present).sum(-1),
     )
 
@@ -56,13 +56,13 @@ def test_the_wiener_gain_is_the_posterior_mean() -> None:
     complex_draws = [torch.randn(40_000, 9, 4, dtype=torch.complex128) * u.sqrt() for u in (g * v, n)]
     y = complex_draws[0] + complex_draws[1]
     slope = (complex_draws[0] * y.conj()).mean(0).real / y.abs().square().mean(0)
-    assert float((Heard([g * v], n).wiener() - slope).abs().max()) < 0.03  # 6 standard errors
+    assert float((ObservedPower([g * v], n).wiener() - slope).abs().max()) < 0.03  # 6 standard errors
 
 
 def test_updates_are_those_of_a_numpy_itakura_saito_factorisation() -> None:
     y, v, mask, start = _case(draws=2)
     noise = Noise(start, "whg", floor=1e-3)
-    noise.hear([v], y, mask, slice(None))
+    noise.likelihood([v], y, mask, slice(None))
     for n, length in enumerate((FRAMES, 4)):
         w, h, g = (part[n].numpy() for part in start)
         expected = _numpy_update(
@@ -92,10 +92,10 @@ def test_no_update_lowers_the_likelihood(part: str) -> None:
     y, v, mask, start = _case()
     noise, before = Noise(start, part), -math.inf
     for _ in range(30):
-        density = float((noise.hear([v[0]], y, mask, slice(None)).log_prob(y) * mask).sum())
+        density = float((noise.likelihood([v[0]], y, mask, slice(None)).log_prob(y) * mask).sum())
         assert density >= before - 1e-12
         before = density
-    none = Noise(start).hear([v[0]], y, mask, slice(None)).log_prob(y) * mask
+    none = Noise(start).likelihood([v[0]], y, mask, slice(None)).log_prob(y) * mask
     assert before > float(none.sum()) + 0.01
 
 
@@ -103,12 +103,12 @@ def test_one_w_for_a_batch_is_that_of_its_sequences_end_to_end() -> None:
     y, v, mask, start = _case()
     one = start._replace(w=start.w[:1].repeat(2, 1, 1))
     both = Noise(one, "w", shared=True)
-    both.hear([v], y, mask, slice(None))
+    both.likelihood([v], y, mask, slice(None))
     h, g = torch.cat([one.h[0], one.h[1, :, :4]], -1), torch.cat([one.g[0], one.g[1, :, :4]], -1)
     joined = NoiseParameters(one.w[:1], h[None], g[None])
     end_to_end = Noise(joined, "w")
     y_one, v_one = torch.cat([y[:, 0], y[:4, 1]])[:, None], torch.cat([v[:, :, 0], v[:, :4, 1]], 1)[:, :, None]
-    end_to_end.hear([v_one], y_one, None, slice(None))
+    end_to_end.likelihood([v_one], y_one, None, slice(None))
     torch.testing.assert_close(both.parameters.w[0], end_to_end.parameters.w[0])
     torch.testing.assert_close(both.parameters.w[1], both.parameters.w[0])
 
@@ -140,7 +140,7 @@ def test_interpreters_agree_on_the_observed_program(model: str) -> None:
     with free_running():
         clean = traced(poutine.replay(prior, drawn), y, lengths)
     v, real = clean_variances(clean.nodes["x"]["fn"])
-    by_hand = Noise(parameters).hear(v, y, real, slice(None)).log_prob(y) * mask
+    by_hand = Noise(parameters).likelihood(v, y, real, slice(None)).log_prob(y) * mask
     torch.testing.assert_close(found[0], by_hand.sum())
 
 
@@ -166,9 +166,9 @@ def test_frames_by_themselves_are_updated_as_within_all() -> None:
     """A run frame by frame updates H and g of that frame alone."""
     y, v, _, start = _case()
     whole, single = Noise(start, "hg"), Noise(start, "hg")
-    whole.hear([v], y, None, slice(None))
+    whole.likelihood([v], y, None, slice(None))
     for t in range(FRAMES):
-        single.hear([v[:, t : t + 1]], y[t : t + 1], None, slice(t, t + 1))
+        single.likelihood([v[:, t : t + 1]], y[t : t + 1], None, slice(t, t + 1))
     torch.testing.assert_close(single.parameters.h, whole.parameters.h)
     torch.testing.assert_close(single.parameters.g, whole.parameters.g)
 

@@ -133,7 +133,7 @@ def test_a_point_ends_where_the_gradient_is_zero(model: str) -> None:
     zeta = guide.zeta["z"]
     with problem.program():
         scored = traced(poutine.condition(problem.model, data={"z": zeta}), problem.y, problem.lengths)
-    seen = problem.observation.heard.log_prob(problem.y).sum()
+    seen = problem.observation.distribution.log_prob(problem.y).sum()
     prior = -0.5 * zeta.square().sum() - 2.0 * torch.tensor(2.0 * torch.pi).log()
     torch.testing.assert_close(found.objective[0], (seen + prior).detach())
     density = torch.as_tensor(scored.log_prob_sum())

@@ -82,10 +82,10 @@ def test_h_and_g_go_on_from_the_frame_before() -> None:
     w = torch.tensor([[[0.7], [0.2], [0.1]]])
     y, v = torch.tensor([[[3.0, 2.0, 0.5]]]), torch.tensor([[[0.2, 1.5, 1.0]]])
     noise = FrameByFrame(NoiseParameters(w, torch.ones(1, 1, 2), torch.ones(1, 1, 2)), "hg", 0.0, updates=400)
-    noise.hear([v], y, None, slice(0, 1))
+    noise.likelihood([v], y, None, slice(0, 1))
     noise.updates = 1
     noise.learns = ""
-    noise.hear([v], y, None, slice(1, 2))
+    noise.likelihood([v], y, None, slice(1, 2))
     assert noise.parameters.h[0, 0, 1] == noise.parameters.h[0, 0, 0] != 1.0
     h, g = torch.meshgrid(torch.linspace(0.01, 8, 800), torch.linspace(0.01, 4, 400), indexing="ij")
     x = h[..., None] * w[0, :, 0] + g[..., None] * v[0, 0]

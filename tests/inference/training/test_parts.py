@@ -38,7 +38,7 @@ def split(lengths: Tensor) -> Data:
 
 def bound_of(objective: Objective, split: Data, part: Shard, world: World, handler: Any) -> Bound:
     torch.manual_seed(5)
-    rows = split.members.rows(part.chosen, trained=True) if objective.model.hierarchical else None
+    rows = split.members.rows(part.indices, trained=True) if objective.model.hierarchical else None
     noise = given_noise(BatchNoise(part.places, part.sequences)) if world.size > 1 else nullcontext()
     with handler, noise, known_shape.of(part.batch.x, part.batch.lengths):
         bound: Bound = objective(part.batch.x, part.batch.lengths, rows=rows)
@@ -120,13 +120,13 @@ def test_every_sequence_is_in_one_batch_of_one_process(size: int, aside: bool) -
     whole = split(torch.tensor([7, 3, 1, 5, 6, 2, 4, 9, 8, 3, 5]))
     order = whole.batches.epoch(3)
     each = [list(whole.ahead(order, World(rank, size), aside=aside)) for rank in range(size)]
-    counted = [number for parts in each for part in parts if part.weight for number in part.chosen]
+    counted = [number for parts in each for part in parts if part.weight for number in part.indices]
     assert sorted(counted) == list(range(11)) and {part.weight for parts in each for part in parts} <= {0.0, 1.0}
     for index, parts in zip(order, zip(*each, strict=True), strict=True):
-        shares = [len(part.chosen) for part in parts if part.weight]
+        shares = [len(part.indices) for part in parts if part.weight]
         assert sum(shares) == len(index) and max(shares) - min(shares) <= 1
         for part in parts:
-            assert [index[place] for place in part.places] == part.chosen
+            assert [index[place] for place in part.places] == part.indices
             assert part.frames == sum(len(whole.sequences[i].x) for i in index)
 
 
