@@ -1,1 +1,1 @@
-"""Speech out of noise: `python -m evaluation.enhance RUN --noisy PATH`."""
+"""Speech enhancement: `python -m evaluation.enhance RUN --noisy PATH`."""

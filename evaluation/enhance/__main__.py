@@ -15,37 +15,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = evaluation_parser(
         "enhance",
-        "Take speech out of noisy recordings, with a run trained on clean speech as the prior.",
+        "Estimate the clean speech of noisy recordings, with a run trained on clean speech as the prior.",
         without=("corpus", "root", "split", "mode", "latents"),
     )
     parser.add_argument("--noisy", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
     parser.add_argument(
         "--prior",
         choices=["default"],
-        help="in RUN's place: a prior of synthetic voices, a last resort",
+        help="use a prior trained on synthetic voices in place of RUN; real speech needs a better one",
     )
-    parser.add_argument("--clean", type=Path, metavar="PATH", help="the clean ones, by the same names, to measure by")
+    parser.add_argument(
+        "--clean", type=Path, metavar="PATH", help="clean recordings of the same names, for the metrics"
+    )
     parser.add_argument(
         "--inference",
         nargs="+",
         default=["vem"],
         metavar="METHOD",
-        help="vem, refine, point, mala, metropolis, smc; several are put side by side (default: vem)",
+        help="vem, refine, point, mala, metropolis, smc, or several to compare them (default: vem)",
     )
     parser.add_argument(
         "--observation",
         choices=["noise"],
         default="noise",
-        help="what became of the speech; mixtures: evaluation.separate, gaps: evaluation.inpaint (default: noise)",
+        help="kind of degradation (default: noise); for mixtures use evaluation.separate, for gaps evaluation.inpaint",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where sounds and reports go (default: RUN/enhance)")
-    parser.add_argument("--audio", type=int, metavar="N", help="write sounds of the first N alone (default: all)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for sounds and reports (default: RUN/enhance)")
+    parser.add_argument(
+        "--audio", type=int, metavar="N", help="write sounds of the first N recordings only (default: all)"
+    )
     parser.add_argument(
         "--evidence",
         type=int,
         default=0,
         metavar="K",
-        help="estimate log p(y) of every method's outcome in one way, with K particles (default: do not)",
+        help="estimate log p(y) at the result of each method with K particles (default: no estimate)",
     )
     parser.add_argument("--jobs", type=int, metavar="J", help="processes for metrics; default: all cores")
 
@@ -56,8 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             words = with_prior(words)
         request, given = parse(parser, words)
-        if any(number is not None and number < 0 for number in (given.audio, given.jobs, given.evidence)):
-            raise UserError("--audio, --evidence and --jobs take a number from 0 up.")
+        for name in ("audio", "evidence", "jobs"):
+            number = getattr(given, name)
+            if number is not None and number < 0:
+                raise UserError(f"--{name} {number}: expected at least 0.")
         from evaluation.enhance.command import Enhancement, run_command
 
         methods = [word for word in given.inference if "=" not in word]

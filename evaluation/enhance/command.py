@@ -1,4 +1,4 @@
-"""The enhancement of recordings, from files to files: what `evaluation.enhance` runs once it has parsed."""
+"""The enhancement command: read recordings, estimate clean speech in batches of blocks, write sounds and a report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Enhancement", "Made", "enhance", "run_command"]
 
 FRAMES_AT_ONCE = 6000
-"""Padded frames that go through the model together; vem holds weights and their moments for each recording of them."""
+"""Padded frames per batch; vem holds the guide's weights and their moments for each recording of a batch."""
 READ_AHEAD = 4
 PICTURES = 6
 
@@ -39,16 +39,16 @@ Row = dict[str, str | int | float]
 
 
 class Enhancement(NamedTuple):
-    """What to enhance.
+    """The options of an enhancement.
 
     Attributes:
         noisy: a sound file or a folder.
-        clean: clean ones by the same names; None measures nothing.
-        methods: names of methods of inference.
-        out: folder of sounds and reports.
-        audio: of how many recordings sounds are written; None: all.
+        clean: clean recordings of the same names; None computes no metrics.
+        methods: names of inference methods.
+        out: folder for sounds and reports.
+        audio: number of recordings whose sounds are written; None: all.
         jobs: processes for metrics.
-        evidence: particles of the estimate of log p(y); 0: none.
+        evidence: particles of the estimate of log p(y); 0: no estimate.
     """
 
     noisy: Path
@@ -62,16 +62,16 @@ class Enhancement(NamedTuple):
 
 @dataclass
 class Made:
-    """One recording as one method leaves it.
+    """The result of one method for one recording.
 
     Attributes:
-        out: its samples, on the disk or kept.
-        assembler: puts its blocks together.
-        frames: how many frames its blocks have.
-        objective: the method's, in nats, of all its blocks.
-        seconds: of computing.
-        rates: what else the method reports: a sum over blocks, weighted by frames.
-        estimate: of its first block, for the picture.
+        out: writes the samples, or keeps them in memory.
+        assembler: joins the blocks.
+        frames: number of frames of its blocks.
+        objective: the method's objective in nats, summed over blocks.
+        seconds: computing time.
+        rates: further figures of the method, summed over blocks with the number of frames as weight.
+        estimate: the estimate of the first block, for the picture.
     """
 
     out: SoundOut
@@ -94,7 +94,7 @@ class Made:
 
 
 class _Task(NamedTuple):
-    """What is known of the recordings before anything is computed."""
+    """The recordings and their blocks, before anything is computed."""
 
     recordings: list[tuple[int, Recording, Layout]]
     clean: list[Recording] | None
@@ -102,7 +102,7 @@ class _Task(NamedTuple):
 
 
 def run_command(request: Request, given: Enhancement) -> None:
-    """Enhance, write sounds, ``enhance.json``, ``enhance.csv`` and a picture, and print the table."""
+    """Enhance recordings; write sounds, ``enhance.json``, ``enhance.csv`` and a picture, and print the table."""
     settings, of_run = split_overrides(request.overrides)
     for name in given.methods:
         method(name)
@@ -125,15 +125,15 @@ def enhance(
 
     Args:
         run: the prior.
-        given: what to enhance.
-        settings: of noise and inference.
-        progress: draw a progress bar on standard error.
+        given: the options.
+        settings: settings of noise and inference.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
-        A row for each recording and method, and the broken files with what is wrong with them.
+        A row for each recording and method, and the fault of each broken file.
 
     Raises:
-        UserError: for bad input.
+        UserError: A file or a setting is not valid.
     """
     frontend = stft_of(run)
     noise_run = open_noise(run, given, settings)
@@ -160,12 +160,12 @@ def enhance(
                 def advance(most: float = before + share, step: float = step) -> None:
                     bar.update(min(step, most - bar.n))
 
-                heard = [block for block in batch if block.scale > 0.0]
+                sounding = [block for block in batch if block.scale > 0.0]
                 found = []
-                if heard:
+                if sounding:
                     found = denoise(
                         run,
-                        heard,
+                        sounding,
                         settings,
                         name,
                         spectra=spectra,
@@ -173,7 +173,7 @@ def enhance(
                         particles=given.evidence,
                         progress=advance,
                     )
-                estimates = dict(zip([id(block) for block in heard], found, strict=True))
+                estimates = dict(zip([id(block) for block in sounding], found, strict=True))
                 for block in batch:
                     of = made[block.recording, name]
                     estimate = estimates.get(id(block))
@@ -203,7 +203,10 @@ def _task(given: Enhancement, on_error: str) -> _Task:
                 raise refusal(str(recording.path), fault.fault) from None
             broken[str(recording.path)] = fault.fault
     if not kept:
-        raise UserError(f"--noisy {given.noisy}: all of its {len(broken)} sound files are broken.")
+        raise UserError(
+            f"--noisy {given.noisy}: all {len(broken)} sound files are broken, the first: it "
+            f"{next(iter(broken.values()))}."
+        )
     return _Task(kept, clean, broken)
 
 
@@ -213,7 +216,7 @@ def _sound_path(given: Enhancement, recording: Recording, name: str) -> Path:
 
 
 def _batches(task: _Task, frontend: Stft, *, shared: bool) -> Iterator[list[Block]]:
-    """Blocks of similar length; all together where they share W."""
+    """Batches of blocks of similar length; one batch of all blocks if they share W."""
     waiting: list[Block] = []
     for block in blocks(task.recordings, frontend):
         waiting.append(block)
@@ -244,7 +247,7 @@ def _row(name: str, inference: str, made: Made) -> Row:
 def _pairs(
     task: _Task, made: dict[tuple[int, str], Made], methods: Sequence[str]
 ) -> Iterator[tuple[tuple[int, str], tuple[object, object, int]]]:
-    """Clean and noisy, then clean and estimate of each method, by place in the rows."""
+    """For each recording, clean and noisy samples, then clean samples and the estimate of each method."""
     assert task.clean is not None
     for i, (place, recording, cut) in enumerate(task.recordings):
         clean = read_mono(task.clean[place], cut.rate, cut.samples)

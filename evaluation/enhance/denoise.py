@@ -1,4 +1,4 @@
-"""From blocks of noisy speech to estimates of clean speech: the program, put together for a batch."""
+"""Inference of clean speech in a batch of blocks: the observed program, and the estimates of a method."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["Estimate", "denoise", "posed", "same_front_end", "stft_of"]
 
 
 class Estimate(NamedTuple):
-    """What was made of a block.
+    """The estimate of a block's clean speech.
 
     Attributes:
         gain: the Wiener gain (T, F).
         noise: W (F, K) and H (K, T).
-        objective: the method's own, in nats.
-        seconds: of computing, the block's share of its batch's.
-        rates: what else the method reports, by name.
+        objective: the method's objective, in nats.
+        seconds: computing time, the block's share of that of its batch.
+        rates: further figures of the method, by name.
     """
 
     gain: NDArray[np.float64]
@@ -52,22 +52,22 @@ def stft_of(run: Run) -> Stft:
     """The front end of a prior.
 
     Raises:
-        UserError: for one that is no STFT.
+        UserError: The front end is not an STFT.
     """
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     if type(frontend) is not Stft:
         raise UserError(
-            f"{run.path} has data.frontend={run.settings.data.frontend}: an observation is one of an STFT. Take a run "
-            "with data.frontend=stft."
+            f"{run.path} has data.frontend={run.settings.data.frontend}: observations are modelled in the STFT domain. "
+            "Use a run with data.frontend=stft."
         )
     return frontend
 
 
 def same_front_end(runs: Sequence[Run], argument: str) -> None:
-    """Refuse priors that see different transforms.
+    """Check that all priors have the same transform.
 
     Raises:
-        UserError: naming the first setting in which they differ.
+        UserError: They differ in a setting, which the message names.
     """
     for run in runs[1:]:
         ours, theirs = stft_of(runs[0]), stft_of(run)
@@ -75,7 +75,9 @@ def same_front_end(runs: Sequence[Run], argument: str) -> None:
             if getattr(ours, key) != getattr(theirs, key):
                 raise UserError(
                     f"{argument} {run.path} has data.{key}={getattr(theirs, key)}, {runs[0].path} "
-                    f"{getattr(ours, key)}: priors of one recording need one transform. Train it with the same."
+                    f"{getattr(ours, key)}: all priors of a recording need the same transform. Train both with "
+                    f"the same "
+                    f"data.{key}."
                 )
 
 
@@ -88,15 +90,15 @@ def posed(
     noisy: bool = True,
     reads: Sequence[Tensor] | None = None,
 ) -> Problem:
-    """The observed program of a batch: prior, observation, and a guide to start from.
+    """The observed program of a batch: prior, observation, and the initial guide.
 
     Args:
-        runs: the priors of its sources, mostly one.
-        batch: blocks.
-        settings: of noise and inference.
-        spectra: W (F, K) of each block's noise, where it is known.
-        noisy: whether there is noise beside the sources.
-        reads: of several sources, the power that the guide of each reads.
+        runs: the prior of each source; one for speech in noise.
+        batch: the blocks.
+        settings: settings of noise and inference.
+        spectra: W (F, K) of each block's noise, if it is known.
+        noisy: whether there is noise besides the sources.
+        reads: the input (T, N, F) of each source's guide, for several sources; None: y.
     """
     run = runs[0]
     dtype = pick_dtype(run.settings.dtype)
@@ -136,12 +138,12 @@ def denoise(
 
     Args:
         run: the prior.
-        batch: blocks, of similar length.
-        settings: of noise and inference.
-        name: the method's name.
-        spectra: W (F, K) of each block's noise, where it is known.
-        noise_run: a prior of the noise, in the place of WH.
-        particles: of the estimate of log p(y) at the end, `rates["evidence_per_frame"]`; 0: none.
+        batch: blocks of similar length.
+        settings: settings of noise and inference.
+        name: the name of the inference method.
+        spectra: W (F, K) of each block's noise, if it is known.
+        noise_run: a prior of the noise, which replaces WH.
+        particles: particles of the estimate of log p(y), `rates["evidence_per_frame"]`; 0: no estimate.
         progress: called after each step.
     """
     started = time.perf_counter()

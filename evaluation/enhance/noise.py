@@ -1,4 +1,4 @@
-"""What is known of the noise beforehand: its spectra, from a stretch without speech, or a run of its own."""
+"""Prior knowledge of the noise: spectra W fitted to an interval without speech, or a DVAE trained on noise."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ __all__ = ["known_spectra", "open_noise"]
 
 
 def open_noise(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run | None:
-    """The prior of the noise, where one is named."""
+    """The run of ``noise.model``; None if it is not set."""
     if settings.noise.model is None:
         return None
     if given.evidence or "smc" in given.methods:
-        raise UserError("noise.model: neither --evidence nor --inference smc takes a noise with latents of its own.")
+        raise UserError(
+            "noise.model is not supported by --evidence and --inference smc, whose noise has no latents. Omit "
+            "one of them."
+        )
     noise_run = load_run(settings.noise.model, device=run.settings.device, overrides=[f"dtype={run.settings.dtype}"])
     same_front_end([run, noise_run], "noise.model:")
     return noise_run
@@ -37,7 +40,7 @@ def open_noise(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run |
 def known_spectra(
     batch: Sequence[Block], cuts: dict[int, tuple[Recording, Layout]], frontend: Stft, settings: EnhanceSettings
 ) -> list[Tensor] | None:
-    """W of each block's noise, from a stretch of its recording without speech."""
+    """W of each block's noise, fitted to the interval ``noise.from`` of its recording; None if it is not set."""
     if settings.noise.span is None:
         return None
     start, end = time_span(settings.noise.span, "noise.from")
@@ -51,7 +54,7 @@ def known_spectra(
         if quiet is None or quiet.scale == 0.0:
             raise UserError(
                 f"noise.from={settings.noise.span}: {recording.path}, {cut.samples / cut.rate:.2f} s long, has no "
-                "sound there. Give a stretch with noise alone."
+                "sound there. Give an interval that contains noise and no speech."
             )
         found.append(fit_spectra(quiet.x, settings.noise.rank))
     return found

@@ -1,4 +1,4 @@
-"""A picture of an enhancement: noisy, estimate, clean, the gain, and the noise as W and H have it."""
+"""The picture of an enhancement: spectrograms of noisy, estimated and clean speech, the gain, and the noise WH."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Samples = NDArray[np.float64]
 
 
 class Drawn(NamedTuple):
-    """One recording, at most half a minute of it.
+    """A recording in the picture, at most its first half minute.
 
     Attributes:
-        name: of the recording.
-        noisy: its samples.
-        estimate: what was made of them.
-        clean: the clean ones, if there are any.
-        rate: of all, in Hz.
-        gain: the Wiener gain (T, F) of its first block.
-        w: spectra of the noise (F, K).
-        h: their activations (K, T).
+        name: the recording's name.
+        noisy: noisy samples.
+        estimate: estimated clean samples.
+        clean: clean samples; None if there are none.
+        rate: sampling rate in Hz.
+        gain: the Wiener gain (T, F) of the first block.
+        w: W, spectra of the noise (F, K).
+        h: H, their activations (K, T).
     """
 
     name: str

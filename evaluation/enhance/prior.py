@@ -1,4 +1,4 @@
-"""A prior for those who have none: trained once on the built-in corpus, which is no real speech."""
+"""The default prior: a small VAE, trained once on the built-in corpus of synthetic speech."""
 
 from __future__ import annotations
 
@@ -24,36 +24,40 @@ SETTINGS = (
 
 
 def with_prior(words: Sequence[str]) -> list[str]:
-    """A command line whose ``--prior default`` is the run folder of the default prior.
+    """Replace ``--prior default`` in a command line by the run folder of the default prior.
 
     Raises:
-        UserError: for a prior of another name.
+        UserError: Another value than ``default``.
     """
     words = list(words)
     if "--prior" not in words:
         return words
     at = words.index("--prior")
     if words[at + 1 : at + 2] != ["default"]:
-        raise UserError("--prior takes the word default alone. A run folder is given by itself: RUN --noisy PATH.")
+        raise UserError(
+            f"--prior {' '.join(words[at + 1 : at + 2])}: expected default. Give a run folder as the first argument."
+        )
     return [str(default_prior()), *words[:at], *words[at + 2 :]]
 
 
 def default_prior(settings: Sequence[str] = SETTINGS) -> Path:
-    """The run folder of a small VAE, trained where there is none yet, in the user's cache.
+    """The run folder of a small VAE in the user's cache, which is trained first if it does not exist.
 
     Args:
-        settings: of its training.
+        settings: settings of the training.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     run = cache / "dvae-pyro" / "default-prior"
     say(
-        "--prior default: a VAE of the built-in synthetic voices, which are no real speech: a last resort. Train one "
-        "on clean speech (python -m inference.svi --model rvae --corpus folder --root DIR --run RUN), or convert a "
+        "--prior default is a VAE trained on the built-in synthetic voices, not on real speech. For better "
+        "results train "
+        "a prior on clean speech (python -m inference.svi --model rvae --corpus folder --root DIR --run RUN), or "
+        "convert a "
         "public checkpoint (python -m inference.published)."
     )
     if not (run / "best.pt").is_file():
-        say(f"training it once, into {run}; some minutes")
+        say(f"training the default prior in {run}, once; this takes some minutes")
         words = ["--model", "vae", "--run", str(run), *settings]
         if subprocess.run([sys.executable, "-m", "inference.svi", *words]).returncode != 0:
-            raise UserError(f"the default prior could not be trained. Remove {run} and try again, or give a run.")
+            raise UserError(f"training the default prior failed. Remove {run} and try again, or give a run folder.")
     return run

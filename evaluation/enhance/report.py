@@ -1,4 +1,4 @@
-"""What an enhancement found: rows, means, and a table."""
+"""The report of an enhancement: rows with metrics, means and standard errors, and a table."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Row = dict[str, str | int | float]
 
 
 def scored(rows: Sequence[Row], pairs: Iterable[tuple[tuple[int, str], Any]], jobs: int) -> list[Row]:
-    """Rows with the figures of estimate and input, and their difference.
+    """Add the metrics of estimate and input, and their difference, to rows.
 
     Args:
-        rows: method by method, each in the order of recordings.
-        pairs: (recording, method or nothing for the input), reference, signal and rate.
-        jobs: processes that compute.
+        rows: the rows, ordered by method, then by recording.
+        pairs: tag (index of the recording, method or ``""`` for the input), and reference, signal and rate.
+        jobs: processes for metrics.
     """
     found: dict[tuple[int, str], Scores] = {}
     for tag, scores in score_all(((tag, Pair(*pair)) for tag, pair in pairs), jobs):
@@ -58,7 +58,7 @@ def report_of(
     rows: Sequence[Row],
     broken: dict[str, str],
 ) -> dict[str, Any]:
-    """The report: what was done, and by method the mean and standard error of each figure."""
+    """The report: inputs, settings, and the mean and standard error of each figure by method."""
     numbers = [c for c in COLUMNS if c in rows[0] and c not in ("file", "inference")]
     methods = {
         name: {c: summarise(float(r[c]) for r in rows if r["inference"] == name)._asdict() for c in numbers}
@@ -66,7 +66,7 @@ def report_of(
     }
     notes = [f"skipped {file}: it {fault}" for file, fault in broken.items()]
     missing = {c: sum(not math.isfinite(float(row[c])) for row in rows) for c in numbers}
-    notes += [f"{c} does not exist in {n} of {len(rows)} rows" for c, n in missing.items() if n and "_d" not in c]
+    notes += [f"{c} is not defined (NaN) in {n} of {len(rows)} rows" for c, n in missing.items() if n and "_d" not in c]
     return {
         **provenance("enhance", run, request),
         "corpus": None,
@@ -83,7 +83,7 @@ def report_of(
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for the terminal: a column for the input and one for each method."""
+    """The report as text: a column for the input and one for each method."""
     names = list(report["methods"])
     first = report["methods"][names[0]]
     head = (

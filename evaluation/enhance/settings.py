@@ -1,4 +1,4 @@
-"""What ``key=value`` says of noise and inference, apart from what it says of the run."""
+"""The settings ``noise.*`` and ``inference.*``, which are not part of a run's settings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ALIASES = {"noise.from": "noise.span"}
 
 @dataclass
 class EnhanceSettings:
-    """The sections of settings that an observed program adds to those of its run."""
+    """The settings of an observed program, besides those of its run."""
 
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[EnhanceSettings, list[str]]:
-    """The settings of noise and inference, and the overrides that are the run's.
+    """Split overrides into the settings of noise and inference, and the overrides of the run.
 
     Raises:
-        UserError: for an unknown key or a wrong value, by name.
+        UserError: A key is unknown, or a value is out of range; the message names it.
     """
     ours = [item for item in overrides if item.partition(".")[0] in SECTIONS]
     layer = {ALIASES.get(key, key): value for key, value in parse_overrides([_as_text(i) for i in ours]).items()}
@@ -42,18 +42,18 @@ def split_overrides(overrides: Sequence[str]) -> tuple[EnhanceSettings, list[str
     least = {"steps": 0, "draws": 1, "wiener_draws": 1, "particles": 1}
     for key, low in least.items():
         if getattr(of, key) < low:
-            raise UserError(f"inference.{key}={getattr(of, key)}: expected a number from {low} up.")
+            raise UserError(f"inference.{key}={getattr(of, key)}: expected at least {low}.")
     if of.lr is not None and not of.lr > 0.0:
-        raise UserError(f"inference.lr={of.lr:g}: expected a number above 0.")
+        raise UserError(f"inference.lr={of.lr:g}: expected above 0.")
     if not 0.0 <= of.burn_in < 1.0 or not of.step_size > 0.0:
         raise UserError(
-            f"inference.burn_in={of.burn_in:g}, inference.step_size={of.step_size:g}: expected a part from 0 to below "
-            "1, and a step above 0."
+            f"inference.burn_in={of.burn_in:g}, inference.step_size={of.step_size:g}: expected a fraction from 0 to "
+            "below 1, and a step size above 0."
         )
     return settings, [item for item in overrides if item not in ours]
 
 
 def _as_text(item: str) -> str:
-    """A stretch of time as it stands: YAML takes 1:30 for the number ninety."""
+    """Quote an interval such as 1:30, which YAML would read as the number 90."""
     key, _, value = item.partition("=")
     return f"{key}={quoted(value)}" if key in ALIASES else item

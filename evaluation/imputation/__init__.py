@@ -1,1 +1,1 @@
-"""Missing frames filled by the exact smoother of a KVAE, and what its states hold."""
+"""Imputation of missing frames by the exact smoother of a KVAE."""

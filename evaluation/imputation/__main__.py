@@ -1,10 +1,10 @@
 """Fill missing frames with a KVAE: ``python -m evaluation.imputation RUN --missing 0.8``.
 
-Frames are left out at random, in a block in the middle, or after a prefix; the Kalman filter skips them, and the
-smoother fills them (Fraccaro et al., 2017, Section 5.1). Compared with linear interpolation of the latents a between
-the frames that are there. Where the corpus knows the true state (``bouncing_ball``), a linear map from the smoothed
-states z to it is fitted on half of the sequences and its R^2 given on the others. Leaves ``imputation.json`` in the run
-folder.
+Frames are removed at random, in a block in the middle, or after a prefix; the Kalman filter skips them, and the
+smoother fills them (Fraccaro et al., 2017, Section 5.1). The baseline is linear interpolation of the latents a between
+the observed frames. If the corpus has the true states (``bouncing_ball``), a linear map from the smoothed states z to
+them is fitted on half of the sequences, and its R^2 on the other half is reported. The command writes
+``imputation.json`` in the run folder.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.imputation.command`; returns the exit status."""
     parser = evaluation_parser("imputation", "Fill missing frames with a KVAE.", without=["mode", "latents"])
     parser.add_argument(
-        "--missing", type=float, default=0.8, metavar="P", help="share of frames left out at random (default: 0.8)"
+        "--missing",
+        type=float,
+        default=0.8,
+        metavar="P",
+        help="fraction of frames that are removed at random (default: 0.8)",
     )
     parser.add_argument(
-        "--prefix", type=int, default=4, metavar="T", help="first frames, always there (default: %(default)s)"
+        "--prefix",
+        type=int,
+        default=4,
+        metavar="T",
+        help="number of first frames that are always observed (default: %(default)s)",
     )
     parser.add_argument("--sequences", type=int, metavar="N", help="sequences, spread over the split (default: all)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw one sequence (png, pdf, svg)")

@@ -1,4 +1,4 @@
-"""The imputation command: read sequences, leave frames out, fill them, and report."""
+"""The imputation command: read sequences, remove frames, fill them, and report the errors."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
     """Run the command.
 
     Raises:
-        UserError: The run's model is no KVAE whose states are integrated out, its sequences differ in length, or an
-            option is out of range.
+        UserError: The model is not a KVAE with integrated states, sequences differ in length, or an option is out of
+            range.
     """
     if not 0.0 < options.missing < 1.0 or options.prefix < 1:
         raise UserError(
-            f"--missing {options.missing} --prefix {options.prefix}: expected a share in (0, 1), and 1 or more."
+            f"--missing {options.missing} --prefix {options.prefix}: expected a fraction between 0 and 1, and at "
+            f"least 1 frame."
         )
     run = open_run(request)
     model = run.model
@@ -49,12 +50,18 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
     sequences = sequences if options.sequences is None else spread(sequences, options.sequences)
     frames = {len(item.x) for item in sequences}
     if len(frames) > 1:
-        raise UserError(f"sequences have {min(frames)} to {max(frames)} frames: imputation takes those of one length.")
+        raise UserError(
+            f"sequences have {min(frames)} to {max(frames)} frames: imputation needs sequences of one length. Set "
+            f"data.sequence_frames, or use another corpus."
+        )
     batch = collate(sequences)
     like = next(model.parameters())
     x = batch.x.to(like)
     if options.prefix >= len(x) - 1:
-        raise UserError(f"--prefix {options.prefix}: sequences have {len(x)} frames, so nothing would be missing.")
+        raise UserError(
+            f"--prefix {options.prefix}: sequences have {len(x)} frames, so none would be missing. Give a smaller "
+            f"--prefix."
+        )
     say(f"reading {run.checkpoint_path}, step {run.state['step']}; {len(sequences)} sequences")
     a = infer(model, run.guide, x, batch.lengths)["a"]
     summaries: dict[str, Summary] = {}
@@ -90,14 +97,14 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
 
 
 def _draw(x: torch.Tensor, shown: dict[str, Any], run: Run, picture: Path) -> None:
-    """The first sequence: the truth, and for each way of leaving out what is there, smoothed and interpolated."""
+    """Draw the first sequence: the truth, and for each kind of gap the observed, smoothed and interpolated frames."""
     bins = run.settings.model.bins
     side = round(bins**0.5)
     if side * side != bins:
-        raise UserError(f"--picture draws square frames, and these have {bins} values. Leave it out.")
+        raise UserError(f"--picture needs square images as frames, but frames have {bins} values. Omit --picture.")
     rows = [("truth", x[:, 0])]
     for name, (filled, present) in shown.items():
-        rows.append((f"{name}, given", torch.where(present[:, :1], x[:, 0], 0.3)))
+        rows.append((f"{name}, observed", torch.where(present[:, :1], x[:, 0], 0.3)))
         rows.append(("smoothed", filled.smoothed[:, 0]))
         rows.append(("interpolated", filled.interpolated[:, 0]))
     figure = new_figure(

@@ -1,4 +1,4 @@
-r"""Missing frames of a KVAE: what is left out, how it is filled, and how far the result is from the truth."""
+"""Missing frames of a KVAE: masks, imputation by the smoother and by interpolation, and errors."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Filled(NamedTuple):
 
 
 def masks(frames: int, sequences: int, missing: float, prefix: int, seed: int) -> dict[str, Tensor]:
-    """Which frames are there, (T, N) bool, by what is left out: ``random`` frames, a ``block`` of half of the sequence,
-    or all after the ``prefix``. The first frames are always there, and but for the prefix the last one is.
+    """Masks of observed frames, (T, N) bool, by kind of gap: ``random`` frames, a ``block`` of half of the sequence, or
+    all frames after the ``prefix``. The first `prefix` frames are always observed, and except for ``prefix`` the last
+    one.
     """
     chance = torch.rand(frames, sequences, generator=torch.Generator().manual_seed(seed))
     t = torch.arange(frames)[:, None]
@@ -46,17 +47,21 @@ def masks(frames: int, sequences: int, missing: float, prefix: int, seed: int) -
 
 @torch.no_grad()
 def fill(model: KVAE, a: Tensor, present: Tensor) -> Filled:
-    """Fill the frames that are missing in `present` (T, N), given the guide's means a (T, N, D) of those that are
-    there.
+    """Fill missing frames.
+
+    Args:
+        model: the KVAE.
+        a: means of the guide's latents a, (T, N, D).
+        present: whether each frame is observed, (T, N).
     """
-    there = torch.where(present[..., None], a, 0.0)
-    smoothed, moments = smooth(model.dynamics, there, present)
+    observed = torch.where(present[..., None], a, 0.0)
+    smoothed, moments = smooth(model.dynamics, observed, present)
     linear = torch.stack([interpolated(a[:, n], present[:, n]) for n in range(a.shape[1])], dim=1)
     return Filled(model.decoder(smoothed).mean, model.decoder(linear).mean, moments.mean)
 
 
 def interpolated(a: Tensor, present: Tensor) -> Tensor:
-    """Linear interpolation of a sequence (T, D) between the frames that are there; constant beyond the last one.
+    """Linear interpolation of a sequence (T, D) between the observed frames; constant after the last one.
 
     Example:
         >>> a = torch.tensor([[0.0], [9.0], [9.0], [3.0], [9.0]])
@@ -70,13 +75,14 @@ def interpolated(a: Tensor, present: Tensor) -> Tensor:
 
 
 def error(found: Tensor, true: Tensor, missing: Tensor) -> NDArray[np.float64]:
-    """Mean squared error of the missing frames of each sequence, (N,); NaN for one without any."""
+    """Mean squared error of the missing frames of each sequence, (N,); NaN for a sequence without missing frames."""
     squared = (found - true).double().square().mean(-1)
     return ((squared * missing).sum(0) / missing.sum(0)).cpu().numpy()
 
 
 def linear_r2(states: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R^2 of each true value given the states by a linear map fitted on the first half of the sequences, on the others.
+    """R^2 of a linear map from states to each true value, fitted on the first half of the sequences, on the second
+    half.
 
     Args:
         states: (N, T, L).

@@ -1,4 +1,4 @@
-"""Inpainting from files to files: what `evaluation.inpaint` runs once it has parsed."""
+"""The inpainting command: read recordings, fill in missing bins, write sounds and a report."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ Samples = NDArray[np.float64]
 
 
 class Inpainting(NamedTuple):
-    """What to fill in.
+    """The options of an inpainting.
 
     Attributes:
         path: a sound file or a folder.
-        gaps: ``"0.5:0.6,1.2:1.3"``.
-        above: cut-off in Hz.
-        clean: whole ones by the same names.
-        method: of inference.
-        out: folder of sounds and reports.
+        gaps: missing intervals in seconds, ``"0.5:0.6,1.2:1.3"``.
+        above: cut-off frequency in Hz.
+        clean: complete recordings of the same names; None computes no metrics.
+        method: name of the inference method.
+        out: folder for sounds and reports.
         jobs: processes for metrics.
     """
 
@@ -62,7 +62,17 @@ class Inpainting(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """One recording, on its way."""
+    """A recording and its missing parts.
+
+    Attributes:
+        place: its index.
+        recording: its file.
+        rate: its sampling rate in Hz.
+        block: its observed samples and transform; missing samples are zero.
+        known: observed samples at the front end's rate.
+        missing: whether each of these samples is missing.
+        present: whether each bin was observed, (T, F).
+    """
 
     place: int
     recording: Recording
@@ -78,7 +88,7 @@ class _Item(NamedTuple):
 
 
 def run_command(request: Request, given: Inpainting) -> None:
-    """Fill in, write sounds, ``inpaint.json`` and ``inpaint.csv``, and print the table."""
+    """Fill in missing parts; write sounds, ``inpaint.json`` and ``inpaint.csv``, and print the table."""
     if given.method not in ("vem", "refine", "point"):
         raise UserError(f"--inference {given.method}: expected refine, vem or point.")
     settings, of_run = split_overrides(request.overrides)
@@ -119,7 +129,7 @@ def _item(place: int, recording: Recording, given: Inpainting, frontend: Stft) -
         missing[round(start * rate) : round(end * rate)] = True
     block = transformed(place, 0, np.where(missing, 0.0, samples), rate, frontend)
     if block.scale == 0.0:
-        raise UserError(f"{recording.path}: nothing of it is left outside of the gaps.")
+        raise UserError(f"{recording.path} is silent or missing entirely (--gaps). Give shorter gaps.")
     count = (len(block.x) - 1) * frontend.hop
     known = frontend.waveform(block.spectrum, count)
     at = np.zeros(count, dtype=bool)
@@ -132,7 +142,7 @@ def _item(place: int, recording: Recording, given: Inpainting, frontend: Stft) -
 def _made(
     run: Run, items: Sequence[_Item], settings: EnhanceSettings, given: Inpainting, frontend: Stft
 ) -> dict[tuple[int, str], tuple[Samples, Tensor]]:
-    """Samples at the front end's rate, and power, of each recording by either way."""
+    """Samples at the front end's rate, and power, of each recording and each of interpolation and prior."""
     made: dict[tuple[int, str], tuple[Samples, Tensor]] = {}
     batches = list(by_length(items, FRAMES_AT_ONCE))
     total = len(batches) * ROUNDS * settings.inference.steps
@@ -155,7 +165,7 @@ def _rows(
     given: Inpainting,
     frontend: Stft,
 ) -> list[dict[str, str | int | float]]:
-    """A row for each recording: figures of the input, of interpolation, and of the prior."""
+    """A row for each recording, with metrics of the input, of interpolation, and of the prior."""
     rows: list[dict[str, str | int | float]] = [
         {"file": item.recording.name, "frames": len(item.block.x), "missing": float((~item.present).float().mean())}
         for item in items
@@ -187,7 +197,7 @@ def _rows(
 
 
 def _distance(power: Tensor, truth: Tensor, where: Tensor) -> float:
-    """Log-spectral distance in dB, root mean square over some bins."""
+    """Log-spectral distance in dB: root mean square over the bins `where`; NaN if there are none."""
     if not bool(where.any()):
         return math.nan
     levels = [10.0 * torch.log10(p[where].clamp_min(1e-10)) for p in (power, truth)]
@@ -197,7 +207,7 @@ def _distance(power: Tensor, truth: Tensor, where: Tensor) -> float:
 def _table(report: dict[str, Any]) -> str:
     lines = []
     for figure in (*Scores._fields, "lsd_missing"):
-        metric = METRICS.get(figure, Metric("LSD of what is missing, dB", 2, "lower"))
+        metric = METRICS.get(figure, Metric("LSD of missing bins, dB", 2, "lower"))
         found = [report["metrics"].get(f"{figure}_{way}") for way in WAYS]
         cells = ["" if f is None else Summary(**f).text(metric.decimals, metric.scale) for f in found]
         if any(cells):

@@ -1,7 +1,7 @@
-r"""Missing spectra from the predictive of a prior, and a waveform that agrees with what is there.
+r"""Power spectra of missing bins from the predictive distribution of a prior, and a waveform consistent with them.
 
-Phases of missing bins are those of Griffin and Lim (1984): of the signal that is nearest to the present transform,
-whose known samples, and known bins, are put back in every iteration.
+Phases of missing bins are computed by the algorithm of Griffin and Lim (1984), with one addition: observed samples and
+observed bins are restored in every iteration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from inference.runs import Run, pick_dtype
 __all__ = ["consistent_phase", "predictive"]
 
 ROUNDS = 3
-"""Times that the guide reads what was predicted before."""
+"""Number of times that inference is run; the guide then reads the latest prediction in missing bins."""
 ITERATIONS = 60
 
 Samples = NDArray[np.float64]
@@ -44,15 +44,15 @@ def predictive(
     rounds: int = ROUNDS,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Tensor]:
-    """Power spectra (T, F) of blocks, observed where they were, else E[v | y].
+    """Power spectra (T, F) of blocks: the observed values, and E[v | y] in missing bins.
 
     Args:
         run: the prior.
-        batch: blocks, of similar length.
-        present: which of their bins were observed.
-        settings: of inference; `noise.gain` says whether speech has a gain in each frame.
-        name: of the method.
-        rounds: how often inference is repeated with what it predicted.
+        batch: blocks of similar length.
+        present: whether each of their bins was observed, (T, F).
+        settings: settings of inference; `noise.gain` enables a gain of speech in each frame.
+        name: the name of the inference method.
+        rounds: number of times that inference is run.
         progress: called after each step.
     """
     dtype = pick_dtype(run.settings.dtype)
@@ -89,16 +89,16 @@ def consistent_phase(
     frontend: Stft,
     iterations: int = ITERATIONS,
 ) -> Samples:
-    """Samples whose known ones, and known bins, are kept.
+    """Samples with the given power spectra, in which observed samples and bins are unchanged.
 
     Args:
-        power: observed and predicted (T, F).
-        block: what was observed, padded.
-        present: which bins were, (T, F).
-        known: samples of the block, divided by its scale, as the transform has them.
-        missing: which of them are not known.
+        power: observed and predicted power (T, F).
+        block: the observed block.
+        present: whether each bin was observed, (T, F).
+        known: samples of the block, divided by its scale and padded to whole frames.
+        missing: whether each sample is missing.
         frontend: the transform.
-        iterations: how many.
+        iterations: number of iterations.
     """
     there, amplitude = present.numpy(), power.clamp_min(0.0).sqrt().numpy()
     phase = np.exp(2j * np.pi * np.random.RandomState(0).random(amplitude.shape))

@@ -1,1 +1,1 @@
-"""Recordings in and out: files, blocks of long ones, and what is reported of them."""
+"""Input and output of recordings: files, blocks of long recordings, and sounds that are written block by block."""

@@ -1,7 +1,7 @@
-"""Recordings of any length, block by block: read, resampled, transformed; and put together again, faded over.
+"""Recordings of any length as overlapping blocks: reading, resampling, transform, and reassembly.
 
-Memory holds some blocks, however long a recording is. Blocks of a recording are of equal length and overlap; where they
-do, the estimate goes over from one to the next in a straight line.
+A few blocks are in memory at a time, whatever the length of a recording. Blocks of a recording have equal lengths;
+where two overlap, their estimates are cross-faded linearly.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = ["BLOCK", "OVERLAP", "Assembler", "Block", "Layout", "back", "blocks",
 Samples = NDArray[np.float64]
 
 BLOCK = 30.0
-"""Seconds of a block; recordings of up to half as many more are one."""
+"""Seconds per block; a recording of up to 1.5 times this length is one block."""
 OVERLAP = 1.0
-"""Seconds that two blocks share."""
+"""Seconds by which successive blocks overlap."""
 
 
 class Layout(NamedTuple):
-    """How a recording is cut.
+    """The blocks of a recording.
 
     Attributes:
-        samples: of the recording.
+        samples: number of samples of the recording.
         rate: its sampling rate in Hz.
-        starts: of each block, in samples.
-        length: of each block, in samples; the last one may be shorter.
+        starts: first sample of each block.
+        length: samples per block; the last block may be shorter.
     """
 
     samples: int
@@ -52,16 +52,16 @@ class Layout(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block, ready for a model.
+    """A block and its transform.
 
     Attributes:
-        recording: which one it is of, by number.
-        number: which of its blocks.
+        recording: index of its recording.
+        number: index of the block in the recording.
         scale: its largest absolute value, by which it is divided; 0 for silence.
-        spectrum: its transform (T, F), divided so.
-        x: its power (T, F).
-        samples: how many it has at the front end's rate.
-        size: how many it has at the recording's.
+        spectrum: transform (T, F) of the scaled block.
+        x: power (T, F) of the scaled block.
+        samples: number of samples at the front end's rate.
+        size: number of samples at the recording's rate.
     """
 
     recording: int
@@ -74,10 +74,10 @@ class Block(NamedTuple):
 
 
 def layout(recording: Recording, block: float = BLOCK, overlap: float = OVERLAP) -> Layout:
-    """How a recording is to be cut, from its header.
+    """The blocks of a recording, computed from its header.
 
     Raises:
-        AudioFault: for what is no sound file, or an empty one.
+        AudioFault: The file is not a sound file, or holds no samples.
     """
     import soundfile
 
@@ -85,7 +85,7 @@ def layout(recording: Recording, block: float = BLOCK, overlap: float = OVERLAP)
         info = soundfile.info(str(recording.path))
         samples, rate = int(info.frames), int(info.samplerate)
     except (soundfile.LibsndfileError, OSError):
-        read_audio(recording.path)  # knows what is wrong with it
+        read_audio(recording.path)  # raises an error with the fault of the file
         raise
     if samples <= 0 or samples > 1 << 40:
         read_audio(recording.path)
@@ -98,10 +98,10 @@ def layout(recording: Recording, block: float = BLOCK, overlap: float = OVERLAP)
 
 
 def blocks(recordings: Sequence[tuple[int, Recording, Layout]], frontend: Stft) -> Iterator[Block]:
-    """The blocks of recordings, read one after the other.
+    """Read the blocks of recordings one after the other.
 
     Raises:
-        AudioFault: for a broken file.
+        AudioFault: A file is broken.
     """
     for number, recording, cut in recordings:
         for index, samples in enumerate(_read(recording, cut)):
@@ -109,8 +109,8 @@ def blocks(recordings: Sequence[tuple[int, Recording, Layout]], frontend: Stft) 
 
 
 def transformed(recording: int, number: int, samples: Samples, rate: int, frontend: Stft) -> Block:
-    """A block of samples (n,) as a `Block`: resampled, scaled, and reflected at its end up to whole hops, so that every
-    sample is well covered by windows.
+    """Resample and scale samples (n,) and compute their transform. The end is padded by reflection to a multiple of the
+    hop, so that all samples are covered by windows.
     """
     mono = resample(samples, rate, frontend.rate)
     scale = float(np.abs(mono).max(initial=0.0))
@@ -124,7 +124,7 @@ def transformed(recording: int, number: int, samples: Samples, rate: int, fronte
 
 
 def back(block: Block, spectrum: NDArray[np.complex128], rate: int, frontend: Stft) -> Samples:
-    """Samples of a changed transform of a block, as many and as loud as it had, at the recording's rate."""
+    """Samples of a modified transform of a block, with the block's length and scale, at the recording's rate."""
     samples = block.scale * frontend.waveform(spectrum, max(block.samples, 0))
     if rate != frontend.rate:
         samples = resample(samples, frontend.rate, rate)
@@ -133,11 +133,12 @@ def back(block: Block, spectrum: NDArray[np.complex128], rate: int, frontend: St
 
 
 class Assembler:
-    """Blocks of a recording put together in order, in whatever order they come, and handed on once they are final.
+    """Joins the blocks of a recording, which may be added in any order; samples are passed on as soon as they are
+    final.
 
     Args:
-        cut: how the recording was cut.
-        sink: gets consecutive samples.
+        cut: the blocks of the recording.
+        sink: called with consecutive samples.
     """
 
     def __init__(self, cut: Layout, sink: Any) -> None:
@@ -148,7 +149,7 @@ class Assembler:
         self.tail = np.zeros(0)
 
     def add(self, number: int, samples: Samples) -> None:
-        """A block, by its number."""
+        """Add a block by its index."""
         self.pending[number] = samples
         while self.next in self.pending:
             block = self.pending.pop(self.next).copy()
@@ -163,7 +164,7 @@ class Assembler:
 
     @property
     def whole(self) -> bool:
-        """Whether all blocks were there."""
+        """Whether all blocks have been added."""
         return self.next == len(self.cut.starts)
 
 

@@ -1,4 +1,4 @@
-"""Which recordings a path stands for, and the clean ones that belong to them."""
+"""The recordings at a path, and the clean recordings that correspond to them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Recording(NamedTuple):
     """A sound file.
 
     Attributes:
-        path: where it is.
-        name: its path below the folder asked for, without ending: ``"p232/p232_001"``.
+        path: its path.
+        name: its path relative to the given folder, without ending: ``"p232/p232_001"``.
     """
 
     path: Path
@@ -31,10 +31,10 @@ class Recording(NamedTuple):
 
 
 def find_recordings(path: Path, argument: str) -> list[Recording]:
-    """The sound file at a path, or all below a folder, in the order of their names.
+    """The sound file at a path, or all sound files below a folder, sorted by name.
 
     Raises:
-        UserError: for a path that is not there, or holds none.
+        UserError: The path does not exist or holds no sound files, or two files differ only in their endings.
     """
     if path.is_file():
         return [Recording(path, path.stem)]
@@ -49,15 +49,17 @@ def find_recordings(path: Path, argument: str) -> list[Recording]:
     names = [recording.name for recording in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{argument} {path}: {twice[0]} is there with two endings. Remove one of them.")
+        raise UserError(
+            f"{argument} {path}: two files named {twice[0]} differ only in their endings. Remove one of them."
+        )
     return found
 
 
 def match_clean(recordings: Sequence[Recording], clean: Path, argument: str = "--clean") -> list[Recording]:
-    """The clean recording of each, by its name below the folder, else by the name of the file alone.
+    """The clean recording of each recording, by its relative path, else by its file name.
 
     Raises:
-        UserError: where there is none, or several.
+        UserError: A recording has no clean recording, or several.
     """
     if clean.is_file() and len(recordings) == 1:
         return [Recording(clean, clean.stem)]
@@ -72,10 +74,9 @@ def match_clean(recordings: Sequence[Recording], clean: Path, argument: str = "-
         if recording.name in by_name:
             candidates = [by_name[recording.name]]
         if len(candidates) != 1:
-            what = "none of that name" if not candidates else "several: " + ", ".join(c.name for c in candidates)
+            what = "none" if not candidates else ", ".join(c.name for c in candidates)
             raise UserError(
-                f"{argument} {clean}: the clean recording of {recording.name} is looked for by name, and there is "
-                f"{what}."
+                f"{argument} {clean}: expected one clean recording with the name of {recording.name}, found {what}."
             )
         matched.append(candidates[0])
     return matched
@@ -85,12 +86,13 @@ def read_mono(recording: Recording, rate: int | None = None, samples: int | None
     """A whole recording, mixed to mono.
 
     Args:
-        recording: which.
-        rate: sampling rate that it is resampled to.
-        samples: how many there must be then.
+        recording: the recording.
+        rate: sampling rate in Hz to resample to; None keeps its own.
+        samples: expected number of samples after resampling; None accepts any.
 
     Raises:
-        UserError: for a broken file, or one of another length.
+        AudioFault: The file is broken.
+        UserError: It has another number of samples.
     """
     sound = read_audio(recording.path)
     mono = mix_to_mono(sound.samples)
@@ -99,8 +101,8 @@ def read_mono(recording: Recording, rate: int | None = None, samples: int | None
     if samples is not None and len(mono) != samples:
         if abs(len(mono) - samples) > 1 or sound.rate == rate:
             raise UserError(
-                f"{recording.path} has {len(mono)} samples at {rate or sound.rate} Hz, the recording that it belongs "
-                f"to {samples}: they must start and end together."
+                f"{recording.path} has {len(mono)} samples at {rate or sound.rate} Hz, expected {samples} as in the "
+                "corresponding recording: both must start and end at the same time."
             )
         mono = np.append(mono, mono[-1:])[:samples]
     if not len(mono):

@@ -1,4 +1,4 @@
-"""Estimates on their way out: sounds written as they become final, and kept where they are measured or drawn."""
+"""Sounds that are written while they are computed, and kept in memory if metrics or pictures need them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SoundOut"]
 
 
 class SoundOut:
-    """A WAV file of unknown length, 16 bits, written beside its place and renamed when it is whole.
+    """A 16-bit WAV file of unknown length, written under a temporary name and renamed when complete.
 
     Args:
         path: the file; None writes none.
@@ -32,7 +32,7 @@ class SoundOut:
         self.stream: Any = None
 
     def __call__(self, samples: NDArray[np.float64]) -> None:
-        """Further samples."""
+        """Append samples."""
         self.peak = max(self.peak, float(np.abs(samples).max(initial=0.0)))
         if self.kept is not None:
             self.kept.append(samples)
@@ -62,7 +62,7 @@ class SoundOut:
 
     @property
     def samples(self) -> NDArray[np.float64]:
-        """All of them, where they are kept."""
+        """All samples; empty if they are not kept."""
         return np.concatenate(self.kept) if self.kept else np.zeros(0)
 
     @property

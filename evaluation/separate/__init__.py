@@ -1,1 +1,1 @@
-"""Several voices from one recording: `python -m evaluation.separate RUN RUN --mixture PATH`."""
+"""Source separation: `python -m evaluation.separate RUN RUN --mixture PATH`."""

@@ -15,26 +15,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = evaluation_parser(
         "separate",
-        "Take a recording apart into its sources, with one run as the prior of each.",
+        "Separate the sources of a recording, with a run as the prior of each source.",
         without=("corpus", "root", "split", "mode", "latents"),
     )
     parser.add_argument("--mixture", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
     parser.add_argument(
-        "--clean", type=Path, nargs="+", metavar="DIR", help="the sources by the same names, a folder for each"
+        "--clean",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="clean sources of the same names, a folder for each source, for the metrics",
     )
     parser.add_argument("--inference", default="vem", metavar="METHOD", help="vem (default), refine or point")
-    parser.add_argument("--noise", action="store_true", help="there is noise beside the sources, as in enhance")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where sounds and reports go (default: RUN/separate)")
+    parser.add_argument("--noise", action="store_true", help="model additional noise, as in evaluation.enhance")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for sounds and reports (default: RUN/separate)")
     parser.add_argument("--jobs", type=int, metavar="J", help="processes for metrics; default: all cores")
 
     def command() -> None:
         request, given = parse(parser, argv, several=True)
         if given.jobs is not None and given.jobs < 0:
-            raise UserError("--jobs takes a number from 0 up.")
+            raise UserError(f"--jobs {given.jobs}: expected at least 0.")
         if len(given.runs) < 2:
-            raise UserError(
-                "one run alone has nothing to be separated from: give a run for each source; one may be twice."
-            )
+            raise UserError("got one run, expected one for each source, at least two. The same run may be given twice.")
         if given.clean is not None and len(given.clean) != len(given.runs):
             raise UserError(
                 f"--clean names {len(given.clean)} folders, expected one for each of {len(given.runs)} runs."

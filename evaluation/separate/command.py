@@ -1,4 +1,4 @@
-"""Separation from files to files: what `evaluation.separate` runs once it has parsed."""
+"""The separation command: read mixtures, estimate their sources, write sounds and a report."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = ["Separation", "run_command"]
 
 FRAMES_AT_ONCE = 6000
 ROUNDS = 3
-"""Times that inference is run, the guide of each source reading what was made of it before."""
+"""Number of times that inference is run; the guide of each source then reads the latest estimate of that source."""
 
 Samples = NDArray[np.float64]
 
 
 class Separation(NamedTuple):
-    """What to take apart.
+    """The options of a separation.
 
     Attributes:
         runs: run folders, one for each source.
         path: a sound file or a folder.
-        clean: folders of the sources, by the same names.
-        method: of inference.
-        noisy: whether there is noise beside the sources.
-        out: folder of sounds and reports.
+        clean: folders with the clean sources of the same names; None computes no metrics.
+        method: name of the inference method.
+        noisy: whether additional noise is modelled.
+        out: folder for sounds and reports.
         jobs: processes for metrics.
     """
 
@@ -60,7 +60,7 @@ class Separation(NamedTuple):
 
 
 def run_command(request: Request, given: Separation) -> None:
-    """Separate, write sounds, ``separate.json`` and ``separate.csv``, and print the table."""
+    """Separate recordings; write sounds, ``separate.json`` and ``separate.csv``, and print the table."""
     if given.method not in ("vem", "refine", "point"):
         raise UserError(f"--inference {given.method}: expected vem, refine or point.")
     settings, of_run = split_overrides(request.overrides)
@@ -92,7 +92,7 @@ def run_command(request: Request, given: Separation) -> None:
 def _separated(
     runs: Sequence[Run], recordings: Sequence[Recording], settings: EnhanceSettings, given: Separation, frontend: Stft
 ) -> list[list[Samples]]:
-    """Samples of each source of each recording, which are written too."""
+    """Estimate and write the samples of each source of each recording; returns them."""
     rates = [layout(recording).rate for recording in recordings]
     blocks = [transformed(n, 0, read_mono(r), rates[n], frontend) for n, r in enumerate(recordings)]
     for block, recording in zip(blocks, recordings, strict=True):
@@ -139,7 +139,9 @@ def _rows(
     clean: Sequence[Sequence[Recording]] | None,
     given: Separation,
 ) -> list[dict[str, str | int | float]]:
-    """A row for each recording and source. Sources of one and the same run are given to the clean ones as fits best."""
+    """A row for each recording and source. If all sources have the same run, estimates are assigned by
+    `_best_order`.
+    """
     sources = range(len(given.runs))
     rows: list[dict[str, str | int | float]] = [{"file": r.name, "source": k + 1} for r in recordings for k in sources]
     if clean is None:
@@ -167,7 +169,7 @@ def _rows(
 
 
 def _best_order(references: Sequence[Samples], estimates: Sequence[Samples]) -> tuple[int, ...]:
-    """Which estimate is taken for each reference: the order with the highest sum of SI-SDR.
+    """The estimate of each reference: the permutation with the highest sum of SI-SDR.
 
     Example:
         >>> a, b = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.1, 1.0])
