@@ -129,7 +129,7 @@ def _item(place: int, recording: Recording, given: Inpainting, frontend: Stft) -
         missing[round(start * rate) : round(end * rate)] = True
     block = transformed(place, 0, np.where(missing, 0.0, samples), rate, frontend)
     if block.scale == 0.0:
-        raise UserError(f"{recording.path} is silent or missing entirely (--gaps). Give shorter gaps.")
+        raise UserError(f"--gaps {given.gaps}: {recording.path} is silent outside of these gaps. Give shorter ones.")
     count = (len(block.x) - 1) * frontend.hop
     known = frontend.waveform(block.spectrum, count)
     at = np.zeros(count, dtype=bool)

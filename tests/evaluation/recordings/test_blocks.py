@@ -80,7 +80,7 @@ def test_clean_recordings_are_found_by_name(tmp_path: Path) -> None:
     assert [r.name for r in noisy] == ["a/1", "b/2"]
     assert [r.name for r in match_clean(noisy, tmp_path / "clean")] == ["a/1", "x/2"]
     _sound(tmp_path / "clean/y/2.wav", 50)
-    with pytest.raises(UserError, match=r"b/2.*several.*x/2, y/2"):
+    with pytest.raises(UserError, match=r"b/2.*x/2, y/2"):
         match_clean(noisy, tmp_path / "clean")
     (tmp_path / "clean/y/2.wav").unlink()
     _sound(tmp_path / "noisy/c/3.wav", 50)
@@ -90,7 +90,7 @@ def test_clean_recordings_are_found_by_name(tmp_path: Path) -> None:
         find_recordings(tmp_path / "nowhere", "--noisy")
     _sound(tmp_path / "twice/a.wav", 50)
     _sound(tmp_path / "twice/a.flac", 50)
-    with pytest.raises(UserError, match="two endings"):
+    with pytest.raises(UserError, match="twice.* a "):
         find_recordings(tmp_path / "twice", "--noisy")
 
 

@@ -78,7 +78,7 @@ def test_noise_may_be_a_run(runs: list[Path], mixtures: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     "places, words, said",
     [
-        ([0], [], "one run alone"),
+        ([0], [], "one run"),
         ([0, 2], [], "data.hop=32"),
         ([0, 1], ["--inference", "mala"], "vem, refine or point"),
         ([0, 1], ["--clean", "nowhere"], "--clean names 1"),
