@@ -1,8 +1,8 @@
 """Long trainings, one after another, in order of rank: ``python -m benchmarks.trainings --root DIR``.
 
-Each training is a run folder under ``--runs``. A finished one is skipped, one that was begun goes on from its last
-checkpoint, so the command may be interrupted at any time (Ctrl-C, SIGTERM, a power cut) and given again. ``--list``
-shows how far each is; ``trainings.jsonl`` keeps the seconds of every stretch, with its command.
+Each training has a run folder under ``--runs``. A finished training is skipped, an unfinished one is resumed from its
+last checkpoint, so the command may be interrupted at any time (Ctrl-C, SIGTERM, a power cut) and repeated. ``--list``
+shows the progress of each training; ``trainings.jsonl`` has the duration and command of every start.
 
 The corpus is a folder with train/, valid/ and test/ (docs/reference/corpora.md).
 """
@@ -35,7 +35,7 @@ SPECTRA = [
     "train.kl_warmup_steps=1000",
     "train.log_every=10",
 ]
-"""Of the models of the benchmark paper on two hours of speech: the papers' 500 epochs at a constant rate are for 25."""
+"""Settings for two hours of speech; the 500 epochs at a constant rate of the benchmark paper are for 25 hours."""
 SEGMENTS = ["data.rate=16000", "optim.schedule=cosine", "train.epochs=200", "train.patience=40", "train.log_every=10"]
 WAVEFORMS = ["train.steps=20000", "train.log_every=20"]
 SMALL = ["train.steps=8000", "train.log_every=10"]
@@ -45,8 +45,8 @@ class Training(NamedTuple):
     """One training of the list.
 
     Attributes:
-        name: of its run folder.
-        config: a packaged config.
+        name: name of its run folder.
+        config: name of a packaged config.
         overrides: settings, ``key=value``.
     """
 
@@ -55,7 +55,7 @@ class Training(NamedTuple):
     overrides: Sequence[str]
 
     def of_seed(self, seed: int) -> Training:
-        """The same with another seed."""
+        """This training with another seed."""
         return self._replace(name=f"{self.name}-seed{seed}", overrides=[*self.overrides, f"seed={seed}"])
 
 
@@ -103,12 +103,12 @@ TRAININGS: list[Training] = [
     *(training.of_seed(seed) for seed in (1, 2) for training in _BENCHMARK),
     *_REST,
 ]
-"""In order of rank: one seed of what the papers' claims need, further seeds, then the rest."""
+"""In order of rank: one seed of the models that the papers' claims are about, further seeds, then the rest."""
 
 
 def progress(run: Path) -> dict[str, Any]:
-    """How far a run is: its state ("waiting", "begun", "finished"), steps, and best validation bound, nats per
-    frame.
+    """The progress of a run: its state ("waiting", "begun", "finished"), steps, best validation bound in nats per
+    frame, and the reason for which it finished.
     """
     if not (run / "last.pt").is_file():
         return {"state": "waiting", "step": 0, "best": None, "reason": ""}
@@ -126,13 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.trainings",
-        description="Train what the papers trained, one after another, resumably.",
+        description="Train the models of the papers one after another; the command can be interrupted and repeated.",
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="the corpus: a folder with train/, valid/, test/")
     parser.add_argument("--runs", type=Path, default=Path("runs/trainings"), metavar="DIR", help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these trainings, in the order of the list")
-    parser.add_argument("--list", action="store_true", help="show how far each is, and stop")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings for all of them")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these trainings, in the order of the list")
+    parser.add_argument("--list", action="store_true", help="print the progress of each training and stop")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings for all trainings")
     return guarded(lambda: _command(parser.parse_args(argv)))
 
 
@@ -140,7 +140,7 @@ def _command(given: argparse.Namespace) -> None:
     chosen = [t for t in TRAININGS if given.only is None or t.name in given.only]
     unknown = set(given.only or ()) - {t.name for t in TRAININGS}
     if unknown:
-        raise UserError(f"--only {' '.join(sorted(unknown))}: no such training. Known: {_names()}.")
+        raise UserError(f"--only {' '.join(sorted(unknown))}: unknown training. Known: {_names()}.")
     if given.list:
         for rank, training in enumerate(chosen, start=1):
             now = progress(given.runs / training.name)
@@ -157,14 +157,14 @@ def _command(given: argparse.Namespace) -> None:
 
 
 def _train(training: Training, given: argparse.Namespace) -> None:
-    """Begin a training or go on with it; what it prints goes to its log."""
+    """Start or resume a training; its output is written to its log."""
     run = given.runs / training.name
     svi = [sys.executable, "-m", "inference.svi"]
     begun = (run / "last.pt").is_file()
     new = ["--config", training.config, "--corpus", "folder", "--root", str(given.root), "--run", str(run)]
     command = [*svi, "--resume", str(run)] if begun else [*svi, *new, *training.overrides, *given.settings]
     given.runs.mkdir(parents=True, exist_ok=True)
-    print(f"{training.name}: {'goes on' if begun else 'begins'}; its output is in {run}.log", flush=True)
+    print(f"{training.name}: {'resumed' if begun else 'started'}; its output is in {run}.log", flush=True)
     started = time.time()
     with open(f"{run}.log", "a", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -180,7 +180,9 @@ def _train(training: Training, given: argparse.Namespace) -> None:
                 lines.write(json.dumps(line | {"status": process.returncode}) + "\n")
     if status != 0:
         print(
-            f"{training.name}: ended with status {status}; see the end of {run}.log. The next one begins.", flush=True
+            f"{training.name}: ended with status {status}, see the end of {run}.log. "
+            "Continuing with the next training.",
+            flush=True,
         )
 
 

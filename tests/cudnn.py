@@ -58,7 +58,7 @@ class Asked(TorchDispatchMode):
     values = 0
 
     def __init__(self, *, refuse: bool = False) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no annotations
         self.refuse = refuse
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

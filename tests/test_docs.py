@@ -123,7 +123,7 @@ def test_generated_pages_hold_every_command_and_setting() -> None:
 
 
 def _keys(settings: object, prefix: str = "") -> Iterator[str]:
-    for item in fields(settings):  # type: ignore[arg-type]
+    for item in fields(settings):  # type: ignore[arg-type]  # any dataclass
         value = getattr(settings, item.name)
         if is_dataclass(value):
             yield from _keys(value, f"{prefix}{item.name}.")

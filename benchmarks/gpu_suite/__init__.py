@@ -1,1 +1,3 @@
-"""Everything about a GPU in one command of a fixed length: `python -m benchmarks.gpu_suite --minutes 9.5 --out DIR`."""
+"""All measurements on a GPU in one command of limited duration: `python -m benchmarks.gpu_suite --minutes 9.5 --out
+DIR`.
+"""

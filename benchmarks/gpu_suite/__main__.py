@@ -1,10 +1,10 @@
-"""Everything about a GPU in one command of a fixed length, whose parts cannot harm each other.
+"""All measurements on a GPU in one command of limited duration; each part is a process of its own.
 
 python -m benchmarks.gpu_suite --minutes 9.5 --out DIR [--corpus folder --root DIR]
 
-What it does is in docs/how-to/gpu.md. It writes `results.jsonl` (a line of JSON for each figure, as it comes),
-`log.txt`, `table.txt` and `runs.tar.gz.N` (metrics, weights, logs), and ends with the table.
-`--device cpu` rehearses it.
+docs/how-to/gpu.md describes the stages. The command writes `results.jsonl` (a line of JSON for each figure, as soon as
+it is measured), `log.txt`, `table.txt` and `runs.tar.gz.N` (metrics, weights, logs), and prints the table at the end.
+`--device cpu` runs all parts at small sizes without a GPU.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ MODELS = (*RECURRENT, "hit_dvae", "light_dvae")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, whatever parts failed; 2 the user's mistake."""
+    """Run the command line; returns the exit status: 0 when all parts have ended, failed or not; 2 for invalid
+    arguments.
+    """
     args = _parser().parse_args(argv)
     return guarded(lambda: _run(args))
 
@@ -45,7 +47,7 @@ def _run(args: argparse.Namespace) -> None:
     if not args.minutes > 0:
         raise UserError(f"--minutes {args.minutes:g}: expected more than 0.")
     if args.device.split(":")[0] not in ("cpu", "cuda"):
-        raise UserError(f"--device {args.device}: expected cuda, cuda:N, or cpu for a rehearsal.")
+        raise UserError(f"--device {args.device}: expected cuda, cuda:N or cpu.")
     from models.registry import model_names
 
     models = args.models.split(",")
@@ -69,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
     try:
         driver.run([stage for stage in stages(options) if stage.name in wanted])
     except KeyboardInterrupt:
-        print("stopped by a signal; what is here stays", flush=True)
+        print("stopped by a signal; the results so far are kept", flush=True)
     finally:
         try:
             if left_out := pack(scratch, args.out):
@@ -88,15 +90,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_suite", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=9.5, metavar="M", help="until all is over (%(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
     parser.add_argument(
-        "--device", default="cuda", metavar="D", help="cuda (default), cuda:1, ..., or cpu: a rehearsal"
+        "--minutes", type=float, default=9.5, metavar="M", help="duration of the whole command (%(default)s)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
+    parser.add_argument(
+        "--device", default="cuda", metavar="D", help="cuda (default), cuda:1, ...; cpu runs all parts at small sizes"
     )
     parser.add_argument("--models", default=",".join(MODELS), metavar="M,M", help="(%(default)s)")
-    parser.add_argument("--stages", metavar="S,S", help="those alone, and the features that training needs (all)")
-    parser.add_argument("--corpus", metavar="C", help="to train on (default: synthetic, built in)")
-    parser.add_argument("--root", metavar="DIR", help="where the corpus lies")
+    parser.add_argument(
+        "--stages", metavar="S,S", help="run only these stages, and those that they need (default: all)"
+    )
+    parser.add_argument("--corpus", metavar="C", help="corpus to train on (default: synthetic, built in)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the corpus")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Stages and their processes within a time: none of them can keep the others from running, or take results along."""
+"""Runs stages as processes within a time limit: a part that fails or hangs affects neither other parts nor results."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from benchmarks.gpu_suite.stages import PACKING, ROOT, Part, Stage, fitting
 __all__ = ["EARLY", "Driver"]
 
 EARLY = 40.0
-"""A process that dies within so many seconds may be tried again, without what it may have died of."""
+"""A process that fails within this time (seconds) may be started again without its arguments `Part.without`."""
 GRACE = 10.0
-"""Seconds that a process has between being asked to end and being killed; a training saves."""
+"""Seconds between SIGTERM and SIGKILL, in which a training saves its state."""
 PAUSE = 0.1
 
 
 class _Process:
-    """A part that runs.
+    """The process of a part.
 
     Args:
-        part: what.
-        results: the file that it writes to.
-        log: the file that gets what it prints.
-        seconds: that it may take, as it is told.
-        threads: CPU threads.
-        gated: whether it waits for `open`.
+        part: the part.
+        results: the file for its results.
+        log: the file for its output.
+        seconds: time limit, passed to the process.
+        threads: number of CPU threads.
+        gated: whether the process waits for `open` before it uses the device.
     """
 
     def __init__(self, part: Part, results: Path, log: Path, seconds: float, threads: int, *, gated: bool) -> None:
         self.part, self.log, self.gated = part, log, gated
         self.started = time.monotonic()
         self.limit = self.started + seconds
-        told = {"RESULTS": str(results), "PART": part.name, "SECONDS": str(seconds), "GATE": "1" if gated else ""}
+        variables = {"RESULTS": str(results), "PART": part.name, "SECONDS": str(seconds), "GATE": "1" if gated else ""}
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
                 part.command,
@@ -49,7 +49,7 @@ class _Process:
                 cwd=ROOT,
                 env={
                     **os.environ,
-                    **{f"GPU_SUITE_{name}": value for name, value in told.items()},
+                    **{f"GPU_SUITE_{name}": value for name, value in variables.items()},
                     **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")},
                     "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
                     "MPLBACKEND": "Agg",
@@ -58,7 +58,7 @@ class _Process:
             )
 
     def open(self, limit: float) -> None:
-        """Let it use the device, from now on until `limit`."""
+        """Permit the use of the device until the time `limit`."""
         if self.gated:
             self.gated, self.limit = False, limit
             with contextlib.suppress(OSError):
@@ -67,12 +67,12 @@ class _Process:
                     self.process.stdin.close()
 
     def signal(self, number: int) -> None:
-        """Send a signal to it and all that it has started."""
+        """Send a signal to the process and its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """End it and what it has started; one that hangs in a driver of the system is left behind."""
+        """Kill the process and its children; a process that hangs in a system call is not waited for."""
         self.signal(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5.0)
@@ -84,10 +84,10 @@ class Driver:
     """Runs stages.
 
     Args:
-        out: the folder of results: results.jsonl, log.txt.
-        scratch: a folder for what parts write.
-        seconds: until all is over, `stages.PACKING` included.
-        cores: CPU cores.
+        out: folder for results.jsonl and log.txt.
+        scratch: folder for files of the parts.
+        seconds: time limit, including `stages.PACKING`.
+        cores: number of CPU cores.
     """
 
     def __init__(self, out: Path, scratch: Path, seconds: float, cores: int) -> None:
@@ -99,11 +99,11 @@ class Driver:
             (scratch / name).mkdir(parents=True, exist_ok=True)
 
     def run(self, every: Sequence[Stage]) -> None:
-        """Run the stages that fit; what happened to each part is a line of results.jsonl."""
+        """Run the stages that fit in the time; the outcome of each part is a line of results.jsonl."""
         kept = fitting(every, self.end - time.monotonic())
         for stage in every:
             if stage not in kept:
-                self._leave_out(stage.parts, "would not fit")
+                self._leave_out(stage.parts, "does not fit in the time limit")
         try:
             while kept:
                 stage, *kept = kept
@@ -123,7 +123,7 @@ class Driver:
             self.gather()
 
     def gather(self) -> None:
-        """Bring what parts have written into results.jsonl."""
+        """Append new results of the parts to results.jsonl."""
         for path in sorted((self.scratch / "results").iterdir()):
             done = self._gathered.get(path, 0)
             with path.open("rb") as stream:
@@ -154,7 +154,7 @@ class Driver:
                     running.remove(process)
                     if self._died_early(process):
                         part = process.part
-                        self._say(f"{part.name} is started again without {' '.join(part.without)}")
+                        self._say(f"{part.name}: started again without {' '.join(part.without)}")
                         command = [text for text in part.command if text not in part.without]
                         waiting.insert(0, part._replace(command=command, without=()))
                         _move_away(part.run)
@@ -168,13 +168,13 @@ class Driver:
             self.gather()
 
     def _limit(self, deadline: float, parts: int, at_once: int) -> float:
-        """When a part is to be over, so that the others of its stage still have time."""
+        """The time limit of a part: twice its share of the time left in its stage."""
         now = time.monotonic()
         share = (deadline - now) / -(-parts // at_once)
         return min(deadline, now + max(10.0, 2.0 * share))
 
     def _start(self, part: Part, seconds: float, threads: int, *, gated: bool = False) -> list[_Process]:
-        """Start a part; nothing, where that fails."""
+        """Start a part; an empty list if that fails."""
         name = part.name.replace("/", "-")
         results, log = (self.scratch / kind / f"{name}.{end}" for kind, end in (("results", "jsonl"), ("logs", "txt")))
         try:
@@ -184,7 +184,7 @@ class Driver:
             return []
 
     def _ended(self, process: _Process) -> bool:
-        """Whether it has ended, or is over its limit and has been ended."""
+        """Whether a process has ended; one that exceeds its time limit is killed."""
         if process.process.poll() is None and not process.gated and time.monotonic() > process.limit:
             process.kill()
         return process.process.poll() is not None
@@ -194,14 +194,14 @@ class Driver:
         return failed and bool(process.part.without) and time.monotonic() - process.started < EARLY
 
     def _wait_for(self, name: str, seconds: float) -> None:
-        """Wait for a stage in the background, but not longer than so."""
+        """Wait for a stage in the background, at most the given time."""
         until = time.monotonic() + seconds
         while any(p.process.poll() is None for p in self.background.get(name, [])) and time.monotonic() < until:
             time.sleep(PAUSE)
         self._stop(self.background.pop(name, []))
 
     def _stop(self, running: list[_Process]) -> None:
-        """Ask processes to end, then end them."""
+        """Stop processes by SIGTERM, then by SIGKILL."""
         asked = [process for process in running if process.process.poll() is None]
         for process in asked:
             process.signal(signal.SIGTERM)
@@ -213,14 +213,14 @@ class Driver:
             self._finish(process, asked=process in asked)
 
     def _finish(self, process: _Process, *, asked: bool = False) -> None:
-        """Write down how a part ended, and what it made."""
+        """Record the outcome of a part and its figures."""
         part, code = process.part, process.process.returncode
         if code in part.ok:
             status = "done"
         else:
             status = "out of time" if asked or code in (None, -signal.SIGKILL) else "failed"
         line: Line = {"status": status, "seconds": round(time.monotonic() - process.started, 1), "code": code}
-        if status != "done" or part.says:
+        if status != "done" or part.keep_output:
             line["end"] = process.log.read_bytes()[-1500:].decode(errors="replace")
         self._write(part, {**line, **figures_of(part)})
 
@@ -243,6 +243,6 @@ class Driver:
 
 
 def _move_away(run: Path | None) -> None:
-    """Give a second try the place of the first one's run folder."""
+    """Rename the run folder of a failed part, so that its second try can use the name."""
     if run is not None and run.exists():
         run.rename(run.with_name(f"{run.name}.first"))

@@ -1,4 +1,4 @@
-"""What a part leaves behind besides its own results: the figures of a training, and of an evaluation."""
+"""The figures of trainings and evaluations that are parts of the suite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["figures_of"]
 
 
 def figures_of(part: Part) -> Line:
-    """Steps, speed and bounds of a training; metrics of an evaluation; nothing of what is not there."""
+    """Steps, speed and bounds of a training, or metrics of an evaluation, as far as they exist."""
     if part.run is not None:
         lines = read(part.run / "metrics.jsonl")
         steps = [line for line in lines if line.get("split") == "train"]

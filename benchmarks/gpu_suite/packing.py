@@ -1,4 +1,4 @@
-"""Runs, logs and reports in one archive, cut into pieces that are small enough to be carried away."""
+"""An archive of runs, logs and reports, split into files of limited size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["pack"]
 
 PIECE = 15 * 2**20
-"""Bytes of a piece."""
+"""Bytes per file."""
 PIECES = 5
 SMALL = ("*.jsonl", "*.yaml", "*.json", "*.csv", "*.txt")
 
@@ -17,10 +17,10 @@ SMALL = ("*.jsonl", "*.yaml", "*.json", "*.csv", "*.txt")
 def pack(scratch: Path, out: Path, *, piece: int = PIECE, pieces: int = PIECES) -> list[str]:
     """Write `runs.tar.gz.0`, ... from a scratch folder: metrics and logs, then the weights of each run.
 
-    Those are `best.pt`, or `last.pt` where there is none. Pieces are joined by ``cat runs.tar.gz.* | tar xz``.
+    Weights are `best.pt`, or `last.pt` if it does not exist. ``cat runs.tar.gz.* | tar xz`` unpacks the archive.
 
     Returns:
-        Files that were left out for want of room.
+        Files that were omitted because of the size limit.
     """
     files = [file for pattern in SMALL for file in sorted(scratch.rglob(pattern)) if "features" not in file.parts]
     weights = {file.parent: file for name in ("last.pt", "best.pt") for file in scratch.rglob(name)}

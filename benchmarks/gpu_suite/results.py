@@ -1,4 +1,4 @@
-"""Results as lines of JSON, one file for each part, written as they come and gathered in one."""
+"""Results as lines of JSON, one file per part, written as soon as they are measured."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Line = dict[str, Any]
 
 
 def append(path: Path, line: Line) -> None:
-    """Add a line, in a single write; numbers that JSON does not have become text."""
+    """Append a line in a single write; NaN and infinite numbers become strings."""
     with open(path, "ab", buffering=0) as stream:
         stream.write(json.dumps(_plain(line)).encode() + b"\n")
 
 
 def read(path: Path) -> list[Line]:
-    """The lines that are whole; a file that is missing has none."""
+    """The complete lines of a file; an empty list if it does not exist."""
     lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else []:
         try:

@@ -1,4 +1,4 @@
-"""What runs: stages one after another, each of parts that are processes of their own."""
+"""The stages, which run one after another, and their parts, each of which is a process."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SETTINGS = {"hit_dvae": SMALL, "light_dvae": SMALL}
 SIZES = {"cpu": (8, 4, 33), "cuda": (150, 32, 257)}
 """Frames T, sequences N and bins F of a batch, by the kind of device."""
 PACKING = 5.0
-"""Seconds kept for the end: the archive and the table."""
+"""Seconds reserved for the archive and the table."""
 
 
 class Options(NamedTuple):
-    """What the command line chose.
+    """Options of the command line.
 
     Attributes:
         device: cpu, cuda, cuda:1, ...
         models: names of the models.
-        corpus: arguments of a training that name the corpus.
-        scratch: a folder for what is not a result.
+        corpus: arguments of a training that select the corpus.
+        scratch: folder for temporary files.
         cores: CPU cores.
     """
 
@@ -43,14 +43,14 @@ class Part(NamedTuple):
     """A process.
 
     Attributes:
-        name: what its results are called, STAGE/WHAT.
-        command: what is run.
-        without: arguments that a second try leaves out, where the first one died within `driver.EARLY` seconds;
-            none: there is no second try.
-        run: the run folder of a training.
-        report: the JSON file that an evaluation writes.
-        ok: exit statuses that are no failure.
-        says: whether the end of what it prints is a result.
+        name: name of its results, STAGE/NAME.
+        command: its command line.
+        without: arguments that are omitted in a second try, if the first one failed within `driver.EARLY` seconds;
+            if empty, there is no second try.
+        run: run folder of a training.
+        report: JSON file written by an evaluation.
+        ok: exit statuses that count as success.
+        keep_output: whether the end of its output is part of the results.
     """
 
     name: str
@@ -59,23 +59,23 @@ class Part(NamedTuple):
     run: Path | None = None
     report: Path | None = None
     ok: Sequence[int] = (0,)
-    says: bool = False
+    keep_output: bool = False
 
 
 class Stage(NamedTuple):
     """Parts that run together.
 
     Attributes:
-        name: of the stage.
-        rank: stages of high rank are left out first, where not all fit.
-        least: seconds without which it is left out.
-        most: seconds after which its parts are ended; None: as many as there are.
-        parts: in order; what has not begun when time is over is left out.
-        at_once: how many of them run at a time.
-        gated: whether parts wait for a line of input before they use the device: the next one is started
-            meanwhile, so that its imports cost no time.
-        background: whether the following stages begin while it runs.
-        needs: a stage in the background that is waited for; that one is left out with all that need it.
+        name: name of the stage.
+        rank: stages of the highest rank are omitted first if not all of them fit.
+        least: minimum time in seconds; with less, the stage is omitted.
+        most: maximum time in seconds; None: no limit of its own.
+        parts: its parts, in order; those that have not started at the end of the time are omitted.
+        at_once: number of parts that run at the same time.
+        gated: whether parts wait for a line of input before they use the device, so that the next part imports its
+            modules while the present one is measured.
+        background: whether the next stages start while this one runs.
+        needs: name of a background stage that must end first; it is omitted together with all stages that need it.
     """
 
     name: str
@@ -112,7 +112,7 @@ def stages(options: Options) -> list[Stage]:
 
 
 def fitting(every: Sequence[Stage], seconds: float) -> list[Stage]:
-    """The stages that fit: by rank, until the seconds that the next one must have are not there.
+    """The stages whose minimum times fit in the given seconds, by rank.
 
     Example:
         >>> [s.name for s in fitting([Stage("a", 2, 9, 9, []), Stage("b", 0, 5, 9, []), Stage("c", 1, 9, 9, [])], 15.0)]
@@ -148,7 +148,7 @@ def _test_files() -> list[Path]:
 
 def _tests(options: Options, file: Path) -> Part:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", str(file)]
-    return Part(f"tests/{file.stem}", command, says=True)
+    return Part(f"tests/{file.stem}", command, keep_output=True)
 
 
 def _training(options: Options, model: str) -> Part:

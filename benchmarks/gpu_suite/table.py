@@ -1,4 +1,4 @@
-"""The last lines that are printed: what was found, and what became of every part."""
+"""The table of results, and the outcome of every part."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ COLUMNS = {
     "first": ("training", "first", ".1f"),
     "best": ("training", "best", ".1f"),
 }
-"""Of each model: title, stage, figure, format."""
+"""For each column: title, stage, figure and format."""
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Milliseconds of a step, largest relative errors, and trainings, by model; then parts that did not end well.
+    """Milliseconds of a step, largest relative errors, and trainings by model, followed by the parts that failed.
 
-    A figure that is missing is a dash; one whose computation failed an exclamation mark.
+    A missing figure is shown as a dash, one whose computation failed as an exclamation mark.
     """
     found: dict[str, dict[str, Any]] = {}
     for line in lines:

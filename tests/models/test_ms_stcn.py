@@ -143,7 +143,7 @@ def test_scored_step_by_step_is_scored_at_once(variant: str, interpreter: Any) -
     trace = traced(pair.guide, x, lengths)
     values = {name: trace.nodes[name]["value"].detach() for name in pair.model.latents}
     at_once = traced(poutine.condition(pair.model, values), x, lengths)
-    pair.model.all_frames = lambda sites, lengths: interpreter.run(pair.model.step, sites)  # type: ignore[method-assign]
+    pair.model.all_frames = lambda sites, lengths: interpreter.run(pair.model.step, sites)  # type: ignore[method-assign]  # an interpreter in its place
     settled = frame_by_frame(values) if interpreter is Markov else values
     stepwise = traced(poutine.condition(pair.model, settled), x, lengths)
     for trace in (at_once, stepwise):

@@ -1,4 +1,4 @@
-"""A model on the device against itself on the CPU in float64: the same weights, data and noise, made on the CPU.
+"""Agreement of a model on the device with the same model on the CPU in float64, with equal weights, data and noise.
 
 Each figure is the largest relative difference of the loss, the terms of the bound and the gradient of each weight
 (the norm of the difference over the norm).
@@ -26,7 +26,7 @@ class Figures(NamedTuple):
     values: dict[str, Tensor]
 
     def differ(self, other: Figures) -> tuple[float, str]:
-        """The largest relative difference, and of what."""
+        """The largest relative difference, and the name of its value."""
         largest = max(float(v.norm()) for v in self.values.values())
         found = {
             name: float((other.values[name] - v).norm()) / max(float(v.norm()), 1e-6 * largest)
@@ -37,7 +37,7 @@ class Figures(NamedTuple):
 
 
 def main() -> None:
-    """Record the differences, one after another."""
+    """Record the differences of all comparisons."""
     work = Work()
     import pyro
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 class Comparison:
-    """Weights, data and noise, and what is computed from them in several ways."""
+    """Weights, data and noise, and the results of a step computed from them in several ways."""
 
     def __init__(self, work: Work) -> None:
         import pyro.poutine as poutine
@@ -71,7 +71,7 @@ class Comparison:
         self.noise = {name: torch.randn_like(site["value"]) for name, site in drawn.items()}
 
     def run(self) -> None:
-        """All comparisons."""
+        """Run all comparisons."""
         import torch
 
         cuda = self.work.device_name.startswith("cuda")
@@ -90,7 +90,7 @@ class Comparison:
         compare("float32", lambda: self.figures(single), lambda: reference)
         if cuda:
             compare("tf32", lambda: self.with_tf32(single), lambda: reference)
-        drawn = not cuda  # without a GPU, noise that is handed in cannot be recorded: it is drawn from the same seed
+        drawn = not cuda  # without a GPU, given noise cannot be recorded, so noise is drawn from the same seed
         compare(
             "recorded",
             lambda: self.figures(single, recorded=True, drawn=drawn),
@@ -100,13 +100,13 @@ class Comparison:
         self.work.attempt("refinement", lambda: {"refinement": self.refined(single)})
 
     def at(self, device: torch.device, dtype: torch.dtype, *, bf16: bool = False) -> Objective:
-        """A copy there."""
+        """A copy of the objective with this device and dtype."""
         objective = copy.deepcopy(self.objective).to(device=device, dtype=dtype)
         objective.bf16 = bf16
         return objective
 
     def figures(self, objective: Objective, *, recorded: bool = False, drawn: bool = False) -> Figures:
-        """What a training step computes, with the noise at hand, or drawn anew."""
+        """The results of a training step, with the given noise, or with noise drawn from a seed."""
         import torch
 
         from inference.handlers.given_noise import given_noise
@@ -126,7 +126,7 @@ class Comparison:
         return Figures({name: v.detach().cpu().double().clone() for name, v in values.items()})
 
     def with_tf32(self, objective: Objective) -> Figures:
-        """The same where products and cuDNN may use TF32."""
+        """`figures` with TF32 enabled for matrix products and cuDNN."""
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -136,7 +136,7 @@ class Comparison:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def refined(self, objective: Objective) -> str:
-        """Whether a step of refinement of a frozen run works."""
+        """Run a refinement step of a frozen model; an error means that it does not work."""
         from inference.estimation.refinement import refine
 
         model, guide = copy.deepcopy(objective.model).eval(), copy.deepcopy(objective.guide).eval()

@@ -1,4 +1,4 @@
-"""What parts share: their arguments, their results, the gate before the device, and time."""
+"""Shared by all parts: arguments, results, waiting for the device, and time limits."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Work", "milliseconds", "recorded", "settings_of"]
 
 TURNS = 20
-"""Times that a step is timed, unless it is slow."""
+"""Number of timed steps, unless they are slow."""
 PATIENCE = 2.0
-"""Seconds after which it is not timed again."""
+"""Seconds after which no further step is timed."""
 
 
 class Work:
-    """A part at work.
+    """The arguments and results of a part.
 
     Attributes:
-        model: the name of a model, for parts of one.
+        model: name of the model; empty for parts without one.
         frames: T of a batch; `sequences` and `bins` are its N and F.
-        settings: `key=value` of the model.
-        scratch: a folder for what is not a result.
-        corpus: and `root`: the data to train on.
+        settings: settings `key=value` of the model.
+        scratch: folder for temporary files.
+        corpus: name of the corpus to train on; `root` is its folder.
     """
 
     def __init__(self) -> None:
@@ -51,13 +51,13 @@ class Work:
         self.model, self.frames, self.sequences, self.bins = args.model, args.frames, args.sequences, args.bins
         self.settings, self.scratch, self.corpus, self.root = args.settings, args.scratch, args.corpus, args.root
         self.device_name: str = args.device
-        told = {name: os.environ.get(f"GPU_SUITE_{name}", "") for name in ("RESULTS", "PART", "SECONDS", "GATE")}
-        self._results, self._part, self._gated = told["RESULTS"], told["PART"], bool(told["GATE"])
-        self._end = time.monotonic() + float(told["SECONDS"] or 600.0)
+        variables = {name: os.environ.get(f"GPU_SUITE_{name}", "") for name in ("RESULTS", "PART", "SECONDS", "GATE")}
+        self._results, self._part, self._gated = variables["RESULTS"], variables["PART"], bool(variables["GATE"])
+        self._end = time.monotonic() + float(variables["SECONDS"] or 600.0)
 
     @property
     def device(self) -> torch.device:
-        """The device, which nobody else uses from now on."""
+        """The device; a gated part first waits until no other part uses it."""
         import torch
 
         if self._gated:
@@ -67,21 +67,21 @@ class Work:
 
     @property
     def left(self) -> float:
-        """Seconds until this process is ended."""
+        """Seconds until the time limit of this process."""
         return self._end - time.monotonic()
 
     def record(self, **figures: Any) -> None:
-        """Write figures down, now."""
+        """Write figures to the results file."""
         line = {"part": self._part, **figures}
         if self._results:
             append(Path(self._results), line)
         print(line, flush=True)
 
     def attempt(self, name: str, compute: Callable[[], dict[str, Any]]) -> None:
-        """Record what `compute` finds, or as `name`_error why it failed; the rest goes on."""
+        """Record the figures of `compute`, or its error as `name`_error."""
         try:
             found = compute()
-        except Exception as error:  # whatever it is, the other figures are wanted
+        except Exception as error:  # of any kind: other figures can still be measured
             import traceback
 
             traceback.print_exc()
@@ -97,7 +97,7 @@ def settings_of(work: Work, *more: str) -> Settings:
 
 
 def milliseconds(step: Callable[[], Any], device: torch.device, *, warmup: int = 3, turns: int = TURNS) -> float:
-    """Median time of a step, which waits for the device."""
+    """Median time of a step in milliseconds, synchronised with the device."""
     from benchmarks.timing import clock
 
     now, times = clock(device), list[float]()
@@ -113,7 +113,7 @@ def milliseconds(step: Callable[[], Any], device: torch.device, *, warmup: int =
 
 
 def recorded(step: Callable[[], Any]) -> Callable[[], None]:
-    """A step on the device of CUDA as a graph, to be replayed."""
+    """Capture a step as a CUDA graph; returns its replay."""
     import torch
 
     aside = torch.cuda.Stream()
@@ -129,7 +129,7 @@ def recorded(step: Callable[[], Any]) -> Callable[[], None]:
 
 
 def leaves(*shapes: tuple[int, ...], **more: Any) -> list[Tensor]:
-    """Standard normal tensors that want gradients."""
+    """Standard normal tensors that require gradients."""
     import torch
 
     return [torch.randn(shape, **more).requires_grad_() for shape in shapes]

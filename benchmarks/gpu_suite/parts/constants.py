@@ -1,4 +1,4 @@
-"""What the device can do at most: kernels, products of matrices, copies."""
+"""Limits of the device: time per kernel, rates of matrix products and of copies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from benchmarks.gpu_suite.parts.common import Work, milliseconds, recorded
 
 KERNELS = 1000
 PRODUCT = {"cpu": 256, "cuda": 8192}
-"""Rows and columns of the matrices that are multiplied."""
+"""Rows and columns of the multiplied matrices."""
 COPY = {"cpu": 2**20, "cuda": 2**30}
-"""Bytes that are copied."""
+"""Bytes per copy."""
 
 
 def main() -> None:
-    """Record microseconds per kernel, operations and bytes per second."""
+    """Record microseconds per kernel, and operations and bytes per second."""
     work = Work()
     import torch
 

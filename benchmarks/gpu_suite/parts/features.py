@@ -1,4 +1,4 @@
-"""The features of the corpus into the cache that all trainings read."""
+"""Compute the features of the corpus into the cache that all trainings read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.gpu_suite.parts.common import Work
 
 
 def main() -> None:
-    """Compute them as a training would, for the sizes of a training."""
+    """Compute the features with the settings of a training; records sizes and times."""
     work = Work()
     from corpora.frontends.registry import open_frontend
     from corpora.loading.sequences import load_split

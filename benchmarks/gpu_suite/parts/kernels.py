@@ -1,4 +1,4 @@
-"""What a recorded training step spends its time on, kernel by kernel."""
+"""The time of each kernel in a recorded training step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from benchmarks.gpu_suite.parts.common import Work, settings_of
 
 MOST = 30
-"""Kernels that are recorded by name, those that take most time."""
+"""Number of kernels that are recorded by name, by decreasing time."""
 
 
 def main() -> None:
-    """Record a line for each kernel, and their sum."""
+    """Record the sum over all kernels, and a line for each of the slowest."""
     work = Work()
     import pyro
     import torch

@@ -1,4 +1,4 @@
-"""Versions, the card, and whether what is needed is there."""
+"""Versions of packages, the GPU, and missing packages and programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("numpy", "pyro-ppl", "triton", "librosa", "arviz", "pesq", "pystoi",
 
 
 def main() -> None:
-    """Record them."""
+    """Record versions and the device."""
     work = Work()
     found: dict[str, Any] = {"python": platform.python_version(), "cores": os.cpu_count()}
     for name in PACKAGES:
@@ -23,7 +23,7 @@ def main() -> None:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    work.record(**found, graphviz="missing" if shutil.which("dot") is None else "there")
+    work.record(**found, graphviz="missing" if shutil.which("dot") is None else "installed")
     import torch
 
     work.record(torch=torch.__version__, cuda=torch.version.cuda, threads=torch.get_num_threads())

@@ -1,4 +1,4 @@
-"""Recurrent networks by kind, width and precision: time eager and recorded, types, and gradients of frozen ones."""
+"""Recurrent networks by cell, width and precision: times, dtypes, and gradients with frozen weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTHS = {"cpu": (8, 16), "cuda": (32, 128, 256, 512)}
 
 
 def main() -> None:
-    """Record a line for each."""
+    """Record a line for each combination."""
     work = Work()
     import torch
 

@@ -1,9 +1,9 @@
 """Milliseconds of a training step: frame by frame, all frames at once, recorded, and recorded in bfloat16.
 
-A step is loss, gradients and Adam. The floor is what no form can be faster than: the greater of arithmetic, 6
-operations for every parameter and frame at the rate of a large product of matrices in float32, and traffic, the data
-read in both directions and every weight, its gradient and its two moments read and written once, at the rate of a large
-copy; both rates are measured before. It leaves out that frames follow each other, and all that is kept between layers.
+A step is loss, gradients and Adam. The floor is a lower bound on its time: the larger of arithmetic (6 operations per
+parameter and frame, at the measured rate of a large matrix product in float32) and memory traffic (the data read twice,
+and every weight, its gradient and its two moments read and written once, at the measured rate of a large copy). It
+neglects the sequential dependence of frames and the activations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COPY = {"cpu": 2**24, "cuda": 2**30}
 
 
 def main() -> None:
-    """Record each form when it has been timed."""
+    """Time each form and record the result."""
     work = Work()
     import pyro
     import torch

@@ -169,7 +169,7 @@ def _made(root: Path, files: Sequence[str], texts: Mapping[str, str] | None = No
 
 
 def _open(root: Path, needed: Sequence[str] = SPLITS, seed: int = 0, **settings: object) -> Corpus:
-    return open_corpus(Data(corpus="folder", root=str(root), **settings), seed, needed)  # type: ignore[arg-type]
+    return open_corpus(Data(corpus="folder", root=str(root), **settings), seed, needed)  # type: ignore[arg-type]  # settings by name
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -326,7 +326,7 @@ def test_what_cannot_be_chosen(tmp_path: Path) -> None:
         _open(root, layout="vctk")
     for key in ("layout", "speaker_level"):
         with pytest.raises(UserError, match=f"data.{key}=.* has no effect: corpus 'timit'"):
-            check_data(Data(corpus="timit", **{key: 1 if key == "speaker_level" else "vctk"}))  # type: ignore[arg-type]
+            check_data(Data(corpus="timit", **{key: 1 if key == "speaker_level" else "vctk"}))  # type: ignore[arg-type]  # settings by name
 
 
 @pytest.mark.parametrize("title", ["common_voice", "speechocean762"])

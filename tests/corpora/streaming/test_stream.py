@@ -39,7 +39,7 @@ def numbered(lengths: Sequence[int]) -> list[Utterance]:
 
 def stream_of(utterances: Sequence[Utterance], *, group: int = 3, **settings: int) -> Stream:
     pieces = [GroupPiece(utterances[start : start + group]) for start in range(0, len(utterances), group)]
-    return Stream(pieces, encoding_of(PassFrames(1)), 2, **{"window": 2, **settings})  # type: ignore[arg-type]
+    return Stream(pieces, encoding_of(PassFrames(1)), 2, **{"window": 2, **settings})  # type: ignore[arg-type]  # numbers by name
 
 
 def names(found: Sequence[tuple[EncodedSequence, Position]]) -> list[tuple[str, int]]:

@@ -103,7 +103,7 @@ def test_noise_of_sequences_is_copied_to_the_device_once() -> None:
         ones = torch.ones_like(mean, device=device)
         normal = dist.Independent(dist.Normal(mean.to(device), ones, validate_args=False), 1)
         axis = SimpleNamespace(sites=SimpleNamespace(frames=7, lengths=LENGTHS), start=0, stop=7)
-        with Kernels() as kernels:  # type: ignore[no-untyped-call]
+        with Kernels() as kernels:  # type: ignore[no-untyped-call]  # torch's class has no annotations
             drawn[device] = cast(Tensor, SequenceNoise(LENGTHS, SEEDS).normal("z", normal, axis))
     assert kernels.there <= 2
     assert drawn["meta"].shape == drawn["cpu"].shape and float(drawn["cpu"].abs().sum()) > 0

@@ -68,7 +68,7 @@ def test_a_masked_site_has_the_density_of_what_is_there() -> None:
         return torch.as_tensor(run.nodes["x"]["log_prob"])
 
     found = density(y)
-    v = prior.decoder(z).mean  # type: ignore[operator]
+    v = prior.decoder(z).mean  # type: ignore[operator]  # an attribute of a module
     mask = torch.arange(6)[:, None] < lengths
     torch.testing.assert_close(found, ((-v.log() - y / v) * present).sum(-1) * mask)
     torch.testing.assert_close(density(filled(y, present, y + 7.0)), found)

@@ -77,8 +77,8 @@ def test_two_sources_of_known_variance_separate_as_the_closed_form() -> None:
     found = point(problem, InferenceSettings(steps=0))
     mixture, observation = problem.model, problem.observation
     guide: Any = found.guide
-    v = [source.decoder(guide.zeta[f"s{k}_z"]).mean for k, source in enumerate(mixture.sources)]  # type: ignore[arg-type]
-    g, n = observation.parameters.gains(), observation.parameters.variance()  # type: ignore[attr-defined]
+    v = [source.decoder(guide.zeta[f"s{k}_z"]).mean for k, source in enumerate(mixture.sources)]  # type: ignore[arg-type]  # modules of a ModuleList
+    g, n = observation.parameters.gains(), observation.parameters.variance()  # type: ignore[attr-defined]  # it is a Noise
     total = g[0] * v[0] + g[1] * v[1] + n
     for gain, k in ((found.gain, 0), (found.others[0], 1)):
         torch.testing.assert_close(gain, (g[k] * v[k] / total).detach())
@@ -112,7 +112,7 @@ def test_a_guide_reads_the_estimate_of_its_source() -> None:
     guide: Any = problem.guide
     reads = [problem.y * 0.1, problem.y * 0.9]
     torch.manual_seed(1)
-    ours = traced(MixtureGuide(problem.model, list(guide.guides), reads), problem.y, LENGTHS)  # type: ignore[arg-type]
+    ours = traced(MixtureGuide(problem.model, list(guide.guides), reads), problem.y, LENGTHS)  # type: ignore[arg-type]  # the model is a Mixture
     torch.manual_seed(1)
     alone = [traced(g, read, LENGTHS).nodes["z"]["value"] for g, read in zip(guide.guides, reads, strict=True)]
     for k in range(2):

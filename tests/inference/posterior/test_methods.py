@@ -52,7 +52,7 @@ def _posterior_by_grid(problem: Problem) -> tuple[Tensor, Tensor]:
     """E[gain] (F,) and E[z] (2,) of a single frame, by summation over a fine grid."""
     axis = torch.linspace(-6.0, 6.0, 301)
     z = torch.cartesian_prod(axis, axis)
-    v = problem.model.decoder(z).mean.detach()  # type: ignore[operator]
+    v = problem.model.decoder(z).mean.detach()  # type: ignore[operator]  # an attribute of a module
     assert isinstance(problem.observation, Noise)
     parameters = problem.observation.parameters
     signal = v * parameters.g[0, 0, 0]
@@ -112,7 +112,7 @@ def test_a_chain_of_a_coupled_model_has_its_two_frame_posterior() -> None:
         first = model.prior(torch.zeros(1, 1)).log_prob(axis)
         steps = torch.stack([model.prior(z[None]).log_prob(axis) for z in axis])
         v = model.decoder(axis).mean
-    parameters = problem.observation.parameters  # type: ignore[attr-defined]
+    parameters = problem.observation.parameters  # type: ignore[attr-defined]  # it is a Noise
     signal = v * parameters.g[0, 0, 0]
     x = signal + parameters.variance()[0, 0]
     seen = [-(x.log() + y / x).sum(-1) for y in problem.y[:, 0]]
@@ -157,8 +157,8 @@ def _evidence_by_grid(problem: Problem) -> float:
     """log p(y) of a single frame, by summation over a fine grid of z."""
     axis = torch.linspace(-7.0, 7.0, 401)
     z = torch.cartesian_prod(axis, axis)
-    v = problem.model.decoder(z).mean.detach()  # type: ignore[operator]
-    parameters = problem.observation.parameters  # type: ignore[attr-defined]
+    v = problem.model.decoder(z).mean.detach()  # type: ignore[operator]  # an attribute of a module
+    parameters = problem.observation.parameters  # type: ignore[attr-defined]  # it is a Noise
     x = v * parameters.g[0, 0, 0] + parameters.variance()[0, 0]
     log_p = -(x.log() + problem.y[0, 0] / x).sum(-1) - 0.5 * z.square().sum(-1) - torch.tensor(2.0 * torch.pi).log()
     return float(log_p.logsumexp(0) + 2.0 * (axis[1] - axis[0]).log())
@@ -215,8 +215,8 @@ def test_the_gain_is_averaged_over_fresh_draws() -> None:
     steps = torch.linspace(-5.0, 5.0, 201)
     z = torch.cartesian_prod(steps, steps)
     weight = (-0.5 * z.square().sum(-1)).softmax(0)[:, None]
-    v = problem.model.decoder(mean + deviation * z).mean  # type: ignore[operator]
-    parameters = problem.observation.parameters  # type: ignore[attr-defined]
+    v = problem.model.decoder(mean + deviation * z).mean  # type: ignore[operator]  # an attribute of a module
+    parameters = problem.observation.parameters  # type: ignore[attr-defined]  # it is a Noise
     signal = v * parameters.g[0, 0, 0]
     expected = (weight * signal / (signal + parameters.variance()[0, 0])).sum(0)
     torch.testing.assert_close(found.gain[0, 0], expected.detach(), atol=0.03, rtol=0.0)

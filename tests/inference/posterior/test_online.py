@@ -37,7 +37,7 @@ def _problem(guide: str, learns: str = "", model: str = "dkf", sequences: int = 
 def test_the_filter_is_that_of_a_grid() -> None:
     """With W, H, g fixed: the gain of each frame given y up to it, by forward recursion over a grid of z_t."""
     problem = _problem("past-markov", sequences=8)
-    problem.observation.parameters.h[:] = 3.0  # type: ignore[attr-defined]
+    problem.observation.parameters.h[:] = 3.0  # type: ignore[attr-defined]  # it is a Noise
     following = problem.observation
     model: Any = problem.model
     axis = torch.linspace(-7.0, 7.0, 601)[:, None]
