@@ -1,1 +1,1 @@
-"""What a trained run is worth: resynthesis, comparison, and the reports they share."""
+"""Evaluation of trained runs: one command each, and the reports that they share."""

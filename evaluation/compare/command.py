@@ -1,4 +1,4 @@
-"""The work of `evaluation.compare`: read the reports, print the table, write what is asked for."""
+"""The work of `evaluation.compare`: read the reports, print the table, and write the requested files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DESCRIPTION = ("model", "guide", "parameters", "checkpoint", "corpus", "split", 
 
 
 def run_command(options: argparse.Namespace) -> None:
-    """Compare runs, as the command line says."""
+    """Compare runs; print the table and write the requested files."""
     runs = entries(options.runs)
     print(heading(runs) + "\n\n" + table(runs))
     starred = "; * is the best of its column" if any(best is not None for best in best_rows(runs)) else ""

@@ -1,1 +1,1 @@
-"""What all evaluations share: command line, reports, provenance, plots."""
+"""Shared by all evaluations: command line, reports, provenance and plots."""

@@ -115,7 +115,7 @@ class FlooredSpectrum(dist.Independent):
 
 
 BLOCK = 2**16
-"""Values that are computed together on a CPU, so that what is between the first and the last stays in its cache."""
+"""Values per block on a CPU, chosen so that intermediate results stay in its cache."""
 MOST = {torch.float32: 80.0, torch.float64: 700.0}
 """Log-variances from which on exp is not computed: a floor is far below."""
 
