@@ -15,24 +15,8 @@ from corpora.audio.integrity import missing_bytes
 from corpora.audio.io import mix_to_mono, read_audio, resample
 from corpora.frontends.stft import Stft
 from corpora.types import AudioFault
+from tests.support.faults import FAULTS
 
-FAULTS = {
-    "empty.flac": "empty",
-    "empty.wav": "empty",
-    "inf_float32.wav": "2 NaN or infinite samples, the first at 1.250 s",
-    "nan_float32.wav": "10 NaN or infinite samples, the first at 1.250 s",
-    "silence.flac": "silent",
-    "silence.wav": "silent",
-    "ten_samples.flac": "too short: 10 samples",
-    "ten_samples.wav": "too short: 10 samples",
-    "text_renamed.flac": "not audio: it starts with the text",
-    "text_renamed.wav": "not audio: it starts with the text",
-    "truncated_data.flac": "cut short or damaged",
-    "truncated_data.wav": "cut short: its header announces 49947 bytes more",
-    "truncated_header.flac": "cut short or damaged",
-    "truncated_header.wav": "cut short or damaged",
-    "zero_frames.wav": "no samples",
-}
 FINE = {
     "mixed_rate/a/ok_16k.flac",
     "mixed_rate/a/other_8k.flac",

@@ -27,7 +27,7 @@ from corpora.registry import open_corpus
 from corpora.types import Corpus, Frames, Sound, Utterance
 from dvae_pyro.errors import UserError
 from inference.settings.tree import DataSettings as Data
-from tests.corpora.audio.test_audio import FAULTS
+from tests.support.faults import FAULTS
 
 FRONTEND = Stft(16000, 64, 32, trim_db=None)
 

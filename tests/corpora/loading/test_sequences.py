@@ -18,7 +18,7 @@ from corpora.recipes.folder import open_folder
 from corpora.types import AudioFault, Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError
 from inference.settings.tree import DataSettings as Data
-from tests.corpora.audio.test_audio import FAULTS
+from tests.support.faults import FAULTS
 
 FRONTEND = Stft(16000, 512, 256)
 

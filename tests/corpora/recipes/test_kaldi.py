@@ -13,8 +13,8 @@ from corpora.registry import open_corpus
 from corpora.types import SPLITS, AudioFault, Corpus
 from dvae_pyro.errors import UserError
 from inference.settings.tree import DataSettings as Data
-from tests.corpora.recipes.test_wsj0 import SAMPLES, sphere
 from tests.sounds import RATE
+from tests.support.sphere import SAMPLES, sphere
 
 
 def _folder(folder: Path, **tables: Mapping[str, str]) -> Path:

@@ -16,8 +16,8 @@ from corpora.registry import open_corpus
 from corpora.types import SPLITS, Corpus
 from dvae_pyro.errors import UserError
 from inference.settings.tree import DataSettings as Data
-from tests.corpora.recipes.test_wsj0 import SAMPLES, sphere
 from tests.sounds import RATE
+from tests.support.sphere import SAMPLES, sphere
 
 PHN = "0 3050 h#\n3050 4559 sh\n4559 5723 ix\n"
 

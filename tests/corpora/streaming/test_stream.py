@@ -24,17 +24,9 @@ from corpora.streaming.pieces import GroupPiece, pieces_of_utterances
 from corpora.streaming.stream import Counts, Position, Stream
 from corpora.types import AudioFault, Corpus, Frames, Sound, Utterance
 from dvae_pyro.errors import UserError
+from tests.support.streams import give, numbered
 
 CPU = torch.device("cpu")
-
-
-def give(frames: int) -> Frames:
-    return Frames(np.full((frames, 1), frames, np.float32))
-
-
-def numbered(lengths: Sequence[int]) -> list[Utterance]:
-    """Utterances of so many frames, which say how many."""
-    return [Utterance(str(n), "", functools.partial(give, length)) for n, length in enumerate(lengths)]
 
 
 def stream_of(utterances: Sequence[Utterance], *, group: int = 3, **settings: int) -> Stream:

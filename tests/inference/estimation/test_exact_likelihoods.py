@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guides.core.family import FamilySettings
 from guides.core.guide import Guide
 from guides.registry import build_guide, guide_class
 from inference.estimation.importance import density, log_mean_exp, log_weights
@@ -25,6 +24,7 @@ from models.dkf import DKF, DKFSettings
 from models.dvae import DVAE
 from models.registry import build_model, model_class
 from tests.pairs import PAIRS, SMALL_GUIDES, VARIANTS
+from tests.support.guides import guide_of
 
 SIGMA = 5.0
 TRANSITION = torch.tensor([[0.6, -0.2], [0.1, 0.5]], dtype=torch.float64)
@@ -52,17 +52,6 @@ def linear_dkf() -> DKF:
         affine.weight.copy_(torch.cat([DECODER, torch.zeros_like(DECODER)]))
         affine.bias.copy_(torch.cat([OFFSET, 2.0 * SCALE.log()]))
     return model
-
-
-def guide_of(model: DVAE, settings: object, name: str, **small: object) -> Guide:
-    """A small guide, wider than the posterior and not far from it, so that its weights have a moderate variance."""
-    torch.manual_seed(3)
-    cls = guide_class(settings, name)  # type: ignore[arg-type]  # attributes of a Module, settings by structure
-    widths = {"x_g": [6], "g_dim": 5, "z_k": [4], "k_dim": 4, "g_z": [5]} if cls.Settings is FamilySettings else small
-    guide = build_guide(model, settings, cls.Settings(name=name, **widths)).double()  # type: ignore[arg-type]  # attributes of a Module, settings by structure
-    with torch.no_grad():
-        guide.get_submodule("head.affine").weight.mul_(0.3)  # type: ignore[operator]  # attributes of a Module, settings by structure
-    return guide
 
 
 def exact(x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from inference.estimation.refinement import Refined, refine
 from inference.particles.particle_filter import smc
 from models.dkf import DKF, DKFSettings
 from tests.cudnn import CuDNN
-from tests.inference.estimation.test_exact_likelihoods import guide_of
 from tests.pairs import LENGTHS, data, small_pair
+from tests.support.guides import guide_of
 
 PULL, NOISE, GAIN, SCALE = 0.9, 0.5, torch.tensor([1.0, -0.5]).double(), torch.tensor([0.6, 0.5]).double()
 FRAMES = torch.tensor([4, 3])

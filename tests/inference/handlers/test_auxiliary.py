@@ -16,8 +16,8 @@ from guides.z_forcing import ZForcingGuideSettings
 from inference.handlers.auxiliary_cost import auxiliary_cost
 from inference.handlers.given_noise import given_noise
 from inference.objectives.elbo import Objective
-from tests.inference.training.test_training import lines, train
 from tests.pairs import LENGTHS, Pair, data, noise, small_pair, traced
+from tests.support.trainings import lines, train
 
 ALPHA = 0.3
 

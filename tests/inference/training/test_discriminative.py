@@ -14,7 +14,7 @@ from inference.handlers.given_noise import given_noise
 from inference.handlers.mean_latents import mean_latents
 from inference.objectives.elbo import Objective
 from models.core.grouping import SequenceIndex
-from tests.models.test_fhvae import DIM, LENGTHS, data, noise, rows_of, small
+from tests.support.fhvae import DIM, LENGTHS, data, noise, rows_of, small
 
 ALL = [0, 1, 2, 3, 4]
 

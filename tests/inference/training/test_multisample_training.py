@@ -12,7 +12,7 @@ from inference.checkpoints.files import load_checkpoint
 from inference.settings.resolve import load_run_settings, resolve, save_settings
 from inference.settings.validation import check_limits
 from inference.training.session import resume
-from tests.inference.training.test_training import _stop_after, lines, quiet, same_weights, train
+from tests.support.trainings import lines, quiet, same_weights, stop_after, train
 
 OBJECTIVES = {"iwae": "iwae", "dreg": "iwae", "fivo": "fivo"}
 """The multi-sample objectives, and what metrics.jsonl calls their bounds."""
@@ -44,7 +44,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     more = (f"train.objective={objective}", "train.particles=3", "train.steps=7", "train.checkpoint_every=3", *SHORT)
     train(tmp_path / "whole", tiny, *more)
     with monkeypatch.context() as patch:
-        _stop_after(5, patch)
+        stop_after(5, patch)
         with pytest.raises(RuntimeError, match="power cut"):
             train(tmp_path / "cut", tiny, *more)
     torch.manual_seed(12345)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from dvae_pyro.errors import UserError
 from inference.checkpoints.files import load_checkpoint
 from inference.settings.resolve import resolve
 from inference.training.session import resume, start
+from tests.support.ports import free_ports
 
 WORKER = """
 import hashlib, json, os, signal, sys
@@ -119,16 +119,6 @@ def curves_agree(one: Path, two: Path) -> None:
     for part in ("model", "guide"):
         for name, value in first[part].items():
             torch.testing.assert_close(value, second[part][name], rtol=1e-8, atol=1e-10)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 Jobs = list[tuple[Path, str | None, list[str]]]

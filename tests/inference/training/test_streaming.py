@@ -30,8 +30,8 @@ from inference.settings.resolve import resolve
 from inference.training.distributed import ALONE, World
 from inference.training.reading.readers import StreamedData, reader_of
 from inference.training.session import resume, start
-from tests.corpora.streaming.test_stream import numbered
-from tests.inference.training.test_processes import free_ports
+from tests.support.ports import free_ports
+from tests.support.streams import numbered
 
 CPU = torch.device("cpu")
 

@@ -18,29 +18,9 @@ from inference.runs import load_run, write_run
 from inference.settings.resolve import resolve
 from inference.training.job import Job
 from inference.training.logs import MetricsLog
-from inference.training.loop import train_step, validate
+from inference.training.loop import validate
 from inference.training.session import resume, start
-
-Lines = list[dict[str, Any]]
-
-
-def quiet(line: str) -> None:
-    """Where the tests send what a run says."""
-
-
-def lines(run: Path) -> Lines:
-    """metrics.jsonl without what no clock repeats."""
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("frames_per_second", "data_wait")} for line in found]
-
-
-def train(run: Path, tiny: list[str], *more: str, model: str = "dkf") -> Path:
-    return start(resolve(model, overrides=[*tiny, f"run={run}", *more]), quiet)
-
-
-def same_weights(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    parts = [(a[part], b[part]) for part in ("model", "guide")]
-    return all(torch.equal(x[name], y[name]) for x, y in parts for name in x)
+from tests.support.trainings import lines, quiet, same_weights, stop_after, train
 
 
 def test_a_run_has_its_files_and_its_lines(tmp_path: Path, tiny: list[str]) -> None:
@@ -100,19 +80,6 @@ def test_the_best_weights_are_kept_apart(tmp_path: Path, tiny: list[str]) -> Non
         resume(run, say=quiet)
 
 
-def _stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make training fail as if the machine had gone, after this many further steps."""
-    done = {"steps": 0}
-
-    def counted(job: Job, *args: Any) -> Any:
-        if done["steps"] == steps:
-            raise RuntimeError("power cut")
-        done["steps"] += 1
-        return train_step(job, *args)
-
-    monkeypatch.setattr("inference.training.loop.train_step", counted)
-
-
 @pytest.mark.parametrize("model", ["vae", "dkf"])
 @pytest.mark.parametrize("stop", [2, 5, 9])
 def test_a_resumed_run_is_the_uninterrupted_one(
@@ -121,7 +88,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     more = ("train.steps=11", "train.checkpoint_every=3", "optim.schedule=cosine", "optim.clip=1")
     whole = train(tmp_path / "whole", tiny, *more, model=model)
     with monkeypatch.context() as patch:
-        _stop_after(stop, patch)
+        stop_after(stop, patch)
         with pytest.raises(RuntimeError, match="power cut"):
             train(tmp_path / "cut", tiny, *more, model=model)
     with open(tmp_path / "cut" / "metrics.jsonl", "a") as log:
