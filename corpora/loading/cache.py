@@ -1,13 +1,13 @@
 """The cache of features: computed once, stored on disk, and memory-mapped by every run that uses them.
 
 For one split of a corpus and one front end, ``NAME.npy`` holds the frames of all utterances concatenated, float32
-(frames, D), and ``NAME.json`` an entry per utterance, with checksums. The name ends in a digest of everything that the
-features depend on: the utterances and their files (path, size, modification time), the front end and its settings, and
-the code of this package. An entry is therefore never stale: after a change it is not found.
+(frames, D), and ``NAME.json`` an entry per utterance and a checksum of both. The name ends in a digest of everything
+that the features depend on: the utterances and their files (path, size, modification time), the front end and its
+settings, and the code of this package. An entry is therefore never stale: after a change it is not found.
 
 Both files are written under temporary names and renamed when complete, the JSON last; an entry without JSON does not
 exist. If two runs compute the same features at once, both write them, and the later replaces the earlier; readers of
-the earlier keep it. Truncated, modified or foreign files are detected by the checksums and written again.
+the earlier keep it. Truncated, modified or foreign files are detected by the checksum and written again.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def kept(
     if path.exists() and path.with_suffix(".json").exists():
         try:
             readings = _open(path, frontend.dim)
-        except (OSError, EOFError, ValueError, TypeError, KeyError) as damage:
+        except (OSError, EOFError, ValueError, TypeError, KeyError, BufferError) as damage:
             report(f"{path} is damaged ({str(damage).splitlines()[0]}): it is computed again")
         else:
             report(f"{name}: features read from {path}")
@@ -152,8 +152,8 @@ def _write(path: Path, dim: int, readings: Iterable[Reading]) -> None:
             stream.seek(0)
             stream.write(_header(frames, dim))
         with _renamed_when_complete(path.with_suffix(".json")) as stream:
-            index = {"utterances": entries, "checksum": checksum, "checksum of utterances": _checksum(entries)}
-            stream.write(json.dumps(index).encode())
+            checksum = zlib.crc32(json.dumps(entries).encode(), checksum)
+            stream.write(json.dumps({"utterances": entries, "checksum": checksum}).encode())
 
 
 @contextlib.contextmanager
@@ -178,10 +178,6 @@ def _header(frames: int, dim: int) -> bytes:
     return stream.getvalue()
 
 
-def _checksum(entries: Sequence[Sequence[object]]) -> int:
-    return zlib.crc32(json.dumps(entries).encode())
-
-
 def _clear_up(path: Path) -> None:
     """Remove temporary files of killed runs that are older than a day."""
     for left in path.parent.glob(f"{path.stem}.*.tmp"):
@@ -196,11 +192,9 @@ def _open(path: Path, dim: int) -> list[Reading]:
     # Copy on write: a process that writes to a page gets a private copy, and the file is unchanged.
     frames = np.load(path, mmap_mode="c")
     ends = list(itertools.accumulate((count for count, *_ in index["utterances"]), initial=0))
-    if (frames.dtype, frames.shape) != (np.dtype("<f4"), (ends[-1], dim)):
-        raise ValueError("frames and index do not agree")
-    checksums = _checksum(index["utterances"]), zlib.crc32(frames.data)
-    if (index["checksum of utterances"], index["checksum"]) != checksums:
-        raise ValueError("a checksum does not agree")
+    checksum = zlib.crc32(json.dumps(index["utterances"]).encode(), zlib.crc32(frames.data))
+    if (frames.dtype, frames.shape, index["checksum"]) != (np.dtype("<f4"), (ends[-1], dim), checksum):
+        raise ValueError("frames, index and checksum do not agree")
     return [
         Reading(np.asarray(frames[start:end]), *rest)
         for (start, end), (_, *rest) in zip(itertools.pairwise(ends), index["utterances"], strict=True)

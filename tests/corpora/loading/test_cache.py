@@ -176,6 +176,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "last value": (".npy", _flip(-1)),
     "shape": (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"(198, 33)", b"(33, 198)"))),
     "type": (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"<f4", b"<i4"))),
+    "order": (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b": False", b": True "))),
     "magic": (".npy", _flip(0)),
     "empty": (".npy", lambda path: path.write_bytes(b"")),
     "foreign": (".npy", lambda path: path.write_text("once upon a time there was another file of this name")),
@@ -255,7 +256,7 @@ def test_frames_and_nothing_at_all_can_be_kept(cache: Path) -> None:
 
 
 SCRIPT = """
-import sys, time, zlib
+import sys
 from pathlib import Path
 import numpy as np
 from corpora.loading.cache import Reading, kept
@@ -264,8 +265,9 @@ from corpora.frontends.base import PassFrames
 
 def computed():
     for k in range(60):
-        print("begun", flush=True)
-        time.sleep(0.01)
+        if k == 30:
+            print("begun", flush=True)
+            sys.stdin.readline()
         yield Reading(np.full((100 + k, 3), k, np.float32))
 
 utterances = [Utterance(str(k), "", None, source=(k,)) for k in range(60)]
@@ -276,11 +278,12 @@ print([len(r.features) for r in found], sum(float(r.features.sum()) for r in fou
 
 def test_two_processes_at_once_and_one_that_is_killed(cache: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(cache)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "begun\n"
     processes[0].send_signal(signal.SIGKILL)
-    ends = [process.communicate()[0].splitlines()[-1:] for process in processes]
+    processes[0].wait()
+    ends = [process.communicate("go on\n")[0].splitlines()[-1:] for process in processes]
     expected = f"{[100 + k for k in range(60)]} {float(sum(3 * k * (100 + k) for k in range(60)))}"
     assert ends[0] != [expected] and ends[1:] == [[expected], [expected]]
     whole = [path for path in cache.iterdir() if path.suffix != ".tmp"]
