@@ -98,7 +98,7 @@ def _sizes(name: str, sizes: list[int] | None, model: str, hierarchical: bool) -
     """The sizes of an axis: those of the command line, else the default if the model has the axis."""
     missing = {"frames": "segments of one length"} if hierarchical else {"table": "no table of utterances"}
     if sizes and name in missing:
-        raise UserError(f"--{name}: model '{model}' has {missing[name]}. Leave it out.")
+        raise UserError(f"--{name}: model '{model}' has {missing[name]}. Omit it.")
     return AXES[name][1] if sizes is None and name not in missing else sizes or []
 
 

@@ -79,7 +79,7 @@ def probe(latents: Array, labels: Sequence[str], utterances: Sequence[int], seed
     y, group = np.asarray(labels), np.asarray(utterances)
     classes = np.unique(y)
     if len(classes) < 2:
-        raise UserError(f"a probe needs two classes, got {len(classes)}. Take a larger split.")
+        raise UserError(f"a probe needs two classes, got {len(classes)}. Use a larger split.")
     correct = np.zeros(len(y))
     log_q = np.zeros(len(y))
     for fit, predict in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(latents, y, group):

@@ -92,7 +92,7 @@ def probe_run(run: Run, corpus: Corpus, split: str, factors: Sequence[str]) -> d
         if len(frequent) < 2:
             raise UserError(
                 f"--factors {factor}: {len(frequent)} of its values are in {FOLDS} or more utterances of split {split} "
-                f"of corpus '{corpus.name}', and a probe needs two. Take another factor or corpus, or a larger split."
+                f"of corpus '{corpus.name}', and a probe needs two. Use another factor or corpus, or a larger split."
             )
         if rare := sorted({*occurrences} - frequent):
             say(f"{factor}: left out {', '.join(rare)}, in fewer than {FOLDS} utterances")

@@ -116,7 +116,7 @@ def _segment(x: Tensor, size: int, at: float | None, frontend: FrontEnd, file: s
     start = 0
     if at is not None:
         if not isinstance(frontend, Stft):
-            raise UserError("--at: the frames of this corpus have no sampling rate. Leave --at out.")
+            raise UserError("--at: the frames of this corpus have no sampling rate. Omit --at.")
         start = round(at * frontend.rate / frontend.hop)
     elif len(x) >= size:
         start = int(x.unfold(0, size, 1).mean((1, 2)).argmax())

@@ -50,7 +50,7 @@ def run_generate(request: Request, options: argparse.Namespace) -> None:
         require_dnsmos()
     run = read_run(request)
     if options.mos and (options.no_audio or find_sound_frontend(run) is None):
-        raise UserError("--mos rates sounds, and this command writes none. Leave --mos out.")
+        raise UserError("--mos rates sounds, and this command writes none. Omit --mos.")
     with _new_folder(out) as folder:
         fill = _draw if run.settings.model.likelihood == "pen" else _generate
         report = _header(run, options) | fill(run, options, folder)
@@ -93,7 +93,7 @@ def _header(run: Run, options: argparse.Namespace) -> dict[str, Any]:
 def _draw(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Write drawings of a model of pen strokes; without a given length they have the lengths of training drawings."""
     if options.x == "mean":
-        raise UserError("--x mean: the mean of a binary pen lift is not a pen state. Leave --x out.")
+        raise UserError("--x mean: the mean of a binary pen lift is not a pen state. Omit --x.")
     frames = None if options.frames is None and options.seconds is None else _length(run, None, options)
     return draw(run, folder, options.num, frames, options.batch)
 

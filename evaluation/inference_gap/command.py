@@ -30,7 +30,7 @@ COMPARISON = {
 
 POINT_MASS = (
     "q(mu2) is a point mass and has no density: the column log p(x) estimates log p(x, mu2) with every segment as a "
-    "sequence of its own, and is no bound on log p(x)"
+    "sequence of its own, and is not a bound on log p(x)"
 )
 """Note on guides that infer a point for the latent that the segments of a sequence share."""
 

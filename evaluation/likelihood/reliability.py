@@ -16,7 +16,7 @@ LEAST_SIZE = 5.0
 VARIANCE_LIMIT = 1.0
 """Variance of a log-estimate above which its bias, about minus half the variance, is relevant."""
 FAR = 10.0
-"""Variance above which half of it is no approximation of the bias."""
+"""Variance above which half of it does not approximate the bias."""
 
 
 def warnings_of(figures: dict[str, NDArray[np.float64]], plan: Plan) -> dict[str, list[str]]:

@@ -199,7 +199,7 @@ def check_samples(request: Request, user: str) -> None:
         UserError: the mean is asked for.
     """
     if request.latents == "mean":
-        raise UserError(f"--latents mean: {user} need samples of the latents. Leave --latents out.")
+        raise UserError(f"--latents mean: {user} need samples of the latents. Omit --latents.")
 
 
 def open_run(request: Request) -> Run:

@@ -74,7 +74,7 @@ def run_verification(request: Request, options: argparse.Namespace) -> None:
         size: getattr(options, size) for size in IVectorOptions._fields if getattr(options, size, None) is not None
     }
     if name != "ivector" and sizes:
-        raise UserError(f"--{next(iter(sizes))} has no effect with --system {name}: leave it out.")
+        raise UserError(f"--{next(iter(sizes))} has no effect with --system {name}: omit it.")
     settings, corpus, source, description = SYSTEMS[name](request, sizes)
     result = evaluate(source, corpus, request.split)
     for note in corpus.notes.get(request.split, []):
