@@ -114,7 +114,7 @@ def test_objective_is_the_same_drawn_by_any_interpreter(model_name: str, guide_n
     """
     pair = small_pair(model_name, guide_name)
     if not pair.model.stepwise:
-        with pytest.raises(ValueError, match="has no step"):
+        with pytest.raises(ValueError, match="how='stepwise'"):
             pair.model(data(), LENGTHS, "stepwise")
         return
     objective = Objective(pair.model, pair.guide, "analytic")
@@ -250,7 +250,7 @@ def test_particles_in_an_outer_plate_are_independent_draws(model_name: str, guid
 
 def test_misshapen_data_is_refused(model_name: str, guide_name: str) -> None:
     pair = small_pair(model_name, guide_name)
-    with pytest.raises(ValueError, match=r"expected \(frames, sequences, dimension\) = \(7, 4, 6\)"):
+    with pytest.raises(ValueError, match=r"\(7, 4, 6\)"):
         pair.model(data().transpose(0, 1), LENGTHS)
     with pytest.raises(ValueError, match="expected 'auto'"):
         pair.guide(data(), LENGTHS, "backwards")

@@ -285,13 +285,13 @@ def test_padding_a_short_segment_changes_no_number(cell: str) -> None:
 
 def test_what_cannot_work_is_refused() -> None:
     model, guide = small()
-    with pytest.raises(UserError, match=r"segments of up to 4 frames \(model\.segment\), got sequences of 6"):
+    with pytest.raises(UserError, match=r" 4 frames \(model\.segment\).* 6"):
         model(torch.zeros(6, 1, BINS, dtype=torch.float64), torch.tensor([6]))
     with pytest.raises(UserError, match="guide 'all-markov' .*model 'fhvae'"):
         guide_class("fhvae", "all-markov")
-    with pytest.raises(UserError, match="no guide has all parents"):
+    with pytest.raises(UserError, match="'fhvae'.*--guide paper"):
         guide_class("fhvae", "compliant")
-    with pytest.raises(UserError, match=r"a table of 2 sequences of mu2, .* 3 sequences"):
+    with pytest.raises(UserError, match=r" 2 sequences of mu2, .* 3 sequences"):
         guide(data(), LENGTHS, "auto", rows_of([0, 1, 2, 3, 4])._replace(sequences=3))
     with pytest.raises(UserError, match=r"unknown model\.cell 'lstn'. Did you mean 'lstm'"):
         build_model(BetaVAESettings(cell="lstn"))

@@ -61,13 +61,13 @@ def test_deviations_have_bounds() -> None:
 
 
 def test_a_guide_of_ladders_is_refused_elsewhere() -> None:
-    with pytest.raises(UserError, match="guide 'precision' .*model 'dkf': it draws layers of latents"):
+    with pytest.raises(UserError, match="guide 'precision' .*model 'dkf'"):
         guide_class("dkf", "precision")
     assert guide_class("stcn", "paper") is guide_class("stcn", "independent")
 
 
 def test_no_guide_of_stcn_sees_the_future_that_its_posterior_needs() -> None:
-    with pytest.raises(UserError, match="no guide has all parents"):
+    with pytest.raises(UserError, match="'stcn'.*--guide paper"):
         guide_class("stcn", "compliant")
 
 

@@ -136,13 +136,13 @@ def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
 
 @pytest.mark.parametrize("letters", ["", "E", "AA", "ab"])
 def test_letters_that_name_nothing_are_refused(letters: str) -> None:
-    with pytest.raises(UserError, match=r"expected letters, each once, such as ABC, of A \(clean\)"):
+    with pytest.raises(UserError, match=r"data\.conditions=.*A \(clean\)"):
         check_data(DataSettings(conditions=letters))
-    with pytest.raises(UserError, match="expected letters"):
+    with pytest.raises(UserError, match="data.conditions="):
         in_domains(corpus(1), letters, 0)
 
 
 def test_frames_have_no_domains() -> None:
     settings: Any = DataSettings(corpus="polyphonic", conditions="AB", frontend="frames", trim_db=None)
-    with pytest.raises(UserError, match="data.conditions=AB: corpus 'polyphonic' holds frames"):
+    with pytest.raises(UserError, match="data.conditions=AB: corpus 'polyphonic'"):
         check_data(settings)

@@ -158,12 +158,12 @@ def test_short_utterances_are_kept_where_asked_for() -> None:
 
 
 def test_nothing_left_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(UserError, match=r"1 shorter than one sequence of 150 frames.\n.*data.sequence_frames"):
+    with pytest.raises(UserError, match=r"1 shorter .* 150 frames.\n.*data.sequence_frames"):
         load_sequences(_corpus({"a": _sound(60)}), "train", FRONTEND, sequence_frames=150)
     silence = Sound(np.zeros((9000, 1)), 16000)
     with pytest.raises(UserError, match="1 broken"):
         load_sequences(_corpus({"a": silence}), "train", FRONTEND, sequence_frames=10, on_error="skip")
-    with pytest.raises(UserError, match="no utterances"):
+    with pytest.raises(UserError, match="'train'"):
         load_sequences(_corpus({}), "train", FRONTEND, sequence_frames=10)
 
 

@@ -105,16 +105,14 @@ def test_converted_files_are_taken_and_what_is_missing_is_named(root: Path) -> N
     soundfile.write(file.with_suffix(".wav"), SAMPLES, RATE)
     assert _open(root, ["train"]).splits["train"][0].file == "multi_16k/011/011c0200.wav"
     _put(root, "copy/multi_16k/011/011c0201.wv2")
-    with pytest.raises(UserError, match=r"multi_16k/011/011c0201.wv2, which matches 2 files below"):
+    with pytest.raises(UserError, match=r"multi_16k/011/011c0201\.wv2.* 2 files"):
         _open(root, ["train"])
     (root / "copy/multi_16k/011/011c0201.wv2").unlink()
     (root / "multi_16k/011/011c0201.wv2").unlink()
-    with pytest.raises(
-        UserError, match=r"lists 2 files, 1 of which are not below .*, such as multi_16k/011/011c0201.wv2"
-    ):
+    with pytest.raises(UserError, match=r" 2 files, 1 .*multi_16k/011/011c0201\.wv2"):
         _open(root, ["train"])
     (root / "lists" / LISTS["multi"][0]).unlink()
-    with pytest.raises(UserError, match=r"no list training_multicondition_16k.list in a folder \(lists/\) of"):
+    with pytest.raises(UserError, match=r"training_multicondition_16k\.list"):
         _open(root, ["train"])
-    with pytest.raises(UserError, match=r"data.subset=claen: Aurora-4 trains on one of multi, clean, dev"):
+    with pytest.raises(UserError, match=r"data\.subset=claen.*multi, clean, dev"):
         _open(root, ["train"], "claen")

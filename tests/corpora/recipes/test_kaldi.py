@@ -69,11 +69,11 @@ def test_commands_that_only_decode_are_read_and_others_never_run(tmp_path: Path)
     assert corpus.notes["test"] == ["no utt2spk: each utterance counts as its own speaker"]
     for command in ("touch {0}/ran |", "sox x.wav -t wav - |", "cat x.wav | touch {0}/ran |"):
         _folder(tmp_path / "test", wav={"a": command.format(tmp_path)})
-        with pytest.raises(UserError, match=r"wav.scp, a is the output of a command, .*never run"):
+        with pytest.raises(UserError, match=r"wav\.scp, a .*command"):
             _open(tmp_path, ["test"])
     assert not (tmp_path / "ran").exists()
     _folder(tmp_path / "test", wav={"a": "wavs.ark:17"})
-    with pytest.raises(UserError, match=r"got 'wavs.ark:17', expected the path of a sound file"):
+    with pytest.raises(UserError, match=r"'wavs\.ark:17'"):
         _open(tmp_path, ["test"])
 
 
@@ -86,14 +86,14 @@ def test_segments_are_cut_to_the_sample(tmp_path: Path) -> None:
     assert np.array_equal(u2.sound().samples[:, 0] * 32768, SAMPLES[4000:])
     assert np.array_equal(u3.sound().samples[:, 0] * 32768, SAMPLES[4800:])
     assert len({u.source for u in (u1, u2, u3, u4)}) == 4 and str(u1.source[0]).endswith("r.wav")
-    with pytest.raises(AudioFault, match=r"part from 0.3 to 9 s of a recording of 0.50 s"):
+    with pytest.raises(AudioFault, match=r" 0\.3 to 9 s .*0\.50 s"):
         u4.load()
     for line in ("r 0.3 0.1", "r zero 1", "r 1", "r 0 nan"):
         _folder(tmp_path / "test", segments={"u1": line})
-        with pytest.raises(UserError, match=r"segments, u1: got .*, expected recording, first and last second"):
+        with pytest.raises(UserError, match=r"segments, u1: "):
             _open(tmp_path, ["test"])
     _folder(tmp_path / "test", segments={"u1": "q 0 1"})
-    with pytest.raises(UserError, match="recording q is not in wav.scp"):
+    with pytest.raises(UserError, match=" q .*wav.scp"):
         _open(tmp_path, ["test"])
 
 
@@ -107,13 +107,13 @@ def test_one_folder_is_split_by_speakers(tmp_path: Path) -> None:
 
 
 def test_what_is_no_kaldi_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no folder valid/ or dev/ or cv/ in .*, and no wav.scp either"):
+    with pytest.raises(UserError, match=r"valid/ or dev/ or cv/ .*wav\.scp"):
         _open(tmp_path, ["valid"])
     (tmp_path / "test").mkdir()
-    with pytest.raises(UserError, match=r"wav.scp cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"wav\.scp .*No such file"):
         _open(tmp_path, ["test"])
     _folder(tmp_path / "test", wav={"a": "a.wav"}, utt2spk={"b": "s"})
-    with pytest.raises(UserError, match=r"utt2spk has no speaker for 1 of 1 utterances, such as a"):
+    with pytest.raises(UserError, match=r"utt2spk .* 1 of 1 .* a"):
         _open(tmp_path, ["test"])
     (tmp_path / "test" / "utt2spk").write_text("a s\na t\n")
     with pytest.raises(UserError, match=r"utt2spk, line 2: a "):

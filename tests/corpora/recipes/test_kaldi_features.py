@@ -50,7 +50,7 @@ def test_plain_matrices_and_their_rows(tmp_path: Path, dtype: str) -> None:
     assert np.array_equal(read(path, lines["b"]), X.astype(np.float32))
     assert np.array_equal(read(path, lines["a"]), (2 * X).astype(np.float32))
     assert np.array_equal(read(path, lines["b"] + "[2:4]"), X[2:5].astype(np.float32))
-    with pytest.raises(AudioFault, match="holds 7 rows at byte .*, not 8"):
+    with pytest.raises(AudioFault, match=" 7 rows .* 8"):
         read(path, lines["b"] + "[2:7]")
 
 
@@ -109,7 +109,7 @@ def test_damaged_archives_are_named(tmp_path: Path, matrix: bytes, message: str)
 def test_lines_that_are_no_places(tmp_path: Path) -> None:
     assert find_place("/a b/x.ark", "") == Place("/a b/x.ark", 0, None)
     for line in ("copy-feats ark:a ark:- |", "a.ark:3[4:2]", "a.ark:3[0:2,1:2]", "a.ark:3[:,0:2]"):
-        with pytest.raises(UserError, match=r"feats.scp, a: got .*, expected a file and an offset"):
+        with pytest.raises(UserError, match=r"feats\.scp, a: .*raw_mfcc\.1\.ark:17"):
             find_place(line, "feats.scp, a")
     with pytest.raises(AudioFault, match=r"none.ark: cannot be opened"):
         read(tmp_path / "none.ark", "none.ark:0")
@@ -127,7 +127,7 @@ def test_a_folder_of_features_is_a_corpus_of_frames(tmp_path: Path) -> None:
     a, b = load_sequences(corpus, "train", open_frontend(settings.data, 3), sequence_frames=None)
     assert np.array_equal(a.x, X.astype(np.float32)) and np.array_equal(b.x, -a.x)
     assert (a.file, a.speaker, b.file, b.speaker) == ("train/a", "s1", "train/b", "s2")
-    with pytest.raises(UserError, match=r"has feats.scp and no wav.scp: .*\nRead them with data.frontend=frames"):
+    with pytest.raises(UserError, match=r"feats\.scp.*wav\.scp.*\n.*data\.frontend=frames"):
         open_corpus(Data(corpus="kaldi", root=str(tmp_path / "data")), 0, ["train"])
     with pytest.raises(UserError, match=r"data.trim_db=30.0 .*\(data.trim_db=null\)"):
         check_data(Data(corpus="kaldi", frontend="frames"))

@@ -96,7 +96,7 @@ def test_a_validation_set_that_is_missing_comes_out_of_training(tmp_path: Path, 
     speakers = [{u.speaker for u in corpus.splits[split]} for split in ("train", "valid")]
     assert [len(found) for found in speakers] == [6, 1] and not speakers[0] & speakers[1]
     assert opened(tmp_path, ["train"]).splits["train"] == corpus.splits["train"]
-    with pytest.raises(UserError, match=r"no cut for split test (.|\n)*data.cuts.test=FILE"):
+    with pytest.raises(UserError, match=r"split test (.|\n)*data\.cuts\.test=FILE"):
         opened(tmp_path, ["test"])
 
 
@@ -152,11 +152,11 @@ def test_shards_are_a_corpus_like_any_other(tmp_path: Path, recordings: list[Pat
         np.testing.assert_array_equal(utterance.sound().samples, read_audio(path).samples)
         assert utterance.source == ()
     (tmp_path / "train" / "recording.000001.tar").rename(tmp_path / "away.tar")
-    with pytest.raises(UserError, match=r"cuts.000001.jsonl.gz has no recording.000001.tar beside it"):
+    with pytest.raises(UserError, match=r"cuts\.000001\.jsonl\.gz .*recording\.000001\.tar"):
         opened(tmp_path, ["train"])
     (tmp_path / "train" / "recording.000000.tar").replace(tmp_path / "train" / "recording.000001.tar")
     (tmp_path / "away.tar").rename(tmp_path / "train" / "recording.000000.tar")
-    with pytest.raises(UserError, match=r"shard .*cuts.000000.jsonl.gz is damaged or does not agree"):
+    with pytest.raises(UserError, match=r"cuts\.000000\.jsonl\.gz"):
         opened(tmp_path, ["train"])
 
 
@@ -169,7 +169,7 @@ def test_no_command_of_a_manifest_is_run(tmp_path: Path, recordings: list[Path])
         (given,) = cut.recording.sources
         given.type, given.source = source["type"], source["source"]
         lhotse.CutSet.from_cuts([cut]).to_file(tmp_path / "cuts.jsonl")
-        with pytest.raises(UserError, match=r"is the output of a command, .*, and commands in data are never run"):
+        with pytest.raises(UserError, match="command"):
             opened(None, ["train"], cuts=CutsSettings(train=str(tmp_path / "cuts.jsonl")))
     assert not (tmp_path / "run").exists()
 
@@ -183,7 +183,7 @@ def test_sounds_that_cannot_be_read_are_named(tmp_path: Path, recordings: list[P
     before = digest([utterance], FRONTEND)
     copy.write_bytes(copy.read_bytes()[:20000])
     assert digest([utterance], FRONTEND) != before is not None
-    with pytest.raises(AudioFault, match="cannot be read by Lhotse"):
+    with pytest.raises(AudioFault, match="Lhotse"):
         utterance.load()
     copy.unlink()
     with pytest.raises(AudioFault, match="cannot be opened"):
@@ -191,21 +191,21 @@ def test_sounds_that_cannot_be_read_are_named(tmp_path: Path, recordings: list[P
 
 
 def test_what_is_no_manifest(tmp_path: Path, recordings: list[Path]) -> None:
-    with pytest.raises(UserError, match="needs manifests"):
+    with pytest.raises(UserError, match="--root"):
         opened(None, ["train"])
-    with pytest.raises(UserError, match="no manifest of Lhotse in"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         opened(tmp_path, ["train"])
     (tmp_path / "cuts.jsonl").write_text("no cuts\n")
-    with pytest.raises(UserError, match=r"cuts.jsonl cannot be read"):
+    with pytest.raises(UserError, match=r"cuts\.jsonl"):
         opened(tmp_path / "cuts.jsonl", ["train"])
     (tmp_path / "cuts.jsonl").unlink()
     for part in ("one", "two"):
         prepared(tmp_path, recordings[:2], part)
-    with pytest.raises(UserError, match=r"libri_recordings_one.jsonl.gz has no split in its name"):
+    with pytest.raises(UserError, match=r"libri_recordings_one\.jsonl\.gz"):
         opened(tmp_path, ["train"])
-    with pytest.raises(UserError, match=r"data.cuts.valid=none.jsonl: no file or folder"):
+    with pytest.raises(UserError, match=r"data\.cuts\.valid=none\.jsonl"):
         opened(tmp_path, ["valid"], cuts=CutsSettings(valid="none.jsonl"))
-    with pytest.raises(UserError, match="data.cuts.train has no effect: corpus 'folder'"):
+    with pytest.raises(UserError, match="data.cuts.train .*corpus 'folder'"):
         check_data(Data(corpus="folder", cuts=CutsSettings(train="a")))
 
 

@@ -127,12 +127,12 @@ def test_a_set_that_is_not_there_or_no_matlab_file(root: Path, set_name: str | N
 
 def test_a_folder_without_sets_and_a_set_without_a_split(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no .mat file in .*empty"):
+    with pytest.raises(UserError, match="empty.*JSB_Chorales.mat"):
         open_corpus(data(tmp_path / "empty"), 0)
     savemat(root / "Part.mat", {"traindata": cells(*rolls(2)), "validdata": cells(), "other": np.zeros(3)})
-    with pytest.raises(UserError, match="no 'testdata', which holds split test: it has traindata, validdata"):
+    with pytest.raises(UserError, match="'testdata'.*traindata, validdata"):
         open_corpus(data(root, "Part"), 0, ["test"])
-    with pytest.raises(UserError, match="'validdata' holds no sequence"):
+    with pytest.raises(UserError, match="'validdata'"):
         open_corpus(data(root, "Part"), 0, ["valid"])
     assert len(open_corpus(data(root, "Part"), 0, ["train"]).splits["train"]) == 2
 
@@ -156,7 +156,7 @@ def test_what_is_no_piano_roll_is_refused_or_left_out(root: Path, roll: NDArray[
 
 
 def test_frames_of_another_size_than_the_model_are_refused(root: Path) -> None:
-    with pytest.raises(UserError, match=r"frames of shape \(5, 88\), expected \(frames, 87\): set model.bins=88"):
+    with pytest.raises(UserError, match=r"\(5, 88\).* 87\).*model\.bins=88"):
         read(data(root), "train", bins=87)
 
 
@@ -197,7 +197,7 @@ def test_settings_that_would_say_nothing_are_refused(overrides: list[str], messa
 def test_sound_and_frames_do_not_pass_for_each_other(root: Path) -> None:
     frames = open_corpus(data(root), 0).splits["train"][0]
     sound = open_corpus(Data(), 0).splits["valid"][0]
-    with pytest.raises(UserError, match="holds frames, no sound"):
+    with pytest.raises(UserError, match=" frames.* sound"):
         frames.sound()
     for frontend, utterance in (("stft", frames), ("frames", sound)):
         with pytest.raises(UserError, match="set data.frontend="):

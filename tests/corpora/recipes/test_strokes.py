@@ -153,13 +153,13 @@ def test_faults_of_the_archive_are_named(tmp_path: Path, change: dict[str, Any],
 
 def test_a_folder_without_one_archive_is_refused(tmp_path: Path, root: Path) -> None:
     (tmp_path / "sub").mkdir()
-    with pytest.raises(UserError, match="holds none: check --root"):
+    with pytest.raises(UserError, match="--root"):
         open_corpus(data(tmp_path / "sub"), 0)
     (root / "other.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"holds 2 of them \(made.npz, other.npz\)"):
+    with pytest.raises(UserError, match=r"made\.npz, other\.npz"):
         open_corpus(data(root), 0)
     (root / "made.npz").unlink()
-    with pytest.raises(UserError, match="other.npz cannot be read as a NumPy archive"):
+    with pytest.raises(UserError, match="other.npz"):
         open_corpus(data(root), 0)
 
 

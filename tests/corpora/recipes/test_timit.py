@@ -98,21 +98,21 @@ def test_sphere_and_converted_files_are_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_timit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no folder TRAIN \(for split train\) anywhere below"):
+    with pytest.raises(UserError, match=r"TRAIN .*split train"):
         _open(tmp_path)
     _tree(tmp_path, ["TEST/DR1/FAKS0/SX223.WAV"])
-    with pytest.raises(UserError, match=r"no sentence of the 24 speakers of split test, such as fdhc0, below .*TEST"):
+    with pytest.raises(UserError, match=r" 24 speakers .*split test.* fdhc0.*TEST"):
         _open(tmp_path, ["test"])
-    with pytest.raises(UserError, match="one of TIMIT's halves: give its parent folder"):
+    with pytest.raises(UserError, match="TEST"):
         _open(tmp_path / "TEST", ["test"])
     with pytest.raises(UserError, match=r"data.subset=core: .*with_sa"):
         _open(tmp_path, ["test"], "core")
     _tree(tmp_path, ["TEST/DR1/MDAB0/SX49.WAV", "TEST/DR1/MDAB0/SX49.PHN"])
     (tmp_path / "TEST/DR1/MDAB0/SX49.PHN").write_text("0 3050 h#\n3050 sh\n")
-    with pytest.raises(UserError, match=r"SX49.PHN, line 2: got '3050 sh', expected first sample, end and phone"):
+    with pytest.raises(UserError, match=r"SX49\.PHN, line 2: .*'3050 sh'"):
         _open(tmp_path, ["test"])
     _tree(tmp_path, ["TRAIN/clips/one.wav"])
-    with pytest.raises(UserError, match=r"clips/one.wav is in no speaker's folder such as FCJF0: got 'clips'"):
+    with pytest.raises(UserError, match=r"clips/one\.wav .*'clips'"):
         _open(tmp_path, ["train"])
 
 

@@ -68,17 +68,17 @@ def test_a_folder_of_its_own_for_validation(tmp_path: Path) -> None:
 
 
 def test_what_is_no_voicebank(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="corpus 'voicebank' needs a folder"):
+    with pytest.raises(UserError, match="corpus 'voicebank'"):
         open_corpus(Data(corpus="voicebank"), 0)
-    with pytest.raises(UserError, match="no folder clean_trainset_28spk_wav/ or clean_trainset_wav/ or train/ in"):
+    with pytest.raises(UserError, match="clean_trainset_28spk_wav/ or clean_trainset_wav/ or train/"):
         _open(_tree(tmp_path, ["wavs/p226_001.wav"]))
     _tree(tmp_path, ["train/p300_001.wav", "train/p226_001.wav"])
     assert _open(tmp_path, ["valid"]).notes["valid"] == ["no utterance of validation speaker p287"]
-    with pytest.raises(UserError, match="no folder clean_testset_wav/ or test/"):
+    with pytest.raises(UserError, match="clean_testset_wav/ or test/"):
         _open(tmp_path, ["test"])
     (tmp_path / "train/p226_001.wav").unlink()
-    with pytest.raises(UserError, match="no audio of the validation speakers p226 or p287 in"):
+    with pytest.raises(UserError, match="p226 or p287"):
         _open(tmp_path, ["valid"])
     _tree(tmp_path, ["train/speech.wav"])
-    with pytest.raises(UserError, match=r"speech.wav: expected a name such as p226_001.wav"):
+    with pytest.raises(UserError, match=r"speech\.wav.*p226_001\.wav"):
         _open(tmp_path, ["train"])

@@ -107,16 +107,16 @@ def test_a_cut_checkpoint_is_refused_at_every_length(tmp_path: Path) -> None:
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    with pytest.raises(UserError, match="No checkpoint at"):
+    with pytest.raises(UserError, match=str(path)):
         load_checkpoint(path)
     path.write_text("model: dkf\n")
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match=rf"{path} .*\(11 bytes\)"):
         load_checkpoint(path)
     torch.save({"enc.weight": torch.zeros(2)}, path)
     with pytest.raises(UserError, match=f"{path}.*\n.*models.published"):
         load_checkpoint(path)
     torch.save({**STATE, "format": 99}, path)
-    with pytest.raises(UserError, match="format 99; this version reads format 1"):
+    with pytest.raises(UserError, match=" 99.* 1"):
         load_checkpoint(path)
 
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_that_carries_code_is_refused_and_not_run(
         path.write_bytes(pickle.dumps(_Harmful()))
     else:
         torch.save({**STATE, "format": 1, "extra": _Harmful()}, path)
-    with pytest.raises(UserError, match="is refused: it holds .* run code|cannot be read"):
+    with pytest.raises(UserError, match=rf"{path} .*(code|bytes)"):
         load_checkpoint(path)
     assert not (tmp_path / "harmed").exists()
 
@@ -149,11 +149,11 @@ def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    with pytest.raises(UserError, match=r"weight is \(3, 2\) in the checkpoint, \(4, 2\) in the model"):
+    with pytest.raises(UserError, match=r"weight .*\(3, 2\).*\(4, 2\)"):
         load_weights(torch.nn.Linear(2, 4), torch.nn.Linear(2, 3).state_dict(), "model", path)
-    with pytest.raises(UserError, match="bias is missing in the checkpoint"):
+    with pytest.raises(UserError, match="bias .*checkpoint"):
         load_weights(torch.nn.Linear(2, 4), {"weight": torch.zeros(4, 2)}, "model", path)
-    with pytest.raises(UserError, match="bias is not in the model"):
+    with pytest.raises(UserError, match="bias .*model"):
         load_weights(torch.nn.Linear(2, 4, bias=False), torch.nn.Linear(2, 4).state_dict(), "model", path)
 
 

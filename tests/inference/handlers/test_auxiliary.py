@@ -104,7 +104,7 @@ def test_it_needs_all_frames_of_the_latent(pair: Pair) -> None:
 def test_what_has_no_place_for_it_is_refused(pair: Pair) -> None:
     with pytest.raises(UserError, match=r"guide.auxiliary.* Use train.objective=elbo"):
         Objective(pair.model, pair.guide, "iwae", 2)
-    with pytest.raises(UserError, match="guide.auxiliary=-1.0: expected a weight of at least 0"):
+    with pytest.raises(UserError, match="guide.auxiliary=-1.0"):
         build_guide(pair.model, pair.model_settings, ZForcingGuideSettings(auxiliary=-1.0))
     with pytest.raises(ValueError, match="expected at least 0"):
         auxiliary_cost(-1.0)

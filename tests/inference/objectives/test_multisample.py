@@ -312,11 +312,11 @@ def test_bounds_rise_with_the_number_of_draws_to_the_exact_likelihood() -> None:
 def test_every_parameter_gets_a_finite_gradient(variant: str, name: str) -> None:
     pair = small_pair(variant)
     if not pair.model.latents:
-        with pytest.raises(UserError, match="needs latents, which RNN .*log-lik"):
+        with pytest.raises(UserError, match="RNN.*train.objective=elbo"):
             Objective(pair.model, pair.guide, name, 3)
         return
     if name == "fivo" and not pair.model.stepwise:
-        with pytest.raises(UserError, match="train.objective=fivo needs a model with a step"):
+        with pytest.raises(UserError, match="train.objective=fivo"):
             Objective(pair.model, pair.guide, name, 3)
         return
     _, gradients = computed(pair, name, 3, {})
@@ -425,18 +425,18 @@ class Discrete(nn.Module):
 
 @pytest.mark.parametrize("name", MULTISAMPLE)
 def test_latents_that_are_not_reparametrised_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match="latent 's' is a Independent, which is not reparametrised"):
+    with pytest.raises(UserError, match="'s'.*Independent"):
         Objective(Discrete(), Discrete(), name, 3)(data(), LENGTHS)
 
 
 def test_what_the_doubly_reparametrised_gradient_cannot_do_is_refused() -> None:
     pair = small_pair("dsae")
     objective = Objective(pair.model, pair.guide, "dreg", 3)
-    with pytest.raises(UserError, match=r"same weight for all latents, got \[1.0, 2.0\]"):
+    with pytest.raises(UserError, match=r"\[1\.0, 2\.0\]"):
         objective(data(), LENGTHS, beta_sites={"v": 2.0})
     guide: Any = pair.guide
     guide.x = nn.Sequential(guide.x, nn.Dropout(0.5))
-    with pytest.raises(UserError, match="train.objective=iwae, or set dropout to 0"):
+    with pytest.raises(UserError, match="dropout"):
         objective(data(), LENGTHS)
     with torch.no_grad():
         assert objective(data(), LENGTHS).multi_sample is not None

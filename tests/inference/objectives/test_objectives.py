@@ -167,7 +167,7 @@ class Misses(nn.Module):
 @pytest.mark.filterwarnings("ignore:Found")  # Pyro's own hint; ours is an error
 def test_a_guide_that_misses_a_latent_is_an_error() -> None:
     pair = small_pair("vae")
-    with pytest.raises(ValueError, match=r"the model's latents are \['z'\], the guide draws \['w'\]"):
+    with pytest.raises(ValueError, match=r"\['z'\].*\['w'\]"):
         Objective(pair.model, Misses())(data(), LENGTHS)
     with pytest.raises(UserError, match="Did you mean 'elbo'"):
         Objective(pair.model, pair.guide, "elbow")
@@ -182,5 +182,5 @@ def test_reconstruction_runs_the_model_on_the_means_of_its_latents() -> None:
     torch.testing.assert_close(found.mean, decoder(found.latents["z"]).mean)
     sampled = reconstruct(pair.model, pair.guide, data(), LENGTHS, latents="sample")
     assert not torch.allclose(sampled.latents["z"], found.latents["z"])
-    with pytest.raises(ValueError, match="expected mean or sample"):
+    with pytest.raises(ValueError, match="latents='median'"):
         reconstruct(pair.model, pair.guide, data(), LENGTHS, latents="median")

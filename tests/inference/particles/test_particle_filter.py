@@ -165,12 +165,12 @@ def test_handlers_that_scale_act_on_its_weights() -> None:
 
 def test_what_cannot_be_filtered_is_refused() -> None:
     for name in WITHOUT_STEP:
-        with pytest.raises(UserError, match=r"has no step.*iwae"):
+        with pytest.raises(UserError, match="iwae"):
             filtered(small_pair(name))
     dkf = small_pair("dkf")
     with pytest.raises(ValueError, match="scheme='residual'"):
         filtered(dkf, scheme="residual")
-    with pytest.raises(ValueError, match="kept no particles"):
+    with pytest.raises(ValueError, match="keep=True"):
         filtered(dkf, keep=False).smoothed(1)
 
 

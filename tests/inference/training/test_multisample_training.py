@@ -93,7 +93,7 @@ def test_what_would_say_nothing_is_refused(overrides: list[str], message: str) -
 
 def test_settings_of_a_schedule_need_their_schedule_wherever_they_come_from(tmp_path: Path) -> None:
     (tmp_path / "row.yaml").write_text("optim: {gamma: 0.5}\n")
-    with pytest.raises(UserError, match=r"optim.gamma=0.5 has no effect"):
+    with pytest.raises(UserError, match=r"optim\.gamma=0\.5"):
         resolve("vae", config_path=tmp_path / "row.yaml")
     assert (
         resolve("vae", config_path=tmp_path / "row.yaml", overrides=["optim.schedule=exponential"]).optim.gamma == 0.5

@@ -76,7 +76,7 @@ def test_the_best_weights_are_kept_apart(tmp_path: Path, tiny: list[str]) -> Non
     loaded = load_run(run)
     assert loaded.checkpoint_path.name == "best.pt" and not loaded.model.training
     assert same_weights({"model": loaded.model.state_dict(), "guide": loaded.guide.state_dict()}, best)
-    with pytest.raises(UserError, match="is finished: the validation bound has not improved for 3 epochs"):
+    with pytest.raises(UserError, match=" 3 epochs"):
         resume(run, say=quiet)
 
 
@@ -108,7 +108,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 def test_a_finished_run_says_so_and_goes_on_with_more_steps(tmp_path: Path, tiny: list[str]) -> None:
     whole = train(tmp_path / "whole", tiny, "train.steps=10")
     run = train(tmp_path / "run", tiny, "train.steps=6")
-    with pytest.raises(UserError, match="is finished: all 6 steps are done.\n.*train.steps=12"):
+    with pytest.raises(UserError, match=" 6 steps .*\n.*train.steps=12"):
         resume(run, say=quiet)
     resume(run, ["train.steps=10"], say=quiet)
     steps = [line for line in lines(run) if line["split"] == "train"]
@@ -144,13 +144,13 @@ def test_resume_refuses_what_does_not_fit(tmp_path: Path, tiny: list[str], overr
 
 def test_a_run_is_not_trained_over(tmp_path: Path, tiny: list[str]) -> None:
     run = train(tmp_path / "run", tiny, "train.steps=1")
-    with pytest.raises(UserError, match="already holds a run.*--resume"):
+    with pytest.raises(UserError, match="--resume"):
         train(run, tiny, "train.steps=1")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file, not a folder"):
+    with pytest.raises(UserError, match="--run .*file"):
         train(tmp_path / "file", tiny, "train.steps=1")
     (run / "last.pt").unlink()
-    with pytest.raises(UserError, match="has no last.pt"):
+    with pytest.raises(UserError, match="last.pt"):
         resume(run, say=quiet)
     (run / "best.pt").unlink()
     with pytest.raises(UserError, match="best.pt or last.pt"):
@@ -173,7 +173,7 @@ def test_a_gradient_that_is_not_finite_stops_too(
     tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.utils, "get_total_norm", lambda grads: torch.tensor(float("inf")))
-    with pytest.raises(UserError, match=r"The gradient of step 1 \(train\) is not finite \(grad_norm\)"):
+    with pytest.raises(UserError, match=r"gradient .* 1 \(train\) .*grad_norm"):
         train(tmp_path / "run", tiny, "train.steps=2")
 
 
@@ -271,7 +271,7 @@ def test_the_best_weights_can_stand_in_for_a_lost_checkpoint(tmp_path: Path, tin
 def test_epochs_end_training_too(tmp_path: Path, tiny: list[str]) -> None:
     run = train(tmp_path / "run", tiny, "train.epochs=2")
     assert [line["step"] for line in lines(run) if line["split"] == "valid"] == [4, 8]
-    with pytest.raises(UserError, match="is finished: all 2 epochs are done"):
+    with pytest.raises(UserError, match=" 2 epochs"):
         resume(run, say=quiet)
 
 

@@ -104,12 +104,12 @@ def test_bernoulli_head_sums_to_one_over_all_frames() -> None:
 def test_data_without_a_density_are_refused(likelihood: str, low: float, kind: str) -> None:
     model = build_model(model_class("vae").Settings(name="vae", bins=2, likelihood=likelihood, input=kind))
     model.fit_input([torch.tensor([[0.0, 1.0]])])
-    with pytest.raises(UserError, match=f"model.likelihood={likelihood} needs data that are"):
+    with pytest.raises(UserError, match=f"model.likelihood={likelihood}"):
         model.fit_input([torch.tensor([[0.0, 1.0], [low, 1.0]])])
 
 
 def test_no_logarithm_of_what_may_be_negative() -> None:
-    with pytest.raises(UserError, match="Set model.input=standard or raw"):
+    with pytest.raises(UserError, match="model.input=standard"):
         build_model(model_class("vae").Settings(name="vae", likelihood="gaussian"))
 
 

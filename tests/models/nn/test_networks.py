@@ -157,5 +157,5 @@ def test_a_bin_that_never_moves_is_not_blown_up() -> None:
 
 
 def test_no_logarithm_of_what_is_no_power() -> None:
-    with pytest.raises(UserError, match="takes the logarithm .*down to -1"):
+    with pytest.raises(UserError, match="model.input=.* -1"):
         InputTransform("log", 2).fit([torch.tensor([[1.0, -1.0]])])

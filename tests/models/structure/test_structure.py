@@ -87,7 +87,7 @@ def test_frames_of_a_parent() -> None:
     assert frames_of("x[:]", 0, 2) == [("x", 0), ("x", 1)] and frames_of("v", 0, 2) == [("v", -1)]
     assert all(frames_of("z[t-1]", t, 4) == [("z", t - 1)] for t in range(1, 4))
     for wrong in ("z[t", "z(t)", "z[1]", ""):
-        with pytest.raises(ValueError, match="expected a name"):
+        with pytest.raises(ValueError, match="parent '"):
             frames_of(wrong, 0, 3)
 
 
