@@ -1,7 +1,7 @@
 """Download an openly licensed corpus: ``python -m corpora.fetch librispeech-mini``.
 
-Says what it downloads, from where, under which licence and where to, and asks before it starts. Every file is checked
-against its checksum; a download that was interrupted goes on where it stopped.
+Prints source, licence, size and target folder, and asks for confirmation. Every file is verified by its checksum; an
+interrupted download is resumed by the same command.
 """
 
 from __future__ import annotations

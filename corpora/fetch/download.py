@@ -1,4 +1,4 @@
-"""Download the files of a recipe, check them, and cut the excerpts."""
+"""Downloading the files of a recipe: verification by checksums, and cutting of excerpts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRIES = 3
 
 
 def fetch(name: str, out: Path, *, url: str | None = None, yes: bool = False) -> None:
-    """Download a corpus into a folder; files that are there already are checked and kept.
+    """Download a corpus into a folder; existing files are verified and kept.
 
     Args:
         name: the corpus, of `RECIPES`.
@@ -32,7 +32,8 @@ def fetch(name: str, out: Path, *, url: str | None = None, yes: bool = False) ->
         yes: do not ask.
 
     Raises:
-        UserError: nobody can be asked, a download fails, a checksum differs, or a file cannot be written.
+        UserError: there is no terminal for the confirmation, a download fails, a checksum differs, or a file cannot be
+            written.
     """
     recipe = RECIPES[name]
     if url is not None:

@@ -1,4 +1,4 @@
-"""What can be downloaded: source, licence, and the list of files with their checksums."""
+"""The downloadable corpora: source, licence, and the list of files with checksums."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Recipe(NamedTuple):
     """A corpus that can be downloaded.
 
     Attributes:
-        title: what it is.
+        title: a short description.
         url: the folder that the sources of its files are relative to, at a fixed version.
         licence: name and address of the licence.
-        attribution: who is to be named, and what was changed.
-        manifest: name of the list of files beside this module.
+        attribution: the required attribution, and the changes to the data.
+        manifest: name of the list of files, in the folder of this module.
     """
 
     title: str

@@ -1,1 +1,1 @@
-"""A page to look at, listen to and share: what the run folders hold about one or several runs."""
+"""A self-contained HTML page about one or several runs, with sounds, figures and tables."""

@@ -1,8 +1,8 @@
 """A page about runs: ``python -m evaluation.report RUN [RUN ...] --out report/``.
 
 Writes ``index.html``, one file that needs no network: verdict, runs, sounds with spectrograms, table of metrics,
-training curves, latents, likelihood, generation and what else the run folders hold, with the commands that repeat it.
-The page reads the reports that exist, and shows the command for each that does not; ``--run-missing`` runs these
+training curves, latents, likelihood, generation and further reports in the run folders, with the commands that
+reproduce them. Reports that do not exist are replaced by the command that writes them; ``--run-missing`` runs these
 commands first.
 """
 

@@ -1,4 +1,4 @@
-"""What the folders of runs hold: settings, lines of training, reports."""
+"""The contents of run folders: settings, training metrics, reports."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Line = dict[str, Any]
 
 
 class Report(NamedTuple):
-    """A report, the JSON file that an evaluation wrote."""
+    """A report: the JSON file written by an evaluation."""
 
     file: Path
     content: dict[str, Any]
 
     @property
     def evaluation(self) -> str:
-        """The evaluation that wrote it."""
+        """The evaluation that wrote the report."""
         return str(self.content["evaluation"])
 
 
@@ -117,7 +117,7 @@ def rows_of(report: Path) -> dict[str, dict[str, str]]:
 
 
 def _lines(path: Path) -> list[Line]:
-    """The lines of metrics.jsonl; an incomplete last line of a training that is going on is left out."""
+    """The lines of metrics.jsonl; an incomplete last line of a running training is omitted."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:

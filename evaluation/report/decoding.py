@@ -1,4 +1,4 @@
-"""What the page computes itself: resyntheses of chosen utterances, and figures of the latents."""
+"""Computations for the page: resyntheses of selected utterances, and figures of the latents."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 
 class Chosen(NamedTuple):
-    """An utterance to listen to, with the reason why it was chosen."""
+    """An utterance with a player, and the reason for its selection."""
 
     file: str
     why: str
@@ -64,7 +64,7 @@ class Latent(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a run makes of utterances.
+    """Resyntheses and latents of utterances by a run.
 
     Attributes:
         sounds: resyntheses, by file.
@@ -72,7 +72,7 @@ class Decoded(NamedTuple):
         trajectories: posterior means (T, L) by file, then by site; latents of the whole sequence are left out.
         utterances: number of utterances that the figures of latents are of.
         frames: their number of frames.
-        problem: why there is nothing; empty where there is.
+        problem: the reason why nothing could be decoded; empty otherwise.
     """
 
     sounds: Mapping[str, Resynthesis] = {}

@@ -31,12 +31,12 @@ class Missing(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The command as one types it."""
+        """The command line."""
         return f"python -m evaluation.{self.evaluation} {shlex.join(self.arguments)}"
 
 
 def missing(run: RunFolder) -> list[Missing]:
-    """What a run of its kind can be evaluated by and has not been."""
+    """The evaluations that apply to a run and have no report yet."""
     cls, settings = model_class(run.settings.model.name), run.settings.model
     latents = cls.latents_of(settings)
     possible: list[Missing] = []

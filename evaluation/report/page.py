@@ -1,4 +1,4 @@
-"""What all sections of the page are made from."""
+"""The data that all sections of the page share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 @dataclass
 class Page:
-    """Everything that sections read.
+    """The data of the page.
 
     Attributes:
         runs: the run folders.
