@@ -14,6 +14,7 @@ from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
 from guides.registry import build_guide
 from inference.checkpoints.files import check_names, load_checkpoint, load_weights, save_checkpoint
+from inference.checkpoints.shared import SHARED
 from inference.checkpoints.state import TrainState, pack
 from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings
@@ -123,8 +124,10 @@ def take_model(model: DVAE, settings: Settings) -> Path:
 
 
 def find_checkpoint(run: Path, checkpoint: str | Path | None = None) -> Path:
-    """The checkpoint to evaluate: `checkpoint`, else the run's `best.pt`, else its `last.pt`."""
-    names = [run / "best.pt", run / "last.pt"] if checkpoint is None else [run / checkpoint, Path(checkpoint)]
+    """The checkpoint to evaluate: `checkpoint`, else the run's `best.pt`, `last.pt`, or the file of a shared run."""
+    names = (
+        [run / "best.pt", run / "last.pt", run / SHARED] if checkpoint is None else [run / checkpoint, Path(checkpoint)]
+    )
     for path in names:
         if path.is_file():
             return path

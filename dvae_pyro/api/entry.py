@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvae_pyro.allocator import keep_freed_memory
+from dvae_pyro.api.hub import PREFIX, from_hub
 from dvae_pyro.api.run import Run
 from inference.runs import load_run
 from inference.settings.overrides import quoted
@@ -18,7 +19,7 @@ def load(run: str | Path, *settings: str, checkpoint: str | Path | None = None, 
     """Load a run.
 
     Args:
-        run: the run folder.
+        run: the run folder, or "hf:USER/NAME", a shared run on the Hugging Face Hub (extra `[hub]`).
         settings: `key=value` changes of its settings, such as "data.root=/data/speech".
         checkpoint: a file name in the folder, or a path; None takes `best.pt`, else `last.pt`.
         device: where to compute: "cpu", "cuda", "cuda:1".
@@ -26,7 +27,8 @@ def load(run: str | Path, *settings: str, checkpoint: str | Path | None = None, 
     Raises:
         UserError: there is no run, its checkpoint is damaged, or a setting is wrong.
     """
-    return Run(load_run(run, checkpoint=checkpoint, device=device, overrides=settings))
+    folder = from_hub(run) if isinstance(run, str) and run.startswith(PREFIX) else run
+    return Run(load_run(folder, checkpoint=checkpoint, device=device, overrides=settings))
 
 
 def train(

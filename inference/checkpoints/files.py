@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import write_atomically
 from guides.registry import current_name
+from inference.checkpoints.shared import load_shared
 
 __all__ = ["FORMAT", "check_names", "load_checkpoint", "load_weights", "save_checkpoint", "snapshot"]
 
@@ -58,13 +59,15 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU.
+    """Read a checkpoint to the CPU, or the weights of a shared run (``.safetensors``).
 
     Raises:
         UserError: for a file that is missing, truncated, not a checkpoint, or holds more than tensors and plain values.
     """
     if not path.is_file():
         raise UserError(f"No checkpoint at {path}.")
+    if path.suffix == ".safetensors":
+        return _checked(path, load_shared(path))
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -87,6 +90,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is readable by torch, but is not a checkpoint of this library.\n"
             "For published DVAE weights use: python -m models.published CHECKPOINT CONFIG.ini --run RUN"
         )
+    return _checked(path, state)
+
+
+def _checked(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     if state["format"] != FORMAT:
         raise UserError(f"{path} has checkpoint format {state['format']}; this version reads format {FORMAT}.")
     return state

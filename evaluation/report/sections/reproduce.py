@@ -13,7 +13,7 @@ from typing import Any
 from evaluation.report.collect import Report, RunFolder
 from evaluation.report.page import Page
 
-__all__ = ["bibtex", "command_of", "section"]
+__all__ = ["bibtex", "command_of", "section", "version_of"]
 
 PACKAGES = ("dvae-pyro", "torch", "pyro-ppl", "numpy", "librosa", "pesq", "pystoi", "arviz")
 OPTIONS = {
@@ -30,7 +30,7 @@ def section(page: Page) -> dict[str, Any]:
     """Everything that is needed to compute the page again."""
     return {
         "runs": [_run(run, page.colour(run)) for run in page.runs],
-        "versions": {"Python": platform.python_version(), **{p: v for p in PACKAGES if (v := _version(p))}},
+        "versions": {"Python": platform.python_version(), **{p: v for p in PACKAGES if (v := version_of(p))}},
         "bibtex": bibtex(list(dict.fromkeys(run.settings.model.name for run in page.runs))),
     }
 
@@ -88,7 +88,8 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version of a package, or an empty string."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
