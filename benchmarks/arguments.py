@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dvae_pyro.command_line import DEVICE_HELP, Parser
 from dvae_pyro.errors import UserError
 from evaluation.reporting.report import write_json
 from inference.settings.resolve import resolve
@@ -20,7 +21,7 @@ __all__ = ["add_common", "add_model", "keep", "settings_of", "without_graph"]
 RUNS = "interleaved runs, of which the fastest counts"
 
 
-def add_model(parser: argparse.ArgumentParser, default: str | None = None, *, guide: bool = True) -> None:
+def add_model(parser: Parser, default: str | None = None, *, guide: bool = True) -> None:
     """Add ``--model``, required unless there is a default, and ``--guide``."""
     text = "the generative model" + ("" if default is None else " (%(default)s)")
     parser.add_argument("--model", default=default, required=default is None, metavar="M", help=text)
@@ -28,20 +29,20 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None, *, gu
         parser.add_argument("--guide", metavar="G", help="the inference model (default: that of the paper)")
 
 
-def add_common(parser: argparse.ArgumentParser, runs: str | None = RUNS) -> None:
+def add_common(parser: Parser, runs: str | None = RUNS) -> None:
     """Add bins, repetitions, device, output file and settings.
 
     Args:
         parser: gets the arguments.
-        runs: what ``--runs`` counts; None for a benchmark without it.
+        runs: what ``--repeats`` counts; None for a benchmark without it.
     """
     parser.add_argument("--bins", type=int, default=257, metavar="F", help="values per frame (%(default)s)")
     if runs is not None:
-        parser.add_argument("--runs", type=int, default=3, help=f"{runs} (%(default)s)")
+        parser.add_argument("--repeats", type=int, default=3, help=f"{runs} (%(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: that of PyTorch)")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--device", default="auto", metavar="D", help=DEVICE_HELP)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=32")
+    parser.add_settings(example="model.z_dim=32")
 
 
 def settings_of(args: argparse.Namespace, guide: str | None = None, fixed: Sequence[str] = ()) -> Settings:

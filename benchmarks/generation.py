@@ -9,7 +9,6 @@ same frames from the same noise and alternate; the smallest of several times cou
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +19,9 @@ from torch import Tensor
 
 from benchmarks.arguments import add_common, add_model, keep, settings_of
 from benchmarks.timing import clock, power_spectra
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import check_minimum, guarded
+from evaluation.reporting.command_line import check_minimum
 from inference.runs import create, pick_device
 from inference.settings.tree import Settings
 from models.core.sites import Sites
@@ -38,11 +38,11 @@ FORMS = ("cached", "recomputed")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_minimum(args, frames=1, sequences=1, bins=1, runs=1, threads=1)
-        report = measure(settings_of(args), args.frames, args.sequences, runs=args.runs)
+        args = _parser().parse(argv)
+        check_minimum(args, frames=1, sequences=1, bins=1, repeats=1, threads=1)
+        report = measure(settings_of(args), args.frames, args.sequences, runs=args.repeats)
         keep(args.json, report)
         print(_text(report))
 
@@ -152,10 +152,10 @@ def _text(report: Report) -> str:
     return "\n".join([sizes.format_map(report), *(row.format_map(each) for each in report["rows"])])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.generation",
-        description="Time generation frame by frame: with cached states against recomputing the whole past.",
+def _parser() -> Parser:
+    parser = Parser(
+        "benchmarks.generation",
+        "Time generation frame by frame: with cached states against recomputing the whole past.",
     )
     add_model(parser, guide=False)
     add = parser.add_argument

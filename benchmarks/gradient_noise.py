@@ -16,7 +16,6 @@ minus the contribution of the noise, which is unbiased. Standard errors are thos
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -30,8 +29,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.arguments import add_model, keep
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.progress import progress_bar
-from evaluation.reporting.command_line import check_minimum, guarded
+from evaluation.reporting.command_line import check_minimum
 from evaluation.reporting.plots import save_picture
 from inference.objectives.elbo import Objective
 from inference.runs import create
@@ -52,12 +52,12 @@ Figures = dict[str, str | int | float]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_minimum(args, frames=1, sequences=1, particles=1, draws=2 * BLOCKS)
+        args = _parser().parse(argv)
+        check_minimum(args, frames=1, sequences=1, particles=1, repeats=2 * BLOCKS)
         settings = resolve(args.model, args.guide, None, [*SMALL, *args.settings])
-        rows = measure(settings, args.particles, args.draws, args.frames, args.sequences, args.steps)
+        rows = measure(settings, args.particles, args.repeats, args.frames, args.sequences, args.steps)
         keep(args.json, rows)
         if args.picture is not None:
             save_picture(_picture(rows), args.picture)
@@ -189,20 +189,20 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gradient_noise",
-        description="Signal-to-noise ratio of a guide's gradient: plain against doubly reparametrised.",
+def _parser() -> Parser:
+    parser = Parser(
+        "benchmarks.gradient_noise",
+        "Signal-to-noise ratio of a guide's gradient: plain against doubly reparametrised.",
     )
     add_model(parser, "dkf")
     parser.add_argument("--particles", type=_numbers, default=[1, 4, 16, 64, 256], metavar="K,...", help="%(default)s")
-    parser.add_argument("--draws", type=int, default=300, help="draws of the gradient for each K (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=300, help="draws of the gradient for each K (%(default)s)")
     parser.add_argument("--frames", type=int, default=3, metavar="T", help="frames of a sequence (%(default)s)")
     parser.add_argument("--sequences", type=int, default=32, metavar="N", help="sequences of the batch (%(default)s)")
     parser.add_argument("--steps", type=int, default=300, help="training steps of the guide beforehand (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.z_dim=8")
+    parser.add_settings(example="model.z_dim=8")
     return parser
 
 

@@ -29,8 +29,9 @@ import torch
 from benchmarks.arguments import add_common, add_model, keep, without_graph
 from benchmarks.timing import clock, power_spectra
 from dvae_pyro.allocator import keep_freed_memory
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import check_minimum, guarded
+from evaluation.reporting.command_line import check_minimum
 from inference.handlers.discriminative import discriminative_handler
 from inference.objectives.elbo import Objective
 from inference.runs import create, pick_device, pick_dtype
@@ -62,9 +63,9 @@ Point = dict[str, float | int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = _parser().parse_args(argv)
 
     def command() -> None:
+        args = _parser().parse(argv)
         report = _run(args)
         keep(args.json, report)
         if args.picture is not None:
@@ -202,10 +203,8 @@ def picture(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth", description="Time and memory of a training step against its sizes."
-    )
+def _parser() -> Parser:
+    parser = Parser("benchmarks.growth", "Time and memory of a training step against its sizes.")
     add_model(parser, guide=False)
     for name, (label, sizes) in AXES.items():
         text = f"{label} (default: {sizes}; no value skips the axis)"

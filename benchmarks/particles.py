@@ -10,7 +10,6 @@ looped forms are timed, and their time is extrapolated to all.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 
 from benchmarks.arguments import add_common, add_model, keep, settings_of
 from benchmarks.timing import interleaved, power_spectra
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import check_minimum, guarded
+from evaluation.reporting.command_line import check_minimum
 from inference.estimation.importance import log_weights
 from inference.particles.particle_filter import smc
 from inference.runs import create, pick_device, pick_dtype
@@ -36,12 +36,12 @@ TIMED = 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_minimum(args, particles=1, frames=1, bins=1, steps=1, runs=1, threads=1)
+        args = _parser().parse(argv)
+        check_minimum(args, particles=1, frames=1, bins=1, timings=1, repeats=1, threads=1)
         settings = settings_of(args, args.guide)
-        report = measure(settings, args.frames, args.particles, steps=args.steps, runs=args.runs)
+        report = measure(settings, args.frames, args.particles, steps=args.timings, runs=args.repeats)
         keep(args.json, report)
         sizes = "{model}: K={particles}, T={frames}, F={bins}, {threads} threads, {parameters} parameters"
         weights = "log-weights: parallel {parallel_s:.3f} s, looped {looped_s:.3f} s, {ratio:.1f} times as fast"
@@ -104,15 +104,15 @@ def measure(settings: Settings, frames: int, particles: int, *, steps: int = 3, 
     }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.particles",
-        description="Time importance weights: all particles at once against one after another.",
+def _parser() -> Parser:
+    parser = Parser(
+        "benchmarks.particles",
+        "Time importance weights: all particles at once against one after another.",
     )
     add_model(parser, "dkf")
     parser.add_argument("--particles", type=int, default=100, metavar="K", help="draws of the guide (%(default)s)")
     parser.add_argument("--frames", type=int, default=150, metavar="T", help="frames of the sequence (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="timings of each form in a run (%(default)s)")
+    parser.add_argument("--timings", type=int, default=3, help="timings of each form in a run (%(default)s)")
     add_common(parser)
     return parser
 

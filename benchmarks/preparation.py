@@ -8,7 +8,6 @@ decoding and the computation of features are timed, as in training.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import tempfile
@@ -25,8 +24,8 @@ from corpora.loading.sequences import load_sequences
 from corpora.recipes.folder import find_audio
 from corpora.registry import open_corpus
 from corpora.settings import DataSettings
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
 
 __all__ = ["main", "measure"]
 
@@ -35,16 +34,14 @@ Report = dict[str, Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.preparation", description="Time to prepare a corpus of recordings."
-    )
+    parser = Parser("benchmarks.preparation", "Time to prepare a corpus of recordings.")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder with recordings")
     parser.add_argument("--hours", type=float, default=1.0, metavar="H", help="duration of the corpus (1)")
     parser.add_argument("--bins", type=int, default=257, metavar="F", help="frequency bins (257)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
-    args = parser.parse_args(argv)
 
     def command() -> None:
+        args = parser.parse(argv)
         report = measure(args.root, args.hours, args.bins)
         keep(args.json, report)
         print(

@@ -8,7 +8,6 @@ The training shards are linked again and again, under other numbers, until they 
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import keep
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
 
 __all__ = ["main", "measure"]
 
@@ -46,15 +45,15 @@ print(json.dumps({"startup_s": first[0], "startup_cpu_s": first[1], **memory}))
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 2 the user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description="Measure training on a stream.")
+    parser = Parser("benchmarks.streaming", "Measure training on a stream.")
     parser.add_argument("--shards", type=Path, required=True, metavar="DIR", help="made by python -m corpora.shard")
     parser.add_argument("--hours", type=float, nargs="+", default=[1.0, 100.0], metavar="H", help="lengths (1 100)")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="training steps of each (200)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the training")
-    args = parser.parse_intermixed_args(argv)
+    parser.add_settings()
 
     def command() -> None:
+        args = parser.parse(argv)
         report = measure(args.shards, args.hours, args.steps, args.settings)
         keep(args.json, report)
         for row in report["trainings"]:

@@ -16,7 +16,6 @@ an addition each) for every parameter and frame, at the rate of a product of lar
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -27,8 +26,9 @@ from torch import Tensor, nn
 
 from benchmarks.arguments import add_common, add_model, keep, settings_of, without_graph
 from benchmarks.timing import clock, interleaved, power_spectra
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import check_minimum, guarded
+from evaluation.reporting.command_line import check_minimum
 from inference.objectives.elbo import Objective
 from inference.runs import create, pick_device, pick_dtype
 from inference.settings.tree import Settings
@@ -47,15 +47,15 @@ Peer = Callable[[str, Tensor], tuple[nn.Module, Callable[[], Tensor]]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = _parser().parse_args(argv)
 
     def command() -> None:
-        check_minimum(args, frames=1, sequences=1, bins=1, steps=1, runs=1, threads=1)
+        args = _parser().parse(argv)
+        check_minimum(args, frames=1, sequences=1, bins=1, steps=1, repeats=1, threads=1)
         settings = without_graph(settings_of(args, args.guide))
         if settings.train.objective == "fivo":
             raise UserError("train.objective=fivo runs frame by frame in either form: there is nothing to compare.")
         peer = None if args.peer is None else load(args.peer)
-        report = measure(settings, args.frames, args.sequences, steps=args.steps, runs=args.runs, peer=peer)
+        report = measure(settings, args.frames, args.sequences, steps=args.steps, runs=args.repeats, peer=peer)
         keep(args.json, report)
         print(_text(report))
 
@@ -168,10 +168,10 @@ def _text(report: Report) -> str:
     return "\n".join(part.format_map(report) for part in (sizes, times, floor, *peer))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_step",
-        description="Time a training step: all frames at once against frame by frame.",
+def _parser() -> Parser:
+    parser = Parser(
+        "benchmarks.train_step",
+        "Time a training step: all frames at once against frame by frame.",
     )
     add_model(parser)
     parser.add_argument("--frames", type=int, default=150, metavar="T", help="frames of a sequence (%(default)s)")

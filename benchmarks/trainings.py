@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import guarded
 
 __all__ = ["TRAININGS", "Training", "main", "progress"]
 
@@ -124,16 +124,16 @@ def progress(run: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.trainings",
-        description="Train the models of the papers one after another; the command can be interrupted and repeated.",
+    parser = Parser(
+        "benchmarks.trainings",
+        "Train the models of the papers one after another; the command can be interrupted and repeated.",
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="the corpus: a folder with train/, valid/, test/")
     parser.add_argument("--runs", type=Path, default=Path("runs/trainings"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these trainings, in the order of the list")
     parser.add_argument("--list", action="store_true", help="print the progress of each training and stop")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings for all trainings")
-    return guarded(lambda: _command(parser.parse_args(argv)))
+    parser.add_settings()
+    return guarded(lambda: _command(parser.parse(argv)))
 
 
 def _command(given: argparse.Namespace) -> None:

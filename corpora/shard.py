@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
 
@@ -27,19 +28,7 @@ SIZE = 200
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 success, 2 invalid input, 130 after Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # file names may contain any bytes
-    args = _parser().parse_intermixed_args(argv)
-    try:
-        _run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the incomplete split was removed", file=sys.stderr)
-        return 130
-    return 0
+    return guarded(lambda: _run(_parser().parse(argv)), "stopped; the incomplete split was removed")
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -173,8 +162,8 @@ def _mixed(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}/shard".encode("utf-8", "surrogateescape")).digest()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m corpora.shard", description="Write a corpus as Shar shards.")
+def _parser() -> Parser:
+    parser = Parser("corpora.shard", "Write a corpus as Shar shards.")
     parser.add_argument("--corpus", required=True, metavar="C", help="folder, librispeech's tree included, lhotse, ...")
     parser.add_argument("--root", metavar="DIR", help="folder of the corpus")
     parser.add_argument(
@@ -184,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", type=int, default=SIZE, metavar="N", help="utterances per shard (default: %(default)s)"
     )
-    parser.add_argument("settings", nargs="*", metavar="data.key=value", help="settings such as data.layout=none")
+    parser.add_settings(metavar="data.key=value", example="data.layout=none")
     return parser
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.disentanglement.arguments import add_phase_argument
+from evaluation.disentanglement.arguments import add_pair_arguments
 from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
@@ -19,12 +19,10 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.conversion`; returns the exit status."""
-    parser = evaluation_parser("convert", "Decode an utterance with the latent of the sequence of another one.")
-    for side, what in (("source", "the content"), ("reference", "the speaker or channel")):
-        parser.add_argument(
-            f"--{side}", required=True, metavar=side[0].upper(), help=f"{what}: a sound file, or one in the split"
-        )
-    add_phase_argument(parser)
+    parser = evaluation_parser(
+        "convert", "Decode an utterance with the latent of the sequence of another one.", writes=("json", "picture")
+    )
+    add_pair_arguments(parser, "the content", "the speaker or channel")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="C.wav", help="the sound; C.png and C.json are written beside it"
     )

@@ -1,4 +1,4 @@
-"""Exchange of a latent of the whole sequence: ``python -m evaluation.exchange RUN --a A --b B``.
+"""Exchange of a latent of the whole sequence: ``python -m evaluation.exchange RUN --source A --reference B``.
 
 Decodes A with the latent of B, and B with that of A, after the last figure of the poster of Lin et al. (2023). Writes
 four sounds and a picture of them in ``RUN/exchange/``, and ``exchange.json`` in the run folder.
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.disentanglement.arguments import add_phase_argument
+from evaluation.disentanglement.arguments import add_pair_arguments
 from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
@@ -19,12 +19,13 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.exchange`; returns the exit status."""
     parser = evaluation_parser("exchange", "Decode two utterances with each other's latent of the sequence.")
-    for side in ("a", "b"):
-        parser.add_argument(
-            f"--{side}", required=True, metavar=side.upper(), help="a sound file, or the name of one in the split"
-        )
-    add_phase_argument(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/exchange")
+    add_pair_arguments(parser, "A", "B")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the sounds and the report (default: sounds in RUN/exchange, the report in RUN)",
+    )
     return launch(parser, argv, "evaluation.disentanglement.exchange:run_exchange")
 
 

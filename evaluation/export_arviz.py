@@ -14,13 +14,21 @@ from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
-DRAWS, SEQUENCES, LIMIT_GIB = 100, 10, 2.0
+PARTICLES, SEQUENCES, LIMIT_GIB = 100, 10, 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.predictive_checks.inference_data`; returns the exit status."""
-    parser = evaluation_parser("export_arviz", "Export latents, data and log-likelihoods for ArviZ.")
-    parser.add_argument("--draws", type=int, default=DRAWS, metavar="S", help="draws (default: %(default)s)")
+    parser = evaluation_parser(
+        "export_arviz", "Export latents, data and log-likelihoods for ArviZ.", ["force"], writes=(), samples=True
+    )
+    parser.add_argument(
+        "--particles",
+        type=int,
+        default=PARTICLES,
+        metavar="K",
+        help="draws of the posterior for each utterance (default: %(default)s)",
+    )
     parser.add_argument(
         "--sequences",
         type=int,

@@ -19,7 +19,10 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.factor_grid`; returns the exit status."""
     parser = evaluation_parser(
-        "factor_grid", "Decode z1 of some segments with z2 of others.", without=["mode", "latents"]
+        "factor_grid",
+        "Decode z1 of some segments with z2 of others.",
+        without=["mode", "latents"],
+        writes=("json", "picture"),
     )
     for side, latent, count in (("row", "z1", 4), ("column", "z2", 10)):
         parser.add_argument(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from dvae_pyro.command_line import separated
 from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
@@ -21,11 +22,14 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.probes`; returns the exit status."""
     parser = evaluation_parser(
-        "probes", "Predict speaker and content from latents of segments, linearly.", without=("mode", "latents")
+        "probes",
+        "Predict speaker and content from latents of segments, linearly.",
+        without=("mode", "latents"),
+        writes=("json", "picture"),
     )
     parser.add_argument(
         "--factors",
-        type=lambda text: text.split(","),
+        type=separated,
         default=["speaker", "phone", "kind"],
         metavar="LABEL,...",
         help="speaker, phone, kind (of phone), or labels of the corpus (default: speaker,phone,kind)",

@@ -25,7 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--latent", action="append", default=[], metavar="Z", help="z1 or z2; repeat for more (default: all)")
     add("--dim", action="append", default=[], type=int, metavar="K", help="from 0; repeat for more (default: all)")
     add("--utterance", action="append", default=[], metavar="NAME", help="an utterance to use; repeat for more")
-    add("--num", type=int, default=5, metavar="N", help="segments, unless utterances are named (default: %(default)s)")
+    add(
+        "--sequences",
+        type=int,
+        default=5,
+        metavar="N",
+        help="utterances, with a segment of each, unless they are named (default: %(default)s)",
+    )
     add_position_argument(parser)
     add("--values", type=int, default=9, metavar="V", help="number of values from -3 to 3 (default: %(default)s)")
     return launch(parser, argv, "evaluation.disentanglement.traversal:run_traversal")

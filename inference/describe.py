@@ -6,14 +6,12 @@ each conditional and each network. ``--graph FILE`` draws the graphical model, u
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvae_pyro.errors import UserError
+from dvae_pyro.command_line import Parser, guarded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -196,33 +194,30 @@ def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = _parser().parse_intermixed_args(argv)
-    try:
+
+    def command() -> None:
+        args = _parser().parse(argv)
         # Heavy imports happen after parsing, so that --help does not wait for torch.
         from inference.settings.resolve import resolve
 
-        settings = resolve(args.model, args.guide, args.config, args.settings)
+        settings = resolve(args.model, args.guide, args.config, [*args.settings, "device=cpu"])
         print("\n".join(describe(settings)))
         if args.graph is not None:
             draw_graph(settings, args.graph)
             print(f"graph {args.graph}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(command)
 
 
-def _parser() -> argparse.ArgumentParser:
-    from guides.registry import guide_names
-    from models.registry import model_names
+def _parser() -> Parser:
+    from inference.settings.arguments import add_model_arguments  # imports guides and models, which may be shadowed
 
-    parser = argparse.ArgumentParser(
-        prog="python -m models.describe",
-        description="Show the factorisation of a model and its guide, and compare the guide with the exact posterior.",
+    parser = Parser(
+        "models.describe",
+        "Show the factorisation of a model and its guide, and compare the guide with the exact posterior.",
     )
-    parser.add_argument("--model", metavar="M", help="the generative model: " + ", ".join(model_names()))
-    parser.add_argument("--guide", metavar="G", help="the inference model: " + ", ".join(guide_names()))
-    parser.add_argument("--config", metavar="YAML", help="settings: a file, or a packaged one by name")
+    add_model_arguments(parser)
     parser.add_argument("--graph", metavar="FILE", type=Path, help="draw the graphical model: .dot, .svg, .pdf, .png")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, such as model.causal=false")
+    parser.add_settings()
+    parser.usage = f"{parser.prog} (--model M | --config YAML) [options] [key=value ...]"
     return parser

@@ -11,12 +11,13 @@ Two generations of that code differ in the constant added to a variance: 0 in DV
 
 from __future__ import annotations
 
-import argparse
-import sys
 import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvae_pyro.command_line import Parser, guarded, program
 from dvae_pyro.errors import UserError
 from models.published.ini import Ini, read_ini
 from models.published.mappings import FAMILIES, Place
@@ -133,7 +134,7 @@ def convert(checkpoint: Path, config: Path, run: Path) -> Settings:
     ini = read_ini(config)
     settings = settings_of(ini)
     arrays = read_arrays(checkpoint)
-    model, guide = create(settings)
+    model, guide = create(replace(settings, device="cpu"))
     places = FAMILIES[settings.model.name].places(settings)
     wanted = {name: _shape(model, guide, place) for name, place in places.items()}
     missing, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
@@ -171,24 +172,21 @@ def _first_line(error: Exception) -> str:
     return (text[0] if text else type(error).__name__).rstrip(".") + "."
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m models.published",
-        description="Convert a public DVAE checkpoint and its .ini to a run folder.",
-    )
+    parser = Parser("models.published", "Convert a public DVAE checkpoint and its .ini to a run folder.")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="state dict (.pt) or arrays (.npz)")
     parser.add_argument("config", type=Path, metavar="CONFIG.ini", help="the config that it was trained with")
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder to create")
-    args = parser.parse_args(argv)
-    try:
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder to create")
+
+    def command() -> None:
+        args = parser.parse(argv)
         settings = convert(args.checkpoint, args.config, args.run)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    model = settings.model
-    print(
-        f"{args.run}: {model.name}, {model.bins} bins, z_dim {model.z_dim}, evaluation.mode {settings.evaluation.mode}"
-    )
-    print(f"next: python -m evaluation.resynthesis {args.run} --corpus folder --root DIR")
-    return 0
+        model = settings.model
+        print(
+            f"{args.run}: {model.name}, {model.bins} bins, z_dim {model.z_dim}, evaluation.mode "
+            f"{settings.evaluation.mode}"
+        )
+        print(f"next: {program('evaluation.resynthesis')} {args.run} --corpus folder --root DIR")
+
+    return guarded(command)

@@ -29,6 +29,8 @@ __all__ = [
     "Run",
     "create",
     "default_folder",
+    "device_name",
+    "device_text",
     "find_checkpoint",
     "load_run",
     "pick_device",
@@ -80,19 +82,20 @@ def recreate(settings: Settings, state: Mapping[str, Any], path: Path) -> tuple[
 
 
 def load_run(
-    run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu", overrides: Sequence[str] = ()
+    run: str | Path, checkpoint: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
 ) -> Run:
     """Load a run for evaluation.
 
     Args:
         run: the run folder.
         checkpoint: a file name in the folder, or a path; None takes `best.pt`, else `last.pt`.
-        device: the device for model and guide, independent of the one that the run was trained on.
+        device: the device for model and guide, independent of the one that the run was trained on; "auto" takes CUDA
+            where there is one.
         overrides: `key=value` changes of its settings, such as "data.root=...".
     """
     path = Path(run)
     settings = load_run_settings(path, overrides)
-    settings.device = device
+    settings.device = device_name(device)
     checkpoint_path = find_checkpoint(path, checkpoint)
     state = load_checkpoint(checkpoint_path)
     model, guide = recreate(settings, state, checkpoint_path)
@@ -173,16 +176,27 @@ def default_folder(settings: Settings) -> Path:
     return path
 
 
+def device_name(name: str) -> str:
+    """The device that a setting names: "auto" is "cuda" where PyTorch finds a CUDA device, else "cpu"."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def device_text(name: str) -> str:
+    """A device as it is printed: ``cpu``, or ``cuda (NVIDIA H100)``."""
+    device = pick_device(name)
+    return f"{name} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else name
+
+
 def pick_device(name: str) -> torch.device:
-    """The device of this name.
+    """The device of this name, or the one that "auto" stands for.
 
     Raises:
         UserError: for an unknown device, or one that is not available.
     """
     try:
-        device = torch.device(name)
+        device = torch.device(device_name(name))
     except RuntimeError as error:
-        raise UserError(f"unknown device '{name}': expected cpu, cuda or cuda:0 and so on.") from error
+        raise UserError(f"unknown device '{name}': expected auto, cpu, cuda or cuda:0 and so on.") from error
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -193,7 +207,7 @@ def pick_device(name: str) -> torch.device:
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("device 'mps' is not available: it needs a Mac with Apple silicon. Use --device cpu.")
     elif device.type not in ("cpu", "mps"):
-        raise UserError(f"unknown device '{name}': expected cpu, cuda or cuda:0 and so on.")
+        raise UserError(f"unknown device '{name}': expected auto, cpu, cuda or cuda:0 and so on.")
     return device
 
 

@@ -25,9 +25,9 @@ from benchmarks.gpu_suite.packing import pack
 from benchmarks.gpu_suite.results import append, read
 from benchmarks.gpu_suite.stages import RECURRENT, Options, stages
 from benchmarks.gpu_suite.table import table
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
-from evaluation.reporting.command_line import guarded
 
 __all__ = ["main"]
 
@@ -38,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 when all parts have ended, failed or not; 2 for invalid
     arguments.
     """
-    args = _parser().parse_args(argv)
-    return guarded(lambda: _run(args))
+    return guarded(lambda: _run(_parser().parse(argv)))
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -88,8 +87,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_suite", description=(__doc__ or "").split("\n")[0])
+def _parser() -> Parser:
+    parser = Parser("benchmarks.gpu_suite", (__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--minutes", type=float, default=9.5, metavar="M", help="duration of the whole command (%(default)s)"
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import os
-import pkgutil
 from unittest import mock
+
+from dvae_pyro.command_line import SCRIPTS
+from dvae_pyro.commands import commands_of
 
 __all__ = ["commands", "help_of", "page"]
 
@@ -18,20 +19,19 @@ FIRST = {
     "models.published": "inference.published",
     "corpora.fetch": "corpora.fetch.__main__",
     "corpora.shard": "corpora.shard",
+    "corpora.recipes.synthetic.corpus": "corpora.recipes.synthetic.corpus",
 }
 """Commands outside evaluation, each with the module that holds its ``main``."""
 
 
 def commands() -> dict[str, str]:
     """Every module of ours that ``python -m`` runs, without benchmarks, with the module that holds its ``main``."""
-    import evaluation
+    return FIRST | {f"evaluation.{name}": command.module for name, command in commands_of("evaluation").items()}
 
-    found = dict(FIRST)
-    for module in pkgutil.iter_modules(evaluation.__path__, "evaluation."):
-        path = f"{module.name}.__main__" if module.ispkg else module.name
-        if importlib.util.find_spec(path) is not None and hasattr(importlib.import_module(path), "main"):
-            found[module.name] = path
-    return found
+
+def script(command: str) -> str:
+    """The console script of a command."""
+    return SCRIPTS.get(command, f"{SCRIPTS['evaluation']} {command.removeprefix('evaluation.')}")
 
 
 def help_of(module: str) -> str:
@@ -47,13 +47,17 @@ def page() -> str:
     """The page in Markdown."""
     parts = [_HEAD]
     for command, module in commands().items():
-        parts.append(f"## `{command}`\n\n```text\n{help_of(module)}\n```\n")
+        parts.append(f"## `{command}`\n\nConsole script: `{script(command)}`\n\n```text\n{help_of(module)}\n```\n")
     return "\n".join(parts)
 
 
 _HEAD = """# Commands
 
 This page is written from the argument parsers when the site is built. Settings that a command takes as `key=value` are
-those of [the settings page](settings.md). Every evaluation reads a run folder and leaves its report there
-([run folder and reports](run_folder.md)). Exit status: 0 on success, 2 for invalid input, 130 after Ctrl-C.
+those of [the settings page](settings.md). `python -m evaluation` and `python -m inference` list their commands.
+
+Each command is `python -m MODULE` and a console script. `python -m` looks for packages in the present folder first:
+beside a folder of your own that is called `models`, `inference` or the like, use the scripts. Every evaluation reads a
+run folder and leaves its report there ([run folder and reports](run_folder.md)). Exit status: 0 on success, 2 for
+invalid input, 130 after Ctrl-C, 141 where nobody reads the output any more (`| head`).
 """

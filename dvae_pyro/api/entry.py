@@ -15,14 +15,14 @@ from inference.training.session import start
 __all__ = ["load", "train"]
 
 
-def load(run: str | Path, *settings: str, checkpoint: str | Path | None = None, device: str = "cpu") -> Run:
+def load(run: str | Path, *settings: str, checkpoint: str | Path | None = None, device: str = "auto") -> Run:
     """Load a run.
 
     Args:
         run: the run folder, or "hf:USER/NAME", a shared run on the Hugging Face Hub (extra `[hub]`).
         settings: `key=value` changes of its settings, such as "data.root=/data/speech".
         checkpoint: a file name in the folder, or a path; None takes `best.pt`, else `last.pt`.
-        device: where to compute: "cpu", "cuda", "cuda:1".
+        device: where to compute: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
 
     Raises:
         UserError: there is no run, its checkpoint is damaged, or a setting is wrong.

@@ -7,35 +7,39 @@ it by each run.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reporting.command_line import guarded
+from corpora.recipes.layouts.table import split_of
+from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.compare.command`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.compare",
-        description="Compare runs that evaluation.resynthesis has measured: table, picture, spectrograms.",
+    parser = Parser(
+        "evaluation.compare", "Compare runs that evaluation.resynthesis has measured: table, picture, spectrograms."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or reports of --json")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write it as CSV, a row per run")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the table (png, pdf, svg)")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or reports of resynthesis")
+    parser.add_argument(
+        "--split", type=split_of, choices=["train", "valid", "test"], help="compare reports of this split"
+    )
+    parser.add_argument("--mode", choices=["gt", "gen"], help="compare reports of this mode")
+    parser.add_argument("--mix-modes", action="store_true", help="compare reports of different modes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison here")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table with a row per run here")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the table here (png, pdf, svg)")
     parser.add_argument(
         "--utterance",
         metavar="ID",
         help="draw this utterance (its file name) beside its resyntheses, to FILE-ID, or compare-ID.png",
     )
-    parser.add_argument("--device", default="cpu", metavar="D", help="device for --utterance (default: %(default)s)")
-    options = parser.parse_args(argv)
+    parser.add_argument("--device", default="auto", metavar="D", help="device for --utterance: " + DEVICE_HELP)
 
     def command() -> None:
+        options = parser.parse(argv)
         from evaluation.compare.command import run_command
 
         run_command(options)

@@ -8,7 +8,17 @@ from pathlib import Path, PurePosixPath
 
 from evaluation.compare.plots import comparison_picture
 from evaluation.compare.spectrograms import utterance_picture
-from evaluation.compare.table import COLUMNS, Entry, best_rows, differences, entries, heading, report_of, table
+from evaluation.compare.table import (
+    COLUMNS,
+    Entry,
+    best_rows,
+    differences,
+    entries,
+    heading,
+    refuse_mixed_modes,
+    report_of,
+    table,
+)
 from evaluation.reporting.command_line import say
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.report import CsvRow, write_csv, write_json
@@ -21,7 +31,9 @@ DESCRIPTION = ("model", "guide", "parameters", "checkpoint", "corpus", "split", 
 
 def run_command(options: argparse.Namespace) -> None:
     """Compare runs; print the table and write the requested files."""
-    runs = entries(options.runs)
+    runs = entries(options.runs, split=options.split, mode=options.mode)
+    if not options.mix_modes:
+        refuse_mixed_modes(runs)
     print(heading(runs) + "\n\n" + table(runs))
     starred = "; * is the best of its column" if any(best is not None for best in best_rows(runs)) else ""
     print(f"\nmean ± standard error over utterances{starred}")

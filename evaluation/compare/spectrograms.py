@@ -17,7 +17,7 @@ from inference.runs import Run
 __all__ = ["reopen", "utterance_picture"]
 
 
-def utterance_picture(runs: Sequence[Entry], wanted: str, device: str = "cpu") -> tuple[Figure, str]:
+def utterance_picture(runs: Sequence[Entry], wanted: str, device: str = "auto") -> tuple[Figure, str]:
     """Spectrograms of one utterance and of its resyntheses, under the conditions in which each run was evaluated.
 
     Args:

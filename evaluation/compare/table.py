@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dvae_pyro.command_line import nearest_path
 from dvae_pyro.errors import UserError
-from evaluation.reporting.comparability import DATA_WARNINGS, run_names
+from evaluation.reporting.comparability import DATA_WARNINGS, different_keys, run_names
+from evaluation.reporting.outputs import find_reports
 from evaluation.reporting.report import Summary, read_json, text_table
 from evaluation.resynthesis.metrics import METRICS
 
@@ -19,6 +21,7 @@ __all__ = [
     "differing",
     "entries",
     "heading",
+    "refuse_mixed_modes",
     "report_of",
     "table",
 ]
@@ -63,20 +66,22 @@ class Entry(NamedTuple):
         return f"{self.report['model']}, guide {self.report['guide']}, {self.report['parameters']:,} parameters"
 
 
-def entries(runs: Sequence[Path]) -> list[Entry]:
+def entries(runs: Sequence[Path], *, split: str | None = None, mode: str | None = None) -> list[Entry]:
     """Read the report of each run.
 
     Args:
-        runs: run folders, or reports written by ``evaluation.resynthesis --json`` (for another mode).
+        runs: run folders, or reports of ``evaluation.resynthesis``.
+        split: the split of the reports; None is that of the run's own defaults.
+        mode: their mode; None is the same.
 
     Raises:
         UserError: a run has no report, or its report lacks a key.
     """
     rows = []
     for name, run in zip(run_names(runs), runs, strict=True):
-        file = run if run.is_file() else run / "resynthesis.json"
         if not run.exists():
-            raise UserError(f"No run folder at {run}.")
+            raise UserError(f"No run folder at {run}.{nearest_path(run)}")
+        file = run if run.is_file() else _report(run, {"split": split, "mode": mode})
         made_by = run if run.is_dir() else f"RUN --json {run}"
         remedy = f"Make it with: python -m evaluation.resynthesis {made_by}"
         report = read_json(file, remedy)
@@ -85,6 +90,41 @@ def entries(runs: Sequence[Path]) -> list[Entry]:
             raise UserError(f"{file} is not a report of resynthesis: it lacks {', '.join(missing)}. {remedy}")
         rows.append(Entry(name, run if run.is_dir() else Path(report["run"]), report, file))
     return rows
+
+
+def _report(run: Path, wanted: Mapping[str, str | None]) -> Path:
+    """The report in a run folder that has these values: that with the run's own defaults, or else the only one.
+
+    Raises:
+        UserError: there is no such report, or there are several.
+    """
+    own = run / "resynthesis.json"
+    asked = {key: value for key, value in wanted.items() if value is not None}
+    found = find_reports(run, "resynthesis")
+    fitting = [path for path in found if not different_keys(asked, read_json(path, "Remove it."), asked)]
+    if own in fitting or not found:
+        return own
+    if len(fitting) == 1:
+        return fitting[0]
+    options = "".join(f" --{key} {value}" for key, value in asked.items())
+    if not fitting:
+        raise UserError(f"{run} has no such report. Make it with: python -m evaluation.resynthesis {run}{options}")
+    names = ", ".join(path.name for path in fitting)
+    raise UserError(f"{run} has several reports of resynthesis: {names}. Give --split and --mode, or one of the files.")
+
+
+def refuse_mixed_modes(runs: Sequence[Entry]) -> None:
+    """Refuse runs of models with autoregression that were evaluated in different modes.
+
+    Raises:
+        UserError: with the modes of the runs.
+    """
+    if "mode" in differing(runs):
+        modes = ", ".join(f"{entry.name}: {entry.report['mode']}" for entry in _concerned(runs, "mode"))
+        raise UserError(
+            f"the runs were evaluated in different modes ({modes}): in gt the decoder is given the true past, in gen "
+            "its own output.\nGive --mode gt or --mode gen to compare reports of one mode, or --mix-modes."
+        )
 
 
 def best_rows(runs: Sequence[Entry]) -> list[int | None]:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_phase_argument", "add_position_argument"]
+__all__ = ["add_pair_arguments", "add_position_argument"]
 
 
-def add_phase_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--phase``, the phase of decoded sounds."""
+def add_pair_arguments(parser: argparse.ArgumentParser, source: str, reference: str) -> None:
+    """Add two utterances and ``--phase``, the phase of decoded sounds.
+
+    Args:
+        parser: gets the arguments.
+        source: what ``--source`` provides.
+        reference: what ``--reference`` provides.
+    """
+    for option, metavar, what in (("--source", "A", source), ("--reference", "B", reference)):
+        text = f"{what}: a sound file, or the name of one in the split"
+        parser.add_argument(option, required=True, metavar=metavar, help=text)
     parser.add_argument(
         "--phase",
         choices=["griffin_lim", "input"],

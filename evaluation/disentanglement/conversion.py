@@ -12,8 +12,8 @@ from dvae_pyro.errors import UserError
 from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, sounds
 from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, say
-from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
-from evaluation.reporting.report import write_report
+from evaluation.reporting.outputs import Outputs
+from evaluation.reporting.plots import Panel, spectrogram_panels
 from inference.prediction.reconstruction import infer
 from inference.runs import Run
 
@@ -31,6 +31,8 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
         raise UserError(f"--out {out}: expected the name of a .wav file.")
     files = {"--source": options.source, "--reference": options.reference}
     run, names, frontend, (source, reference) = open_pair(request, files)
+    outputs = Outputs(out.parent, out.stem, request)
+    outputs.refuse_overwriting()
     report = pair_report("convert", run, request, options.phase)
     decoded = exchanged(run, [source, reference], mode=report["mode"], latents=report["latents"])
     power, (reconstructed, converted) = sounds(frontend, [source, reference], decoded[:2], options.phase)
@@ -45,16 +47,15 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
         Panel(f"reference: {Path(reference.file).stem}", reference.samples, frontend.rate),
         Panel("source, converted", converted, frontend.rate),
     ]
-    picture = out.with_suffix(".png")
-    save_picture(spectrogram_panels(panels, columns=2), picture)
+    outputs.draw(spectrogram_panels(panels, columns=2))
     report |= {
         "source": source.file,
         "reference": reference.file,
         "converted": list(names),
         "metrics": {name: {"mean": value, "stderr": None} for name, value in figures.items()},
-        "files": [out.name, picture.name],
+        "files": [out.name, outputs.picture.name],
     }
-    write_report(out.with_suffix(".json"), report, request.json)
+    outputs.write(report)
     latents = ", ".join(names)
     print(f"{report['model']}: {source.file} with {latents} of {reference.file}")
     print(f"the conversion changes the spectrum by {figures['moved_db']:.2f} dB (RMS)", end="")
@@ -62,7 +63,7 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
     print("" if way is None else f", and moves the s-vector {100.0 * way:.0f} % of the way to that of the reference")
     if figures["moved_db"] < UNUSED_DB:
         say(f"the change is negligible: this model does not use {latents}")
-    say(f"wrote {out}, {picture.name} and {out.with_suffix('.json').name}")
+    say(f"wrote {out}, {outputs.picture.name} and {outputs.json.name}")
 
 
 def way_to_the_reference(run: Run, decoded: Tensor, lengths: Tensor) -> float:

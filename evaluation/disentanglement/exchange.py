@@ -13,20 +13,21 @@ from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, ope
 from evaluation.loading.waveforms import SoundItem
 from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, say
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
-from evaluation.reporting.report import write_report
 
 __all__ = ["run_exchange"]
 
 
 def run_exchange(request: Request, options: argparse.Namespace) -> None:
     """Exchange, write sounds, picture and ``exchange.json``, and print how far the spectra move."""
-    run, names, frontend, pair = open_pair(request, {"--a": options.a, "--b": options.b})
+    run, names, frontend, pair = open_pair(request, {"--source": options.source, "--reference": options.reference})
+    outputs = outputs_of("exchange", request, run.settings, folder=options.out)
     report = pair_report("exchange", run, request, options.phase)
     decoded = exchanged(run, pair, mode=report["mode"], latents=report["latents"])
     power, samples = sounds(frontend, pair, decoded, options.phase)
     moved = [decibels(power[0], power[1]), decibels(power[3], power[2])]
-    out: Path = request.run / "exchange" if options.out is None else options.out
+    out: Path = outputs.beside("exchange") if options.out is None else options.out
     files = _write(out, frontend.rate, pair, samples, names)
     report |= {
         "a": pair[0].file,
@@ -35,7 +36,7 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
         "metrics": {f"{side}_moved_db": {"mean": m, "stderr": None} for side, m in zip("ab", moved, strict=True)},
         "files": files,
     }
-    write_report(run.path / "exchange.json", report, request.json)
+    outputs.write(report)
     latents = ", ".join(names)
     print(
         f"{report['model']}: {latents} of {pair[0].file} and {pair[1].file} exchanged, mode {report['mode']}, latents "
@@ -46,7 +47,7 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
         say(f"the change is negligible: this model does not use {latents}")
     if report["mode"] == "gt" and any(name.startswith("x") for name in run.model.parents(run.settings.model)["x"]):
         say("with --mode gt the decoder is given the true past of x; use --mode gen to see the effect of the latents")
-    say(f"wrote {', '.join(files)} to {out}")
+    say(f"wrote {', '.join(files)} to {out}, and {outputs.json}")
 
 
 def _write(

@@ -13,9 +13,8 @@ from dvae_pyro.errors import UserError
 from evaluation.disentanglement.plots import segment_grid
 from evaluation.disentanglement.segments import Segment, decoded, drawable, inferred, select_segments
 from evaluation.reporting.command_line import Request, read_run, say
-from evaluation.reporting.plots import save_picture
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import write_report
 from inference.runs import Run
 
 __all__ = ["grid", "run_factor_grid", "shares"]
@@ -33,6 +32,7 @@ def run_factor_grid(request: Request, options: argparse.Namespace) -> None:
             f"model '{run.settings.model.name}' of {run.path} has no z1 and z2 to combine. Train one that has: "
             "python -m inference.svi --model fhvae"
         )
+    outputs = outputs_of("factor_grid", request, run.settings)
     wanted = {"--row": (options.row, options.num_rows), "--column": (options.column, options.num_columns)}
     rows, columns = select_segments(run, request.split, wanted, options.at).values()
     cells = drawable(run, grid(run, rows, columns))
@@ -44,7 +44,7 @@ def run_factor_grid(request: Request, options: argparse.Namespace) -> None:
         border[:, 1] = drawable(run, decoded(run, inferred(run, segments)))
     labels = [["original", "decoded", *(segment.label for segment in segments)] for segments in (rows, columns)]
     heading = f"{run.settings.model.name}, step {run.state['step']}: z1 of the rows with z2 of the columns"
-    save_picture(segment_grid(pictured, labels[0], labels[1], heading), run.path / "factor_grid.png")
+    outputs.draw(segment_grid(pictured, labels[0], labels[1], heading))
     report: dict[str, Any] = {
         **provenance("factor_grid", run, request),
         "num_sequences": len(rows) + len(columns),
@@ -52,13 +52,13 @@ def run_factor_grid(request: Request, options: argparse.Namespace) -> None:
         "columns": [segment.described() for segment in columns],
         "metrics": {f"share_{name}": {"mean": share, "stderr": None} for name, share in figures.items()},
     }
-    write_report(run.path / "factor_grid.json", report, request.json)
+    outputs.write(report)
     print(
         f"of the variance of {len(rows)} x {len(columns)} segments, z1 of the rows explains "
         f"{100 * figures['z1']:.0f} %, z2 of the columns {100 * figures['z2']:.0f} %, and their interaction "
         f"{100 * figures['together']:.0f} %"
     )
-    say(f"wrote {run.path / 'factor_grid.png'} and {run.path / 'factor_grid.json'}")
+    say(f"wrote {outputs.names('png')}")
 
 
 def grid(run: Run, rows: Sequence[Segment], columns: Sequence[Segment]) -> NDArray[np.float64]:

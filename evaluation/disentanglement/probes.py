@@ -18,9 +18,10 @@ from evaluation.disentanglement.linear_probe import FOLDS, ProbeResult, probe
 from evaluation.loading.splits import corpus_of, read_split
 from evaluation.loading.waveforms import sound_frontend
 from evaluation.reporting.command_line import Request, read_run, say
-from evaluation.reporting.plots import grouped_bars, save_picture
+from evaluation.reporting.outputs import Outputs, outputs_of
+from evaluation.reporting.plots import grouped_bars
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import text_table, write_json
+from evaluation.reporting.report import text_table
 from inference.runs import Run
 
 __all__ = ["classes", "phone_at", "probe_run", "run_probes", "table"]
@@ -35,10 +36,14 @@ def run_probes(request: Request, options: argparse.Namespace) -> None:
     Raises:
         UserError: phones are asked for, and the utterances are trimmed.
     """
+    arguments = {k: v for k, v in (request.arguments or {}).items() if k != "runs"} or None  # each run by itself
+    outputs: list[Outputs] = []
     reports: list[dict[str, Any]] = []
     bars: dict[str, list[dict[str, Any]]] = {}
     for path in options.runs:
-        run = read_run(request._replace(run=path))
+        single = request._replace(run=path, json=None, picture=None, arguments=arguments)
+        run = read_run(single)
+        outputs.append(outputs_of("probes", single, run.settings))
         trim_db = run.settings.data.trim_db
         if trim_db is not None and {*OF_CONTENT} & {*options.factors}:
             raise UserError(
@@ -47,21 +52,20 @@ def run_probes(request: Request, options: argparse.Namespace) -> None:
             )
         corpus = corpus_of(run.settings, request.split)
         metrics = report_of(probe_run(run, corpus, request.split, options.factors))
-        head = provenance("probes", run, request._replace(run=path))
+        head = provenance("probes", run, single)
         count = len(corpus.splits[request.split])
         reports.append({**head, "num_sequences": count, "folds": FOLDS, "metrics": metrics})
         for latent in next(iter(metrics.values())):
             bars[f"{latent} of {path}"] = [by_latent[latent]["accuracy"] for by_latent in metrics.values()]
-    for path, report in zip(options.runs, reports, strict=True):
-        write_json(path / "probes.json", report)
-    if request.json is not None:
-        write_json(request.json, reports[0])
+    first = outputs[0] = outputs[0]._replace(request=outputs[0].request._replace(json=request.json))
+    for out, report in zip(outputs, reports, strict=True):
+        out.write(report)
     levels = [next(iter(by_latent.values()))["chance"] for by_latent in reports[0]["metrics"].values()]
     heading = f"linear probes of segments, split {request.split} of {reports[0]['corpus']}"
-    picture = options.runs[0] / "probes.png"
-    save_picture(grouped_bars(options.factors, bars, "accuracy, %", heading, scale=100.0, levels=levels), picture)
+    picture = grouped_bars(options.factors, bars, "accuracy, %", heading, scale=100.0, levels=levels)
+    first._replace(request=request).draw(picture)
     print(table(reports))
-    say(f"wrote {', '.join(str(path / 'probes.json') for path in options.runs)} and {picture}")
+    say(f"wrote {', '.join(str(out.json) for out in outputs)} and {first.picture}")
 
 
 def probe_run(run: Run, corpus: Corpus, split: str, factors: Sequence[str]) -> dict[str, dict[str, ProbeResult]]:

@@ -13,9 +13,10 @@ from dvae_pyro.errors import UserError, nearest
 from evaluation.disentanglement.plots import segment_grid
 from evaluation.disentanglement.segments import Segment, decoded, drawable, inferred, select_segments
 from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import save_picture
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import summarise, text_table, write_report
+from evaluation.reporting.report import summarise, text_table
 from inference.runs import Run
 
 __all__ = ["run_traversal", "traversed"]
@@ -28,7 +29,8 @@ def run_traversal(request: Request, options: argparse.Namespace) -> None:
     run = read_run(request)
     if options.values < 2:
         raise UserError(f"--values {options.values}: expected 2 or more, from -3 to 3.")
-    wanted = {"--utterance": (options.utterance, options.num)}
+    outputs = outputs_of("traverse", request, run.settings)
+    wanted = {"--utterance": (options.utterance, options.sequences)}
     (segments,) = select_segments(run, request.split, wanted, options.at).values()
     known = [name for name in run.model.latents if name.startswith("z")]
     own = inferred(run, segments)
@@ -51,7 +53,7 @@ def run_traversal(request: Request, options: argparse.Namespace) -> None:
             metrics[f"{latent}_{dim}"] = summarise(moved.tolist())._asdict()
             heading = f"{run.settings.model.name}, step {run.state['step']}: dimension {dim} of {latent}"
             picture = segment_grid(np.concatenate([left, cells], 1), rows, columns, heading)
-            save_picture(picture, run.path / "traverse" / f"{latent}-{dim:02d}.png")
+            save_picture(picture, outputs.beside("traverse") / f"{latent}-{dim:02d}.png")
     report = {
         **provenance("traverse", run, request),
         "num_sequences": len(segments),
@@ -59,12 +61,12 @@ def run_traversal(request: Request, options: argparse.Namespace) -> None:
         "values": values,
         "metrics": metrics,
     }
-    write_report(run.path / "traverse.json", report, request.json)
+    outputs.write(report)
     ranked = sorted(metrics, key=lambda name: -metrics[name]["mean"])
     lines = [[name.replace("_", ", dimension "), f"{metrics[name]['mean']:.3f}"] for name in ranked]
     print(f"RMS difference of decoded features at -3 and at 3, mean of {len(segments)} segments\n")
     print(text_table(["latent", "difference"], lines))
-    say(f"wrote {len(metrics)} pictures to {run.path / 'traverse'}, and {run.path / 'traverse.json'}")
+    say(f"wrote {len(metrics)} pictures to {outputs.beside('traverse')}, and {outputs.json}")
 
 
 def traversed(

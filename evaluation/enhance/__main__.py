@@ -1,4 +1,4 @@
-"""The command line: ``python -m evaluation.enhance RUN --noisy PATH [--clean PATH] [--inference vem ...]``."""
+"""Enhancement of noisy recordings: ``python -m evaluation.enhance RUN --noisy PATH [--clean PATH] ...``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "enhance",
         "Estimate the clean speech of noisy recordings, with a run trained on clean speech as the prior.",
         without=("corpus", "root", "split", "mode", "latents"),
+        writes=("json", "csv"),
     )
     parser.add_argument("--noisy", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
     parser.add_argument(

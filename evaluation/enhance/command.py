@@ -21,8 +21,8 @@ from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.recordings.blocks import Assembler, Block, Layout, back, blocks, layout
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
-from evaluation.reporting.command_line import Request, open_run, say
-from evaluation.reporting.report import write_csv, write_report
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.outputs import Outputs
 from inference.posterior.methods import method
 
 if TYPE_CHECKING:
@@ -103,15 +103,16 @@ class _Task(NamedTuple):
 
 def run_command(request: Request, given: Enhancement) -> None:
     """Enhance recordings; write sounds, ``enhance.json``, ``enhance.csv`` and a picture, and print the table."""
+    outputs = Outputs(given.out, "enhance", request)
+    outputs.refuse_overwriting()
     settings, of_run = split_overrides(request.overrides)
     for name in given.methods:
         method(name)
-    run = open_run(request._replace(overrides=tuple(of_run)))
+    run = read_run(request._replace(overrides=tuple(of_run)))
     say(f"prior: {run.checkpoint_path}, step {run.state['step']}, model {run.settings.model.name}")
     rows, broken = enhance(run, given, settings, progress=True)
     report = report_of(run, request, given, settings, rows, broken)
-    write_report(given.out / "enhance.json", report, request.json)
-    write_csv(given.out / "enhance.csv", [c for c in COLUMNS if c in rows[0]], rows)
+    outputs.write(report, [c for c in COLUMNS if c in rows[0]], rows)
     print(table(report))
     for note in report["notes"]:
         say(note)

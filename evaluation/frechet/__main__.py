@@ -19,7 +19,10 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.frechet.command`; returns the exit status."""
     parser = evaluation_parser(
-        "frechet", "Frechet distance of generated sounds to the training set.", without=("mode", "latents")
+        "frechet",
+        "Frechet distance of generated sounds to the training set.",
+        without=("mode", "latents"),
+        splits=("valid", "test"),
     )
     add_sampling_arguments(parser, 1024, "sounds in each set, at most")
     parser.add_argument(

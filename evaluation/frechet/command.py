@@ -15,7 +15,6 @@ from torch import Tensor
 from corpora.frontends.griffin_lim import griffin_lim
 from corpora.frontends.stft import Stft
 from corpora.types import Utterance
-from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
 from evaluation.frechet.distances import measured
 from evaluation.frechet.features import extract, open_extractor
@@ -23,7 +22,8 @@ from evaluation.generate.sampling import num_frames, sampled
 from evaluation.loading.splits import corpus_of
 from evaluation.loading.waveforms import FileLog, as_power, read_sounds, sound_frontend
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
-from evaluation.reporting.report import text_table, write_report
+from evaluation.reporting.outputs import outputs_of
+from evaluation.reporting.report import text_table
 from inference.runs import Run
 
 __all__ = ["evaluate", "pieces", "run_frechet", "table"]
@@ -38,16 +38,15 @@ def run_frechet(request: Request, options: argparse.Namespace) -> None:
     Raises:
         UserError: a number is out of range, or the training set is to be compared with itself.
     """
-    check_minimum(options, num=2, resamples=2, batch=1, iterations=0)
-    if request.split == "train":
-        raise UserError("--split train: distances are computed to the training set. Give valid or test.")
+    check_minimum(options, sequences=2, resamples=2, chunk=1, phase_iterations=0)
     run = read_run(request)
+    outputs = outputs_of("frechet", request, run.settings)
     report = evaluate(run, request, options)
-    write_report(run.path / "frechet.json", report, request.json)
+    outputs.write(report)
     print(table(report))
     for remark in _remarks(report):
         say(remark)
-    say(f"wrote {run.path / 'frechet.json'}")
+    say(f"wrote {outputs.json}")
 
 
 def evaluate(run: Run, request: Request, options: argparse.Namespace) -> dict[str, Any]:
@@ -64,14 +63,14 @@ def evaluate(run: Run, request: Request, options: argparse.Namespace) -> dict[st
     log = FileLog()
 
     def recorded(split: str) -> Iterator[Tensor]:
-        return _batches(pieces(run, corpus.splits[split], frontend, samples, options.num, log), options.batch)
+        return _batches(pieces(run, corpus.splits[split], frontend, samples, options.sequences, log), options.chunk)
 
     x = options.x or "mean"
     training = extract(extractor, recorded("train"), f"pieces of {samples} samples in split train")
     held_out = list(recorded(request.split))
     sounds: dict[str, tuple[Iterable[Tensor], str]] = {
         EXACT: (held_out, f"pieces of {samples} samples in split {request.split}"),
-        GRIFFIN_LIM: ((_rephased(batch, frontend, run, options.iterations) for batch in held_out), "pieces"),
+        GRIFFIN_LIM: ((_rephased(batch, frontend, run, options.phase_iterations) for batch in held_out), "pieces"),
         GENERATED: (_generated(run, frontend, frames, x, options), "generated sounds that are finite"),
     }
     features = {name: extract(extractor, *batches) for name, batches in sounds.items()}
@@ -88,11 +87,11 @@ def evaluate(run: Run, request: Request, options: argparse.Namespace) -> dict[st
         "split": request.split,
         "reference": {"split": "train", "n": len(training)},
         "num_sequences": metrics[GENERATED]["n"],
-        "not_finite": options.num - len(features[GENERATED]),
+        "not_finite": options.sequences - len(features[GENERATED]),
         "seconds": samples / frontend.rate,
         "features": {"name": extractor.name, "dim": training.shape[1]},
         "x": x,
-        "phase": {"algorithm": "Griffin-Lim", "iterations": options.iterations},
+        "phase": {"algorithm": "Griffin-Lim", "iterations": options.phase_iterations},
         "mode": "gen",
         "latents": "sample",
         "checkpoint": run.checkpoint_path.name,
@@ -130,11 +129,11 @@ def pieces(
 
 def _generated(run: Run, frontend: Stft, frames: int, x: str, options: argparse.Namespace) -> Iterator[Tensor]:
     """Waveforms (N, samples) of the generated sequences that are finite."""
-    with progress_bar("generating", options.num, "seq") as bar:
-        for batch in sampled(run, options.num, frames, x, options.batch):
+    with progress_bar("generating", options.sequences, "seq") as bar:
+        for batch in sampled(run, options.sequences, frames, x, options.chunk):
             finite = batch[batch.isfinite().flatten(1).all(1)]
             if len(finite):
-                yield griffin_lim(as_power(frontend, finite), frontend, options.iterations)
+                yield griffin_lim(as_power(frontend, finite), frontend, options.phase_iterations)
             bar.update(len(batch))
 
 
@@ -171,7 +170,7 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
     dim, counts = report["features"]["dim"], {name: values["n"] for name, values in report["metrics"].items()}
     few = [name for name, n in {**counts, "training set": report["reference"]["n"]}.items() if n <= dim]
     if few:
-        yield f"no more sounds than features ({dim}) in {', '.join(few)}: distances are far too large; give more --num"
+        yield f"no more sounds than features ({dim}) in {', '.join(few)}: distances are far too large; more --sequences"
     if len({*counts.values()}) > 1:
         yield "the sets have different sizes, so their biases differ, see the table"
     yield from report["notes"]

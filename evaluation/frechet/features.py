@@ -83,7 +83,7 @@ def extract(extractor: Extractor, waveforms: Iterable[Tensor], what: str = "soun
         vectors.append(features.double().cpu().numpy())
     count = sum(map(len, vectors))
     if count < 2:
-        raise UserError(f"{count} {what}: expected 2 or more. Give fewer --seconds, or more --num.")
+        raise UserError(f"{count} {what}: expected 2 or more. Give fewer --seconds, or more --sequences.")
     return np.concatenate(vectors)
 
 

@@ -1,4 +1,4 @@
-"""Unconditional generation: ``python -m evaluation.generate RUN --num N --seconds S --out DIR``.
+"""Unconditional generation: ``python -m evaluation.generate RUN --sequences N --seconds S --out DIR``.
 
 Samples latents from the prior and spectra given the latents, computes waveforms by the algorithm of Griffin and Lim,
 and writes sounds, a picture of them (``generated.png``) and a list (``generate.json``) into a new folder. For a model
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.generate.command`; returns the exit status."""
-    unused = ("corpus", "root", "split", "mode", "latents")
+    unused = ("corpus", "root", "split", "mode", "latents", "force")  # a folder that is there is never replaced
     parser = evaluation_parser("generate", "Sample sequences from the model.", without=unused)
     add_sampling_arguments(parser, 16, "number of sequences")
     parser.add_argument("--frames", type=int, metavar="T", help="length of each in frames, instead of --seconds")

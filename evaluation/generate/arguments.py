@@ -7,15 +7,15 @@ import argparse
 __all__ = ["add_sampling_arguments"]
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, num: int, num_help: str) -> None:
+def add_sampling_arguments(parser: argparse.ArgumentParser, sequences: int, what: str) -> None:
     """Add the number, length and kind of samples, and the size of batches.
 
     Args:
         parser: gets the arguments.
-        num: default of ``--num``.
-        num_help: description of ``--num``.
+        sequences: default of ``--sequences``.
+        what: description of ``--sequences``.
     """
-    parser.add_argument("--num", type=int, default=num, metavar="N", help=f"{num_help} (default: %(default)s)")
+    parser.add_argument("--sequences", type=int, default=sequences, metavar="N", help=f"{what} (default: %(default)s)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of each (default: 1.6)")
     parser.add_argument(
         "--x",
@@ -23,9 +23,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, num: int, num_help: 
         help="take the mean of each conditional of x or a sample of it, also as the past that the model is given "
         "(default: mean for sounds, sample for other data)",
     )
-    parser.add_argument("--batch", type=int, default=256, metavar="B", help="sequences at once (default: %(default)s)")
     parser.add_argument(
-        "--iterations",
+        "--chunk", type=int, default=256, metavar="C", help="sequences computed together (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--phase-iterations",
         type=int,
         default=32,
         metavar="I",

@@ -25,8 +25,9 @@ from evaluation.loading.waveforms import as_power, find_sound_frontend
 from evaluation.recordings.mos import dnsmos, require_dnsmos
 from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
+from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.plots import save_picture
-from evaluation.reporting.report import Summary, summarise, write_json, write_report
+from evaluation.reporting.report import Summary, summarise
 from inference.runs import Run
 
 __all__ = ["run_generate"]
@@ -42,7 +43,7 @@ def run_generate(request: Request, options: argparse.Namespace) -> None:
     Raises:
         UserError: a number is out of range, the output folder is not empty, or no sequence is finite.
     """
-    check_minimum(options, num=1, batch=1, iterations=0, frames=2)
+    check_minimum(options, sequences=1, chunk=1, phase_iterations=0, frames=2)
     out: Path = request.run / "generated" if options.out is None else options.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder. Give another --out: nothing is replaced.")
@@ -54,11 +55,11 @@ def run_generate(request: Request, options: argparse.Namespace) -> None:
     with _new_folder(out) as folder:
         fill = _draw if run.settings.model.likelihood == "pen" else _generate
         report = _header(run, options) | fill(run, options, folder)
-        if len(report["not_finite"]) == options.num:
-            raise UserError(f"all {options.num} sequences diverged to values that are not finite; nothing is written.")
-        write_json(folder / "generate.json", report)
-    if request.json is not None:
-        write_report(request.json, report)
+        if len(report["not_finite"]) == options.sequences:
+            raise UserError(
+                f"all {options.sequences} sequences diverged to values that are not finite; nothing is written."
+            )
+        Outputs(folder, "generate", request).write(report)
     content = report["array"] or f"{len(report['files'])} sounds"
     length = f"{report['frames']} frames" + (f" ({report['seconds']:g} s)" if report["seconds"] else "")
     if report["shortest"] is not None:
@@ -84,8 +85,8 @@ def _header(run: Run, options: argparse.Namespace) -> dict[str, Any]:
         "step": run.state["step"],
         "model": run.settings.model.name,
         "seed": run.settings.seed,
-        "num": options.num,
-        "batch": options.batch,
+        "num": options.sequences,
+        "batch": options.chunk,
         **dict.fromkeys(results),
     }
 
@@ -95,7 +96,7 @@ def _draw(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, Any]
     if options.x == "mean":
         raise UserError("--x mean: the mean of a binary pen lift is not a pen state. Omit --x.")
     frames = None if options.frames is None and options.seconds is None else _length(run, None, options)
-    return draw(run, folder, options.num, frames, options.batch)
+    return draw(run, folder, options.sequences, frames, options.chunk)
 
 
 def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -107,11 +108,11 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
     not_finite: list[int] = []
     shown: list[NDArray[np.float32]] = []
     number = 0
-    digits = max(4, len(str(options.num - 1)))
-    shape = (options.num, frames, run.settings.model.bins)
+    digits = max(4, len(str(options.sequences - 1)))
+    shape = (options.sequences, frames, run.settings.model.bins)
     array = contextlib.nullcontext() if audio else _array(folder / "frames.npy", shape)
-    with progress_bar("generating", options.num, "seq") as bar, array as stream:
-        for batch in sampled(run, options.num, frames, x, options.batch):
+    with progress_bar("generating", options.sequences, "seq") as bar, array as stream:
+        for batch in sampled(run, options.sequences, frames, x, options.chunk):
             finite = batch.isfinite().flatten(1).all(1).cpu()
             not_finite += [number + i for i in (~finite).nonzero()[:, 0].tolist()]
             values = batch.cpu().numpy().astype(np.float32)
@@ -119,7 +120,7 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
             if stream is not None:
                 stream.write(values.tobytes())
             elif frontend is not None:
-                sounds = to_sounds(batch, frontend, options.iterations)
+                sounds = to_sounds(batch, frontend, options.phase_iterations)
                 for i in finite.nonzero()[:, 0].tolist():
                     files.append(_write(folder, f"{number + i:0{digits}d}.wav", sounds[i], frontend.rate))
                     if options.mos:
@@ -140,7 +141,7 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
         "seconds": None if hop_s is None else (frames - 1) * hop_s,
         "rate": None if frontend is None else frontend.rate,
         "x": x,
-        "phase": {"algorithm": "Griffin-Lim", "iterations": options.iterations} if audio else None,
+        "phase": {"algorithm": "Griffin-Lim", "iterations": options.phase_iterations} if audio else None,
         "not_finite": not_finite,
         "files": files if audio else None,
         "metrics": {"dnsmos": summarise(file["dnsmos"] for file in files)._asdict()} if audio and options.mos else {},

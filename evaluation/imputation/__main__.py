@@ -1,4 +1,4 @@
-"""Fill missing frames with a KVAE: ``python -m evaluation.imputation RUN --missing 0.8``.
+"""Imputation of missing frames with a KVAE: ``python -m evaluation.imputation RUN --missing 0.8``.
 
 Frames are removed at random, in a block in the middle, or after a prefix; the Kalman filter skips them, and the
 smoother fills them (Fraccaro et al., 2017, Section 5.1). The baseline is linear interpolation of the latents a between
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reporting.command_line import evaluation_parser, guarded, parse
+from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -37,14 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--sequences", type=int, metavar="N", help="sequences, spread over the split (default: all)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw one sequence (png, pdf, svg)")
-
-    def command() -> None:
-        request, options = parse(parser, argv)
-        from evaluation.imputation.command import run_imputation
-
-        run_imputation(request, options)
-
-    return guarded(command)
+    return launch(parser, argv, "evaluation.imputation.command:run_imputation")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from corpora.loading.sequences import collate
 from dvae_pyro.errors import UserError
 from evaluation.imputation.filling import error, fill, linear_r2, masks
 from evaluation.loading.splits import corpus_of, read_split, spread
-from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import new_figure, open_axes, save_picture
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table, write_report
+from evaluation.reporting.report import Summary, summarise, text_table
 from inference.prediction.reconstruction import infer
 from inference.runs import Run
 from models.kvae import KVAE
@@ -38,13 +39,14 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
             f"--missing {options.missing} --prefix {options.prefix}: expected a fraction between 0 and 1, and at "
             f"least 1 frame."
         )
-    run = open_run(request)
+    run = read_run(request)
     model = run.model
     if not isinstance(model, KVAE) or not model.integrate:
         raise UserError(
             f"{run.path} has model '{run.settings.model.name}': only a KVAE with model.integrate=true has an exact "
             "smoother. Train one: python -m inference.svi --config kvae2017/bouncing_ball"
         )
+    outputs = outputs_of("imputation", request, run.settings)
     corpus = corpus_of(run.settings, request.split)
     sequences = read_split(run, corpus, request.split)
     sequences = sequences if options.sequences is None else spread(sequences, options.sequences)
@@ -62,7 +64,6 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
             f"--prefix {options.prefix}: sequences have {len(x)} frames, so none would be missing. Give a smaller "
             f"--prefix."
         )
-    say(f"reading {run.checkpoint_path}, step {run.state['step']}; {len(sequences)} sequences")
     a = infer(model, run.guide, x, batch.lengths)["a"]
     summaries: dict[str, Summary] = {}
     shown = {}
@@ -84,7 +85,7 @@ def run_imputation(request: Request, options: argparse.Namespace) -> None:
         whole = fill(model, a, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)).states
         r2 = linear_r2(whole.double().cpu().numpy().transpose(1, 0, 2), np.asarray(true, dtype=np.float64))
         report["r2"] = dict(zip(STATE, r2.tolist(), strict=True))
-    write_report(run.path / "imputation.json", report, request.json)
+    outputs.write(report)
     columns = {"smoothed": "Kalman smoother", "interpolated": "linear interpolation of a"}
     rows = [[name, *(summaries[f"{name}_{how}"].text(decimals=3, scale=1000.0) for how in columns)] for name in shown]
     print(text_table(["missing", *columns.values()], rows))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from evaluation.reporting.command_line import evaluation_parser, launch
 
@@ -22,16 +21,17 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.inference_gap.command`; returns the exit status."""
-    parser = evaluation_parser("inference_gap", "Approximation and amortisation gap of guides.")
+    parser = evaluation_parser(
+        "inference_gap", "Approximation and amortisation gap of guides.", writes=("json", "picture"), samples=True
+    )
     add = parser.add_argument
     add("--particles", type=int, default=100, metavar="K", help="particles of IWAE and SMC (default: %(default)s)")
-    add("--steps", type=int, default=100, metavar="S", help="steps of refinement (default: %(default)s)")
+    add("--refinement-steps", type=int, default=100, metavar="S", help="steps of refinement (default: %(default)s)")
     add("--lr", type=float, default=0.02, help="learning rate of refinement (default: %(default)s)")
-    add("--chunk", type=int, default=20, metavar="P", help="particles at once (default: %(default)s)")
+    add("--chunk", type=int, default=20, metavar="C", help="particles computed together (default: %(default)s)")
     add(
         "--sequences", type=int, default=16, metavar="N", help="sequences, spread over the split (default: %(default)s)"
     )
-    add("--picture", type=Path, metavar="FILE", help="draw the gaps (png, pdf, svg)")
     return launch(parser, argv, "evaluation.inference_gap.command:run_inference_gap", several=True)
 
 

@@ -12,13 +12,13 @@ from dvae_pyro.errors import UserError
 from evaluation.inference_gap.gaps import Effort, Gaps, gaps, measure, same_model
 from evaluation.inference_gap.plot import gap_picture
 from evaluation.loading.splits import read_sequences
-from evaluation.reporting.command_line import Request, check_minimum, check_samples, open_run, say
+from evaluation.reporting.command_line import Request, check_minimum, open_run, say
 from evaluation.reporting.comparability import check_same_data, run_names
-from evaluation.reporting.plots import save_picture
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import Summary, summarise, text_table, write_json
 from guides.registry import compare
-from inference.runs import Run
+from inference.runs import Run, device_text
 
 __all__ = ["report_of", "run_inference_gap", "table"]
 
@@ -51,13 +51,14 @@ def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
     Raises:
         UserError: a number is out of range, or the runs are not of the same data.
     """
-    check_minimum(options, particles=1, steps=1, sequences=1, chunk=1)
-    check_samples(request, "bounds")
+    check_minimum(options, particles=1, refinement_steps=1, sequences=1, chunk=1)
     if not options.lr > 0:
         raise UserError(f"--lr {options.lr}: expected a number above 0.")
-    effort = Effort(options.particles, options.steps, options.lr, options.chunk)
+    effort = Effort(options.particles, options.refinement_steps, options.lr, options.chunk)
     runs = [open_run(request._replace(run=folder)) for folder in options.runs]
     check_same_data({run.path: run.settings for run in runs})
+    single = [request._replace(run=run.path, json=None) for run in runs]  # --json gets all reports in one
+    outputs = [outputs_of("inference_gap", one, run.settings) for one, run in zip(single, runs, strict=True)]
     names = run_names(options.runs)
     one_model = same_model(runs)
     mode = request.mode or runs[0].settings.evaluation.mode
@@ -65,12 +66,13 @@ def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
     bounds = []
     with pyro.validation_enabled(False):
         for name, run in zip(names, runs, strict=True):
-            say(f"{name}: {run.checkpoint_path.name}, step {run.state['step']}")
+            device = device_text(run.settings.device)
+            say(f"{name}: {run.checkpoint_path.name}, step {run.state['step']}; device {device}")
             bounds.append(measure(run, sequences, effort, mode))
     results = gaps(bounds, one_model)
     reports = [report_of(run, request, gap, effort, mode, one_model) for run, gap in zip(runs, results, strict=True)]
-    for run, report in zip(runs, reports, strict=True):
-        write_json(run.path / "inference_gap.json", report)
+    for out, report in zip(outputs, reports, strict=True):
+        out.write(report)
     print(table(reports, names))
     for name, gap, report in zip(names, results, reports, strict=True):
         if count := int((gap.amortisation == 0).sum()):
@@ -79,10 +81,8 @@ def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
             say(f"{name}: the refined ELBO is above every estimate of log p(x): use more --particles")
     if request.json is not None:
         write_json(request.json, {"evaluation": "inference_gap", "runs": dict(zip(names, reports, strict=True))})
-    if options.picture is not None:
-        save_picture(gap_picture(reports, names, COMPARISON[one_model]), options.picture)
-        say(f"drew {options.picture}")
-    say("wrote inference_gap.json in each run folder")
+    outputs[0]._replace(request=request).draw(gap_picture(reports, names, COMPARISON[one_model]))
+    say(f"wrote {', '.join(str(out.json) for out in outputs)} and {outputs[0].picture}")
 
 
 def report_of(run: Run, request: Request, gap: Gaps, effort: Effort, mode: str, one_model: bool) -> dict[str, Any]:

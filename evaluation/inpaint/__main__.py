@@ -1,4 +1,4 @@
-"""The command line: ``python -m evaluation.inpaint RUN --input PATH --gaps 0.5:0.6,1.2:1.3 | --above 4000``."""
+"""Inpainting of gaps and high frequencies: ``python -m evaluation.inpaint RUN --input PATH --gaps A:B``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "inpaint",
         "Fill in missing parts of speech, intervals of time or high frequencies, with a run as the prior.",
         without=("corpus", "root", "split", "mode", "latents"),
+        writes=("json", "csv"),
     )
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
     parser.add_argument(

@@ -22,9 +22,10 @@ from evaluation.inpaint.fill import ROUNDS, consistent_phase, predictive
 from evaluation.recordings.blocks import Block, layout, transformed
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
-from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_report
+from evaluation.reporting.report import Summary, summarise, text_table
 from evaluation.resynthesis.metrics import METRICS, Metric, Scores
 from evaluation.resynthesis.worker_pool import Pair, score_all
 from inference.observation.mask import interpolated, present_bins
@@ -91,8 +92,10 @@ def run_command(request: Request, given: Inpainting) -> None:
     """Fill in missing parts; write sounds, ``inpaint.json`` and ``inpaint.csv``, and print the table."""
     if given.method not in ("vem", "refine", "point"):
         raise UserError(f"--inference {given.method}: expected refine, vem or point.")
+    outputs = Outputs(given.out, "inpaint", request)
+    outputs.refuse_overwriting()
     settings, of_run = split_overrides(request.overrides)
-    run = open_run(request._replace(overrides=tuple(of_run)))
+    run = read_run(request._replace(overrides=tuple(of_run)))
     frontend = stft_of(run)
     if given.above is not None and not 0.0 < given.above < frontend.rate / 2:
         raise UserError(f"--above {given.above:g}: expected a frequency below {frontend.rate / 2:g} Hz, half the rate.")
@@ -111,8 +114,7 @@ def run_command(request: Request, given: Inpainting) -> None:
         "inference": {"method": given.method, **vars(settings.inference)},
         "metrics": {c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c != "file"},
     }
-    write_report(given.out / "inpaint.json", report, request.json)
-    write_csv(given.out / "inpaint.csv", list(rows[0]), rows)
+    outputs.write(report, list(rows[0]), rows)
     print(_table(report))
     say(f"wrote inpaint.json, inpaint.csv and sounds to {given.out}")
 

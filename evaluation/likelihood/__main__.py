@@ -19,11 +19,19 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.likelihood.command`; returns the exit status."""
-    parser = evaluation_parser("likelihood", "Estimate the likelihood of a split.")
+    parser = evaluation_parser(
+        "likelihood", "Estimate the likelihood of a split.", writes=("json", "csv"), samples=True
+    )
     add = parser.add_argument
     add("--estimator", default="elbo,iwae,smc", metavar="E", help="elbo, iwae, smc, or several (default: all)")
-    add("--particles", type=int, default=100, metavar="K", help="draws of the guide (default: %(default)s)")
-    add("--chunk", type=int, metavar="C", help="draws of sequences computed together: less memory, same results")
+    add(
+        "--particles",
+        type=int,
+        default=100,
+        metavar="K",
+        help="particles: draws of the guide for each sequence (default: %(default)s)",
+    )
+    add("--chunk", type=int, metavar="C", help="particles computed together: less memory, same results")
     add("--repeats", type=int, default=1, metavar="R", help="independent estimates of each sequence, for the variance")
     add("--threshold", type=float, default=0.5, help="smc resamples below this share of K (default: %(default)s)")
     add("--scheme", default="systematic", help="resampling of smc: systematic, stratified, multinomial")

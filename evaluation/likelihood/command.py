@@ -9,11 +9,11 @@ from dataclasses import replace
 from dvae_pyro.errors import UserError, nearest
 from evaluation.likelihood.by_length import estimate_by_length, length_picture
 from evaluation.likelihood.estimation import ESTIMATORS, Plan
-from evaluation.likelihood.report import COLUMNS, LABELS, evaluate, merged, table
+from evaluation.likelihood.report import COLUMNS, LABELS, evaluate, head_of, mergeable, merged, table
 from evaluation.loading.splits import corpus_of, read_split
-from evaluation.reporting.command_line import Request, check_minimum, check_samples, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import save_picture
-from evaluation.reporting.report import write_csv, write_report
 from inference.particles.resampling import SCHEMES
 
 __all__ = ["run_likelihood"]
@@ -21,7 +21,7 @@ __all__ = ["run_likelihood"]
 
 def run_likelihood(request: Request, options: argparse.Namespace) -> None:
     """Evaluate a run, write ``likelihood.json`` and ``likelihood.csv``, and print the table."""
-    plan = _plan(options, request)
+    plan = _plan(options)
     run = read_run(request)
     if run.model.segment is not None and not options.cut:
         raise UserError(
@@ -30,12 +30,15 @@ def run_likelihood(request: Request, options: argparse.Namespace) -> None:
         )
     if run.model.hierarchical:
         say("each segment is a sequence of its own, and q(mu2) is a point mass: see docs/explanation/likelihood.md")
+    outputs = outputs_of("likelihood", request, run.settings, merges=True)
     sequences = read_split(run, corpus_of(run.settings, request.split), request.split, cut=options.cut)
     frames = run.settings.data.sequence_frames if options.cut else None
-    results, reason = merged(evaluate(run, request, plan, sequences, cut=frames, progress=True), run.path)
+    earlier = mergeable(outputs, head_of(run, request, sequences, cut=frames), plan)
+    results = evaluate(run, request, plan, sequences, cut=frames, progress=True)
+    if earlier is not None:
+        results = merged(results, earlier, outputs.csv)
     report = results.report
-    write_report(run.path / "likelihood.json", report, request.json)
-    write_csv(run.path / "likelihood.csv", COLUMNS, ({c: math.nan for c in COLUMNS} | row for row in results.rows))
+    outputs.write(report, COLUMNS, ({c: math.nan for c in COLUMNS} | row for row in results.rows))
     print(table(report))
     for name, figures in report["metrics"].items():
         for warning in figures["warnings"]:
@@ -44,16 +47,14 @@ def run_likelihood(request: Request, options: argparse.Namespace) -> None:
             print(f"{LABELS[name]}: not finite in {len(files)} sequences: {', '.join(files[:10])}")
     if plan.repeats == 1 and "smc" in plan.estimators:
         say("one estimate gives no variance of smc: add --repeats 5")
-    if reason is not None:
-        say(reason)
-    say(f"wrote {run.path / 'likelihood.json'} and {run.path / 'likelihood.csv'}")
+    say(f"wrote {outputs.names('csv')}")
     if options.picture is not None:
         plan = replace(plan, mode=report["mode"], seed=run.settings.seed)
         save_picture(length_picture(estimate_by_length(run, sequences, plan, progress=True), plan), options.picture)
         say(f"wrote {options.picture}")
 
 
-def _plan(options: argparse.Namespace, request: Request) -> Plan:
+def _plan(options: argparse.Namespace) -> Plan:
     """The plan that the command line describes.
 
     Raises:
@@ -67,6 +68,5 @@ def _plan(options: argparse.Namespace, request: Request) -> Plan:
     check_minimum(options, particles=1, repeats=1, chunk=1)
     if not 0.0 <= options.threshold <= 1.0:
         raise UserError(f"--threshold {options.threshold}: expected a share of the particles, from 0 (never) to 1.")
-    check_samples(request, "estimates of the likelihood")
     chosen = tuple(name for name in ESTIMATORS if name in names)
     return Plan(chosen, options.particles, options.repeats, options.chunk, options.threshold, options.scheme)

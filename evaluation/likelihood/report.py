@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from corpora.frontends.waveform import SAMPLES
 from corpora.loading.sequences import Prepared
-from dvae_pyro.errors import UserError
 from evaluation.likelihood.estimation import Plan, estimate_all
 from evaluation.likelihood.reliability import K_LIMIT, warnings_of
-from evaluation.reporting.command_line import Request
+from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.comparability import DATA_KEYS, different_keys
+from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import (
     CsvRow,
@@ -26,7 +26,6 @@ from evaluation.reporting.report import (
     Summary,
     data_text,
     model_text,
-    read_json,
     summarise,
     text_table,
 )
@@ -34,7 +33,7 @@ from inference.runs import Run
 
 Figures = Mapping[str, NDArray[np.float64]]
 
-__all__ = ["COLUMNS", "LABELS", "evaluate", "merged", "metric", "table", "waveform_units"]
+__all__ = ["COLUMNS", "LABELS", "evaluate", "head_of", "mergeable", "merged", "metric", "table", "waveform_units"]
 
 SEQUENCE = ("file", "speaker", "start", "frames")
 ESTIMATOR_COLUMNS = {
@@ -78,7 +77,7 @@ def evaluate(
         cut: frames of each sequence, if utterances were cut; None for whole ones.
         progress: draw a progress bar on standard error.
     """
-    head = provenance("likelihood", run, request._replace(latents="sample"))
+    head = head_of(run, request, sequences, cut=cut)
     plan = replace(plan, mode=head["mode"], seed=run.settings.seed)
     figures = estimate_all(run, sequences, plan, progress=progress)
     frames = np.array([len(item.x) for item in sequences], dtype=float)
@@ -99,13 +98,7 @@ def evaluate(
                 "warnings": warnings.get(name, []),
                 "unscored": unscored,
             }
-    report = {
-        **head,
-        "num_sequences": len(sequences),
-        "num_frames": int(frames.sum()),
-        "sequences": "whole utterances" if cut is None else f"sequences of {cut} frames",
-        "metrics": metrics,
-    }
+    report = {**head, "metrics": metrics}
     if "elbo" in plan.estimators:
         kl = {name[3:]: metric(figures[name], frames) for name in sorted(figures) if name.startswith("kl_")}
         report["kl"] = {
@@ -123,6 +116,16 @@ def evaluate(
             "above_limit": int((k > K_LIMIT).sum()),
         }
     return Results(report, list(_rows(figures, sequences, plan)))
+
+
+def head_of(run: Run, request: Request, sequences: Sequence[Prepared], *, cut: int | None = None) -> dict[str, Any]:
+    """The keys of the report that say what is estimated: provenance and data."""
+    return {
+        **provenance("likelihood", run, request._replace(latents="sample")),
+        "num_sequences": len(sequences),
+        "num_frames": sum(len(item.x) for item in sequences),
+        "sequences": "whole utterances" if cut is None else f"sequences of {cut} frames",
+    }
 
 
 def _rows(figures: Figures, sequences: Sequence[Prepared], plan: Plan) -> Iterator[CsvRow]:
@@ -198,32 +201,47 @@ def waveform_units(run: Run, per_frame: Mapping[str, Any], *, density: bool = Tr
     return units
 
 
-def merged(results: Results, folder: Path) -> tuple[Results, str | None]:
-    """Merge results with those of an earlier command, where both are of the same data and weights.
+def mergeable(outputs: Outputs, head: Mapping[str, Any], plan: Plan) -> dict[str, Any] | None:
+    """The report of an earlier command that is kept beside the new estimates: of the same data and weights.
+
+    Args:
+        outputs: where the report is.
+        head: from `head_of`.
+        plan: what is to be estimated.
+
+    Raises:
+        UserError: estimates of another command would be lost, and there is no ``--force``.
+    """
+    earlier = outputs.earlier()
+    if earlier is None or not outputs.csv.is_file():
+        return None
+    differ = different_keys(head, earlier, SAME)
+    if differ:
+        outputs.refuse_overwriting()
+        say(f"{outputs.json} contained estimates with other {', '.join(differ)} and is replaced")
+        return None
+    options = {"particles": plan.particles, "repeats": plan.repeats, "threshold": plan.threshold, "scheme": plan.scheme}
+    again = [earlier["metrics"][name] for name in plan.estimators if name in earlier["metrics"]]
+    if any(different_keys(options, figures, [key for key in options if key in figures]) for figures in again):
+        outputs.refuse_overwriting()
+    return earlier
+
+
+def merged(results: Results, earlier: Mapping[str, Any], earlier_csv: Path) -> Results:
+    """Merge results with those of an earlier command.
 
     Args:
         results: the new results, which take precedence.
-        folder: the run folder, with ``likelihood.json`` and ``likelihood.csv`` of the earlier command.
-
-    Returns:
-        The results to write and, if the earlier ones are dropped, the reason.
+        earlier: the earlier report.
+        earlier_csv: its rows.
     """
-    path, rows_path = folder / "likelihood.json", folder / "likelihood.csv"
-    if not path.is_file() or not rows_path.is_file():
-        return results, None
-    try:
-        earlier = read_json(path, "")
-    except UserError:
-        return results, f"{path} was not readable and is replaced"
-    if differ := different_keys(results.report, earlier, SAME):
-        return results, f"{path} contained estimates with other {', '.join(differ)} and is replaced"
     metrics = {**earlier["metrics"], **results.report["metrics"]}
     in_order = {name: metrics[name] for name in LABELS if name in metrics}
     kept: dict[str, Any] = {key: earlier[key] for key in ("pareto_k", "kl") if key in earlier}
-    with rows_path.open(encoding="utf-8", newline="") as lines:
+    with earlier_csv.open(encoding="utf-8", newline="") as lines:
         earlier_rows = {(row["file"], row["start"]): row for row in csv.DictReader(lines)}
     rows: list[CsvRow] = [{**earlier_rows.get((str(r["file"]), str(r["start"])), {}), **r} for r in results.rows]
-    return Results({**kept, **results.report, "metrics": in_order}, rows), None
+    return Results({**kept, **results.report, "metrics": in_order}, rows)
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
 
-DRAWS = 100
+PARTICLES = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.predictive_checks.command`; returns the exit status."""
-    parser = evaluation_parser("predictive_checks", "Predictive checks of energy, tilt and pauses.")
-    parser.add_argument("--draws", type=int, default=DRAWS, metavar="S", help="replications (default: %(default)s)")
+    parser = evaluation_parser(
+        "predictive_checks", "Predictive checks of energy, tilt and pauses.", writes=("json", "picture"), samples=True
+    )
+    parser.add_argument(
+        "--particles",
+        type=int,
+        default=PARTICLES,
+        metavar="K",
+        help="replications of each utterance (default: %(default)s)",
+    )
     parser.add_argument("--sequences", type=int, metavar="N", help="utterances, spread over the split (default: all)")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the checks (png, pdf, svg)")
     return launch(parser, argv, "evaluation.predictive_checks.command:run_predictive_checks")
 
 

@@ -10,10 +10,9 @@ from dvae_pyro.errors import UserError
 from evaluation.loading.splits import read_utterances
 from evaluation.predictive_checks.checks import check, report_of, table
 from evaluation.predictive_checks.plots import check_picture
-from evaluation.reporting.command_line import Request, check_minimum, check_samples, read_run, say
-from evaluation.reporting.plots import save_picture
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.provenance import autoregressive
-from evaluation.reporting.report import write_report
 
 __all__ = ["run_predictive_checks"]
 
@@ -24,8 +23,7 @@ def run_predictive_checks(request: Request, options: argparse.Namespace) -> None
     Raises:
         UserError: a number is out of range, or the data of the run are not power spectra.
     """
-    check_minimum(options, draws=20, sequences=1)  # 20 for quantiles of 5 %
-    check_samples(request, "predictive checks")
+    check_minimum(options, particles=20, sequences=1)  # 20 for quantiles of 5 %
     run = read_run(request)
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     if not isinstance(frontend, Stft):
@@ -34,16 +32,14 @@ def run_predictive_checks(request: Request, options: argparse.Namespace) -> None
             "power spectra.\nGive a run with data.frontend=stft."
         )
     mode = request.mode or run.settings.evaluation.mode
+    outputs = outputs_of("predictive_checks", request, run.settings)
     sequences = read_utterances(run, request.split, options.sequences)
-    replicated = check(run, sequences, options.draws, rate=frontend.rate, hop=frontend.hop, mode=mode)
-    report = report_of(run, request, replicated, options.draws, mode)
-    write_report(run.path / "predictive_checks.json", report, request.json)
+    replicated = check(run, sequences, options.particles, rate=frontend.rate, hop=frontend.hop, mode=mode)
+    report = report_of(run, request, replicated, options.particles, mode)
+    outputs.write(report)
     print(table(report))
     print("\np = P(replicated > observed); a value near 0 or 1 means that the model does not generate such data")
     if autoregressive(run) and mode == "gt":
         print("in x ~ p(x|z) each frame is given the true past, a weaker check than --mode gen")
-    if options.picture is not None:
-        heading = table(report).splitlines()[0]
-        save_picture(check_picture(replicated, [item.file for item in sequences], heading), options.picture)
-        say(f"drew {options.picture}")
-    say(f"wrote {run.path / 'predictive_checks.json'}")
+    outputs.draw(check_picture(replicated, [item.file for item in sequences], table(report).splitlines()[0]))
+    say(f"wrote {outputs.names('png')}")

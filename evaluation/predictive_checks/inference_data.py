@@ -21,7 +21,7 @@ from dvae_pyro.files import disk_errors
 from dvae_pyro.progress import progress_bar
 from evaluation.loading.splits import batches, read_utterances
 from evaluation.predictive_checks.replications import posterior_draws
-from evaluation.reporting.command_line import Request, check_minimum, check_samples, open_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from inference.runs import Run, pick_dtype
 
 if TYPE_CHECKING:
@@ -38,27 +38,24 @@ def run_export(request: Request, options: argparse.Namespace) -> None:
     Raises:
         UserError: a number is out of range, or the export would be larger than the limit.
     """
-    check_minimum(options, draws=2, sequences=1)
-    check_samples(request, "exports")
-    if request.json is not None:
-        raise UserError("--json: an export writes a NetCDF file and no report. Use --out FILE.")
-    run = open_run(request)
+    check_minimum(options, particles=2, sequences=1)
+    run = read_run(request)
     frontend = open_frontend(run.settings.data, run.settings.model.bins)
     sequences = read_utterances(run, request.split, options.sequences)
-    bytes_ = size(run, sequences, options.draws)
+    bytes_ = size(run, sequences, options.particles)
     longest = max(len(item.x) for item in sequences)
-    content = f"{options.draws} draws of {len(sequences)} utterances of at most {longest} frames"
+    content = f"{options.particles} draws of {len(sequences)} utterances of at most {longest} frames"
     if bytes_ > options.limit * GIB:
-        fewer = int(options.draws * options.limit * GIB / bytes_)
+        fewer = int(options.particles * options.limit * GIB / bytes_)
         raise UserError(
             f"{content} take {bytes_ / GIB:.1f} GiB, more than {options.limit:g}.\n"
-            + (f"Set --draws {fewer} or fewer, " if fewer > 1 else "Set ")
+            + (f"Set --particles {fewer} or fewer, " if fewer > 1 else "Set ")
             + f"--sequences below {len(sequences)}, or --limit {bytes_ / GIB + 0.1:.1f}."
         )
     out = run.path / "arviz.nc" if options.out is None else options.out
     say(f"{content}: {bytes_ / 2**20:.0f} MiB in memory and in {out}")
     mode = request.mode or run.settings.evaluation.mode
-    data = export(run, sequences, frontend, options.draws, mode=mode, split=request.split)
+    data = export(run, sequences, frontend, options.particles, mode=mode, split=request.split)
     write_netcdf(data, out)
     print(data)
     say(f"wrote {out}; read it with arviz.from_netcdf")

@@ -20,7 +20,10 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.recognition.command`; returns the exit status."""
     parser = evaluation_parser(
-        "recognition", "Train recognisers on features of one domain, test them on all.", without=("mode", "latents")
+        "recognition",
+        "Train recognisers on features of one domain, test them on all.",
+        without=("mode", "latents"),
+        writes=("json", "picture"),
     )
     parser.add_argument("--by", default="domain", metavar="LABEL", help="label of the domain (default: %(default)s)")
     parser.add_argument("--from", dest="source", metavar="VALUE", help="domain to train on (default: clean)")

@@ -13,9 +13,9 @@ from evaluation.recognition.dataset import ALL, FeatureSet, TranscribedSplit, re
 from evaluation.recognition.experiment import evaluate, model_text, table
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.comparability import SEQUENCE_SETTINGS, check_same_data
-from evaluation.reporting.plots import grouped_bars, save_picture
+from evaluation.reporting.outputs import outputs_of
+from evaluation.reporting.plots import grouped_bars
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import write_report
 from inference.runs import Run
 
 __all__ = ["run_recognition"]
@@ -32,6 +32,7 @@ def run_recognition(request: Request, options: argparse.Namespace) -> None:
     check_minimum(options, hop=1, seeds=1)
     runs = _open_runs(request, options)
     settings = runs[0].settings
+    outputs = outputs_of("recognition", request, settings)
     if options.by == DOMAIN and not any(item.startswith("data.conditions=") for item in request.overrides):
         settings = replace(settings, data=replace(settings.data, conditions=CONDITIONS))
     corpus = corpus_of(settings, "train", "valid", request.split)
@@ -44,7 +45,7 @@ def run_recognition(request: Request, options: argparse.Namespace) -> None:
         latents = ("z1",) if run.settings.model.name == "beta_vae" else ("z1", "z2")
         rows += [FeatureSet(source, run, latent) for latent in latents]
     seeds = [settings.seed + n for n in range(options.seeds)]
-    entries = evaluate(rows, splits, recogniser, hop=options.hop, seeds=seeds, device=request.device)
+    entries = evaluate(rows, splits, recogniser, hop=options.hop, seeds=seeds, device=runs[0].settings.device)
     report = {
         **provenance("recognition", runs[0], request),
         "runs": [str(run.path) for run in runs],
@@ -58,7 +59,6 @@ def run_recognition(request: Request, options: argparse.Namespace) -> None:
         "recogniser": {**recogniser._asdict(), "seeds": seeds},
         "rows": entries,
     }
-    path, picture = request.run / "recognition.json", request.run / "recognition.png"
     labels = [f"{entry['trained']}, {entry['features']} {model_text(entry)}".removesuffix(" -") for entry in entries]
     figure = grouped_bars(
         [*report["domains"], ALL],
@@ -67,10 +67,10 @@ def run_recognition(request: Request, options: argparse.Namespace) -> None:
         f"trained on {source} (first: on all), tested on split {request.split} of {corpus.name}",
         scale=100.0,
     )
-    save_picture(figure, picture)
-    write_report(path, report, request.json)
+    outputs.draw(figure)
+    outputs.write(report)
     print(table(report))
-    say(f"wrote {path} and {picture}")
+    say(f"wrote {outputs.names('png')}")
 
 
 def _open_runs(request: Request, options: argparse.Namespace) -> list[Run]:

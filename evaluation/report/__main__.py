@@ -8,31 +8,27 @@ commands first.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reporting.command_line import guarded
+from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.report.command`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.report",
-        description="Write a page about runs, with sounds, that needs no network.",
-    )
+    parser = Parser("evaluation.report", "Write a page about runs, with sounds, that needs no network.")
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     add("--out", type=Path, required=True, metavar="DIR", help="folder that gets index.html, table.csv and table.tex")
     add("--run-missing", action="store_true", help="run the evaluations whose reports are missing first")
     add("--max-mb", type=float, default=25.0, metavar="MB", help="limit of index.html in MB (default: %(default)s)")
-    add("--device", default="cpu", metavar="D", help="device that decodes sounds (default: %(default)s)")
-    options = parser.parse_args(argv)
+    add("--device", default="auto", metavar="D", help="device that decodes sounds: " + DEVICE_HELP)
 
     def command() -> None:
+        options = parser.parse(argv)
         from evaluation.report.command import run_report
 
         run_report(options)

@@ -59,7 +59,7 @@ def missing(run: RunFolder) -> list[Missing]:
     if run.of_sound and sequence_latents(cls, settings):
         pair = _two_speakers(run)
         a, b = pair or ("A.wav", "B.wav")
-        add("exchange", "--a", a, "--b", b, ready=pair is not None)
+        add("exchange", "--source", a, "--reference", b, ready=pair is not None)
     return [item for item in possible if run.report(item.evaluation) is None]
 
 

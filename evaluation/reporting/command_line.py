@@ -1,22 +1,22 @@
 """The command line that all evaluations share: ``python -m evaluation.X RUN [...] [key=value ...]``.
 
-An evaluation adds its own arguments to `evaluation_parser`, and `launch` runs it inside `guarded`, which prints a
-`UserError` as one message. This module imports neither torch nor numpy, so that ``--help`` is fast; `parse` and
-`open_run` import what they need when they are called.
+An evaluation adds its own arguments to `evaluation_parser`, and `launch` runs it inside
+`dvae_pyro.command_line.guarded`, which prints a `UserError` as one message. This module imports neither torch nor
+numpy, so that ``--help`` is fast; `parse` and `open_run` import what they need when they are called.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corpora.recipes.layouts.table import split_of
-from dvae_pyro.allocator import keep_freed_memory
+from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
 from dvae_pyro.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Request",
     "check_minimum",
-    "check_samples",
     "evaluation_parser",
     "guarded",
     "launch",
@@ -46,9 +45,15 @@ class Request(NamedTuple):
             `evaluation.mode`.
         latents: "mean" or "sample"; None is the run's `evaluation.latents`.
         checkpoint: the checkpoint to read; None is best.pt, else last.pt.
-        device: device to compute on.
+        device: device to compute on; "auto" is CUDA where there is one.
         json: file that gets a copy of the report.
         overrides: settings changed for this evaluation, --corpus and --root among them.
+        csv: file that gets a copy of its rows.
+        picture: file that gets a copy of its picture.
+        force: replace the report of another command.
+        without: the arguments among "corpus", "split", "mode", "latents" that have no effect on this evaluation.
+        arguments: all other arguments that its figures depend on, by name; None where no command line was parsed.
+        command: the command line; empty where none was parsed.
     """
 
     run: Path
@@ -56,20 +61,38 @@ class Request(NamedTuple):
     mode: str | None = None
     latents: str | None = None
     checkpoint: Path | None = None
-    device: str = "cpu"
+    device: str = "auto"
     json: Path | None = None
     overrides: tuple[str, ...] = ()
+    csv: Path | None = None
+    picture: Path | None = None
+    force: bool = False
+    without: tuple[str, ...] = ()
+    arguments: dict[str, Any] | None = None
+    command: str = ""
 
 
-def evaluation_parser(name: str, description: str, without: Collection[str] = ()) -> argparse.ArgumentParser:
+def evaluation_parser(
+    name: str,
+    description: str,
+    without: Collection[str] = (),
+    *,
+    writes: Collection[str] = ("json",),
+    samples: bool = False,
+    splits: Sequence[str] = ("train", "valid", "test"),
+) -> Parser:
     """The arguments of every evaluation of one run; `parse` reads them.
 
     Args:
         name: the evaluation X of ``python -m evaluation.X``.
         description: one line for ``--help``.
-        without: arguments that have no effect on it and are left out: "corpus", "root", "split", "mode", "latents".
+        without: arguments that have no effect on it and are left out: "corpus", "root", "split", "mode", "latents",
+            "force".
+        writes: the files of its report, "json", "csv" and "picture"; copies of them are options.
+        samples: it needs samples of the latents: ``--latents mean`` is refused.
+        splits: the splits that it can evaluate.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m evaluation.{name}", description=description)
+    parser = Parser(f"evaluation.{name}", description)
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="run folder, as written by inference.svi or models.published"
     )
@@ -82,7 +105,7 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
         "set": {"metavar": "NAME", "help": "subset of the corpus (data.subset)"},
         "split": {
             "type": split_of,
-            "choices": ["train", "valid", "test"],
+            "choices": splits,
             "default": "test",
             "help": "default: %(default)s; dev and val are valid",
         },
@@ -95,21 +118,26 @@ def evaluation_parser(name: str, description: str, without: Collection[str] = ()
             "help": "decode the mean of the posterior or a sample of it; default: evaluation.latents",
         },
     }
+    if samples:
+        of_data["latents"] = {"choices": ["sample"], "help": argparse.SUPPRESS}
     for argument, what in of_data.items():
         if argument in without or (argument == "set" and "corpus" in without):
             parser.set_defaults(**{argument: None})
         else:
             parser.add_argument(f"--{argument}", **what)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=f"write a copy of {name}.json here")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as dtype=float64")
+    parser.add_argument("--device", default="auto", metavar="D", help=DEVICE_HELP)
+    for kind, what_file in (("json", "report"), ("csv", "table with a row per utterance"), ("picture", "picture")):
+        if kind in writes:
+            parser.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write a copy of the {what_file} here")
+    if "force" not in without:
+        parser.add_argument("--force", action="store_true", help="replace the report of another command")
+    parser.set_defaults(without=(*without, *(["latents"] if samples else [])))
+    parser.add_settings("overrides", example="dtype=float64")
     return parser
 
 
-def parse(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, several: bool = False
-) -> tuple[Request, argparse.Namespace]:
+def parse(parser: Parser, argv: Sequence[str] | None, *, several: bool = False) -> tuple[Request, argparse.Namespace]:
     """Parse the command line.
 
     Args:
@@ -125,13 +153,14 @@ def parse(
     """
     from inference.settings.overrides import quoted  # imports OmegaConf
 
-    options = parser.parse_intermixed_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser.parse(words)
+    others = [item for item in options.overrides if "=" not in item]
     if several:
-        options.runs = [options.run, *(Path(item) for item in options.overrides if "=" not in item)]
+        options.runs = [options.run, *map(Path, others)]
         options.overrides = [item for item in options.overrides if "=" in item]
-    for item in options.overrides:
-        if "=" not in item:
-            raise UserError(f"'{item}' is not a setting: expected key=value, such as dtype=float64, and one run.")
+    elif others:
+        raise UserError(_not_a_setting(parser, options.run, others))
     overrides: list[str] = []
     if options.corpus is not None:  # root, subset and layout of the run's corpus do not apply to another corpus
         overrides.append(f"data.corpus={quoted(options.corpus)}")
@@ -144,6 +173,7 @@ def parse(
         overrides.append(f"data.root={quoted(options.root)}")
     if options.set is not None:
         overrides.append(f"data.subset={quoted(options.set)}")
+    shared = {name: getattr(options, name, None) for name in ("json", "csv", "picture")}
     request = Request(
         run=options.run,
         split=options.split or "test",
@@ -151,13 +181,41 @@ def parse(
         latents=options.latents,
         checkpoint=options.checkpoint,
         device=options.device,
-        json=options.json,
         overrides=tuple(overrides),
+        force=bool(getattr(options, "force", False)),
+        without=tuple(options.without),
+        arguments={name: _plain(value) for name, value in vars(options).items() if name not in _NO_ARGUMENTS},
+        command=f"python -m {parser.module} {shlex.join(map(str, words))}",
+        **shared,
     )
     return request, options
 
 
-def launch(parser: argparse.ArgumentParser, argv: Sequence[str] | None, work: str, *, several: bool = False) -> int:
+_NO_ARGUMENTS = (
+    *("run", "corpus", "root", "set", "split", "mode", "latents", "checkpoint"),  # reports have them by other keys
+    *("device", "json", "csv", "picture", "force", "without", "jobs", "audio"),  # figures do not depend on them
+)
+
+
+def _plain(value: Any) -> Any:
+    """An argument as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _not_a_setting(parser: Parser, run: Path, others: Sequence[str]) -> str:
+    """The message for positional arguments that are neither the run nor settings."""
+    if any(Path(item).is_dir() for item in others):
+        each = f"for run in {shlex.join([str(run), *others])}; do {parser.prog} $run; done"
+        return (
+            f"{parser.prog} evaluates one run, and {1 + len(others)} are given: {run}, {', '.join(others)}.\n"
+            f"Evaluate each by itself: {each}"
+        )
+    return f"'{others[0]}' is not a setting: expected key=value, such as dtype=float64, and one run."
+
+
+def launch(parser: Parser, argv: Sequence[str] | None, work: str, *, several: bool = False) -> int:
     """Run an evaluation: parse the command line, then import its work and call it; returns the exit status.
 
     Args:
@@ -192,16 +250,6 @@ def check_minimum(options: argparse.Namespace, **minimum: int) -> None:
                 raise UserError(f"--{name.replace('_', '-')} {value}: expected {least} or more.")
 
 
-def check_samples(request: Request, user: str) -> None:
-    """Refuse ``--latents mean`` for what needs samples of the latents.
-
-    Raises:
-        UserError: the mean is asked for.
-    """
-    if request.latents == "mean":
-        raise UserError(f"--latents mean: {user} need samples of the latents. Omit --latents.")
-
-
 def open_run(request: Request) -> Run:
     """Load the run of a request, with the overrides of its settings."""
     from inference.runs import load_run  # imports torch
@@ -210,31 +258,12 @@ def open_run(request: Request) -> Run:
 
 
 def read_run(request: Request) -> Run:
-    """`open_run`, and print which checkpoint is read."""
+    """`open_run`, and print which checkpoint is read, and to which device."""
+    from inference.runs import device_text
+
     run = open_run(request)
-    say(f"reading {run.checkpoint_path}, step {run.state['step']}")
+    say(f"reading {run.checkpoint_path}, step {run.state['step']}; device {device_text(run.settings.device)}")
     return run
-
-
-def guarded(main: Callable[[], None]) -> int:
-    """Run a command; a `UserError` is printed as ``error: <message>`` on stderr, without a traceback.
-
-    Returns:
-        The exit status: 0, 2 after a `UserError`, 130 after Ctrl-C.
-    """
-    keep_freed_memory()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # in terminals that cannot encode ±
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
 
 
 def say(text: str) -> None:

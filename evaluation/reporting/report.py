@@ -26,7 +26,6 @@ __all__ = [
     "text_table",
     "write_csv",
     "write_json",
-    "write_report",
 ]
 
 CsvRow = dict[str, str | int | float]
@@ -98,13 +97,6 @@ def ratio(parts: Sequence[tuple[float, float]]) -> Summary:
         return Summary(mean, None, len(parts))
     spread = math.fsum((count - mean * size) ** 2 for count, size in parts)
     return Summary(mean, math.sqrt(spread * len(parts) / (len(parts) - 1)) / total, len(parts))
-
-
-def write_report(path: Path, report: Mapping[str, Any], copy: Path | None = None) -> None:
-    """Write a report, and a copy of it where ``--json`` names a file."""
-    for target in (path, copy):
-        if target is not None:
-            write_json(target, report)
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Processes that compute metrics import this module, so it imports neither torch nor numpy.
     """
-    parser = evaluation_parser("resynthesis", "Resynthesise a split and measure the difference to the input.")
+    parser = evaluation_parser(
+        "resynthesis", "Resynthesise a split and measure the difference to the input.", writes=("json", "csv")
+    )
     parser.add_argument("--audio", type=int, default=0, metavar="N", help="write N pairs of sounds to RUN/audio/")
     parser.add_argument("--jobs", type=int, default=None, metavar="J", help="processes for metrics; default: all cores")
     parser.add_argument("--without-pesq", action="store_true", help="leave PESQ out, where its package cannot be built")

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from corpora.types import Corpus
@@ -15,6 +16,7 @@ from evaluation.loading.splits import corpus_of
 from evaluation.loading.waveforms import FileLog, sound_frontend
 from evaluation.recordings.mos import dnsmos, require_dnsmos
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
+from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import (
     CsvRow,
@@ -24,8 +26,6 @@ from evaluation.reporting.report import (
     model_text,
     summarise,
     text_table,
-    write_csv,
-    write_report,
 )
 from evaluation.resynthesis.audio import write_audio
 from evaluation.resynthesis.decoding import Resynthesis, resynthesise
@@ -56,20 +56,28 @@ def run_resynthesis(request: Request, options: argparse.Namespace) -> None:
         require_dnsmos()
     jobs = all_cores() if options.jobs is None else options.jobs
     run = read_run(request)
+    outputs = outputs_of("resynthesis", request, run.settings)
     corpus = corpus_of(run.settings, request.split)
     results = evaluate(
-        run, corpus, request, jobs=jobs, audio=audio, with_pesq=with_pesq, with_mos=options.mos, progress=True
+        run,
+        corpus,
+        request,
+        jobs=jobs,
+        sounds=outputs.beside("audio"),
+        audio=audio,
+        with_pesq=with_pesq,
+        with_mos=options.mos,
+        progress=True,
     )
-    write_report(run.path / "resynthesis.json", results.report, request.json)
-    write_csv(run.path / "resynthesis.csv", list(results.rows[0]), results.rows)
+    outputs.write(results.report, list(results.rows[0]), results.rows)
     print(table(results.report))
     for reason, files in _undefined(results.report):
         print(f"{reason} in {len(files)} of {len(results.rows)} utterances: {_names(files)}")
     for note in results.report["notes"]:
         say(note)
     if audio:
-        say(f"wrote sounds and spectrograms.png to {run.path / 'audio'}")
-    say(f"wrote {run.path / 'resynthesis.json'} and {run.path / 'resynthesis.csv'}")
+        say(f"wrote sounds and spectrograms.png to {outputs.beside('audio')}")
+    say(f"wrote {outputs.names('csv')}")
 
 
 def evaluate(
@@ -79,6 +87,7 @@ def evaluate(
     *,
     jobs: int = 0,
     audio: int = 0,
+    sounds: Path | None = None,
     with_pesq: bool = True,
     with_mos: bool = False,
     progress: bool = False,
@@ -90,7 +99,8 @@ def evaluate(
         corpus: contains the split.
         request: the command line: split, mode, latents, and what the report repeats.
         jobs: processes that compute metrics; 0 computes them in this process.
-        audio: for how many utterances, the first of the split, sounds and a picture are written to ``RUN/audio/``.
+        audio: for how many utterances, the first of the split, sounds and a picture are written.
+        sounds: folder of these; None is ``RUN/audio/``.
         with_pesq: compute PESQ; otherwise a note of the report says that it was not computed.
         with_mos: add DNSMOS of the estimate and of the reference.
         progress: draw a progress bar on standard error.
@@ -130,7 +140,7 @@ def evaluate(
     of_pesq = _pesq_notes(rate) if with_pesq else ["PESQ was not computed (--without-pesq)"]
     notes = [*corpus.notes.get(request.split, []), *log.lines(rate), *of_pesq]
     if kept:
-        write_audio(run.path / "audio", sorted(kept, key=lambda item: item.number))
+        write_audio(sounds or run.path / "audio", sorted(kept, key=lambda item: item.number))
     report = report_of(run, request, ordered, with_pesq=with_pesq)
     return Results({**report, "skipped": log.broken, "notes": notes}, ordered)
 

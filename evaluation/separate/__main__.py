@@ -1,4 +1,4 @@
-"""The command line: ``python -m evaluation.separate RUN RUN --mixture PATH [--clean DIR DIR]``."""
+"""Separation of mixed recordings: ``python -m evaluation.separate RUN RUN --mixture PATH [--clean DIR DIR]``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "separate",
         "Separate the sources of a recording, with a run as the prior of each source.",
         without=("corpus", "root", "split", "mode", "latents"),
+        writes=("json", "csv"),
     )
     parser.add_argument("--mixture", type=Path, required=True, metavar="PATH", help="a sound file, or a folder of them")
     parser.add_argument(

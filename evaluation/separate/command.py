@@ -20,9 +20,10 @@ from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.recordings.blocks import Block, back, layout, transformed
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
-from evaluation.reporting.command_line import Request, open_run, say
+from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table, write_csv, write_report
+from evaluation.reporting.report import Summary, summarise, text_table
 from evaluation.resynthesis.metrics import METRICS, Scores, si_sdr
 from evaluation.resynthesis.worker_pool import Pair, score_all
 from inference.posterior.methods import method
@@ -63,9 +64,11 @@ def run_command(request: Request, given: Separation) -> None:
     """Separate recordings; write sounds, ``separate.json`` and ``separate.csv``, and print the table."""
     if given.method not in ("vem", "refine", "point"):
         raise UserError(f"--inference {given.method}: expected vem, refine or point.")
+    outputs = Outputs(given.out, "separate", request)
+    outputs.refuse_overwriting()
     settings, of_run = split_overrides(request.overrides)
-    first = open_run(request._replace(overrides=tuple(of_run)))
-    runs = [first, *(load_run(path, device=request.device, overrides=of_run) for path in given.runs[1:])]
+    first = read_run(request._replace(overrides=tuple(of_run)))
+    runs = [first, *(load_run(path, device=first.settings.device, overrides=of_run) for path in given.runs[1:])]
     same_front_end(runs, "the run")
     frontend = stft_of(first)
     recordings = find_recordings(given.path, "--mixture")
@@ -83,8 +86,7 @@ def run_command(request: Request, given: Separation) -> None:
             c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c not in ("file", "source")
         },
     }
-    write_report(given.out / "separate.json", report, request.json)
-    write_csv(given.out / "separate.csv", list(rows[0]), rows)
+    outputs.write(report, list(rows[0]), rows)
     print(_table(report))
     say(f"wrote separate.json, separate.csv and sounds to {given.out}")
 

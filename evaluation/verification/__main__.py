@@ -20,7 +20,10 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.verification.command`; returns the exit status."""
     parser = evaluation_parser(
-        "verification", "Equal error rate of speaker verification with embeddings.", without=("mode", "latents")
+        "verification",
+        "Equal error rate of speaker verification with embeddings.",
+        without=("mode", "latents"),
+        writes=("json", "picture"),
     )
     parser.add_argument(
         "--system",
@@ -31,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = parser.add_argument_group("sizes of --system ivector")
     sizes.add_argument("--components", type=int, metavar="C", help="Gaussians of the background model (default: 64)")
     sizes.add_argument("--covariance", choices=["diag", "full"], help="of each Gaussian (default: diag)")
-    sizes.add_argument("--dim", type=int, metavar="R", help="dimensions of an i-vector (default: 100)")
-    sizes.add_argument("--iterations", type=int, metavar="I", help="EM steps of the subspace (default: 20)")
+    sizes.add_argument("--ivector-dim", type=int, metavar="R", help="dimensions of an i-vector (default: 100)")
+    sizes.add_argument("--em-iterations", type=int, metavar="I", help="EM steps of the subspace (default: 20)")
     sizes.add_argument("--cmn", action="store_true", default=None, help="subtract each utterance's mean MFCC")
     return launch(parser, argv, "evaluation.verification.command:run_verification")
 

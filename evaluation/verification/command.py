@@ -14,10 +14,9 @@ from dvae_pyro.errors import UserError
 from evaluation.disentanglement.embeddings import Embeddings
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.comparability import DATA_KEYS, different_keys
-from evaluation.reporting.plots import save_picture
-from evaluation.reporting.report import Summary, data_text, read_json, text_table, write_report
+from evaluation.reporting.outputs import Outputs, outputs_of
+from evaluation.reporting.report import Summary, data_text, text_table
 from evaluation.verification.det import det_curves
-from evaluation.verification.ivector.pipeline import IVectorOptions
 from evaluation.verification.lda import project, why_not
 from evaluation.verification.systems import SYSTEMS, Source
 from evaluation.verification.trials import (
@@ -35,6 +34,11 @@ __all__ = ["LDA_DIMS", "SystemResult", "evaluate", "merged", "run_verification",
 LDA_DIMS = (12, 24)
 SCORINGS: dict[str, int | None] = {"raw": None, **{f"lda{dims}": dims for dims in LDA_DIMS}}
 """Dimensions of LDA by the name of a scoring; None for embeddings as they are."""
+SIZES = {name: name for name in ("components", "covariance", "cmn")} | {
+    "dim": "ivector_dim",
+    "iterations": "em_iterations",
+}
+"""Options of `IVectorOptions` by field."""
 FEW_SPEAKERS = 10
 """Number of speakers below which a standard error is inaccurate."""
 PARTS = 2
@@ -70,27 +74,45 @@ def run_verification(request: Request, options: argparse.Namespace) -> None:
         UserError: sizes of i-vectors are given for another system.
     """
     name = options.system
-    sizes = {
-        size: getattr(options, size) for size in IVectorOptions._fields if getattr(options, size, None) is not None
-    }
+    given = {size: getattr(options, option, None) for size, option in SIZES.items()}
+    sizes = {size: value for size, value in given.items() if value is not None}
     if name != "ivector" and sizes:
-        raise UserError(f"--{next(iter(sizes))} has no effect with --system {name}: omit it.")
+        option = SIZES[next(iter(sizes))].replace("_", "-")
+        raise UserError(f"--{option} has no effect with --system {name}: omit it.")
     settings, corpus, source, description = SYSTEMS[name](request, sizes)
+    outputs = outputs_of("verification", request, settings, merges=True)
+    earlier = _earlier(outputs, {"system": name, **description})
     result = evaluate(source, corpus, request.split)
     for note in corpus.notes.get(request.split, []):
         say(note)
-    path = request.run / "verification.json"
-    earlier = read_json(path, "Remove it.") if path.is_file() else None
     report = merged(report_of(settings, corpus, request, {"system": name, **description}, result), earlier)
-    picture = request.run / ("verification.png" if name == "fhvae" else f"verification_{name}.png")
-    save_picture(det_curves(result.rates, result.eer, f"{request.run}: {report['trials']:,} trials"), picture)
-    write_report(path, report, request.json)
+    drawn = (
+        outputs
+        if name == "fhvae"
+        else outputs._replace(stem=outputs.stem.replace("verification", f"verification_{name}"))
+    )
+    drawn.draw(det_curves(result.rates, result.eer, f"{request.run}: {report['trials']:,} trials"))
+    outputs.write(report)
     print(table(report))
     for kind, reasons in report["missing"].items():
         say(f"{kind}: none for {'; '.join(reasons.values())}")
     for note in report["notes"]:
         say(note)
-    say(f"wrote {path} and {picture}")
+    say(f"wrote {outputs.json} and {drawn.picture}")
+
+
+def _earlier(outputs: Outputs, description: dict[str, Any]) -> dict[str, Any] | None:
+    """An earlier report, to which the results of another system are added.
+
+    Raises:
+        UserError: it has other results of the same system, and there is no ``--force``.
+    """
+    earlier = outputs.earlier()
+    same = [entry for entry in (earlier or {}).get("systems", {}).values() if entry["system"] == description["system"]]
+    of = {**outputs.key, "overrides": list(outputs.request.overrides)}
+    if any({**entry, **description} != entry for entry in same) or different_keys(earlier or of, of, of):
+        outputs.refuse_overwriting()
+    return earlier
 
 
 def evaluate(source: Source, corpus: Corpus, split: str) -> SystemResult:

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dvae_pyro.command_line import nearest_path
 from dvae_pyro.errors import UserError, first_line
 from dvae_pyro.files import write_atomically
 from guides.registry import current_name
@@ -111,7 +112,10 @@ def load_run_settings(run: str | Path, overrides: Sequence[str] = ()) -> Setting
     """The settings of a run, changed by `overrides`; `settings.run` is the run folder's present path."""
     path = Path(run) / "config.yaml"
     if not Path(run).is_dir():
-        raise UserError(f"No run folder at {run}. Train one with: python -m inference.svi --model dkf --run {run}")
+        raise UserError(
+            f"No run folder at {run}.{nearest_path(Path(run))}\n"
+            f"Train one with: python -m inference.svi --model dkf --run {run}"
+        )
     if not path.is_file():
         raise UserError(f"{run} is not a run folder: it has no config.yaml. Give the folder that --run named.")
     trained = current_names(read_config(path), str(path))

@@ -200,7 +200,7 @@ class Settings:
     Attributes:
         seed: Seed of initial weights, order of sequences and noise.
         dtype: Floating-point type of weights and data.
-        device: Where tensors are: "cpu", "cuda" or "cuda:N".
+        device: Where tensors are: "auto" (cuda where there is one, else cpu), "cpu", "cuda" or "cuda:N".
         run: Run folder; null makes one under runs/.
         model: The settings class of the named model.
         guide: The settings class of the named guide.
@@ -208,7 +208,7 @@ class Settings:
 
     seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     dtype: Literal["float32", "float64"] = "float32"
-    device: str = "cpu"
+    device: str = "auto"
     run: str | None = None
     model: Any = None
     guide: Any = None

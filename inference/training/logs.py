@@ -117,8 +117,11 @@ class ProgressBar:
             "step",
             shown=shown,
             initial=done,
-            bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+            bar_format="training {percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} "
+            "[{elapsed}, {remaining} left{postfix}]",
         )
+        rewritten = shown and sys.stderr.isatty()
+        self._line = progress_bar(None, 1, "epoch", position=1, bar_format="{desc}") if rewritten else None
 
     def advance(self, text: str) -> None:
         """Advance by one step; `text` is shown beside the bar."""
@@ -130,6 +133,13 @@ class ProgressBar:
         if self._shown:
             self._bar.write(text, file=sys.stderr)
 
+    def epoch(self, text: str) -> None:
+        """Show the line of an epoch: below the bar in place of the last one, or as a line of its own in a file."""
+        if self._line is None:
+            self.say(text)
+        else:
+            self._line.set_description_str(text)
+
     def __enter__(self) -> Self:
         return self
 
@@ -137,6 +147,8 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        if self._line is not None:
+            self._line.close()
 
 
 class Speed:

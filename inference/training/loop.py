@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyro
 import torch
@@ -30,6 +29,7 @@ from inference.handlers.noise import BatchNoise
 from inference.objectives.elbo import BOUNDS
 from inference.settings.tree import TrainSettings
 from inference.training.batches import Shard
+from inference.training.convergence import epoch_line
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, ProgressBar, Speed
 from inference.training.metrics import Line, per_frame, refuse_non_finite
@@ -40,9 +40,6 @@ from inference.training.scheduled_sampling import figures, settled, training_han
 from inference.training.schedules import free_bits_threshold, kl_weight, learning_rate
 from inference.training.sequence_table import training_rows, validation_rows
 from inference.training.signals import Stopped, StopRequest, stop_on_signals
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["fit", "measure_start", "over", "save", "train_step", "validate"]
 
@@ -63,7 +60,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
                     line = validate(job, state, stop)
                     _write(log, line)
                     state = _after_validation(job, state, _trained_bound(job, line), finished=reader.finished)
-                    bar.say(_summary(state, line, _trained_bound(job, line)))
+                    bar.epoch(epoch_line(state, line, _trained_bound(job, line), job.settings.train))
                     if reader.finished:
                         reader.close()
                         reader = reader_of(job.train, state, job.world, job.device)
@@ -283,9 +280,3 @@ def _undisturbed(job: Job) -> Iterator[None]:
 def _epoch_number(state: TrainState) -> int:
     """The current epoch, counted from 1."""
     return state.epoch + 1
-
-
-def _summary(state: TrainState, line: Line, bound: float) -> str:
-    best = " (best)" if state.best_step == state.step else f" (best {state.best:.4f} at step {state.best_step})"
-    place = f"epoch {line['epoch']}, step {line['step']}"
-    return f"{place}: validation bound {bound:.4f} nats per frame{best}"

@@ -18,10 +18,21 @@ from guides.fhvae import FHVAEGuide
 from inference.checkpoints.files import load_checkpoint
 from inference.checkpoints.state import TrainState, criterion, read, restore, save_best
 from inference.objectives.elbo import Objective
-from inference.runs import create, default_folder, pick_device, pick_dtype, recreate, refuse_existing, take_model
+from inference.runs import (
+    create,
+    default_folder,
+    device_name,
+    device_text,
+    pick_device,
+    pick_dtype,
+    recreate,
+    refuse_existing,
+    take_model,
+)
 from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings, TrainSettings
 from inference.training.batches import Data
+from inference.training.convergence import verdict_of
 from inference.training.distributed import ALONE, World, joined
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, bytes_until
@@ -53,6 +64,7 @@ def start(settings: Settings, say: Say = print) -> Path:
         settings: the settings; with `settings.run` null, a new folder under `runs/` is created.
         say: called with each line to print.
     """
+    settings.device = device_name(settings.device)
     with joined(settings.device) as world:
         return _start(settings, say if world.main else _silent, world)
 
@@ -94,6 +106,7 @@ def _log(world: World, run: Path, **more: Any) -> AbstractContextManager[Metrics
 def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     """Resume a run from its `last.pt` exactly where it stopped; `overrides` change its settings."""
     settings = load_run_settings(run, overrides)
+    settings.device = device_name(settings.device)
     with joined(settings.device) as world:
         return _resume(run, settings, say if world.main else _silent, world)
 
@@ -160,7 +173,7 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
     record = CudaGraphs(device) if settings.train.cuda_graph else None
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
-    say(f"device {settings.device}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
+    say(f"device {device_text(settings.device)}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     if world.size > 1:
         say(f"{world.size} processes, each with its shard of every batch")
         _refuse_chance_apart(settings, objective)
@@ -246,6 +259,8 @@ def _report(job: Job, state: TrainState, say: Say) -> None:
     """Print why training ended, the files of the run folder and the next command."""
     best = "" if state.best is None else f"; best validation bound {state.best:.4f} at step {state.best_step}"
     say(f"finished: {over(job.settings.train, state)}{best}")
+    for line in verdict_of(job, state.step) if job.world.main else []:
+        say(line)
     say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
     spectra = not holds_frames(job.settings.data) and job.settings.data.frontend != "waveform"
     evaluation = "resynthesis" if spectra else "likelihood"

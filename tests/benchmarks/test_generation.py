@@ -11,7 +11,7 @@ import torch
 from benchmarks.generation import generated, main
 from tests.pairs import small_pair
 
-SIZES = ["--frames", "3", "6", "--sequences", "2", "--bins", "9", "--runs", "1"]
+SIZES = ["--frames", "3", "6", "--sequences", "2", "--bins", "9", "--repeats", "1"]
 SMALL = ["model.x=[7]", "model.d_model=8", "model.ff=12", "model.layers=1"]
 
 

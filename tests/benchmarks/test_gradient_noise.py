@@ -47,7 +47,7 @@ def test_the_signal_may_be_measured_by_quieter_draws_of_the_same_mean() -> None:
 
 
 def test_figures_are_written_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--draws", "20", "--frames", "2", "--sequences", "1", "--steps", "1", "--particles", "1,3"]
+    sizes = ["--repeats", "20", "--frames", "2", "--sequences", "1", "--steps", "1", "--particles", "1,3"]
     small = ["model.z_x=[4]", "guide.g_dim=4", "guide.x_g=[4]"]
     out = ["--json", str(tmp_path / "n.json"), "--picture", str(tmp_path / "n.png")]
     assert main([*sizes, *out, *small]) == 0
@@ -60,5 +60,5 @@ def test_figures_are_written_and_drawn(tmp_path: Path, capsys: pytest.CaptureFix
     ]
     assert (tmp_path / "n.png").stat().st_size > 1000
     assert capsys.readouterr().out.startswith("| K | plain | doubly reparametrised |")
-    assert main(["--draws", "5"]) == 2
-    assert "--draws 5" in capsys.readouterr().err
+    assert main(["--repeats", "5"]) == 2
+    assert "--repeats 5" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.particles import main
 
-SMALL = ["--frames", "4", "--particles", "6", "--bins", "9", "--steps", "1", "--runs", "1"]
+SMALL = ["--frames", "4", "--particles", "6", "--bins", "9", "--timings", "1", "--repeats", "1"]
 KEYS = "model frames sequences particles bins threads parameters".split()
 KEYS += "parallel_s looped_s smc_parallel_s smc_looped_s ratio smc_ratio".split()
 

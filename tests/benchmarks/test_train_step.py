@@ -14,7 +14,7 @@ import torch
 from benchmarks.timing import interleaved
 from benchmarks.train_step import FORMS, main
 
-SMALL = ["--frames", "4", "--sequences", "3", "--bins", "9", "--steps", "1", "--runs", "2"]
+SMALL = ["--frames", "4", "--sequences", "3", "--bins", "9", "--steps", "1", "--repeats", "2"]
 AGREED = "model frames sequences bins threads parameters parallel_s stepwise_s ratio frames_per_second".split()
 KEYS = [*AGREED, "operations_per_second", "floor_s", "over_floor"]
 

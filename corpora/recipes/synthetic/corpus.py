@@ -1,7 +1,7 @@
 """The built-in corpus: synthetic speech with known speakers and phones.
 
 ``python -m corpora.recipes.synthetic.corpus --picture FILE`` plots spectrograms of two speakers saying the same
-sentence; ``python -m corpora.recipes.synthetic.corpus --audio DIR`` writes the corpus as files, in the layout of corpus
+sentence; ``python -m corpora.recipes.synthetic.corpus --out DIR`` writes the corpus as files, in the layout of corpus
 ``folder``.
 
 Labels of an utterance: ``pitch_hz``, ``tract_length`` (cm) and ``breathiness`` of its speaker, and
@@ -10,7 +10,6 @@ Labels of an utterance: ``pitch_hz``, ``tract_length`` (cm) and ``breathiness`` 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import sys
@@ -24,6 +23,7 @@ from corpora.recipes.synthetic.phones import Spoken, random_sentence
 from corpora.recipes.synthetic.source_filter import Speaker, speak, step_samples
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, Corpus, Sound, Utterance
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
 
 __all__ = ["SIZES", "Placed", "Size", "draw_speakers", "make_splits", "open_synthetic", "place", "same_words"]
@@ -186,31 +186,30 @@ def write(folder: Path, rate: int = 16000, seed: int = 0) -> int:
     return len(utterances)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command line: plot spectrograms, or write the corpus as files."""
-    parser = argparse.ArgumentParser(
-        prog="python -m corpora.recipes.synthetic.corpus", description="The built-in speech."
-    )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="plot two speakers saying the same sentence")
-    parser.add_argument("--audio", type=Path, metavar="DIR", help="write the corpus as WAV files")
-    parser.add_argument("--rate", type=int, default=16000, metavar="HZ", help="sampling rate (16000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the corpus (0)")
-    args = parser.parse_args(arguments)
-    if args.picture is None and args.audio is None:
-        parser.error("nothing to do: give --picture FILE or --audio DIR")
-    try:
-        if args.picture is not None:
-            draw(args.picture, args.rate, args.seed)
-            print(f"wrote {args.picture}")
-        if args.audio is not None:
-            print(f"wrote {write(args.audio, args.rate, args.seed)} files below {args.audio}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: cannot write {error.filename}: {error.strerror}; give another path.", file=sys.stderr)
-        return 2
-    return 0
+    parser = Parser("corpora.recipes.synthetic.corpus", "The built-in speech.")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw two speakers saying the same sentence")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the corpus as WAV files")
+    parser.add_argument("--rate", type=int, default=16000, metavar="HZ", help="sampling rate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the corpus (default: %(default)s)")
+
+    def command() -> None:
+        args = parser.parse(argv)
+        if args.picture is None and args.out is None:
+            parser.error("nothing to do: give --picture FILE or --out DIR")
+        try:
+            if args.picture is not None:
+                draw(args.picture, args.rate, args.seed)
+                print(f"wrote {args.picture}")
+            if args.out is not None:
+                print(f"wrote {write(args.out, args.rate, args.seed)} files below {args.out}")
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UserError(f"cannot write {error.filename}: {error.strerror}; give another path.") from error
+
+    return guarded(command)
 
 
 if __name__ == "__main__":

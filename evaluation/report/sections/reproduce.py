@@ -63,7 +63,7 @@ def command_of(run: RunFolder, report: Report) -> str:
         names = [name for name in content.get("metrics", {}) if name in ("elbo", "iwae", "smc")]
         words += ["--estimator", *names]
     if report.evaluation == "exchange":
-        words += ["--a", str(content.get("a")), "--b", str(content.get("b"))]
+        words += ["--source", str(content.get("a")), "--reference", str(content.get("b"))]
     for option in OPTIONS.get(report.evaluation, ()):
         if content.get(option):
             words += [f"--{option}", str(content[option])]

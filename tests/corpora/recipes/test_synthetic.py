@@ -193,7 +193,7 @@ def test_spectrum_is_speechlike() -> None:
 
 def test_a_written_corpus_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corpora.recipes.synthetic.corpus.SIZES", {split: Size(1, 1) for split in SPLITS})
-    assert main(["--audio", str(tmp_path / "made"), "--rate", "8000"]) == 0
+    assert main(["--out", str(tmp_path / "made"), "--rate", "8000"]) == 0
     corpus = open_folder(Data(corpus="folder", root=str(tmp_path / "made")), 0)
     assert all(len(corpus.splits[split]) == 1 for split in SPLITS)
     frontend = Stft(8000, 256, 128)
@@ -206,9 +206,9 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
 
 
 def test_the_command_refuses_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--audio", str(tmp_path), "--rate", "100"]) == 2
+    assert main(["--out", str(tmp_path), "--rate", "100"]) == 2
     (tmp_path / "file").write_text("")
-    assert main(["--audio", str(tmp_path / "file")]) == 2
+    assert main(["--out", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.count("error: ") == 2
 
 

@@ -195,6 +195,41 @@ def test_a_report_elsewhere_is_compared_though_its_run_has_none(tmp_path: Path) 
     assert main([str(tmp_path / "gen.json")]) == 0
 
 
+def keyed(run: Path, name: str, **changes: object) -> None:
+    """A further report in a run folder."""
+    report = json.loads((run / "resynthesis.json").read_text())
+    (run / name).write_text(json.dumps(report | changes))
+
+
+def test_modes_are_not_mixed_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gt, gen = (made_up(tmp_path / mode, 0.3, mode=mode, autoregressive=True) for mode in ("gt", "gen"))
+    assert main([str(gt), str(gen)]) == 2
+    assert "different modes (gt: gt, gen: gen)" in capsys.readouterr().err
+    assert main([str(gt), str(gen), "--mix-modes"]) == 0
+    assert "different modes" in capsys.readouterr().out
+    keyed(gt, "resynthesis.test.gen.json", mode="gen")
+    assert main([str(gt), str(gen), "--mode", "gen"]) == 0
+    out = capsys.readouterr().out
+    assert "mode gen" in out and "different" not in out
+
+
+def test_which_report_of_a_run_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made_up(tmp_path / "run", 0.3)
+    for split in ("valid", "train"):
+        keyed(run, f"resynthesis.{split}.gt.json", split=split)
+    assert entries([run])[0].file.name == "resynthesis.json"
+    assert entries([run], split="valid")[0].file.name == "resynthesis.valid.gt.json"
+    assert main([str(run), "--mode", "gen"]) == 2
+    assert "--mode gen" in capsys.readouterr().err
+    keyed(run, "resynthesis.valid.gen.json", split="valid", mode="gen")
+    assert main([str(run), "--split", "valid"]) == 2
+    assert "resynthesis.valid.gen.json" in capsys.readouterr().err
+    (run / "resynthesis.json").unlink()
+    assert entries([run], split="train")[0].file.name == "resynthesis.train.gt.json"
+    assert main([str(tmp_path / "rnu")]) == 2
+    assert f"Did you mean '{tmp_path}/run'?" in capsys.readouterr().err
+
+
 @pytest.fixture
 def evaluated(tmp_path: Path) -> list[Path]:
     """Three small runs with different front ends, evaluated on two utterances."""

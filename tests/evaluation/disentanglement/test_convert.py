@@ -39,7 +39,7 @@ def test_the_sound_is_the_source_with_the_references_mu2(run: Run, tmp_path: Pat
     assert {path.name for path in out.parent.iterdir()} == {"c.wav", "c.png", "c.json"}
     frontend = sound_frontend(run)
     run.settings.evaluation.segment_hop = None if hop == "null" else 10
-    where = {"--a": str(root / "test" / "a" / "a.wav"), "--b": str(root / "test" / "b" / "b.wav")}
+    where = {"--source": str(root / "test" / "a" / "a.wav"), "--reference": str(root / "test" / "b" / "b.wav")}
     a, b = read_pair(run, "test", where, frontend)
     data = exchanged(run, [a, b], mode="gen", latents="mean")
     amplitude = np.sqrt(frontend.power(data[1, : len(a.x)].numpy()))

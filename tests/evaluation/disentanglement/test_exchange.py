@@ -111,7 +111,7 @@ def test_the_command_leaves_sounds_a_picture_and_a_report(
 
     root = write_pair(tmp_path / "corpus")
     where = ["--corpus", "folder", "--root", str(root)]
-    assert main([str(run.path), *where, "--a", "a", "--b", str(root / "test" / "b" / "b.wav")]) == 0
+    assert main([str(run.path), *where, "--source", "a", "--reference", str(root / "test" / "b" / "b.wav")]) == 0
     out = capsys.readouterr().out
     assert "v of test/a/a.wav" in out and "mode gen" in out
     names = {f"{who}-with-v-of-{whose}.wav" for who in ("a-a", "b-b") for whose in "ab"}
@@ -127,7 +127,7 @@ def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_pair(tmp_path / "corpus")
-    same = ["--a", "a", "--b", "a", "--phase", "input", "--out", str(tmp_path / "out")]
+    same = ["--source", "a", "--reference", "a", "--phase", "input", "--out", str(tmp_path / "out")]
     assert main([str(run.path), "--corpus", "folder", "--root", str(root), *same]) == 0
     out, err = capsys.readouterr()
     assert "of A by 0.00 dB" in out and "does not use v" in err
@@ -137,9 +137,9 @@ def test_of_one_utterance_with_itself_nothing_moves_and_that_is_said(
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("dsae", ["--a", "none", "--b", "b"], "--a none: no such file in split 'test'"),
-        ("dsae", ["--a", "a", "--b", "wav"], "--b wav matches several files"),
-        ("dkf", ["--a", "a", "--b", "b"], "no latent of the whole sequence"),
+        ("dsae", ["--source", "none", "--reference", "b"], "--source none: no such file in split 'test'"),
+        ("dsae", ["--source", "a", "--reference", "wav"], "--reference wav matches several files"),
+        ("dkf", ["--source", "a", "--reference", "b"], "no latent of the whole sequence"),
     ],
 )
 def test_mistakes_get_one_message(

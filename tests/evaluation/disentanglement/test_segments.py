@@ -124,7 +124,7 @@ def test_the_grid_is_drawn_and_reported(run: Run, tmp_path: Path, capsys: pytest
 
 def test_traversals_are_drawn_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = on_corpus(tmp_path, "beta_vae")
-    assert traverse.main([str(run.path), "--num", "2", "--values", "3", "--dim", "1", "--dim", "2"]) == 0
+    assert traverse.main([str(run.path), "--sequences", "2", "--values", "3", "--dim", "1", "--dim", "2"]) == 0
     assert {path.name for path in (run.path / "traverse").iterdir()} == {"z1-01.png", "z1-02.png"}
     report = json.loads((run.path / "traverse.json").read_text())
     assert report["values"] == [-3.0, 0.0, 3.0] and len(report["segments"]) == 2

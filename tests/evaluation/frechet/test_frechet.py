@@ -63,7 +63,7 @@ def cut(frontend: Stft, split: str) -> torch.Tensor:
 
 
 def test_distances_are_those_of_features_of_pieces(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert measured(run, "--num", 12, "--batch", 5) == 0
+    assert measured(run, "--sequences", 12, "--chunk", 5) == 0
     frontend = sound_frontend(run)
     extractor = open_extractor("log_mel", RATE, "cpu")
     train, test = cut(frontend, "train"), cut(frontend, "test")
@@ -99,7 +99,7 @@ def test_num_bounds_every_set_and_sequences_that_run_away_are_left_out(
         return [power]
 
     monkeypatch.setattr(command, "sampled", sampled)
-    assert measured(run, "--num", 4) == 0
+    assert measured(run, "--sequences", 4) == 0
     report = report_of(run)
     counts = {name: found["n"] for name, found in report["metrics"].items()}
     assert counts == {"generated": 3, "exact_phase": 4, "griffin_lim": 4} and report["reference"]["n"] == 4
@@ -111,8 +111,7 @@ def test_num_bounds_every_set_and_sequences_that_run_away_are_left_out(
     ("arguments", "message"),
     [
         (["--features", "none.pt"], "no such file"),
-        (["--split", "train"], "--split train"),
-        (["--num", "1"], "--num 1"),
+        (["--sequences", "1"], "--sequences 1"),
         (["--seconds", "1"], "0 pieces of 16000 samples in split train"),
     ],
 )

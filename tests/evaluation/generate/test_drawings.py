@@ -49,7 +49,7 @@ def test_drawings_are_what_the_model_generates_as_long_as_those_of_training(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert generated(run, "--num", 5, "--out", out) == 0
+    assert generated(run, "--sequences", 5, "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == ["drawings.npz", "generate.json", "generated.png"]
     made = drawn(out)
     lengths = [len(points) - 1 for points in made]
@@ -67,9 +67,9 @@ def test_drawings_are_what_the_model_generates_as_long_as_those_of_training(
 def test_a_length_of_ones_own_needs_no_corpus(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(tmp_path / "corpus")
     out = tmp_path / "out"
-    assert generated(run, "--num", 2, "--frames", 4, "--out", out) == 0
+    assert generated(run, "--sequences", 2, "--frames", 4, "--out", out) == 0
     assert [len(points) for points in drawn(out)] == [5, 5]
-    assert generated(run, "--num", 2) == 2
+    assert generated(run, "--sequences", 2) == 2
     assert "data.root" in capsys.readouterr().err
 
 
@@ -89,12 +89,12 @@ def test_drawings_that_run_away_are_left_out_with_what_stands_beside(
         return x
 
     monkeypatch.setattr(InputTransform, "inverse", runs_away)
-    assert generated(run, "--num", 3, "--out", tmp_path / "out") == 0
+    assert generated(run, "--sequences", 3, "--out", tmp_path / "out") == 0
     assert len(drawn(tmp_path / "out")) == 2
     assert json.loads((tmp_path / "out" / "generate.json").read_text())["not_finite"] == [1]
     assert "1 of 3 sequences diverged" in capsys.readouterr().err
     monkeypatch.setattr(InputTransform, "inverse", lambda self, y: y * float("nan"))
-    assert generated(run, "--num", 3, "--out", tmp_path / "none") == 2
+    assert generated(run, "--sequences", 3, "--out", tmp_path / "none") == 2
     assert "all 3 sequences diverged" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 

@@ -46,7 +46,7 @@ def test_sounds_a_picture_and_a_list(run: Run, tmp_path: Path, capsys: pytest.Ca
     import soundfile
 
     out, copy = tmp_path / "new" / "out", tmp_path / "copy.json"
-    assert generated(run, "--num", 3, "--seconds", 0.1, "--batch", 2, "--out", out, "--json", copy) == 0
+    assert generated(run, "--sequences", 3, "--seconds", 0.1, "--chunk", 2, "--out", out, "--json", copy) == 0
     assert names_in(out) == ["0000.wav", "0001.wav", "0002.wav", "generate.json", "generated.png"]
     assert names_in(out.parent) == ["out"]
     assert "3 sequences of 26 frames (0.1 s), x mean" in capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_sounds_a_picture_and_a_list(run: Run, tmp_path: Path, capsys: pytest.Ca
 
 def test_arrays_hold_what_the_model_generates(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert generated(run, "--num", 5, "--frames", 4, "--batch", 2, "--no-audio", "--out", out, "seed=3") == 0
+    assert generated(run, "--sequences", 5, "--frames", 4, "--chunk", 2, "--no-audio", "--out", out, "seed=3") == 0
     assert names_in(out) == ["frames.npy", "generate.json", "generated.png"]
     expected, _ = generate(run.model, 5, 4, seed=3)
     np.testing.assert_allclose(np.load(out / "frames.npy"), expected.transpose(0, 1).numpy(), rtol=1e-6)
@@ -79,9 +79,9 @@ def test_data_that_are_no_sounds_are_sampled_and_drawn(
     monkeypatch.setitem(frontends.FRONT_ENDS, "pieces", f"{__name__}:pieces")
     overrides = ["data.frontend=pieces", "model.likelihood=bernoulli", "model.input=raw"]
     run = made_run(tmp_path / "run", *overrides)
-    assert generated(run, "--num", 2, "--seconds", 1) == 2
+    assert generated(run, "--sequences", 2, "--seconds", 1) == 2
     assert "--frames T" in capsys.readouterr().err
-    assert generated(run, "--num", 2, "--frames", 9) == 0
+    assert generated(run, "--sequences", 2, "--frames", 9) == 0
     out = run.path / "generated"
     assert names_in(out) == ["frames.npy", "generate.json", "generated.png"]
     assert set(np.load(out / "frames.npy").ravel().tolist()) == {0.0, 1.0}
@@ -93,9 +93,9 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    assert generated(run, "--num", 1, "--frames", 3, "--out", out) == 0
+    assert generated(run, "--sequences", 1, "--frames", 3, "--out", out) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert generated(run, "--num", 2, "--frames", 3, "--out", out) == 2
+    assert generated(run, "--sequences", 2, "--frames", 3, "--out", out) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -108,7 +108,7 @@ def test_whatever_fails_leaves_nothing_behind(run: Run, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(command, "save_picture", interrupted)
     here = names_in(tmp_path)
-    assert generated(run, "--num", 2, "--frames", 3, "--out", tmp_path / "out") == 130
+    assert generated(run, "--sequences", 2, "--frames", 3, "--out", tmp_path / "out") == 130
     assert names_in(tmp_path) == here
 
 
@@ -125,7 +125,7 @@ def test_sequences_that_run_away_are_named_and_left_out(
 
     monkeypatch.setattr(command, "sampled", sampled)
     out = tmp_path / "out"
-    assert generated(run, "--num", 4, "--frames", 5, "--out", out, *([] if audio else ["--no-audio"])) == 0
+    assert generated(run, "--sequences", 4, "--frames", 5, "--out", out, *([] if audio else ["--no-audio"])) == 0
     assert report_in(out)["not_finite"] == [1, 2]
     assert "2 of 4 sequences diverged" in capsys.readouterr().err
     if audio:
@@ -137,7 +137,7 @@ def test_sequences_that_run_away_are_named_and_left_out(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num", "0"], "--num 0"),
+        (["--sequences", "0"], "--sequences 0"),
         (["--seconds", "0.001"], "one hop"),
         (["--frames", "9", "--seconds", "1"], "one of them"),
         (["--frames", "1"], "--frames 1"),

@@ -61,16 +61,18 @@ def test_the_command_splits_what_guides_lose(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture, report = tmp_path / "gaps.png", tmp_path / "gaps.json"
-    effort = ["--sequences", "3", "--steps", "4", "--particles", "6", "--chunk", "4"]
+    effort = ["--sequences", "3", "--refinement-steps", "4", "--particles", "6", "--chunk", "4"]
     assert main([*map(str, runs[:2]), *effort, "--picture", str(picture), "--json", str(report)]) == 0
     out = capsys.readouterr().out
     assert "the same model" in out and "exact" not in out.splitlines()[0] and picture.stat().st_size > 5000
     both = json.loads(report.read_text())["runs"]
     assert list(both) == ["a", "b"]
     evidence = {run["metrics"]["log_evidence"]["mean"] for run in both.values()}
-    assert len(evidence) == 1
+    assert len(evidence) == 1 and (tmp_path / "a" / "inference_gap.png").is_file()
     for name, run in both.items():
-        assert run == json.loads((tmp_path / name / "inference_gap.json").read_text()) and run["same_model"] is True
+        written = json.loads((tmp_path / name / "inference_gap.json").read_text())
+        assert written.pop("command").startswith("python -m evaluation.inference_gap ") and written.pop("arguments")
+        assert run == written and run["same_model"] is True
         m = {key: value["mean"] for key, value in run["metrics"].items()}
         assert m["approximation_gap"] == pytest.approx(m["log_evidence"] - m["refined_elbo"], abs=1e-9)
         assert m["amortisation_gap"] == pytest.approx(m["refined_elbo"] - m["elbo"], abs=1e-9)
@@ -81,7 +83,7 @@ def test_the_command_splits_what_guides_lose(
 def test_models_with_other_weights_are_told_apart(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     loaded = [load_run(run) for run in runs]
     assert same_model(loaded[:2]) and not same_model(loaded)
-    assert main([str(runs[0]), str(runs[2]), "--sequences", "1", "--steps", "1", "--particles", "2"]) == 0
+    assert main([str(runs[0]), str(runs[2]), "--sequences", "1", "--refinement-steps", "1", "--particles", "2"]) == 0
     assert "models or weights differ" in capsys.readouterr().out
 
 
@@ -94,10 +96,10 @@ def test_a_guide_with_a_point_for_mu2_is_said_to_have_one(
     model, guide = create(settings)
     model.fit_input([torch.rand(20, 16)])
     write_run(tmp_path / "fhvae", settings, model, guide)
-    assert main([str(tmp_path / "fhvae"), "--sequences", "1", "--steps", "1", "--particles", "2"]) == 0
+    assert main([str(tmp_path / "fhvae"), "--sequences", "1", "--refinement-steps", "1", "--particles", "2"]) == 0
     assert "log p(x, mu2)" in capsys.readouterr().out
     assert "log p(x, mu2)" in json.loads((tmp_path / "fhvae" / "inference_gap.json").read_text())["note"]
-    assert main([str(runs[0]), "--sequences", "1", "--steps", "1", "--particles", "2"]) == 0
+    assert main([str(runs[0]), "--sequences", "1", "--refinement-steps", "1", "--particles", "2"]) == 0
     assert "mu2" not in capsys.readouterr().out
 
 
@@ -108,8 +110,7 @@ def test_other_data_and_idle_flags_are_refused(
     write_run(tmp_path / "d", settings, *create(settings))
     for arguments, message in (
         ([str(runs[0]), str(tmp_path / "d")], "differ in data.hop"),
-        ([str(runs[0]), "--latents", "mean"], "--latents mean"),
-        ([str(runs[0]), "--steps", "0"], "--steps 0"),
+        ([str(runs[0]), "--refinement-steps", "0"], "--refinement-steps 0"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err

@@ -154,8 +154,24 @@ def test_commands_put_their_estimators_together(tmp_path: Path, capsys: pytest.C
     assert report["metrics"]["smc"]["per_frame"]["mean"] == pytest.approx(pooled)
 
     assert main([str(run.path), "--estimator", "elbo", "--mode", "gen"]) == 0  # storn feeds x back: other figures
-    assert "contained estimates with other mode" in capsys.readouterr().err
-    assert list(json.loads((run.path / "likelihood.json").read_text())["metrics"]) == ["elbo", "elbo_analytic"]
+    other = json.loads((run.path / "likelihood.test.gen.json").read_text())
+    assert list(other["metrics"]) == ["elbo", "elbo_analytic"] and (run.path / "likelihood.test.gen.csv").is_file()
+    assert json.loads((run.path / "likelihood.json").read_text()) == report
+
+
+@pytest.mark.usefixtures("on_made_up_data")
+def test_estimates_are_not_lost_to_another_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(tmp_path / "run")
+    command = [str(run.path), "--estimator", "iwae", "--particles", "3"]
+    assert main(command) == main(command) == 0  # the same command again
+    first = (run.path / "likelihood.json").read_text()
+    fewer = [*command[:-1], "2"]
+    assert main(fewer) == 2
+    assert "--particles" in capsys.readouterr().err and (run.path / "likelihood.json").read_text() == first
+    assert main([*command, "dtype=float64"]) == 2
+    assert "settings differ" in capsys.readouterr().err and (run.path / "likelihood.json").read_text() == first
+    assert main([*fewer, "--force"]) == 0
+    assert json.loads((run.path / "likelihood.json").read_text())["metrics"]["iwae"]["particles"] == 2
 
 
 @pytest.mark.usefixtures("on_made_up_data")
@@ -183,7 +199,6 @@ def test_a_model_without_a_step_is_refused_the_filter_alone(tmp_path: Path, caps
         (["--chunk", "0"], "--chunk 0"),
         (["--threshold", "2"], "--threshold 2.0"),
         (["--scheme", "stratify"], "Did you mean 'stratified'"),
-        (["--latents", "mean"], "--latents mean"),
     ],
 )
 def test_mistakes_give_one_message(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

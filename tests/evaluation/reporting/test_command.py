@@ -11,7 +11,7 @@ import pytest
 
 import evaluation
 from dvae_pyro.errors import UserError
-from evaluation.reporting.command_line import Request, check_minimum, check_samples, evaluation_parser, parse
+from evaluation.reporting.command_line import check_minimum, evaluation_parser, parse
 
 
 @pytest.mark.parametrize(("word", "split"), [("dev", "valid"), ("val", "valid"), ("Valid", "valid"), ("test", "test")])
@@ -42,10 +42,38 @@ def test_numbers_below_the_least_are_refused_by_name_and_value() -> None:
             check_minimum(Namespace(**{**vars(options), "num_rows": 0}), **{name: least})
 
 
-def test_the_mean_of_latents_is_refused_where_samples_are_needed() -> None:
-    check_samples(Request(Path("runs/a"), latents="sample"), "bounds")
-    with pytest.raises(UserError, match="--latents mean.*bounds"):
-        check_samples(Request(Path("runs/a"), latents="mean"), "bounds")
+def test_the_mean_of_latents_is_refused_where_samples_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = evaluation_parser("likelihood", "", samples=True)
+    assert "--latents" not in parser.format_help()
+    assert parse(parser, ["runs/a", "--latents", "sample"])[0].latents == "sample"
+    with pytest.raises(SystemExit):
+        parse(parser, ["runs/a", "--latents", "mean"])
+    assert "'mean'" in capsys.readouterr().err
+
+
+def test_several_runs_are_refused_in_plain_words_where_one_is_evaluated(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    words = [str(tmp_path / "a"), "dtype=float64", str(tmp_path / "b")]
+    with pytest.raises(UserError, match="evaluates one run, and 2 are given: .*/a, .*/b"):
+        parse(evaluation_parser("likelihood", ""), words)
+    assert parse(evaluation_parser("inference_gap", ""), words, several=True)[1].runs == [
+        tmp_path / "a",
+        tmp_path / "b",
+    ]
+    with pytest.raises(UserError, match="'c' is not a setting"):
+        parse(evaluation_parser("likelihood", ""), [words[0], "c"])
+
+
+def test_a_request_has_the_arguments_that_figures_depend_on_and_the_command() -> None:
+    parser = evaluation_parser("predictive_checks", "", ["mode"], writes=("json", "picture"))
+    parser.add_argument("--particles", type=int, default=3)
+    words = ["runs/a", "--device", "cpu", "--picture", "x.png", "--split", "valid", "seed=2"]
+    request, _ = parse(parser, words)
+    assert request.arguments == {"particles": 3, "overrides": ["seed=2"]}
+    assert request.command == f"python -m evaluation.predictive_checks {' '.join(words)}"
+    assert (request.picture, request.csv, request.without) == (Path("x.png"), None, ("mode",))
+    assert "--csv" not in parser.format_help() and "--mode" not in parser.format_help()
 
 
 def test_every_evaluation_launches_work_that_exists() -> None:

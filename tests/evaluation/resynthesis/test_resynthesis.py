@@ -38,7 +38,7 @@ FIGURES = COLUMNS[3:]
 
 
 def small_settings(*overrides: str) -> Settings:
-    return resolve("dkf", overrides=[*SMALL, "dtype=float64", *overrides])
+    return resolve("dkf", overrides=[*SMALL, "dtype=float64", "device=cpu", *overrides])
 
 
 @pytest.fixture
@@ -234,7 +234,8 @@ def test_the_command_leaves_json_csv_and_a_table(run: Run, tmp_path: Path, capsy
     assert [(row["file"], row["speaker"]) for row in rows] == [("test/a/a.wav", "a"), ("test/b/b.wav", "b")]
     (run.path / "best.pt").unlink()
     assert evaluated(run, *where, "--jobs", 1, "--split", "valid", "--latents", "sample") == 0
-    again = json.loads((run.path / "resynthesis.json").read_text())
+    again = json.loads((run.path / "resynthesis.valid.gt.sample.json").read_text())
+    assert json.loads((run.path / "resynthesis.json").read_text()) == report
     assert (again["checkpoint"], again["num_sequences"], again["latents"]) == ("last.pt", 1, "sample")
 
 

@@ -172,7 +172,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SIZES = ["--components", "4", "--dim", "3", "--iterations", "3"]
+SIZES = ["--components", "4", "--ivector-dim", "3", "--em-iterations", "3"]
 
 
 def test_ivectors_from_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,5 +228,5 @@ def test_runs_and_arguments_that_do_not_go_together(folder: Path, capsys: pytest
     run = str(folder / "run")
     assert main([run]) == 2
     assert "is a run of model 'vae', which has no s-vectors" in capsys.readouterr().err
-    assert main([run, "--dim", "3"]) == 2
-    assert "--dim has no effect with --system fhvae" in capsys.readouterr().err
+    assert main([run, "--ivector-dim", "3"]) == 2
+    assert "--ivector-dim has no effect with --system fhvae" in capsys.readouterr().err

@@ -1,0 +1,19 @@
+"""List the evaluations, or run one by name: ``python -m evaluation [NAME ...]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dvae_pyro.commands import run_package
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return run_package("evaluation", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
