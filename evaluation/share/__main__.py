@@ -7,27 +7,26 @@ it. The folder is a run folder: ``dvae_pyro.load`` and every evaluation take it;
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reporting.command_line import guarded
+from dvae_pyro.command_line import Parser, guarded
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.share.command`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.share", description="Write a run as a folder to share.")
+    parser = Parser("evaluation.share", "Write a run as a folder to share.")
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="run folder")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     add("--licence", required=True, metavar="ID", help="licence of the weights by its SPDX name, such as cc-by-4.0")
     add("--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt")
-    options = parser.parse_args(argv)
 
     def command() -> None:
+        options = parser.parse(argv)
         from evaluation.share.command import run_share
 
         run_share(options)
