@@ -41,7 +41,7 @@ class Run:
     Args:
         loaded: the run, from `inference.runs.load_run`.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import dvae_pyro as dvae
         >>> small = ["model.bins=65", "model.z_dim=4", "model.z_x=[8]", "data.rate=8000"]
