@@ -59,6 +59,14 @@ RECIPES: dict[str, Recipe] = {
         "Povey and S. Khudanpur, ICASSP 2015. Training utterances are cut to excerpts, no sample is changed.",
         manifest="librispeech_mini.csv",
     ),
+    "speechocean-mini": Recipe(
+        title="2.2 hours of English read by 83 adult speakers of Mandarin, from speechocean762",
+        url="https://raw.githubusercontent.com/jimbozhang/speechocean762/613968e3b0b789fc33936fb5eba1973176ba7d11/",
+        licence="free download for commercial and non-commercial purposes, says its README",
+        attribution="speechocean762, https://www.openslr.org/101; J. Zhang and others, Interspeech 2021. A selection "
+        "of whole utterances.",
+        manifest="speechocean_mini.csv",
+    ),
 }
 """The corpora by name."""
 

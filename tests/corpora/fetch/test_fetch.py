@@ -19,6 +19,7 @@ from corpora.fetch.__main__ import main
 from corpora.fetch.recipes import RECIPES, Excerpt, excerpts
 from corpora.registry import open_corpus
 from corpora.settings import DataSettings
+from corpora.types import SPLITS
 
 RATE = 16000
 CUTS = {"train/1/1-a.flac": ("clean/1-a.flac", 700, 5000), "test/2/2-b.flac": ("other/2/2-b.flac", 0, 8000)}
@@ -144,17 +145,23 @@ def test_a_server_that_is_not_there(served: Served, tmp_path: Path, capsys: pyte
     assert "cannot download http://127.0.0.1:9/clean/1-a.flac" in capsys.readouterr().err
 
 
-def test_the_list_of_librispeech_mini() -> None:
-    recipe = RECIPES["librispeech-mini"]
-    items = excerpts(recipe)
-    assert len(items) == len({item.file for item in items}) == len({item.source for item in items}) == 258
-    minutes = {s: sum(i.samples for i in items if i.file.startswith(s)) / RATE / 60 for s in ("train", "valid", "test")}
-    assert minutes == pytest.approx({"train": 15.79, "valid": 3.58, "test": 5.10}, abs=0.01)
-    speakers = [{i.file.split("/")[1] for i in items if i.file.startswith(s)} for s in minutes]
-    assert [len(each) for each in speakers] == [188, 3, 4] and not speakers[0] & speakers[1] & speakers[2]
-    assert recipe.url.startswith("https://") and recipe.url.endswith("/")
+@pytest.mark.parametrize(
+    ("name", "minutes", "speakers"),
+    [("librispeech-mini", [15.79, 3.58, 5.10], [188, 3, 4]), ("speechocean-mini", [89.4, 15.0, 25.2], [59, 8, 16])],
+)
+def test_lists_have_the_speech_that_the_pages_say(name: str, minutes: list[float], speakers: list[int]) -> None:
+    items = excerpts(RECIPES[name])
+    assert len(items) == len({item.file for item in items}) == len({item.source for item in items})
+    found = [sum(i.samples for i in items if i.file.startswith(s)) / RATE / 60 for s in SPLITS]
+    assert found == pytest.approx(minutes, rel=0.02)
+    sets = [{i.file.split("/")[1] for i in items if i.file.startswith(s)} for s in SPLITS]
+    assert (
+        [len(each) for each in sets]
+        == speakers
+        == [len(each - sets[i - 1] - sets[i - 2]) for i, each in enumerate(sets)]
+    )
 
 
-def test_the_shared_copy_is_what_would_be_downloaded(shared: Path) -> None:
-    root = shared / "corpora" / "librispeech-mini"
-    assert all(download._complete(root / item.file, item) for item in excerpts(RECIPES["librispeech-mini"])[::4])
+@pytest.mark.parametrize(("name", "every"), [("librispeech-mini", 4), ("speechocean-mini", 40)])
+def test_the_shared_copy_is_what_would_be_downloaded(name: str, every: int, shared: Path) -> None:
+    assert all(download._complete(shared / "corpora" / name / i.file, i) for i in excerpts(RECIPES[name])[::every])
