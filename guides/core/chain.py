@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from guides.core.loop_layers import Draws, Layers, affine, before, draw_adjoint, over_frames, times
+from guides.core.loop_layers import Draws, Layers, affine, before, doubled, over_frames, times
 from models.nn.layers import Recurrent
 
 __all__ = ["Affine", "Chain", "MemoryChain", "lstm_parts"]
@@ -129,13 +129,13 @@ class _ChainLoop(torch.autograd.Function):
     def forward(ctx: Any, noise: Tensor, injected: Tensor, at: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         depth = (len(tensors) + 1) // 2
         biases = [*tensors[depth : depth + at], injected, *tensors[depth + at :]]
-        layers = Layers(tensors[:depth], biases, (noise.shape[0], noise.shape[1]), open_end=True)
+        layers = Layers(tensors[:depth], biases, (noise.shape[0], noise.shape[1]), open_end=True, from_z=True)
         draws = Draws(noise)
         z = noise.new_zeros(noise.shape[1:])
         for t in range(len(noise)):
             z = draws.forward(t, layers.forward(t, z))
-        parameters = layers.outs.pop()
-        ctx.layers, ctx.spread, ctx.at = layers, draws.spread, at
+        parameters = layers.parameters()
+        ctx.layers, ctx.draws, ctx.at = layers, draws, at
         ctx.save_for_backward(draws.z)
         return draws.z, parameters
 
@@ -143,10 +143,10 @@ class _ChainLoop(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_z, d_parameters = grads
         layers: Layers = ctx.layers
-        layers.prepare()
-        carried = torch.zeros_like(d_z[0])
+        layers.prepare(ctx.draws, d_z, d_parameters)
+        carried = torch.zeros_like(d_parameters[0])
         for t in range(len(d_z) - 1, -1, -1):
-            carried = layers.adjoint(t, draw_adjoint(carried.add_(d_z[t]), ctx.spread[t], d_parameters[t]))
+            carried = layers.adjoint(t, carried)
         d_weights, d_biases = layers.gradients(before(*ctx.saved_tensors))
         d_injected = d_biases.pop(ctx.at)
         return None, d_injected, None, *d_weights, *d_biases
@@ -164,20 +164,27 @@ class _MemoryLoop(torch.autograd.Function):
         weights, biases = rest[: depth + 1], rest[depth + 1 :]
         frames, batch = noise.shape[:2]
         width = weight_h.shape[-1]
-        first = Layers(weights[:ahead], biases[:ahead], (frames, batch), open_end=False)
-        last = Layers(weights[ahead:], [injected, *biases[ahead:]], (frames, batch), open_end=True)
+        first = Layers(weights[:ahead], biases[:ahead], (frames, batch), open_end=False, from_z=True)
+        last = Layers(weights[ahead:], [injected, *biases[ahead:]], (frames, batch), open_end=True, from_z=False)
         draws = Draws(noise)
         active = torch.zeros_like(gates)  # sigmoid or tanh of the gates i, f, g, o
-        cells, hidden = (noise.new_zeros(frames + 1, batch, width) for _ in range(2))
-        transposed_in, transposed_h = weight_in.mT, weight_h.mT
+        cells = noise.new_zeros(frames + 1, batch, width)
+        # the inputs of the gates side by side, so that they are one product: features of z_{t-1}, and h_{t-1}
+        given = weight_in.shape[-1]
+        inputs = noise.new_zeros(frames + 1, batch, given + width)
+        hidden = inputs[..., given:]
+        if first.outs:
+            first.outs[-1] = inputs[:-1, :, :given]
+        else:
+            draws.z = inputs[1:, :, :given]
+        joined = torch.cat([weight_in, weight_h], dim=-1)
         for out in first.outs if lag else []:
             out[0] = 0.0
         z = noise.new_zeros(noise.shape[1:])
         for t in range(frames):
             if t > 0 or not lag:
-                e = first.forward(t, z)
-                a = affine(gates[t], e, transposed_in, active[t])
-                a = affine(a, hidden[t], transposed_h, a)
+                first.forward(t, z)
+                a = affine(gates[t], inputs[t], joined.mT, active[t])
                 i, f, g, o = a.chunk(4, dim=-1)
                 a[:, : 2 * width].sigmoid_()
                 g.tanh_()
@@ -185,19 +192,20 @@ class _MemoryLoop(torch.autograd.Function):
                 torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
                 torch.tanh(cells[t + 1], out=hidden[t + 1]).mul_(o)
             z = draws.forward(t, last.forward(t, hidden[t + 1]))
-        parameters = last.outs.pop()
-        ctx.first, ctx.last, ctx.spread, ctx.lag = first, last, draws.spread, lag
-        ctx.memory = (active, cells, hidden, weight_in, weight_h)
-        ctx.save_for_backward(draws.z)
-        return draws.z, parameters
+        parameters = last.parameters()
+        ctx.first, ctx.last, ctx.draws, ctx.lag = first, last, draws, lag
+        ctx.memory = (active, cells, inputs, joined)
+        z = draws.z.contiguous()
+        ctx.save_for_backward(z)
+        return z, parameters
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_z, d_parameters = grads
         first, last = ctx.first, ctx.last
-        active, cells, hidden, weight_in, weight_h = ctx.memory
+        active, cells, inputs, joined = ctx.memory
         first.prepare()
-        last.prepare()
+        last.prepare(ctx.draws, d_z, d_parameters)
         i, f, g, o = active.chunk(4, dim=-1)
         tanh_c = torch.tanh(cells[1:])
         # what a gradient of h_t or c_t is multiplied by on its way to each gate, for all frames at once
@@ -205,26 +213,27 @@ class _MemoryLoop(torch.autograd.Function):
         to_gates = torch.cat([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g.square())], dim=-1)
         to_o = tanh_c * o * (1 - o)
         d_gates = torch.zeros_like(active)
-        width = weight_h.shape[-1]
-        carried = torch.zeros_like(d_z[0])
-        d_h, d_c = (torch.zeros_like(hidden[0]) for _ in range(2))
+        width = cells.shape[-1]
+        given = inputs.shape[-1] - width
+        gates_of_c = d_gates.unflatten(-1, (4, width))[..., :3, :]
+        to_gates = to_gates.unflatten(-1, (3, width))
+        back = joined if first.outs else torch.cat([doubled(joined[..., :given]), joined[..., given:]], dim=-1)
+        carried = torch.zeros_like(d_parameters[0])
+        d_h, d_c = (torch.zeros_like(cells[0]) for _ in range(2))
         for t in range(len(d_z) - 1, -1, -1):
-            d_h = d_h + last.adjoint(t, draw_adjoint(carried.add_(d_z[t]), ctx.spread[t], d_parameters[t]))
+            d_h = last.adjoint(t, carried, d_h)
             if t == 0 and ctx.lag:
                 break
             d_c = torch.addcmul(d_c, d_h, to_c[t])
-            torch.mul(d_c.repeat(1, 3), to_gates[t], out=d_gates[t, :, : 3 * width])
+            torch.mul(d_c[:, None], to_gates[t], out=gates_of_c[t])
             torch.mul(d_h, to_o[t], out=d_gates[t, :, 3 * width :])
             d_c = d_c * f[t]
-            d_h = times(d_gates[t], weight_h)
-            carried = first.adjoint(t, times(d_gates[t], weight_in))
+            d_e, d_h = times(d_gates[t], back).split([back.shape[-1] - width, width], dim=-1)
+            carried = first.adjoint(t, d_e)
         if ctx.lag:
             for delta in first.deltas:
                 delta[0] = 0.0
-        z_before = before(*ctx.saved_tensors)
-        e = first.outs[-1] if first.outs else z_before
-        weights_1, biases_1 = first.gradients(z_before) if first.outs else ([], [])
-        weights_2, (d_injected, *biases_2) = last.gradients(hidden[1:])
-        d_in = over_frames(d_gates, e, weight_in)
-        d_h_weights = over_frames(d_gates, hidden[:-1], weight_h)
+        weights_1, biases_1 = first.gradients(before(*ctx.saved_tensors)) if first.outs else ([], [])
+        weights_2, (d_injected, *biases_2) = last.gradients(inputs[1:, :, given:])
+        d_in, d_h_weights = over_frames(d_gates, inputs[:-1], joined).split([given, width], dim=-1)
         return None, d_gates, d_injected, None, None, d_in, d_h_weights, *weights_1, *weights_2, *biases_1, *biases_2

@@ -8,8 +8,9 @@ import pyro
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from guides.core.chain import Chain, _ChainLoop, _MemoryLoop
+from guides.core.chain import Chain, MemoryChain, _ChainLoop, _MemoryLoop
 from guides.core.family import FamilySettings
 from guides.core.guide import GuideSettings
 from guides.dkf import DKFGuideSettings
@@ -108,3 +109,44 @@ def test_its_loop_keeps_no_graph() -> None:
             seen.add(node)
             frontier += [parent for parent, _ in node.next_functions]
     assert len(seen) < 20
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that compute something: on a GPU each is a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not call.is_view and call._schema.name not in ("aten::detach", "aten::_unsafe_view")
+        return call(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("layers", "memory", "expected"), [((4, 5, 6), False, (13, 12)), ((), False, (7, 6)), ((4, 5), True, (19, 15))]
+)
+def test_a_frame_costs_few_kernels(layers: tuple[int, ...], memory: bool, expected: tuple[int, int]) -> None:
+    """The loops of the guides of DKF, SRNN and VRNN: products, tanh, and three operations for draw and adjoint."""
+
+    def kernels(frames: int) -> tuple[int, int]:
+        noise, injected = torch.randn(frames, 2, 3), torch.randn(frames, 2, 7, requires_grad=True)
+        into = [nn.Linear(a, b) for a, b in zip((3, *layers), layers, strict=False)]
+        onward = [nn.Linear(7, 8), nn.Linear(8, 6)]
+        width = (3, *layers)[-1]
+        if memory:
+            gates, of_z, of_h = torch.randn(frames, 2, 16), torch.randn(16, width), torch.randn(16, 4)
+            chain: Chain | MemoryChain = MemoryChain(
+                gates, into, of_z, of_h, injected, torch.randn(7, 4), onward, lag=True
+            )
+        else:
+            chain = Chain(injected, into, torch.randn(7, width), onward)
+        with Kernels() as forward:
+            outputs = chain.run(noise)
+        gradients = [torch.randn_like(v) for v in outputs]
+        with Kernels() as backward:
+            torch.autograd.backward(outputs, gradients)
+        return forward.count, backward.count
+
+    few, more = kernels(4), kernels(5)
+    assert (more[0] - few[0], more[1] - few[1]) == expected
