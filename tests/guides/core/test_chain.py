@@ -115,7 +115,7 @@ class Kernels(TorchDispatchMode):
     """Counts operations that compute something: on a GPU each is a kernel."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of torch
         self.count = 0
 
     def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
