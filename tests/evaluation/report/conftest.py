@@ -54,7 +54,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     for model, more in (("vae", ["model.z_x=[5]", "guide.x_z=[5]"]), ("dkf", ["train.beta=0.5"])):
         torch.manual_seed(len(runs))
         run = folder / model
-        saved_run(run, model, *SMALL_SPECTRA, *more, fit=torch.rand(9, 65))
+        saved_run(run, model, *SMALL_SPECTRA, *more, "data.corpus=folder", f"data.root={root}", fit=torch.rand(9, 65))
         curves(run, kl=0.01 if model == "vae" else 5.0)
         where = ["--corpus", "folder", "--root", str(root)]
         assert resynthesis([str(run), *where, "--jobs", "0", "--without-pesq"]) == 0

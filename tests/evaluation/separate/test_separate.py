@@ -60,7 +60,7 @@ def test_two_of_one_prior_are_measured_in_the_order_that_fits(runs: list[Path], 
     figures = []
     for order in (("a", "b"), ("b", "a")):
         clean = [mixtures / name for name in order]
-        words = ("--mixture", mixtures / "mixed", "--clean", *clean, "--out", mixtures / "out", "--jobs", 0)
+        words = ("--mixture", mixtures / "mixed", "--clean", *clean, "--out", mixtures / "out", "--jobs", 0, "--force")
         assert _main(runs[0], runs[0], *words, "--inference", "point", "inference.steps=3") == 0
         rows = list(csv.DictReader((mixtures / "out" / "separate.csv").read_text().splitlines()))
         figures.append({order[n]: float(row["si_sdr"]) for n, row in enumerate(rows)})
@@ -71,7 +71,7 @@ def test_noise_may_be_a_run(runs: list[Path], mixtures: Path, capsys: pytest.Cap
     words = [runs[0], "--noisy", mixtures / "mixed", "--out", mixtures / "out", f"noise.model={runs[1]}"]
     assert enhance([str(word) for word in [*words, "inference.steps=2"]]) == 0
     assert soundfile.info(str(mixtures / "out" / "x.wav")).frames == 4003
-    assert enhance([str(word) for word in [*words, "--inference", "smc"]]) == 2
+    assert enhance([str(word) for word in [*words, "--inference", "smc", "--force"]]) == 2
     assert "noise.model" in capsys.readouterr().err
 
 
