@@ -190,8 +190,8 @@ def _named(evaluation: str, request: Request, settings: Settings) -> tuple[str, 
 def _other_corpus(report: Path, data: DataSettings, own: DataSettings) -> str:
     """A name of the corpus, its folder and its subset; empty where they are the run's own.
 
-    A run that was never trained here (a published checkpoint, a shared run) has no corpus of its own: the first one that it is
-    evaluated on gets the plain names.
+    A run that was never trained here (a published checkpoint, a shared run) has no corpus of its own: the first one
+    that it is evaluated on gets the plain names.
     """
     same = data.corpus == own.corpus and _same(data.root, own.root) and data.subset == own.subset
     log = report.parent / "metrics.jsonl"
