@@ -29,7 +29,7 @@ def run_share(options: argparse.Namespace) -> None:
     out: Path = options.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder. Give another --out: nothing is replaced.")
-    run = load_run(options.run, checkpoint=options.checkpoint)
+    run = load_run(options.run, checkpoint=options.checkpoint, device="cpu")
     (folder,) = collect([run.path])
     text = card(run, folder.reports, out.name, options.licence)
     save_shared(out / SHARED, run.state)
@@ -48,4 +48,4 @@ def run_share(options: argparse.Namespace) -> None:
 def without_paths(settings: Settings) -> Settings:
     """Settings without what is particular to a machine: paths, and the device."""
     data = replace(settings.data, root=None, cache=None, cuts=CutsSettings())
-    return replace(settings, run=None, device="cpu", data=data, train=replace(settings.train, model_from=None))
+    return replace(settings, run=None, device="auto", data=data, train=replace(settings.train, model_from=None))

@@ -206,7 +206,7 @@ def test_features_are_those_of_training(tmp_path: Path) -> None:
 def test_generated_sounds_are_those_of_the_command(tmp_path: Path) -> None:
     run = saved(tmp_path, "vrnn", "model.h_dim=4")
     out = tmp_path / "generated"
-    assert generate_command([str(run.path), "--num", "3", "--seconds", "0.2", "--out", str(out)]) == 0
+    assert generate_command([str(run.path), "--sequences", "3", "--seconds", "0.2", "--out", str(out)]) == 0
     sounds = run.generate(3, 0.2)
     assert not np.allclose(sounds[0].samples, sounds[1].samples)
     for number, sound in enumerate(sounds):

@@ -59,9 +59,10 @@ def test_commands_take_a_shared_folder(tmp_path: Path) -> None:
     run, out = run_of(tmp_path, "vrnn"), tmp_path / "shared"
     assert shared(run, out) == 0
     arguments = ["--estimator", "elbo", "--particles", "3"]
-    assert likelihood_command([str(run), *arguments]) == 0
-    assert likelihood_command([str(out), "--root", str(tmp_path / "corpus"), *arguments]) == 0
-    ours, theirs = (json.loads((path / "likelihood.json").read_text())["metrics"] for path in (run, out))
+    assert likelihood_command([str(run), *arguments, "--json", str(tmp_path / "ours.json")]) == 0
+    root = str(tmp_path / "corpus")
+    assert likelihood_command([str(out), "--root", root, *arguments, "--json", str(tmp_path / "theirs.json")]) == 0
+    ours, theirs = (json.loads((tmp_path / f"{name}.json").read_text())["metrics"] for name in ("ours", "theirs"))
     assert ours == theirs
 
 
