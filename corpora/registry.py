@@ -130,9 +130,9 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
             corpus.splits[split] = [_in_channel(utterance, settings.channel) for utterance in utterances]
     if settings.conditions is None:
         return corpus
-    from corpora.audio.conditions import in_domains
+    from corpora.audio.conditions import in_conditions
 
-    return in_domains(corpus, settings.conditions, seed)
+    return in_conditions(corpus, settings.conditions, seed)
 
 
 def _in_channel(utterance: Utterance, channel: int) -> Utterance:
@@ -180,9 +180,9 @@ def check_data(settings: DataSettings) -> None:
         )
     frames = holds_frames(settings)
     if settings.conditions is not None:
-        from corpora.audio.conditions import check_domains
+        from corpora.audio.conditions import check_conditions
 
-        check_domains(settings.conditions)
+        check_conditions(settings.conditions)
         if frames:
             raise UserError(
                 f"data.conditions={settings.conditions}: corpus '{name}' holds frames, but conditions are simulated "

@@ -31,7 +31,16 @@ from corpora.audio.io import mix_to_mono, resample
 from corpora.types import Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError
 
-__all__ = ["CHANNELS", "DOMAINS", "NOISES", "check_domains", "coloured", "degraded", "in_domains", "through"]
+__all__ = [
+    "CHANNELS",
+    "DOMAINS",
+    "NOISES",
+    "check_conditions",
+    "coloured_noise",
+    "degrade",
+    "in_conditions",
+    "apply_channel",
+]
 
 #: Names of the conditions.
 DOMAINS = {"A": "clean", "B": "noisy", "C": "channel", "D": "noisy+channel"}
@@ -45,7 +54,7 @@ LOWEST_HZ = 50.0
 Samples = NDArray[np.float64]
 
 
-def check_domains(domains: str) -> None:
+def check_conditions(domains: str) -> None:
     """Check letters of conditions.
 
     Raises:
@@ -56,7 +65,7 @@ def check_domains(domains: str) -> None:
         raise UserError(f"data.conditions={domains}: expected letters, each once, such as ABC, of {known}; or null.")
 
 
-def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
+def in_conditions(corpus: Corpus, domains: str, seed: int) -> Corpus:
     """A corpus in the given conditions.
 
     Args:
@@ -68,7 +77,7 @@ def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
         UserError: A letter is unknown; or only some utterances of a split are labelled with conditions, or none has one
             of the given conditions.
     """
-    check_domains(domains)
+    check_conditions(domains)
     splits, notes = {}, {}
     for split, utterances in corpus.splits.items():
         labelled = ["condition" in utterance.labels for utterance in utterances]
@@ -88,7 +97,7 @@ def in_domains(corpus: Corpus, domains: str, seed: int) -> Corpus:
     return replace(corpus, splits=splits, notes=notes)
 
 
-def degraded(sound: Sound, noise: Samples | None, snr_db: float, channel: str | None) -> Sound:
+def degrade(sound: Sound, noise: Samples | None, snr_db: float, channel: str | None) -> Sound:
     """A recording filtered by a channel, with added noise.
 
     Args:
@@ -102,7 +111,7 @@ def degraded(sound: Sound, noise: Samples | None, snr_db: float, channel: str | 
     """
     samples = mix_to_mono(sound.samples)
     if channel is not None:
-        samples = through(channel, samples, sound.rate)
+        samples = apply_channel(channel, samples, sound.rate)
     if noise is not None:
         power = float(np.mean(noise**2))
         scale = np.sqrt(np.mean(samples**2) / (power * 10.0 ** (snr_db / 10.0))) if power > 0.0 else 0.0
@@ -110,7 +119,7 @@ def degraded(sound: Sound, noise: Samples | None, snr_db: float, channel: str | 
     return Sound(samples[:, None], sound.rate)
 
 
-def through(channel: str, samples: Samples, rate: int) -> Samples:
+def apply_channel(channel: str, samples: Samples, rate: int) -> Samples:
     """Mono samples filtered by a channel."""
     from scipy.signal import butter, iirpeak, lfilter, sosfilt
 
@@ -128,7 +137,7 @@ def through(channel: str, samples: Samples, rate: int) -> Samples:
     return np.asarray(filtered, dtype=np.float64)
 
 
-def coloured(size: int, rate: int, slope_db: float, generator: torch.Generator) -> Samples:
+def coloured_noise(size: int, rate: int, slope_db: float, generator: torch.Generator) -> Samples:
     """Gaussian noise whose power changes by `slope_db` per octave above 50 Hz."""
     white = torch.randn(size, generator=generator, dtype=torch.float64).numpy()
     octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / rate), LOWEST_HZ) / LOWEST_HZ)
@@ -182,5 +191,5 @@ def _load(
     if noise == "babble":
         added = others.babble(utterance, size, sound.rate, generator)
     elif noise is not None:
-        added = coloured(size, sound.rate, SLOPES[noise], generator)
-    return degraded(sound, added, snr_db, channel)
+        added = coloured_noise(size, sound.rate, SLOPES[noise], generator)
+    return degrade(sound, added, snr_db, channel)

@@ -35,7 +35,7 @@ from corpora.frontends.base import FrontEnd
 from corpora.types import AudioFault, Frames, Utterance
 from dvae_pyro.files import disk_errors
 
-__all__ = ["Reading", "digest", "kept", "read"]
+__all__ = ["Reading", "digest", "cached_readings", "read"]
 
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "torch")
 ABANDONED_S = 24 * 3600.0
@@ -95,7 +95,7 @@ def _stamp(part: object) -> object:
     return str(part.absolute()), status.st_size, status.st_mtime_ns
 
 
-def kept(
+def cached_readings(
     folder: Path,
     name: str,
     utterances: Sequence[Utterance],

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from corpora.frontends.base import FrontEnd
-from corpora.loading.cache import Reading, kept, read
+from corpora.loading.cache import Reading, cached_readings, read
 from corpora.loading.tally import Tally
 from corpora.settings import DataSettings
 from corpora.types import Corpus, Utterance, refusal
@@ -138,7 +138,9 @@ def load_sequences(
 
     readings: Iterable[Reading] = computed()
     if cache is not None:
-        readings = kept(Path(cache).expanduser(), f"{corpus.name}-{split}", utterances, frontend, readings, report)
+        readings = cached_readings(
+            Path(cache).expanduser(), f"{corpus.name}-{split}", utterances, frontend, readings, report
+        )
     for utterance, reading in zip(utterances, readings, strict=True):
         if checked(utterance, reading).fault:
             tally.broken.append(f"{utterance.file} ({reading.fault})")

@@ -31,7 +31,7 @@ import numpy as np
 from corpora.audio.conditions import DOMAINS
 from corpora.audio.io import read_audio
 from corpora.recipes.folder import corpus_root, find_audio
-from corpora.recipes.layouts.dealing import seeded_split
+from corpora.recipes.layouts.assignment import seeded_split
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, AudioFault, Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError, nearest

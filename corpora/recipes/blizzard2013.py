@@ -18,7 +18,7 @@ import numpy as np
 
 from corpora.audio.io import read_audio
 from corpora.recipes.folder import corpus_root, find_audio, open_folder
-from corpora.recipes.layouts.dealing import seeded_split
+from corpora.recipes.layouts.assignment import seeded_split
 from corpora.recipes.layouts.table import NONE
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, Corpus, Frames, Sound, Utterance

@@ -19,7 +19,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from corpora.audio.io import CONVERTED_FIRST, EXTENSIONS, read_audio
-from corpora.recipes.layouts.dealing import Dealt, deal, describe
+from corpora.recipes.layouts.assignment import SplitAssignment, assign_splits, describe
 from corpora.recipes.layouts.recognition import FileInfo, read_paths, recognise
 from corpora.recipes.layouts.table import LAYOUTS, NONE
 from corpora.registry import CORPORA
@@ -49,20 +49,20 @@ def open_folder(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
         corpus.layout = f"layout {layout.title}: read by the loader of --corpus {layout.loader}"
         return corpus
     reading = read_paths(root, files, name, settings.speaker_level)
-    dealt = deal(reading.places, seed)
-    if len(dealt.by_seed) == len(SPLITS) and len(files) < len(SPLITS):
+    assigned = assign_splits(reading.places, seed)
+    if len(assigned.by_seed) == len(SPLITS) and len(files) < len(SPLITS):
         raise UserError(
             f"{root} has {len(files)} audio file(s), too few to split into train, valid and test.\n"
             "Add audio, or sort the files into folders train/, valid/, test/ there."
         )
     title = layout.title if layout is not None else name or NONE
-    corpus = Corpus("folder", str(root), {}, layout=f"layout {title}: {describe(reading, dealt, seed)}")
+    corpus = Corpus("folder", str(root), {}, layout=f"layout {title}: {describe(reading, assigned, seed)}")
     for split in needed:
-        places = dealt.splits[split]
+        places = assigned.splits[split]
         if not places:
-            raise UserError(_no_split(root, split, dealt))
+            raise UserError(_no_split(root, split, assigned))
         corpus.splits[split] = [_utterance(root, place) for place in places]
-        corpus.notes[split] = _notes(split, dealt, seed)
+        corpus.notes[split] = _notes(split, assigned, seed)
     return corpus
 
 
@@ -134,16 +134,16 @@ def _utterance(root: Path, place: FileInfo) -> Utterance:
     return Utterance(place.file, place.speaker, functools.partial(read_audio, path), source=(path,))
 
 
-def _notes(split: str, dealt: Dealt, seed: int) -> list[str]:
+def _notes(split: str, assigned: SplitAssignment, seed: int) -> list[str]:
     """The notes about one split."""
-    places = dealt.splits[split]
+    places = assigned.splits[split]
     speakers = {place.speaker for place in places}
     notes = []
-    if split in dealt.by_seed:
-        total = sum(len(dealt.splits[name]) for name in dealt.by_seed)
-        all_speakers = {place.speaker for name in dealt.by_seed for place in dealt.splits[name]}
+    if split in assigned.by_seed:
+        total = sum(len(assigned.splits[name]) for name in assigned.by_seed)
+        all_speakers = {place.speaker for name in assigned.by_seed for place in assigned.splits[name]}
         note = f"split by seed {seed}: {len(places)} of {total} files"
-        if dealt.apart:
+        if assigned.speaker_disjoint:
             note += f", {len(speakers)} of {len(all_speakers)} speakers (splits are speaker-disjoint)"
         elif all_speakers != {""}:
             note += f"; {len(all_speakers)} speaker(s) by its folders, too few for speaker-disjoint splits"
@@ -151,15 +151,15 @@ def _notes(split: str, dealt: Dealt, seed: int) -> list[str]:
     flat = sum(place.level == 0 and place.speaker == PurePosixPath(place.file).stem for place in places)
     if flat:
         notes.append(f"{flat} of {len(places)} files are in no speaker's folder: each counts as its own speaker")
-    others = {place.speaker for name in SPLITS if name != split for place in dealt.splits[name]} - {""}
+    others = {place.speaker for name in SPLITS if name != split for place in assigned.splits[name]} - {""}
     shared = sorted(speakers & others)
-    if shared and split not in dealt.by_seed:
+    if shared and split not in assigned.by_seed:
         notes.append(f"{len(shared)} of {len(speakers)} speakers are also in another split, such as {shared[0]}")
     return notes
 
 
-def _no_split(root: Path, split: str, dealt: Dealt) -> str:
-    present = [f"{name} ({len(places)} files)" for name, places in dealt.splits.items() if places]
+def _no_split(root: Path, split: str, assigned: SplitAssignment) -> str:
+    present = [f"{name} ({len(places)} files)" for name, places in assigned.splits.items() if places]
     return (
         f"no audio for split {split} in {root}, which has {', '.join(present)}.\n"
         f"Add audio for it in {root / split}, or split all files by seed with data.layout={NONE}."

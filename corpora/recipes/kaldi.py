@@ -31,7 +31,7 @@ from typing import NamedTuple
 from corpora.audio.io import read_audio
 from corpora.recipes.folder import corpus_root
 from corpora.recipes.kaldi_features import Place, find_place, read_matrix
-from corpora.recipes.layouts.dealing import seeded_split
+from corpora.recipes.layouts.assignment import seeded_split
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, AudioFault, Corpus, Frames, Sound, Utterance
 from dvae_pyro.errors import UserError

@@ -16,7 +16,7 @@ from corpora.streaming.pieces import Piece, pieces_of_shards, pieces_of_utteranc
 from corpora.types import Corpus, Utterance
 from dvae_pyro.errors import UserError
 
-__all__ = ["choose", "expected_bytes"]
+__all__ = ["open_training_set", "expected_bytes"]
 
 #: Approximate ratio of the size of 16-bit samples to the size of the file, by file type.
 EXPANSION = {".flac": 2.0, ".mp3": 12.0, ".ogg": 12.0, ".oga": 12.0, ".opus": 16.0}
@@ -27,7 +27,7 @@ LOOKED_AT = 2000
 Say = Callable[[str], None]
 
 
-def choose(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus, list[Piece] | None]:
+def open_training_set(settings: DataSettings, frontend: FrontEnd, say: Say) -> tuple[Corpus, list[Piece] | None]:
     """Open a corpus for training.
 
     Args:

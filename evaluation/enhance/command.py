@@ -18,7 +18,7 @@ from evaluation.enhance.noise import known_spectra, open_noise
 from evaluation.enhance.picture import Drawn, save_enhancement
 from evaluation.enhance.report import COLUMNS, report_of, scored, table
 from evaluation.enhance.settings import EnhanceSettings, split_overrides
-from evaluation.recordings.blocks import Assembler, Block, Layout, back, blocks, layout
+from evaluation.recordings.blocks import Assembler, Block, Layout, blocks, layout, restored
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, read_run, say
@@ -28,7 +28,7 @@ from inference.posterior.methods import method
 if TYPE_CHECKING:
     from inference.runs import Run
 
-__all__ = ["Enhancement", "Made", "enhance", "run_command"]
+__all__ = ["Enhancement", "MethodResult", "enhance", "run_command"]
 
 FRAMES_AT_ONCE = 6000
 """Padded frames per batch; vem holds the guide's weights and their moments for each recording of a batch."""
@@ -61,7 +61,7 @@ class Enhancement(NamedTuple):
 
 
 @dataclass
-class Made:
+class MethodResult:
     """The result of one method for one recording.
 
     Attributes:
@@ -140,7 +140,7 @@ def enhance(
     noise_run = open_noise(run, given, settings)
     task = _task(given, run.settings.data.on_error)
     shown = range(PICTURES if given.audio is None else min(given.audio, PICTURES))
-    made: dict[tuple[int, str], Made] = {}
+    made: dict[tuple[int, str], MethodResult] = {}
     seconds = sum(cut.samples / cut.rate for _, _, cut in task.recordings) * len(given.methods)
     style = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s of sound [{elapsed}, {remaining} left]"
     bar = progress_bar("enhancing", seconds + 1e-6, "s", shown=progress, bar_format=style)
@@ -150,7 +150,7 @@ def enhance(
                 writes = given.audio is None or place < given.audio
                 path = _sound_path(given, recording, name) if writes else None
                 out = outputs.enter_context(SoundOut(path, cut.rate, keep=task.clean is not None or place in shown))
-                made[place, name] = Made(out, Assembler(cut, out))
+                made[place, name] = MethodResult(out, Assembler(cut, out))
         cuts = {place: (recording, cut) for place, recording, cut in task.recordings}
         for batch in _batches(task, frontend, shared=settings.noise.shared):
             spectra = known_spectra(batch, cuts, frontend, settings)
@@ -179,7 +179,7 @@ def enhance(
                     of = made[block.recording, name]
                     estimate = estimates.get(id(block))
                     spectrum = block.spectrum if estimate is None else estimate.gain * block.spectrum
-                    of.assembler.add(block.number, back(block, spectrum, of.out.rate, frontend))
+                    of.assembler.add(block.number, restored(block, spectrum, of.out.rate, frontend))
                     if estimate is not None:
                         of.add(estimate)
                 bar.update(max(0.0, before + share - bar.n))
@@ -230,7 +230,7 @@ def _batches(task: _Task, frontend: Stft, *, shared: bool) -> Iterator[list[Bloc
         yield from by_length(waiting, FRAMES_AT_ONCE)
 
 
-def _row(name: str, inference: str, made: Made) -> Row:
+def _row(name: str, inference: str, made: MethodResult) -> Row:
     length = made.assembler.cut.samples / made.assembler.cut.rate
     frames = max(made.frames, 1)
     return {
@@ -246,7 +246,7 @@ def _row(name: str, inference: str, made: Made) -> Row:
 
 
 def _pairs(
-    task: _Task, made: dict[tuple[int, str], Made], methods: Sequence[str]
+    task: _Task, made: dict[tuple[int, str], MethodResult], methods: Sequence[str]
 ) -> Iterator[tuple[tuple[int, str], tuple[object, object, int]]]:
     """For each recording, clean and noisy samples, then clean samples and the estimate of each method."""
     assert task.clean is not None
@@ -257,7 +257,7 @@ def _pairs(
             yield (i, name), (clean, made[place, name].out.samples, cut.rate)
 
 
-def _drawn(task: _Task, made: dict[tuple[int, str], Made], name: str, i: int) -> Drawn | None:
+def _drawn(task: _Task, made: dict[tuple[int, str], MethodResult], name: str, i: int) -> Drawn | None:
     place, recording, cut = task.recordings[i]
     of = made[place, name]
     if of.estimate is None:

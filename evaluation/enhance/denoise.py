@@ -27,7 +27,7 @@ from inference.posterior.methods import method
 from inference.posterior.problem import Problem, causal, frames_independent
 from inference.runs import Run, pick_dtype
 
-__all__ = ["Estimate", "denoise", "posed", "same_front_end", "stft_of"]
+__all__ = ["Estimate", "denoise", "observed_program", "same_front_end", "stft_of"]
 
 
 class Estimate(NamedTuple):
@@ -81,7 +81,7 @@ def same_front_end(runs: Sequence[Run], argument: str) -> None:
                 )
 
 
-def posed(
+def observed_program(
     runs: Sequence[Run],
     batch: Sequence[Block],
     settings: EnhanceSettings,
@@ -148,7 +148,7 @@ def denoise(
     """
     started = time.perf_counter()
     runs = [run] if noise_run is None else [run, noise_run]
-    problem = posed(runs, batch, settings, spectra, noisy=noise_run is None)
+    problem = observed_program(runs, batch, settings, spectra, noisy=noise_run is None)
     torch.manual_seed(settings.inference.seed)
     found = method(name)(problem, settings.inference, progress)
     observation = problem.observation

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.likelihood.arguments import joined
+from evaluation.likelihood.arguments import join_estimators
 from evaluation.reporting.command_line import evaluation_parser, launch
 
 __all__ = ["main"]
@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cut", action="store_true", help="cut utterances into sequences as for training")
     add("--picture", type=Path, metavar="FILE", help="draw the estimates as a function of the sequence length")
     return launch(
-        parser, joined(sys.argv[1:] if argv is None else argv), "evaluation.likelihood.command:run_likelihood"
+        parser,
+        join_estimators(sys.argv[1:] if argv is None else argv),
+        "evaluation.likelihood.command:run_likelihood",
     )
 
 

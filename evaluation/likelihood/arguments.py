@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["ESTIMATORS", "joined"]
+__all__ = ["ESTIMATORS", "join_estimators"]
 
 ESTIMATORS = ("elbo", "iwae", "smc")
 
 
-def joined(argv: Sequence[str]) -> list[str]:
+def join_estimators(argv: Sequence[str]) -> list[str]:
     """The command line with the names after ``--estimator`` as one argument, separated by commas.
 
     Only names of estimators are joined, so any other argument may follow them.
 
     Example:
-        >>> joined(["--estimator", "elbo", "iwae", "RUN"])
+        >>> join_estimators(["--estimator", "elbo", "iwae", "RUN"])
         ['--estimator', 'elbo,iwae', 'RUN']
     """
     arguments: list[str] = []

@@ -20,7 +20,7 @@ from corpora.types import AudioFault
 from dvae_pyro.errors import UserError
 from evaluation.recordings.files import Recording
 
-__all__ = ["BLOCK", "OVERLAP", "Assembler", "Block", "Layout", "back", "blocks", "layout", "transformed"]
+__all__ = ["BLOCK", "OVERLAP", "Assembler", "Block", "Layout", "restored", "blocks", "layout", "transformed"]
 
 Samples = NDArray[np.float64]
 
@@ -123,7 +123,7 @@ def transformed(recording: int, number: int, samples: Samples, rate: int, fronte
     return Block(recording, number, scale, spectrum, power, len(mono), len(samples))
 
 
-def back(block: Block, spectrum: NDArray[np.complex128], rate: int, frontend: Stft) -> Samples:
+def restored(block: Block, spectrum: NDArray[np.complex128], rate: int, frontend: Stft) -> Samples:
     """Samples of a modified transform of a block, with the block's length and scale, at the recording's rate."""
     samples = block.scale * frontend.waveform(spectrum, max(block.samples, 0))
     if rate != frontend.rate:

@@ -15,9 +15,9 @@ from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
-from evaluation.enhance.denoise import posed, same_front_end, stft_of
+from evaluation.enhance.denoise import observed_program, same_front_end, stft_of
 from evaluation.enhance.settings import EnhanceSettings, split_overrides
-from evaluation.recordings.blocks import Block, back, layout, transformed
+from evaluation.recordings.blocks import Block, layout, restored, transformed
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, read_run, say
@@ -109,7 +109,7 @@ def _separated(
             for n, block in enumerate(batch):
                 place = block.recording
                 spectra = [gain[: len(block.x), n] * block.spectrum for gain in gains]
-                made[place] = [back(block, spectrum, rates[place], frontend) for spectrum in spectra]
+                made[place] = [restored(block, spectrum, rates[place], frontend) for spectrum in spectra]
     for place, recording in enumerate(recordings):
         for k, samples in enumerate(made[place]):
             with SoundOut(given.out / f"{recording.name}-source{k + 1}.wav", rates[place], keep=False) as out:
@@ -128,7 +128,7 @@ def _gains(
     torch.manual_seed(settings.inference.seed)
     reads, gains = None, list[torch.Tensor]()
     for _ in range(ROUNDS):
-        problem = posed(runs, batch, settings, noisy=given.noisy, reads=reads)
+        problem = observed_program(runs, batch, settings, noisy=given.noisy, reads=reads)
         found = method(given.method)(problem, settings.inference, progress)
         gains = [found.gain, *found.others]
         reads = [gain.square() * problem.y for gain in gains]

@@ -35,7 +35,7 @@ from guides.core.guide import Guide
 from inference.handlers.given_noise import given_noise
 from inference.handlers.noise import Seed, SequenceNoise
 from inference.particles.log_weights import density, effective_sample_size
-from inference.particles.resampling import SCHEMES, Uniforms, looks, resample
+from inference.particles.resampling import SCHEMES, Uniforms, checks_each_frame, resample
 from models.core.effects import Given, base_name
 from models.core.time_axis import Carry, Causal, Markov
 from models.dvae import DVAE, batch_sites
@@ -153,7 +153,7 @@ def smc(
             before = everyone if ancestors is None else ancestors
             outputs.append((total.where(alive, 0.0), ess.where(alive, 0.0), few, before))
             ancestors = None
-            if not looks(like.device) or bool(few.any()):
+            if not checks_each_frame(like.device) or bool(few.any()):
                 drawn = resample(settled, scheme, uniforms.of(few))
                 ancestors = torch.where(few, drawn, everyone)
                 log_weights = torch.where(few, even, log_weights)

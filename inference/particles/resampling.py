@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inference.handlers.noise import SequenceNoise
 
-__all__ = ["SCHEMES", "Uniforms", "looks", "resample"]
+__all__ = ["SCHEMES", "Uniforms", "checks_each_frame", "resample"]
 
 SCHEMES = ("systematic", "stratified", "multinomial")
 
@@ -39,7 +39,7 @@ def resample(log_weights: Tensor, scheme: str, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, positions.t().contiguous(), right=True).clamp_max(particles - 1).t()
 
 
-def looks(device: torch.device) -> bool:
+def checks_each_frame(device: torch.device) -> bool:
     """Whether to check if a sequence needs resampling: on a GPU the synchronisation takes longer than resampling."""
     return device.type == "cpu"
 
@@ -67,7 +67,7 @@ class Uniforms:
     def of(self, few: Tensor) -> Tensor:
         """Numbers (count, N); only those of the sequences in `few`, bool (N,), are used."""
         if self.noise is None:
-            if not looks(self.device):
+            if not checks_each_frame(self.device):
                 return torch.rand(self.count, self.sequences, dtype=self.dtype, device=self.device)
             uniforms = torch.zeros(self.count, self.sequences, dtype=self.dtype)
             uniforms[:, few] = torch.rand(self.count, int(few.sum()), dtype=self.dtype)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dvae_pyro.errors import ProcessLost, UserError
 
-__all__ = ["ALONE", "World", "joined"]
+__all__ = ["ALONE", "World", "join_processes"]
 
 PATIENCE = timedelta(hours=6)
 """How long a process waits for another one on the CPU, which may be reading the corpus. There the end of a process is
@@ -164,7 +164,7 @@ def _together() -> Iterator[None]:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
+def join_processes(device: str) -> Iterator[World]:
     """The processes started by torchrun; a single process without torchrun.
 
     CPU tensors are sent by gloo. With device "cuda" each process uses the GPU of its index on its machine, and CUDA

@@ -33,7 +33,7 @@ from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings, TrainSettings
 from inference.training.batches import Data
 from inference.training.convergence import verdict_of
-from inference.training.distributed import ALONE, World, joined
+from inference.training.distributed import ALONE, World, join_processes
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, bytes_until
 from inference.training.loop import fit, measure_start, over, save
@@ -65,7 +65,7 @@ def start(settings: Settings, say: Say = print) -> Path:
         say: called with each line to print.
     """
     settings.device = device_name(settings.device)
-    with joined(settings.device) as world:
+    with join_processes(settings.device) as world:
         return _start(settings, say if world.main else _silent, world)
 
 
@@ -107,7 +107,7 @@ def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
     """Resume a run from its `last.pt` exactly where it stopped; `overrides` change its settings."""
     settings = load_run_settings(run, overrides)
     settings.device = device_name(settings.device)
-    with joined(settings.device) as world:
+    with join_processes(settings.device) as world:
         return _resume(run, settings, say if world.main else _silent, world)
 
 

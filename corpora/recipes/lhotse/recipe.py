@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from corpora.recipes.layouts.dealing import deal, describe
+from corpora.recipes.layouts.assignment import assign_splits, describe
 from corpora.recipes.layouts.recognition import LISTED, FileInfo, TreeContents, meanings
 from corpora.recipes.layouts.table import split_of
 from corpora.recipes.lhotse.cuts import is_mixed, speaker_of, split_of_cut, utterance_of
@@ -58,20 +58,21 @@ def open_lhotse(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
             cuts[key] = cut
     if not places:
         raise UserError(f"no cut for split {' or '.join(needed)} in {settings.root or 'data.cuts'}.")
-    dealt = deal(places, seed, validated="valid" in present)
+    assigned = assign_splits(places, seed, validated="valid" in present)
     corpus = Corpus("lhotse", settings.root or "", {})
-    corpus.layout = f"lhotse: {describe(TreeContents(places, Counter()), dealt, seed)}"
+    corpus.layout = f"lhotse: {describe(TreeContents(places, Counter()), assigned, seed)}"
     for split in needed:
-        members = [cuts[place.file] for place in dealt.splits[split]]
+        members = [cuts[place.file] for place in assigned.splits[split]]
         if not members:
-            others = ", ".join(other for other, of_split in dealt.splits.items() if of_split)
+            others = ", ".join(other for other, of_split in assigned.splits.items() if of_split)
             raise UserError(
                 f"no cut for split {split} in {settings.root or 'data.cuts'}, which has {others}.\n"
                 f"Set its manifest: data.cuts.{split}=FILE."
             )
         labelled = any(map(is_mixed, members))
         corpus.splits[split] = [utterance_of(cut, labelled=labelled) for cut in members]
-        corpus.notes[split] = [f"split by seed {seed}: {len(members)} of {len(places)} cuts"] * (split in dealt.by_seed)
+        if split in assigned.by_seed:
+            corpus.notes[split] = [f"split by seed {seed}: {len(members)} of {len(places)} cuts"]
     return corpus
 
 

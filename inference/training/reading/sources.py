@@ -10,7 +10,7 @@ import torch
 from corpora.frontends.base import FrontEnd
 from corpora.frontends.registry import open_frontend
 from corpora.loading.sequences import Batches, Prepared, load_split
-from corpora.streaming.choice import choose
+from corpora.streaming.choice import open_training_set
 from corpora.streaming.encoding import encoding_of
 from corpora.streaming.pieces import Piece, load_piece
 from corpora.streaming.stream import Stream
@@ -37,7 +37,7 @@ def read_data(settings: Settings, say: Say, *, hierarchical: bool, world: World)
         UserError: The corpus cannot be read, or is streamed although settings need it in memory.
     """
     frontend = open_frontend(settings.data, settings.model.bins)
-    corpus, pieces = choose(settings.data, frontend, say)
+    corpus, pieces = open_training_set(settings.data, frontend, say)
     say(f"corpus {corpus.name} {corpus.root}".rstrip())
     if pieces is None:
         held = _in_memory(settings, corpus, "train", frontend, say, hierarchical=hierarchical, progress=world.main)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from corpora.audio.conditions import CHANNELS, NOISES, coloured, in_domains, through
+from corpora.audio.conditions import CHANNELS, NOISES, apply_channel, coloured_noise, in_conditions
 from corpora.registry import check_data
 from corpora.types import Corpus, Sound, Utterance
 from dvae_pyro.errors import UserError
@@ -48,7 +48,7 @@ def by_name(found: Corpus) -> dict[str, dict[str, Utterance]]:
 
 def test_conditions_are_what_they_say() -> None:
     clean = {u.file: u for u in corpus().splits["test"]}
-    found = in_domains(corpus(), "ABCD", 3)
+    found = in_conditions(corpus(), "ABCD", 3)
     assert found.notes["test"] == ["a note", "240 utterances in conditions clean, noisy, channel, noisy+channel"]
     ratios, noises, channels = [], set(), set()
     for name, heard in by_name(found).items():
@@ -56,7 +56,7 @@ def test_conditions_are_what_they_say() -> None:
         a, b, c, d = (samples(heard[letter]) for letter in "ABCD")
         np.testing.assert_array_equal(a, samples(clean[name]))
         channel, noise = str(heard["D"].labels["channel"]), str(heard["D"].labels["noise"])
-        np.testing.assert_allclose(c, through(channel, a, RATE))
+        np.testing.assert_allclose(c, apply_channel(channel, a, RATE))
         ratio = 10 * np.log10(np.mean(a**2) / np.mean((b - a) ** 2))
         assert 10 * np.log10(np.mean(c**2) / np.mean((d - c) ** 2)) == pytest.approx(ratio)
         added = (b - a) / np.sqrt(np.mean((b - a) ** 2))
@@ -83,8 +83,8 @@ def test_conditions_are_what_they_say() -> None:
 
 
 def test_the_seed_decides_and_nothing_else_does() -> None:
-    one, same, other = (by_name(in_domains(corpus(), "BD", seed)) for seed in (0, 0, 1))
-    few = by_name(in_domains(corpus(), "D", 0))
+    one, same, other = (by_name(in_conditions(corpus(), "BD", seed)) for seed in (0, 0, 1))
+    few = by_name(in_conditions(corpus(), "D", 0))
     state = torch.get_rng_state()
     changed = 0
     for name, heard in one.items():
@@ -106,7 +106,7 @@ def test_the_seed_decides_and_nothing_else_does() -> None:
 def test_channels_have_their_response(channel: str, gains: dict[float, float]) -> None:
     impulse = np.zeros(16000)
     impulse[0] = 1.0
-    response = np.abs(np.fft.rfft(through(channel, impulse, RATE)))
+    response = np.abs(np.fft.rfft(apply_channel(channel, impulse, RATE)))
     for hertz, gain in gains.items():
         found = 20 * np.log10(response[round(2 * hertz)])
         assert found < gain if gain < -30 else found == pytest.approx(gain, abs=0.3)
@@ -114,7 +114,7 @@ def test_channels_have_their_response(channel: str, gains: dict[float, float]) -
 
 @pytest.mark.parametrize("slope", [0.0, -3.0, -6.0])
 def test_noise_falls_by_so_much_per_octave(slope: float) -> None:
-    found = coloured(200_000, RATE, slope, torch.Generator().manual_seed(0))
+    found = coloured_noise(200_000, RATE, slope, torch.Generator().manual_seed(0))
     power = np.abs(np.fft.rfft(found)) ** 2
     hertz = np.fft.rfftfreq(len(found), 1 / RATE)
     octaves = [10 * np.log10(power[(hertz > 0.9 * f) & (hertz < 1.1 * f)].mean()) for f in (100, 200, 400, 800, 1600)]
@@ -125,13 +125,13 @@ def test_noise_falls_by_so_much_per_octave(slope: float) -> None:
 
 def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
     parts = [corpus(2, condition=letter).splits["test"] for letter in "ABD"]
-    found = in_domains(Corpus("own", "", {"test": sum(parts, [])}), "BC", 0)
+    found = in_conditions(Corpus("own", "", {"test": sum(parts, [])}), "BC", 0)
     assert found.splits["test"] == parts[1]
     with pytest.raises(UserError, match="data.conditions=C: split test of corpus 'own' "):
-        in_domains(Corpus("own", "", {"test": sum(parts, [])}), "C", 0)
+        in_conditions(Corpus("own", "", {"test": sum(parts, [])}), "C", 0)
     mixed = Corpus("own", "", {"test": [*parts[0], *corpus(1).splits["test"]]})
     with pytest.raises(UserError, match="data.conditions=A: split test of corpus 'own' "):
-        in_domains(mixed, "A", 0)
+        in_conditions(mixed, "A", 0)
 
 
 @pytest.mark.parametrize("letters", ["", "E", "AA", "ab"])
@@ -139,7 +139,7 @@ def test_letters_that_name_nothing_are_refused(letters: str) -> None:
     with pytest.raises(UserError, match=r"data\.conditions=.*A \(clean\)"):
         check_data(DataSettings(conditions=letters))
     with pytest.raises(UserError, match="data.conditions="):
-        in_domains(corpus(1), letters, 0)
+        in_conditions(corpus(1), letters, 0)
 
 
 def test_frames_have_no_domains() -> None:

@@ -20,7 +20,7 @@ import torch
 from corpora.audio.io import read_audio
 from corpora.frontends.base import PassFrames
 from corpora.frontends.stft import Stft
-from corpora.loading.cache import Reading, digest, kept, read
+from corpora.loading.cache import Reading, cached_readings, digest, read
 from corpora.loading.sequences import Prepared, load_sequences
 from corpora.recipes.folder import open_folder
 from corpora.registry import open_corpus
@@ -221,7 +221,7 @@ def test_an_interruption_leaves_nothing_behind(corpus: Corpus, cache: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kept(cache, "made-train", corpus.splits["train"], FRONTEND, interrupted(), print)
+        cached_readings(cache, "made-train", corpus.splits["train"], FRONTEND, interrupted(), print)
     assert not list(cache.iterdir())
     load(corpus, cache)
     path, index = sorted(cache.iterdir(), reverse=True)
@@ -259,7 +259,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
-from corpora.loading.cache import Reading, kept
+from corpora.loading.cache import Reading, cached_readings
 from corpora.registry import Utterance
 from corpora.frontends.base import PassFrames
 
@@ -271,7 +271,7 @@ def computed():
         yield Reading(np.full((100 + k, 3), k, np.float32))
 
 utterances = [Utterance(str(k), "", None, source=(k,)) for k in range(60)]
-found = kept(Path(sys.argv[1]), "made", utterances, PassFrames(3), computed(), lambda line: None)
+found = cached_readings(Path(sys.argv[1]), "made", utterances, PassFrames(3), computed(), lambda line: None)
 print([len(r.features) for r in found], sum(float(r.features.sum()) for r in found))
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora.recipes.layouts.dealing import seeded_split
+from corpora.recipes.layouts.assignment import seeded_split
 from corpora.registry import open_corpus
 from corpora.types import SPLITS, Corpus
 from dvae_pyro.errors import UserError

@@ -18,7 +18,7 @@ from corpora.loading.sequences import Prepared
 from dvae_pyro.errors import UserError
 from evaluation.likelihood import estimation
 from evaluation.likelihood.__main__ import main
-from evaluation.likelihood.arguments import joined
+from evaluation.likelihood.arguments import join_estimators
 from evaluation.likelihood.by_length import estimate_by_length, length_picture
 from evaluation.likelihood.estimation import Plan, estimate_all, pareto_k
 from evaluation.likelihood.reliability import warnings_of
@@ -208,7 +208,7 @@ def test_mistakes_give_one_message(arguments: list[str], message: str, capsys: p
 
 def test_estimators_may_be_followed_by_anything() -> None:
     words = ["RUN", "--estimator", "elbo", "iwae", "seed=3", "--particles", "2", "smc"]
-    assert joined(words) == ["RUN", "--estimator", "elbo,iwae", "seed=3", "--particles", "2", "smc"]
+    assert join_estimators(words) == ["RUN", "--estimator", "elbo,iwae", "seed=3", "--particles", "2", "smc"]
 
 
 def test_over_time_cuts_the_longest_sequences(tmp_path: Path) -> None:

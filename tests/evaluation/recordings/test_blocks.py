@@ -11,7 +11,7 @@ import soundfile
 from corpora.frontends.stft import Stft
 from corpora.types import AudioFault
 from dvae_pyro.errors import UserError
-from evaluation.recordings.blocks import Assembler, Layout, back, blocks, layout
+from evaluation.recordings.blocks import Assembler, Layout, blocks, layout, restored
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
 
@@ -33,7 +33,7 @@ def test_blocks_put_together_are_the_recording(tmp_path: Path, samples: int) -> 
     assert len(made) == len(cut.starts) and (samples <= 12_000) == (len(made) == 1)
     for block in reversed(made):
         assert block.x.shape == block.spectrum.shape
-        assembler.add(block.number, back(block, block.spectrum, cut.rate, frontend))
+        assembler.add(block.number, restored(block, block.spectrum, cut.rate, frontend))
     assert assembler.whole
     np.testing.assert_allclose(np.concatenate(out), read_mono(recording), atol=1e-9)
 
@@ -67,7 +67,7 @@ def test_other_rates_come_back_as_they_were(tmp_path: Path, rate: int) -> None:
     cut = layout(recording)
     frontend = Stft(8000, 256, 64)
     (block,) = blocks([(0, recording, cut)], frontend)
-    samples = back(block, block.spectrum, rate, frontend)
+    samples = restored(block, block.spectrum, rate, frontend)
     assert len(samples) == len(smooth)
     inner = slice(rate // 10, -rate // 10)
     np.testing.assert_allclose(samples[inner], smooth[inner], atol=2e-4)

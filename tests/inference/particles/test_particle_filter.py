@@ -181,7 +181,7 @@ def test_without_a_look_the_same_particles_are_resampled(scheme: str, monkeypatc
     looked = filtered(pair, scheme=scheme, threshold=0.7)
     assert 0 < int(looked.resampled.sum()) < int(LENGTHS.sum()) - len(LENGTHS)
     for module in (particle_filter, resampling):
-        monkeypatch.setattr(module, "looks", lambda device: False)
+        monkeypatch.setattr(module, "checks_each_frame", lambda device: False)
     found, values = {}, {}
     for frames in (2, 7):
         x, lengths = data()[:frames], LENGTHS.clamp_max(frames)

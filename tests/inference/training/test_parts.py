@@ -24,7 +24,7 @@ from inference.handlers.noise import BatchNoise
 from inference.handlers.scheduled_sampling import scheduled_sampling
 from inference.objectives.elbo import Bound, Objective
 from inference.training.batches import Data, Shard, UtteranceIndex
-from inference.training.distributed import ALONE, World, joined
+from inference.training.distributed import ALONE, World, join_processes
 from models.core.effects import draw, longest, ragged
 from tests.pairs import LENGTHS, VARIANTS, data, small_pair
 
@@ -157,12 +157,12 @@ def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch)
         draw("z", chance, None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(UserError, match="device=cuda:1: .* one GPU each"), joined("cuda:1"):
+    with pytest.raises(UserError, match="device=cuda:1: .* one GPU each"), join_processes("cuda:1"):
         pass
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match="--nproc-per-node 2"), joined("cuda"):
+    with pytest.raises(UserError, match="--nproc-per-node 2"), join_processes("cuda"):
         pass
 
 
@@ -191,7 +191,7 @@ def test_a_dead_peer_is_noticed_on_gpus_within_minutes(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
-    with joined("cuda") as world, FakeTensorMode():
+    with join_processes("cuda") as world, FakeTensorMode():
         world.total(torch.zeros(1, device="cuda"))
         world.total(torch.zeros(1))
         world.broadcast_module(torch.nn.ParameterList([torch.zeros(1, device="cuda")]))
@@ -199,5 +199,5 @@ def test_a_dead_peer_is_noticed_on_gpus_within_minutes(monkeypatch: pytest.Monke
     (options,) = made
     assert options["backend"] == "nccl" and options["timeout"] <= timedelta(minutes=30)
     made.clear()
-    with joined("cpu") as world:
+    with join_processes("cpu") as world:
         assert world.on_gpus is None and not made

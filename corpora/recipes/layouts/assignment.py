@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from corpora.recipes.layouts.recognition import LISTED, FileInfo, TreeContents
 
-__all__ = ["SHARES", "Dealt", "deal", "describe", "seeded_split"]
+__all__ = ["SHARES", "SplitAssignment", "assign_splits", "describe", "seeded_split"]
 
 SPLITS = ("train", "valid", "test")
 #: Fraction of the speakers for each held-out split of a corpus without splits.
@@ -19,23 +19,23 @@ FEWEST = 10
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
-class Dealt(NamedTuple):
+class SplitAssignment(NamedTuple):
     """Files by split.
 
     Attributes:
         splits: The files of each split, sorted by path.
         by_seed: The splits that were drawn by the seed.
-        apart: Whether these splits are speaker-disjoint.
+        speaker_disjoint: Whether these splits are speaker-disjoint.
         unplaced: Number of files without a split, where others have one; they are not read.
     """
 
     splits: dict[str, list[FileInfo]]
     by_seed: tuple[str, ...]
-    apart: bool
+    speaker_disjoint: bool
     unplaced: int
 
 
-def deal(places: Sequence[FileInfo], seed: int, *, validated: bool = False) -> Dealt:
+def assign_splits(places: Sequence[FileInfo], seed: int, *, validated: bool = False) -> SplitAssignment:
     """Assign files to splits.
 
     If no file has a split, train, valid and test are drawn by the seed. If there are at least ten training files and no
@@ -51,42 +51,42 @@ def deal(places: Sequence[FileInfo], seed: int, *, validated: bool = False) -> D
     if any(splits.values()):
         pool, shares = splits["train"], {"valid": SHARES["valid"]}
         if validated or splits["valid"] or len(pool) < FEWEST:
-            return Dealt(splits, (), True, len(unplaced))
+            return SplitAssignment(splits, (), True, len(unplaced))
         left_out = len(unplaced)
     else:
         pool, shares, left_out = unplaced, SHARES, 0
     speakers = {place.speaker for place in pool}
-    apart = len(speakers) >= 3
-    parts = seeded_split(sorted(speakers) if apart else [place.file for place in pool], seed, shares)
+    speaker_disjoint = len(speakers) >= 3
+    parts = seeded_split(sorted(speakers) if speaker_disjoint else [place.file for place in pool], seed, shares)
     for split, names in parts.items():
         members = set(names)
-        splits[split] = [place for place in pool if (place.speaker if apart else place.file) in members]
-    return Dealt(splits, tuple(split for split in SPLITS if split in parts), apart, left_out)
+        splits[split] = [place for place in pool if (place.speaker if speaker_disjoint else place.file) in members]
+    return SplitAssignment(splits, tuple(split for split in SPLITS if split in parts), speaker_disjoint, left_out)
 
 
-def describe(reading: TreeContents, dealt: Dealt, seed: int) -> str:
+def describe(reading: TreeContents, assigned: SplitAssignment, seed: int) -> str:
     """One line on the folders of each split, the source of speakers' names, and omitted files.
 
     Example:
         >>> places = [FileInfo(f"{s}/{n}/{n}.wav", n, split, s, 2) for s, n, split in
         ...           [("train-a", "19", "train"), ("train-b", "20", "train"), ("dev-a", "21", "valid")]]
-        >>> describe(TreeContents(places, {}), deal(places, 0), 0)
+        >>> describe(TreeContents(places, {}), assign_splits(places, 0), 0)
         'train-* to train, dev-* to valid; speaker = second folder (3)'
     """
     parts = []
     for split in SPLITS:
-        if dealt.splits[split] and split not in dealt.by_seed:
-            parts.append(f"{_sources(dealt.splits[split], 'speakers of its test list')} to {split}")
-    if dealt.by_seed == SPLITS:
-        parts.append(f"no folders of splits: {_share('valid', dealt)} to valid, 10 % to test by seed {seed}")
-    elif dealt.by_seed:
-        trained = [place for split in dealt.by_seed for place in dealt.splits[split]]
-        share = f"{_share('valid', dealt)} of these to valid by seed {seed}"
+        if assigned.splits[split] and split not in assigned.by_seed:
+            parts.append(f"{_sources(assigned.splits[split], 'speakers of its test list')} to {split}")
+    if assigned.by_seed == SPLITS:
+        parts.append(f"no folders of splits: {_share('valid', assigned)} to valid, 10 % to test by seed {seed}")
+    elif assigned.by_seed:
+        trained = [place for split in assigned.by_seed for place in assigned.splits[split]]
+        share = f"{_share('valid', assigned)} of these to valid by seed {seed}"
         parts.insert(0, f"{_sources(trained, 'all others')} to train, {share}")
     lines = [", ".join(parts), f"speaker = {_speaker(reading.places)}"]
     left = dict(reading.left_out)
-    if dealt.unplaced:
-        left["that are in no folder of a split"] = left.get("that are in no folder of a split", 0) + dealt.unplaced
+    if assigned.unplaced:
+        left["that are in no folder of a split"] = left.get("that are in no folder of a split", 0) + assigned.unplaced
     lines += [f"left out {count} files {reason}" for reason, count in left.items()]
     return "; ".join(lines)
 
@@ -103,12 +103,12 @@ def seeded_split(names: Sequence[str], seed: int, shares: Mapping[str, float] = 
     def order(name: str) -> bytes:
         return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
 
-    dealt = sorted(sorted(set(names)), key=order)
+    assigned = sorted(sorted(set(names)), key=order)
     parts: dict[str, list[str]] = {}
     for split, share in shares.items():
-        count = max(1, round(share * len(dealt)))
-        parts[split], dealt = sorted(dealt[:count]), dealt[count:]
-    return {"train": sorted(dealt), **parts}
+        count = max(1, round(share * len(assigned)))
+        parts[split], assigned = sorted(assigned[:count]), assigned[count:]
+    return {"train": sorted(assigned), **parts}
 
 
 def _with_star(source: str) -> str:
@@ -127,8 +127,10 @@ def _sources(places: Iterable[FileInfo], nameless: str) -> str:
     return ", ".join(dict.fromkeys(_with_star(place.source) or nameless for place in places))
 
 
-def _share(split: str, dealt: Dealt) -> str:
-    return f"{SHARES[split]:.0%}".replace("%", " %") + (" of the speakers" if dealt.apart else " of the files")
+def _share(split: str, assigned: SplitAssignment) -> str:
+    return f"{SHARES[split]:.0%}".replace("%", " %") + (
+        " of the speakers" if assigned.speaker_disjoint else " of the files"
+    )
 
 
 def _speaker(places: Iterable[FileInfo]) -> str:
