@@ -17,7 +17,7 @@ from pathlib import Path
 from dvae_pyro.allocator import keep_freed_memory
 from dvae_pyro.errors import UserError, nearest
 
-__all__ = ["DEVICE_HELP", "Parser", "guarded", "nearest_path", "program", "refuse_shadowed", "separated"]
+__all__ = ["DEVICE_HELP", "Parser", "guarded", "nearest_path", "own_process", "program", "refuse_shadowed", "separated"]
 
 SCRIPTS = {
     "inference.svi": "dvae-train",
@@ -59,6 +59,16 @@ def program(module: str) -> str:
     if not started.startswith("dvae-"):
         return f"python -m {module}"
     return SCRIPTS.get(module, f"dvae-eval {module.removeprefix('evaluation.')}")
+
+
+def own_process(module: str) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment that run one of our modules in a process of its own.
+
+    The process does not search the present folder for packages, where a user's own ``models/`` may be.
+    """
+    home = str(Path(__file__).resolve().parents[1])
+    places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 class Parser(argparse.ArgumentParser):

@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the table here (png, pdf, svg)")
     parser.add_argument(
         "--utterance",
-        metavar="ID",
-        help="draw this utterance (its file name) beside its resyntheses, to FILE-ID, or compare-ID.png",
+        metavar="NAME",
+        help="draw this utterance (its file name) beside its resyntheses, to FILE-NAME, or compare-NAME.png",
     )
     parser.add_argument("--device", default="auto", metavar="D", help="device for --utterance: " + DEVICE_HELP)
 

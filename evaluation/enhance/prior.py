@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dvae_pyro.command_line import own_process
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import say
 
@@ -58,6 +58,7 @@ def default_prior(settings: Sequence[str] = SETTINGS) -> Path:
     if not (run / "best.pt").is_file():
         say(f"training the default prior in {run}, once; this takes some minutes")
         words = ["--model", "vae", "--run", str(run), *settings]
-        if subprocess.run([sys.executable, "-m", "inference.svi", *words]).returncode != 0:
+        command, environment = own_process("inference.svi")
+        if subprocess.run([*command, *words], env=environment).returncode != 0:
             raise UserError(f"training the default prior failed. Remove {run} and try again, or give a run folder.")
     return run

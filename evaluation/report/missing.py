@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dvae_pyro.command_line import own_process
 from evaluation.disentanglement.pairs import sequence_latents
 from evaluation.report.collect import RunFolder, rows_of
 from evaluation.reporting.command_line import say
@@ -71,8 +71,8 @@ def run_all(runs: Sequence[RunFolder]) -> list[str]:
             if not item.ready:
                 continue
             say(f"$ {item.command}")
-            command = [sys.executable, "-m", f"evaluation.{item.evaluation}", *item.arguments]
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+            command, environment = own_process(f"evaluation.{item.evaluation}")
+            done = subprocess.run([*command, *item.arguments], env=environment, stdout=subprocess.DEVNULL, check=False)
             if done.returncode == 130:
                 raise KeyboardInterrupt
             if done.returncode != 0:

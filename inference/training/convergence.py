@@ -130,7 +130,7 @@ def verdict(
     """
     found = convergence([float(line[criterion]) for line in lines])
     if found is None:
-        return [f"{len(lines)} validations are too few to tell whether the training had converged"]
+        return [f"validations: {len(lines)}, too few to tell whether the training had converged (expected {FEWEST})"]
     said = []
     if found.rising:
         share = 100.0 * found.late / found.rise

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from docs.generator.commands import commands, script
-from dvae_pyro.command_line import SCRIPTS, Parser, guarded, nearest_path, program, refuse_shadowed
+from dvae_pyro.command_line import SCRIPTS, Parser, guarded, nearest_path, own_process, program, refuse_shadowed
 from dvae_pyro.commands import commands_of, run_package
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import evaluation_parser
@@ -74,6 +74,12 @@ def test_python_m_takes_the_users_there_and_says_so_where_it_can(beside: Path) -
     assert found.returncode != 0
     assert str(beside / "models") in found.stderr and "dvae-train" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_processes_of_ours_find_our_packages_there_too(beside: Path) -> None:
+    command, environment = own_process("inference")
+    found = subprocess.run(command, cwd=beside, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0 and "svi" in found.stdout, found.stderr
 
 
 def test_our_own_packages_are_not_refused() -> None:

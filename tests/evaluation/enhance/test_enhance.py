@@ -154,6 +154,6 @@ def test_who_has_no_prior_gets_one(
     before = (run / "best.pt").stat().st_mtime_ns
     assert _main(*words, "inference.steps=2") == 0
     assert (run / "best.pt").stat().st_mtime_ns == before
-    assert "no real speech" in capsys.readouterr().err
+    assert "not on real speech" in capsys.readouterr().err
     assert soundfile.info(str(tmp_path / "out" / "a.wav")).frames == 4001
     assert _main("--prior", "mine", "--noisy", speech / "noisy") == 2

@@ -204,7 +204,7 @@ def test_run_missing_runs_them_and_reports_failures(written: Written, monkeypatc
 
     monkeypatch.setattr(subprocess, "run", run)
     failed = run_all(collect(written.runs))
-    assert [command[2] for command in commands[:2]] == ["evaluation.likelihood", "evaluation.inference_gap"]
+    assert [command[3] for command in commands[:2]] == ["evaluation.likelihood", "evaluation.inference_gap"]
     assert len(commands) == 10 and len(failed) == 2 and all("frechet" in line and "status 1" in line for line in failed)
 
 

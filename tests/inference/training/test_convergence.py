@@ -51,7 +51,7 @@ def test_noise_of_the_last_epochs_is_not_taken_for_a_rise_or_a_fall() -> None:
 
 def test_few_validations_tell_nothing_and_another_criterion_is_heeded() -> None:
     assert convergence([1.0, 2.0, 3.0]) is None
-    assert "3 validations are too few" in said([1.0, 2.0, 3.0])[0]
+    assert "validations: 3, too few" in said([1.0, 2.0, 3.0])[0]
     assert said(curve("rising"), "iwae")[0].startswith("not converged")
 
 
