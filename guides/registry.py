@@ -47,6 +47,12 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
         name = compliant(settings)
     if name == "paper":
         return load_class(cls.guide_path(settings))
+    if name.startswith("auto"):
+        raise UserError(
+            f"guide '{name}' cannot be trained: the parameters of Pyro's AutoGuides belong to the sequences of one "
+            "batch, and say nothing about others. Train a guide that reads the data, such as --guide paper; "
+            "`python -m evaluation.inference_gap RUN --guide auto-normal` compares it with an AutoNormal."
+        )
     if name not in guide_names():
         raise UserError(
             f"unknown guide '{name}'.{nearest(name, guide_names())} Known guides: {', '.join(guide_names())}."

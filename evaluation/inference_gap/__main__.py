@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--sequences", type=int, default=16, metavar="N", help="sequences, spread over the split (default: %(default)s)"
     )
+    add(
+        "--guide",
+        choices=["auto-normal"],
+        help="also fit this guide, Pyro's AutoNormal of each sequence: a mean field without amortisation",
+    )
     return launch(parser, argv, "evaluation.inference_gap.command:run_inference_gap", several=True)
 
 

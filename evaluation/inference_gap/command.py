@@ -18,6 +18,7 @@ from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.provenance import provenance
 from evaluation.reporting.report import Summary, summarise, text_table, write_json
 from guides.registry import compare
+from inference.estimation.individual_normal import check_model
 from inference.runs import Run, device_text
 
 __all__ = ["report_of", "run_inference_gap", "table"]
@@ -39,9 +40,11 @@ COLUMNS = {
     "iwae": "IWAE",
     "smc": "SMC",
     "refined_elbo": "ELBO refined",
+    "auto_normal_elbo": "ELBO auto-normal",
     "log_evidence": "log p(x) >=",
     "approximation_gap": "approximation",
     "amortisation_gap": "amortisation",
+    "auto_normal_gap": "auto-normal",
 }
 
 
@@ -49,7 +52,7 @@ def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
     """Evaluate runs, write ``inference_gap.json`` in each run folder, and print the table.
 
     Raises:
-        UserError: a number is out of range, or the runs are not of the same data.
+        UserError: a number is out of range, the runs are not of the same data, or ``--guide`` does not fit a model.
     """
     check_minimum(options, particles=1, refinement_steps=1, sequences=1, chunk=1)
     if not options.lr > 0:
@@ -57,6 +60,9 @@ def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
     effort = Effort(options.particles, options.refinement_steps, options.lr, options.chunk)
     runs = [open_run(request._replace(run=folder)) for folder in options.runs]
     check_same_data({run.path: run.settings for run in runs})
+    auto_normal = options.guide is not None
+    for run in runs if auto_normal else []:
+        check_model(run.model)
     single = [request._replace(run=run.path, json=None) for run in runs]  # --json gets all reports in one
     outputs = [outputs_of("inference_gap", one, run.settings) for one, run in zip(single, runs, strict=True)]
     names = run_names(options.runs)
@@ -68,7 +74,7 @@ def run_inference_gap(request: Request, options: argparse.Namespace) -> None:
         for name, run in zip(names, runs, strict=True):
             device = device_text(run.settings.device)
             say(f"{name}: {run.checkpoint_path.name}, step {run.state['step']}; device {device}")
-            bounds.append(measure(run, sequences, effort, mode))
+            bounds.append(measure(run, sequences, effort, mode, auto_normal=auto_normal))
     results = gaps(bounds, one_model)
     reports = [report_of(run, request, gap, effort, mode, one_model) for run, gap in zip(runs, results, strict=True)]
     for out, report in zip(outputs, reports, strict=True):
@@ -90,6 +96,7 @@ def report_of(run: Run, request: Request, gap: Gaps, effort: Effort, mode: str, 
     figures = {name: value for name, value in gap.bounds._asdict().items() if value is not None}
     figures |= {"log_evidence": gap.log_evidence, "approximation_gap": gap.approximation}
     figures |= {"amortisation_gap": gap.amortisation}
+    figures |= {} if gap.auto_normal is None else {"auto_normal_gap": gap.auto_normal}
     verdicts = compare(run.settings.model, run.settings.guide.name)
     return {
         **provenance("inference_gap", run, request._replace(mode=mode, latents="sample")),
@@ -105,18 +112,19 @@ def report_of(run: Run, request: Request, gap: Gaps, effort: Effort, mode: str, 
 
 def table(reports: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """The reports as one table for the terminal."""
+    columns = {c: title for c, title in COLUMNS.items() if "auto" not in c or c in reports[0]["metrics"]}
     rows = []
     for name, report in zip(names, reports, strict=True):
         figures = report["metrics"]
         row = [name, report["guide"], "/".join(dict.fromkeys(report["verdict"].values()))]
-        rows.append([*row, *(Summary(**figures[c]).text(2) if c in figures else "none" for c in COLUMNS)])
+        rows.append([*row, *(Summary(**figures[c]).text(2) if c in figures else "none" for c in columns)])
     first = reports[0]
     return (
         f"{first['model']} on {first['corpus']}, split {first['split']}: {first['num_sequences']} sequences, "
         f"{first['particles']} particles, {first['steps']} steps of refinement\n"
         + COMPARISON[bool(first["same_model"])]
         + "\n\n"
-        + text_table(["run", "guide", "conditions on", *COLUMNS.values()], rows)
+        + text_table(["run", "guide", "conditions on", *columns.values()], rows)
         + "\n\nnats per frame, mean ± standard error over sequences"
         + "".join(f"\n{note}" for note in dict.fromkeys(report["note"] for report in reports) if note)
     )

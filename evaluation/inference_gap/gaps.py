@@ -14,6 +14,7 @@ from dvae_pyro.progress import progress_bar
 from evaluation.loading.splits import batches
 from guides.core.guide import Guide
 from inference.estimation.importance import estimate
+from inference.estimation.individual_normal import IndividualNormal, individual_normal
 from inference.estimation.refinement import refine, remembers
 from inference.handlers.free_running import free_running
 from inference.particles.particle_filter import smc
@@ -41,7 +42,8 @@ class Effort(NamedTuple):
 class Bounds(NamedTuple):
     """Bounds of one run, with its guide and with the refined guide, in nats per frame of each sequence, (N,).
 
-    Those of the particle filter are None for a model without a step.
+    Those of the particle filter are None for a model without a step; those of a guide without amortisation
+    (`inference.estimation.individual_normal`) are None unless it is asked for.
     """
 
     elbo: Tensor
@@ -50,6 +52,8 @@ class Bounds(NamedTuple):
     refined_elbo: Tensor
     refined_iwae: Tensor
     refined_smc: Tensor | None
+    auto_normal_elbo: Tensor | None = None
+    auto_normal_iwae: Tensor | None = None
 
 
 class Gaps(NamedTuple):
@@ -75,8 +79,16 @@ class Gaps(NamedTuple):
         """ELBO[q*] - ELBO[q]."""
         return self.bounds.refined_elbo - self.bounds.elbo
 
+    @property
+    def auto_normal(self) -> Tensor | None:
+        """log p(x) - ELBO[factorised Gaussian of each sequence]."""
+        elbo = self.bounds.auto_normal_elbo
+        return None if elbo is None else self.log_evidence - elbo
 
-def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str = "gt") -> Bounds:
+
+def measure(
+    run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str = "gt", *, auto_normal: bool = False
+) -> Bounds:
     """Refine the guide of a run for sequences, and estimate the bounds of both guides.
 
     Args:
@@ -85,28 +97,26 @@ def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str =
         sequences: the data.
         effort: size of the computation.
         mode: "gt", the decoder is given the true past, or "gen", its own output.
+        auto_normal: also fit a guide without amortisation, with the same effort.
     """
     rows: dict[str, list[Any]] = {name: [None] * len(sequences) for name in Bounds._fields}
     settings = run.settings
-    total = effort.steps * len(list(batches(sequences)))
+    total = effort.steps * len(list(batches(sequences))) * (2 if auto_normal else 1)
     with progress_bar(f"refining {settings.guide.name}", total, "step") as bar, torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         for indices, batch in batches(sequences):
             x = batch.x.to(device=settings.device, dtype=pick_dtype(settings.dtype))
             with free_running() if mode == "gen" else ExitStack():
-                refined = refine(
-                    run.model,
-                    run.guide,
-                    x,
-                    batch.lengths,
-                    remembers=remembers(run.guide, run.settings.guide, run.model.latents),
-                    steps=effort.steps,
-                    lr=effort.lr,
-                    seeds=[f"{settings.seed}/refine/{index}" for index in indices],
-                    progress=bar.update,
-                )
+                data = (run.model, run.guide, x, batch.lengths)
+                how: dict[str, Any] = {"steps": effort.steps, "lr": effort.lr, "progress": bar.update}
+                how["seeds"] = [f"{settings.seed}/refine/{index}" for index in indices]
+                depends = remembers(run.guide, run.settings.guide, run.model.latents)
+                guides: dict[str, Guide | IndividualNormal] = {"": run.guide}
+                guides["refined_"] = refine(*data, remembers=depends, **how)
+                if auto_normal:
+                    guides["auto_normal_"] = individual_normal(*data, **how)
                 seeds = [f"{settings.seed}/{index}" for index in indices]
-                for prefix, guide in (("", run.guide), ("refined_", refined)):
+                for prefix, guide in guides.items():
                     for name, nats in _estimates(run, guide, x, batch.lengths, effort, seeds).items():
                         for index, value in zip(indices, (nats.cpu() / batch.lengths).tolist(), strict=True):
                             rows[prefix + name][index] = value
@@ -115,11 +125,11 @@ def measure(run: Run, sequences: Sequence[Prepared], effort: Effort, mode: str =
 
 
 def _estimates(
-    run: Run, guide: Guide, x: Tensor, lengths: Tensor, effort: Effort, seeds: Sequence[str]
+    run: Run, guide: Guide | IndividualNormal, x: Tensor, lengths: Tensor, effort: Effort, seeds: Sequence[str]
 ) -> dict[str, Tensor]:
     weighted = estimate(run.model, guide, x, lengths, effort.particles, chunk=effort.chunk, seeds=seeds)
     estimates = {"elbo": weighted.analytic, "iwae": weighted.iwae}
-    if run.model.stepwise:
+    if run.model.stepwise and isinstance(guide, Guide):
         with torch.no_grad():
             filtered = smc(run.model, guide, x, lengths, effort.particles, seeds=seeds, keep=False)
         estimates["smc"] = filtered.log_evidence

@@ -32,9 +32,9 @@ from models.core.sites import Sites
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 
-__all__ = ["Refined", "frozen", "refine", "remembers"]
+__all__ = ["Refined", "frozen", "improve", "refine", "remembers"]
 
-CHECKS = 8  # how often the offsets are compared with the best so far
+CHECKS = 8  # how often the parameters are compared with the best so far
 
 
 class Refined(Guide):
@@ -138,18 +138,38 @@ def refine(
         progress: called after each step.
     """
     refined = Refined(model, guide, x, lengths, remembers=remembers)
-    seeds = [f"refine/{n}" for n in range(len(lengths))] if seeds is None else seeds
-    with frozen(model, guide), torch.enable_grad():
-        objective = Objective(model, refined, "analytic", particles)
-        free = list(refined.offsets.parameters())
+    with frozen(model, guide):
         matrices = [p for name, p in refined.offsets.items() if name.endswith("_before")]
         others = [p for name, p in refined.offsets.items() if not name.endswith("_before")]
         groups: list[dict[str, Any]] = [{"params": others}, {"params": matrices, "lr": 0.1 * lr}]
+        improve(model, refined, groups, x, lengths, steps, particles, lr, seeds, progress)
+    return refined
+
+
+def improve(
+    model: DVAE,
+    guide: nn.Module,
+    groups: list[dict[str, Any]],
+    x: Tensor,
+    lengths: Tensor,
+    steps: int,
+    particles: int,
+    lr: float,
+    seeds: Sequence[Seed] | None,
+    progress: Callable[[], object],
+) -> None:
+    """Optimise parameters of a guide that each belong to one sequence of a batch, (..., N, L) or (..., N, L, L) for
+    matrices; each sequence keeps its best ones. Arguments as of `refine`; `groups` are the optimiser's.
+    """
+    seeds = [f"refine/{n}" for n in range(len(lengths))] if seeds is None else seeds
+    free = [p for group in groups for p in group["params"]]
+    with torch.enable_grad():
+        objective = Objective(model, guide, "analytic", particles)
         optimizer = torch.optim.Adam(groups, lr=lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
         def bound() -> Tensor:
-            return estimate(model, refined, x, lengths, 4 * particles, chunk=particles, seeds=seeds).analytic
+            return estimate(model, guide, x, lengths, 4 * particles, chunk=particles, seeds=seeds).analytic
 
         best, kept = bound(), [p.detach().clone() for p in free]
         for step in range(1, steps + 1):
@@ -162,13 +182,12 @@ def refine(
                 now = bound()
                 better = now > best  # not where it is NaN
                 best = torch.where(better, now, best)
-                for best_offset, p in zip(kept, free, strict=True):
+                for best_values, p in zip(kept, free, strict=True):
                     by_sequence = better.reshape(-1, *[1] * (p.dim() - (2 if p.dim() > 2 else 1)))
-                    best_offset.copy_(torch.where(by_sequence, p.detach(), best_offset))
+                    best_values.copy_(torch.where(by_sequence, p.detach(), best_values))
         with torch.no_grad():
-            for best_offset, p in zip(kept, free, strict=True):
-                p.copy_(best_offset)
-    return refined
+            for best_values, p in zip(kept, free, strict=True):
+                p.copy_(best_values)
 
 
 def remembers(guide: Guide, settings: GuideSettings, latents: Sequence[str]) -> bool:

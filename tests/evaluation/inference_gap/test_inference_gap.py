@@ -62,9 +62,11 @@ def test_the_command_splits_what_guides_lose(
 ) -> None:
     picture, report = tmp_path / "gaps.png", tmp_path / "gaps.json"
     effort = ["--sequences", "3", "--refinement-steps", "4", "--particles", "6", "--chunk", "4"]
+    effort += ["--guide", "auto-normal"]
     assert main([*map(str, runs[:2]), *effort, "--picture", str(picture), "--json", str(report)]) == 0
     out = capsys.readouterr().out
-    assert "the same model" in out and "exact" not in out.splitlines()[0] and picture.stat().st_size > 5000
+    assert "the same model" in out and "ELBO auto-normal" in out and "exact" not in out.splitlines()[0]
+    assert picture.stat().st_size > 5000
     both = json.loads(report.read_text())["runs"]
     assert list(both) == ["a", "b"]
     evidence = {run["metrics"]["log_evidence"]["mean"] for run in both.values()}
@@ -76,7 +78,8 @@ def test_the_command_splits_what_guides_lose(
         m = {key: value["mean"] for key, value in run["metrics"].items()}
         assert m["approximation_gap"] == pytest.approx(m["log_evidence"] - m["refined_elbo"], abs=1e-9)
         assert m["amortisation_gap"] == pytest.approx(m["refined_elbo"] - m["elbo"], abs=1e-9)
-        assert m["log_evidence"] >= max(m["iwae"], m["smc"]) and run["num_sequences"] == 3
+        assert m["auto_normal_gap"] == pytest.approx(m["log_evidence"] - m["auto_normal_elbo"], abs=1e-9)
+        assert m["log_evidence"] >= max(m["iwae"], m["smc"], m["auto_normal_iwae"]) and run["num_sequences"] == 3
     assert [run["verdict"]["z"] for run in both.values()] == ["more", "fewer"]
 
 
@@ -84,7 +87,8 @@ def test_models_with_other_weights_are_told_apart(runs: list[Path], capsys: pyte
     loaded = [load_run(run) for run in runs]
     assert same_model(loaded[:2]) and not same_model(loaded)
     assert main([str(runs[0]), str(runs[2]), "--sequences", "1", "--refinement-steps", "1", "--particles", "2"]) == 0
-    assert "models or weights differ" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "models or weights differ" in out and "auto-normal" not in out
 
 
 def test_a_guide_with_a_point_for_mu2_is_said_to_have_one(
@@ -98,6 +102,8 @@ def test_a_guide_with_a_point_for_mu2_is_said_to_have_one(
     write_run(tmp_path / "fhvae", settings, model, guide)
     assert main([str(tmp_path / "fhvae"), "--sequences", "1", "--refinement-steps", "1", "--particles", "2"]) == 0
     assert "log p(x, mu2)" in capsys.readouterr().out
+    assert main([str(tmp_path / "fhvae"), "--guide", "auto-normal"]) == 2
+    assert "shares latents" in capsys.readouterr().err
     assert "log p(x, mu2)" in json.loads((tmp_path / "fhvae" / "inference_gap.json").read_text())["note"]
     assert main([str(runs[0]), "--sequences", "1", "--refinement-steps", "1", "--particles", "2"]) == 0
     assert "mu2" not in capsys.readouterr().out
