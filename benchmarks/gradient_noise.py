@@ -32,7 +32,7 @@ from benchmarks.arguments import add_model, keep
 from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.progress import progress_bar
 from evaluation.reporting.command_line import check_minimum
-from evaluation.reporting.plots import save_picture
+from evaluation.reporting.plots import new_figure, open_axes, save_picture
 from inference.objectives.elbo import Objective
 from inference.runs import create
 from inference.settings.resolve import resolve
@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = measure(settings, args.particles, args.repeats, args.frames, args.sequences, args.steps)
         keep(args.json, rows)
         if args.picture is not None:
-            save_picture(_picture(rows), args.picture)
+            guide = settings.guide.name
+            heading = f"gradient of the guide: {args.model}, guide {guide}, {args.repeats} draws of it for each K"
+            save_picture(_picture(rows, heading), args.picture)
         print("| K | plain | doubly reparametrised |\n|---|---|---|")
         for k in args.particles:
             cells = {r["estimator"]: f"{r['snr']:.3f} ± {r['stderr']:.3f}" for r in rows if r["particles"] == k}
@@ -166,22 +168,30 @@ def _drawn(model: Any, frames: int, sequences: int) -> tuple[Tensor, Tensor]:
     return trace.nodes["x"]["value"], lengths
 
 
-def _picture(rows: list[Figures]) -> Figure:
-    """Signal-to-noise ratio against K, with the rate at which that of plain gradients falls."""
-    figure = Figure(figsize=(5, 3.5), layout="constrained", dpi=120)
+def _picture(rows: list[Figures], heading: str) -> Figure:
+    """Signal-to-noise ratio against K, with the rate at which that of plain gradients falls.
+
+    Lines of standard errors end where the axis does: an error as large as its ratio has no lower end on it.
+    """
+    figure = new_figure(6.0, 4.2, heading, dpi=120)
     axes = figure.subplots()
+    low: float = min(row["snr"] for row in rows if row["snr"] > 0.0)  # type: ignore[operator, assignment]  # a ratio is a number
     for name, label in ESTIMATORS.items():
         own: list[Any] = [row for row in rows if row["estimator"] == name]
         particles = [row["particles"] for row in own]
-        errors = [row["stderr"] for row in own]
-        axes.errorbar(particles, [row["snr"] for row in own], errors, marker="o", capsize=3, label=label)
+        ratios = [row["snr"] for row in own]
+        below = [min(row["stderr"], row["snr"] - 0.5 * low) if row["snr"] > 0.5 * low else 0.0 for row in own]
+        errors = [below, [row["stderr"] for row in own]]
+        axes.errorbar(particles, ratios, errors, marker="o", capsize=3, label=f"{label} ± standard error")
         if name == "iwae":
             guideline = [own[0]["snr"] * math.sqrt(particles[0] / k) for k in particles]
             axes.plot(particles, guideline, "k:", label=r"falls as $1/\sqrt{K}$")
-    axes.set(xscale="log", yscale="log", xlabel="draws K", ylabel="signal-to-noise ratio")
+    axes.set(xscale="log", yscale="log", xlabel="draws K of the bound", ylabel="signal-to-noise ratio of the gradient")
+    axes.set_ylim(bottom=0.5 * low)
+    open_axes(axes)
     axes.set_xticks(particles, [str(k) for k in particles], minor=False)
     axes.minorticks_off()
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 

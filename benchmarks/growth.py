@@ -186,20 +186,32 @@ def picture(report: dict[str, Any]) -> Figure:
     axes = report["axes"]
     if not axes:
         raise UserError("nothing was measured: give --frames, --sequences, --particles or --table some sizes.")
-    figure = Figure(figsize=(3.2 * len(axes), 5.2), layout="constrained", dpi=120)
+    figure = Figure(figsize=(3.2 * len(axes), 5.6), layout="constrained", dpi=120)
+    figure.suptitle(f"{report['model']}: time and memory of a training step", fontsize=10, ha="left", x=0.01)
     grid = figure.subplots(2, len(axes), sharex="col", squeeze=False)
     for column, (name, axis) in enumerate(axes.items()):
         sizes = [point["size"] for point in axis["points"]]
-        for row, (key, label) in enumerate((("seconds", "seconds per step"), ("peak_mib", "MiB"))):
+        for row, (key, label) in enumerate((("seconds", "time of a step, s"), ("peak_mib", "peak memory, MiB"))):
             values, panel = [point[key] for point in axis["points"]], grid[row][column]
             panel.plot(sizes, [values[-1] * size / sizes[-1] for size in sizes], ":", color="#6a737d", label="linear")
             panel.plot(sizes, values, "o-", color="#c2410c", label=report["model"])
             panel.set(xscale="log", yscale="log")
+            panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            panel.minorticks_off()
             panel.set_ylabel(label if column == 0 else "")
             panel.tick_params(labelsize=8)
-        grid[0][column].legend(fontsize=8, frameon=False)
         growth = "" if axis["slope"] is None else f"\nseconds grow as size^{axis['slope']:.2f}"
         grid[0][column].set_title(AXES[name][0] + growth, fontsize=9)
+        grid[1][column].set_xlabel(AXES[name][0], fontsize=9)
+    handles, _ = grid[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        ["linear through the last point", "measured"],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 

@@ -66,7 +66,9 @@ def dot_table(
     figure.text(
         0.15 / width,
         1.0 - 0.43 / height,
-        "mean ± standard error over utterances" + ("; the best of each column in bold" if any_best else ""),
+        "mean ± standard error over utterances"
+        + ("; the best of each column in bold" if any_best else "")
+        + ("; dots and bars: the same, on a scale of each column" if rows > 1 else ""),
         fontsize=8,
         color=FAINT,
         va="top",
@@ -100,6 +102,8 @@ def _dot_column(axes: Axes, metric: Metric, values: Sequence[Summary], best: int
             color=INK if value.mean is not None else FAINT,
             weight=weight,
         )
+        if len(spans) < 2:
+            continue  # a scale needs two values
         axes.plot(
             [0.0, 1.0],
             [i + 0.2, i + 0.2],

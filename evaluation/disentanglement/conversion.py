@@ -13,7 +13,8 @@ from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, ope
 from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.outputs import Outputs
-from evaluation.reporting.plots import Panel, spectrogram_panels
+from evaluation.reporting.plots import Difference, Panel, spectrogram_panels
+from evaluation.reporting.provenance import caption
 from inference.prediction.reconstruction import infer
 from inference.runs import Run
 
@@ -41,13 +42,17 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
         lengths = torch.tensor([len(source.x), len(source.x), len(reference.x)])
         figures["way_to_the_reference"] = way_to_the_reference(run, decoded[[0, 1, 3]], lengths)
     write_wav(out, converted / peak(converted), frontend.rate)
+    latents, rate = ", ".join(names), frontend.rate
     panels = [
-        Panel(f"source: {Path(source.file).stem}", source.samples, frontend.rate),
-        Panel("source, reconstructed", reconstructed, frontend.rate),
-        Panel(f"reference: {Path(reference.file).stem}", reference.samples, frontend.rate),
-        Panel("source, converted", converted, frontend.rate),
+        Panel(f"source: {Path(source.file).stem}", source.samples, rate),
+        Panel("source, reconstructed", reconstructed, rate),
+        None,
+        Panel(f"reference: {Path(reference.file).stem}", reference.samples, rate),
+        Panel(f"source, converted: {latents} of the reference", converted, rate),
+        Difference("converted less reconstructed", converted, reconstructed, rate),
     ]
-    outputs.draw(spectrogram_panels(panels, columns=2))
+    heading = f"{caption(run)}: conversion, mode {report['mode']}"
+    outputs.draw(spectrogram_panels(panels, columns=3, heading=heading))
     report |= {
         "source": source.file,
         "reference": reference.file,
@@ -56,7 +61,6 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
         "files": [out.name, outputs.picture.name],
     }
     outputs.write(report)
-    latents = ", ".join(names)
     print(f"{report['model']}: {source.file} with {latents} of {reference.file}")
     print(f"the conversion changes the spectrum by {figures['moved_db']:.2f} dB (RMS)", end="")
     way = figures.get("way_to_the_reference")

@@ -14,7 +14,8 @@ from evaluation.loading.waveforms import SoundItem
 from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.outputs import outputs_of
-from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
+from evaluation.reporting.plots import Difference, Panel, save_picture, spectrogram_panels
+from evaluation.reporting.provenance import caption
 
 __all__ = ["run_exchange"]
 
@@ -28,7 +29,8 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
     power, samples = sounds(frontend, pair, decoded, options.phase)
     moved = [decibels(power[0], power[1]), decibels(power[3], power[2])]
     out: Path = outputs.beside("exchange") if options.out is None else options.out
-    files = _write(out, frontend.rate, pair, samples, names)
+    heading = f"{caption(run)}: exchange of {', '.join(names)}, mode {report['mode']}"
+    files = _write(out, frontend.rate, pair, samples, names, heading)
     report |= {
         "a": pair[0].file,
         "b": pair[1].file,
@@ -51,15 +53,27 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
 
 
 def _write(
-    out: Path, rate: int, pair: Sequence[SoundItem], samples: Sequence[NDArray[np.float64]], names: Sequence[str]
+    out: Path,
+    rate: int,
+    pair: Sequence[SoundItem],
+    samples: Sequence[NDArray[np.float64]],
+    names: Sequence[str],
+    heading: str,
 ) -> list[str]:
-    """Write the four sounds, on a common scale, and a picture of them and of the two inputs; returns the file names."""
+    """Write the four sounds, on a common scale, and a picture of them, of the two inputs and of what the exchange
+    changes; returns the file names.
+    """
     stems = [PurePosixPath(Path(item.file).as_posix()).stem for item in pair]
     latents, scale = "".join(names), peak(*samples)
-    files, panels = [], [Panel(f"{'AB'[i]}: {stems[i]}", pair[i].samples, rate) for i in (0, 1)]
-    for i, (own, other) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        files.append(f"{'ab'[own]}-{stems[own]}-with-{latents}-of-{'ab'[other]}.wav")
-        write_wav(out / files[-1], samples[i] / scale, rate)
-        panels.append(Panel(f"{'AB'[own]} with {latents} of {'AB'[other]}", samples[i], rate))
-    save_picture(spectrogram_panels(panels, columns=2), out / "exchange.png")
+    files: list[str] = []
+    panels: list[Panel | Difference | None] = []
+    for own, with_own, with_other in ((0, 0, 1), (1, 3, 2)):
+        panels.append(Panel(f"{'AB'[own]}: {stems[own]}", pair[own].samples, rate))
+        for i, other in ((with_own, own), (with_other, 1 - own)):
+            files.append(f"{'ab'[own]}-{stems[own]}-with-{latents}-of-{'ab'[other]}.wav")
+            write_wav(out / files[-1], samples[i] / scale, rate)
+            panels.append(Panel(f"{'AB'[own]} with {latents} of {'AB'[other]}", samples[i], rate))
+        title = f"{'AB'[own]}: with {latents} of {'AB'[1 - own]} less with its own"
+        panels.append(Difference(title, samples[with_other], samples[with_own], rate))
+    save_picture(spectrogram_panels(panels, columns=4, heading=heading), out / "exchange.png")
     return [*files, "exchange.png"]

@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from dvae_pyro.errors import UserError
 from evaluation.disentanglement.plots import segment_grid
-from evaluation.disentanglement.segments import Segment, decoded, drawable, inferred, select_segments
+from evaluation.disentanglement.segments import (
+    Segment,
+    axes_of,
+    colours_of,
+    decoded,
+    drawable,
+    inferred,
+    select_segments,
+)
 from evaluation.reporting.command_line import Request, read_run, say
 from evaluation.reporting.outputs import outputs_of
-from evaluation.reporting.provenance import provenance
+from evaluation.reporting.provenance import caption, provenance
 from inference.runs import Run
 
 __all__ = ["grid", "run_factor_grid", "shares"]
@@ -43,8 +51,8 @@ def run_factor_grid(request: Request, options: argparse.Namespace) -> None:
         border[:, 0] = drawable(run, np.stack([segment.x.double().numpy() for segment in segments]))
         border[:, 1] = drawable(run, decoded(run, inferred(run, segments)))
     labels = [["original", "decoded", *(segment.label for segment in segments)] for segments in (rows, columns)]
-    heading = f"{run.settings.model.name}, step {run.state['step']}: z1 of the rows with z2 of the columns"
-    outputs.draw(segment_grid(pictured, labels[0], labels[1], heading))
+    heading = f"{caption(run)}: z1 of the segment of each row, z2 of the segment of each column"
+    outputs.draw(segment_grid(pictured, labels[0], labels[1], heading, colours=colours_of(run), axes=axes_of(run)))
     report: dict[str, Any] = {
         **provenance("factor_grid", run, request),
         "num_sequences": len(rows) + len(columns),

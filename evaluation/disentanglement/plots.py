@@ -8,12 +8,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from evaluation.reporting.plots import INK, colour_bar, new_figure
+from evaluation.reporting.plots import FAINT, INK, colour_bar, new_figure
 
 __all__ = ["segment_grid"]
 
 
-def segment_grid(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], heading: str = "") -> Figure:
+def segment_grid(
+    cells: NDArray[np.float64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    heading: str = "",
+    *,
+    colours: str = "feature",
+    axes: tuple[str, str] = ("time", "feature"),
+) -> Figure:
     """Short sequences of frames in a grid, on one colour scale: time to the right, frequency up.
 
     Args:
@@ -21,6 +29,8 @@ def segment_grid(cells: NDArray[np.float64], rows: Sequence[str], columns: Seque
         rows: label of each row.
         columns: label of each column.
         heading: title of the figure.
+        colours: what the colours are, with the unit.
+        axes: what time and frequency of a cell span.
     """
     (down, across, frames, bins), gap = cells.shape[:2] + cells.shape[2:], 2
     step_x, step_y = frames + gap, bins + max(gap, bins // 12)
@@ -29,14 +39,17 @@ def segment_grid(cells: NDArray[np.float64], rows: Sequence[str], columns: Seque
         for c in range(across):
             whole[r * step_y : r * step_y + bins, c * step_x : c * step_x + frames] = cells[r, c].T[::-1]
     figure = new_figure(1.8 + 0.72 * across, 0.8 + 0.95 * down, heading)
-    axes = figure.subplots()
+    plot = figure.subplots()
     shown = whole[np.isfinite(whole)]
     low, high = np.percentile(shown, [1.0, 99.8])
-    image = axes.imshow(whole, aspect="auto", cmap="magma", vmin=low, vmax=high, interpolation="nearest")
-    axes.set_xticks([c * step_x + frames / 2 for c in range(across)], columns, fontsize=8, color=INK)
-    axes.set_yticks([r * step_y + bins / 2 for r in range(down)], rows, fontsize=8, color=INK)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    colour_bar(figure, image, axes, "feature", shrink=3.0 / down)
+    image = plot.imshow(whole, aspect="auto", cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+    plot.set_xticks([c * step_x + frames / 2 for c in range(across)], columns, fontsize=8, color=INK)
+    plot.set_yticks([r * step_y + bins / 2 for r in range(down)], rows, fontsize=8, color=INK)
+    plot.xaxis.tick_top()
+    plot.tick_params(length=0)
+    plot.spines[:].set_visible(False)
+    plot.set_xlabel(
+        f"each cell: {axes[0]} to the right, {axes[1]} up; labels: speakers of the segments", fontsize=8, color=FAINT
+    )
+    colour_bar(figure, image, plot, colours, shrink=3.0 / down)
     return figure

@@ -61,8 +61,10 @@ def run_probes(request: Request, options: argparse.Namespace) -> None:
     for out, report in zip(outputs, reports, strict=True):
         out.write(report)
     levels = [next(iter(by_latent.values()))["chance"] for by_latent in reports[0]["metrics"].values()]
-    heading = f"linear probes of segments, split {request.split} of {reports[0]['corpus']}"
-    picture = grouped_bars(options.factors, bars, "accuracy, %", heading, scale=100.0, levels=levels)
+    which = ", ".join(dict.fromkeys(path.name for path in options.runs))
+    heading = f"{which}: linear probes of segments, split {request.split} of {reports[0]['corpus']}"
+    kinds = {"groups_label": "predicted factor", "rows_label": "run and latent"}
+    picture = grouped_bars(options.factors, bars, "accuracy, %", heading, **kinds, scale=100.0, levels=levels)
     first._replace(request=request).draw(picture)
     print(table(reports))
     say(f"wrote {', '.join(str(out.json) for out in outputs)} and {first.picture}")

@@ -24,7 +24,16 @@ from evaluation.reporting.command_line import say
 from inference.prediction.reconstruction import decode, infer
 from inference.runs import Run, pick_dtype
 
-__all__ = ["Segment", "decoded", "drawable", "inferred", "one_of_each_speaker", "select_segments"]
+__all__ = [
+    "Segment",
+    "axes_of",
+    "colours_of",
+    "decoded",
+    "drawable",
+    "inferred",
+    "one_of_each_speaker",
+    "select_segments",
+]
 
 AT_ONCE = 2048
 """Segments that are decoded together."""
@@ -148,3 +157,20 @@ def drawable(run: Run, frames: NDArray[np.float64]) -> NDArray[np.float64]:
     if run.settings.model.likelihood != "power_spectrum":
         return frames
     return np.asarray(10.0 * np.log10(np.maximum(frames, 1e-10)))
+
+
+def colours_of(run: Run) -> str:
+    """What the colours of `drawable` frames are."""
+    if run.settings.model.likelihood == "power_spectrum":
+        return "power, dB"
+    names = {"fbank": "log mel energy (fbank)", "log_magnitude": "log magnitude"}
+    return names.get(run.settings.data.frontend, f"feature ({run.settings.data.frontend})")
+
+
+def axes_of(run: Run) -> tuple[str, str]:
+    """What time and frequency of a segment span."""
+    frontend, size = open_frontend(run.settings.data, run.settings.model.bins), segment_size(run)
+    if not isinstance(frontend, Stft):
+        return f"{size} frames", f"{run.settings.model.bins} features"
+    bands = "mel bands, " if run.settings.data.frontend == "fbank" else ""
+    return f"{1000 * size * frontend.hop / frontend.rate:.0f} ms", f"{bands}0 to {frontend.rate / 2000:g} kHz"

@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 from dvae_pyro.errors import UserError, nearest
 from evaluation.disentanglement.plots import segment_grid
-from evaluation.disentanglement.segments import Segment, decoded, drawable, inferred, select_segments
+from evaluation.disentanglement.segments import (
+    Segment,
+    axes_of,
+    colours_of,
+    decoded,
+    drawable,
+    inferred,
+    select_segments,
+)
 from evaluation.reporting.command_line import Request, read_run, say
 from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import save_picture
-from evaluation.reporting.provenance import provenance
+from evaluation.reporting.provenance import caption, provenance
 from evaluation.reporting.report import summarise, text_table
 from inference.runs import Run
 
@@ -51,8 +59,9 @@ def run_traversal(request: Request, options: argparse.Namespace) -> None:
         for dim, cells in zip(dims, frames, strict=True):
             moved = np.sqrt(np.square(cells[:, -1] - cells[:, 0]).mean((1, 2)))
             metrics[f"{latent}_{dim}"] = summarise(moved.tolist())._asdict()
-            heading = f"{run.settings.model.name}, step {run.state['step']}: dimension {dim} of {latent}"
-            picture = segment_grid(np.concatenate([left, cells], 1), rows, columns, heading)
+            heading = f"{caption(run)}: dimension {dim} of {latent} set to the value of each column"
+            whole = np.concatenate([left, cells], 1)
+            picture = segment_grid(whole, rows, columns, heading, colours=colours_of(run), axes=axes_of(run))
             save_picture(picture, outputs.beside("traverse") / f"{latent}-{dim:02d}.png")
     report = {
         **provenance("traverse", run, request),

@@ -23,6 +23,7 @@ from evaluation.recordings.files import Recording, find_recordings, match_clean,
 from evaluation.recordings.output import SoundOut
 from evaluation.reporting.command_line import Request, read_run, say
 from evaluation.reporting.outputs import Outputs
+from evaluation.reporting.provenance import caption
 from inference.posterior.methods import method
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def enhance(
         rows = scored(rows, _pairs(task, made, given.methods), given.jobs)
     drawn = [_drawn(task, made, given.methods[0], i) for i in range(min(len(shown), len(task.recordings)))]
     if drawn:
-        save_enhancement([d for d in drawn if d is not None], given.out / "enhance.png", frontend)
+        heading = f"{caption(run)}: method {given.methods[0]}"
+        save_enhancement([d for d in drawn if d is not None], given.out / "enhance.png", frontend, heading)
     return rows, task.broken
 
 

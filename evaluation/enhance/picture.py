@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.reporting.plots import RANGE_DB, save_picture, spectrogram_db
+from evaluation.reporting.plots import RANGE_DB, new_figure, save_picture, spectrogram_db
 
 __all__ = ["Drawn", "enhancement_picture", "save_enhancement"]
 
@@ -40,13 +40,11 @@ class Drawn(NamedTuple):
     h: NDArray[np.float64]
 
 
-def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_frame: float) -> Any:
+def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_frame: float, heading: str = "") -> Any:
     """A row for each recording: noisy, estimate, clean, gain, and the variance WH of the noise."""
-    from matplotlib.figure import Figure
-
     with_clean = any(d.clean is not None for d in drawn)
     titles = ["noisy", "estimate", *(["clean"] if with_clean else []), "Wiener gain", "noise WH"]
-    figure = Figure(figsize=(2.9 * len(titles), 0.6 + 2.0 * len(drawn)), layout="constrained", dpi=110)
+    figure = new_figure(2.9 * len(titles), 1.5 + 2.0 * len(drawn), heading, dpi=110)
     grid = figure.subplots(len(drawn), len(titles), squeeze=False)
     for row, d in zip(grid, drawn, strict=True):
         sounds = [d.noisy, d.estimate, *([d.clean] if with_clean else [])]
@@ -64,14 +62,22 @@ def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_fr
         _image(row[-1], noise - noise.max(), extent, -RANGE_DB, 0.0, "magma")
         for axes, title in zip(row[-2:], titles[-2:], strict=True):
             axes.set_title(title, fontsize=8, loc="left")
-        row[0].set_ylabel(f"{Path(d.name).name[-24:]}\nkHz", fontsize=7)
+        row[0].set_ylabel(f"{Path(d.name).name[-24:]}\nfrequency, kHz", fontsize=7)
+    for axes in grid[-1]:
+        axes.set_xlabel("time, s", fontsize=7)
+    sounds_, gain = [*range(len(titles) - 2), -1], -2
+    for columns, label in ((sounds_, "dB, relative to the maximum of the noisy sound (WH: its own)"), ([gain], "gain")):
+        shown = [axes for row in grid for axes in row[columns] if axes.images]
+        bar = figure.colorbar(shown[0].images[0], ax=list(grid[-1][columns]), location="bottom", shrink=0.5, aspect=40)
+        bar.set_label(label, fontsize=7)
+        bar.ax.tick_params(labelsize=6)
     return figure
 
 
-def save_enhancement(drawn: Sequence[Drawn], path: Path, frontend: Any) -> None:
+def save_enhancement(drawn: Sequence[Drawn], path: Path, frontend: Any, heading: str = "") -> None:
     """Write the picture, if there is anything to draw."""
     if drawn:
-        save_picture(enhancement_picture(drawn, frontend.rate / 2000.0, frontend.hop / frontend.rate), path)
+        save_picture(enhancement_picture(drawn, frontend.rate / 2000.0, frontend.hop / frontend.rate, heading), path)
 
 
 def _image(axes: Any, values: Samples, extent: tuple[float, ...], low: float, high: float, colours: str) -> None:

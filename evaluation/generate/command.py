@@ -27,6 +27,7 @@ from evaluation.reporting.audio import peak, write_wav
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.plots import save_picture
+from evaluation.reporting.provenance import caption
 from evaluation.reporting.report import Summary, summarise
 from inference.runs import Run
 
@@ -134,7 +135,7 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
         if frontend is not None and hop_s is not None:
             pictured = as_power(frontend, pictured)
             extent = (frames * hop_s, frontend.rate / 2000.0)
-        heading = f"{run.settings.model.name}, step {run.state['step']}: generated, x {x}"
+        heading = f"{caption(run)}: generated, the {x} of x at each frame"
         save_picture(contact_sheet(pictured.numpy(), extent, COLUMNS, heading), folder / "generated.png")
     return {
         "frames": frames,

@@ -21,6 +21,7 @@ from dvae_pyro.files import disk_errors
 from dvae_pyro.progress import progress_bar
 from evaluation.loading.splits import corpus_of, read_split
 from evaluation.reporting.plots import FAINT, INK, save_picture
+from evaluation.reporting.provenance import caption
 from inference.prediction.generation import generated_batches
 from inference.runs import Run
 
@@ -61,7 +62,7 @@ def draw(run: Run, folder: Path, num: int, frames: int | None, batch: int) -> di
         if training:
             beside = [positions(x) for x, points in zip(training, drawings, strict=True) if points is not None]
             groups = {"training data": beside[:PICTURED], **groups}
-        heading = f"{run.settings.model.name}, step {run.state['step']}"
+        heading = caption(run)
         save_picture(drawing_sheet(groups, heading), folder / "generated.png")
     return {
         "frames": max(lengths),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from evaluation.reporting.plots import FAINT, RANGE_DB, colour_bar, new_figure
@@ -40,10 +41,11 @@ def contact_sheet(
         image = axes.imshow(frames.T, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, extent=box)
         axes.spines[:].set_visible(extent is None)
         axes.tick_params(labelsize=7, colors=FAINT, length=2)
+        axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))  # the next column begins where this one ends
         if i % columns == 0:
-            axes.set_ylabel("kHz" if extent is not None else "", fontsize=7, color=FAINT)
+            axes.set_ylabel("frequency, kHz" if extent is not None else "value", fontsize=7, color=FAINT)
         if i + columns >= len(values):
-            axes.set_xlabel("s" if extent is not None else "frames", fontsize=7, color=FAINT)
-    label = "dB, relative to the maximum" if extent is not None else "value"
+            axes.set_xlabel("time, s" if extent is not None else "time, frames", fontsize=7, color=FAINT)
+    label = "power, dB relative to the maximum of all" if extent is not None else "value"
     colour_bar(figure, image, list(grid.flat), label, shrink=2.0 / rows, size=7)
     return figure

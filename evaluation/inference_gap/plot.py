@@ -41,13 +41,16 @@ def gap_picture(reports: Sequence[Mapping[str, Any]], names: Sequence[str], head
         text = f"ELBO {f['elbo']['mean']:.2f}, log p(x) ≥ {f['log_evidence']['mean']:.2f}"
         axes.text(reach + 0.03 * widest, row, text, va="center", fontsize=8, color=FAINT)
     labels = [
-        f"{name}\n{report['guide']}" if name != report["guide"] else name
+        f"{name}\n{report['model']}, guide {report['guide']}" if name != report["guide"] else name
         for name, report in zip(names, reports, strict=True)
     ]
     open_axes(axes, "left")
     axes.set_yticks(range(len(names)), labels, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.6 * widest)
-    axes.set_xlabel("gap, nats per frame", fontsize=9, color=FAINT)
+    first = reports[0]
+    of_what = f"{first['num_sequences']} sequences of {first['corpus']}, split {first['split']}"
+    label = f"gap, nats per frame: mean and standard error over {of_what}"
+    axes.set_xlabel(label, fontsize=9, color=FAINT)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure

@@ -70,21 +70,30 @@ def estimate_by_length(
     return LengthEstimates(frames, {name: np.stack([of_length[name] for of_length in figures]) for name in names})
 
 
-def length_picture(measured: LengthEstimates, plan: Plan) -> Figure:
+def length_picture(measured: LengthEstimates, plan: Plan, name: str = "") -> Figure:
     """Left: each estimate per frame, minus the ELBO if that was estimated. Right: its standard deviation over repeats,
     root mean square over sequences.
+
+    Args:
+        measured: the estimates.
+        plan: what was estimated.
+        name: of the run, for the title.
     """
-    figure = new_figure(9.0, 3.6, dpi=150)
+    _, repeats, sequences = next(iter(measured.estimates.values())).shape
+    what = f"{plan.particles} particles, {sequences} sequences cut after T frames, {repeats} repeats"
+    figure = new_figure(9.0, 4.0, f"{name}: {what}" if name else what, dpi=150)
     level, spread = figure.subplots(1, 2)
     t = np.array(measured.frames)
     base = measured.estimates["elbo"].mean((1, 2)) if "elbo" in measured.estimates else 0.0
-    for name, values in measured.estimates.items():
-        style = {"color": COLOURS[name], "label": LABELS[name], "marker": "o", "ms": 3.5, "lw": 1.6}
+    for estimator, values in measured.estimates.items():
+        style = {"color": COLOURS[estimator], "label": LABELS[estimator], "marker": "o", "ms": 3.5, "lw": 1.6}
         level.plot(t, (values.mean((1, 2)) - base) / t, **style)
         spread.plot(t, np.sqrt(values.var(axis=1, ddof=1).mean(axis=1)).clip(1e-6), **style)
     above = " above the ELBO" if "elbo" in measured.estimates else ""
-    level.set_title(f"log-likelihood estimate{above}, nats per frame", fontsize=9, loc="left")
-    spread.set_title("standard deviation of one estimate, nats per sequence", fontsize=9, loc="left")
+    level.set_title(f"log-likelihood estimate{above}", fontsize=9, loc="left")
+    level.set_ylabel("nats per frame", fontsize=9)
+    spread.set_title("standard deviation of one estimate over repeats", fontsize=9, loc="left")
+    spread.set_ylabel("nats per sequence", fontsize=9)
     spread.set_yscale("log")
     for formatter in (spread.yaxis.set_major_formatter, spread.yaxis.set_minor_formatter):
         formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
@@ -92,10 +101,9 @@ def length_picture(measured: LengthEstimates, plan: Plan) -> Figure:
         axes.set_xscale("log")
         axes.set_xticks(t, [str(v) for v in measured.frames])
         axes.xaxis.minorticks_off()
-        axes.set_xlabel("frames T")
+        axes.set_xlabel("frames T of each sequence", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e3e7ec", lw=0.6)
-    level.legend(frameon=False, fontsize=8)
-    sequences = next(iter(measured.estimates.values())).shape[2]
-    figure.suptitle(f"{plan.particles} particles, {sequences} sequences cut after T frames", fontsize=10)
+    handles, labels = level.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure

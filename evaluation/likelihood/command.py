@@ -14,6 +14,7 @@ from evaluation.loading.splits import corpus_of, read_split
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import save_picture
+from evaluation.reporting.provenance import caption
 from inference.particles.resampling import SCHEMES
 
 __all__ = ["run_likelihood"]
@@ -50,7 +51,8 @@ def run_likelihood(request: Request, options: argparse.Namespace) -> None:
     say(f"wrote {outputs.names('csv')}")
     if options.picture is not None:
         plan = replace(plan, mode=report["mode"], seed=run.settings.seed)
-        save_picture(length_picture(estimate_by_length(run, sequences, plan, progress=True), plan), options.picture)
+        measured = estimate_by_length(run, sequences, plan, progress=True)
+        save_picture(length_picture(measured, plan, caption(run)), options.picture)
         say(f"wrote {options.picture}")
 
 

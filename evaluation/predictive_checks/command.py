@@ -12,7 +12,7 @@ from evaluation.predictive_checks.checks import check, report_of, table
 from evaluation.predictive_checks.plots import check_picture
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import outputs_of
-from evaluation.reporting.provenance import autoregressive
+from evaluation.reporting.provenance import autoregressive, caption
 
 __all__ = ["run_predictive_checks"]
 
@@ -41,5 +41,6 @@ def run_predictive_checks(request: Request, options: argparse.Namespace) -> None
     print("\np = P(replicated > observed); a value near 0 or 1 means that the model does not generate such data")
     if autoregressive(run) and mode == "gt":
         print("in x ~ p(x|z) each frame is given the true past, a weaker check than --mode gen")
-    outputs.draw(check_picture(replicated, [item.file for item in sequences], table(report).splitlines()[0]))
+    heading = f"{caption(run)}: {table(report).splitlines()[0].partition(': ')[2]}"
+    outputs.draw(check_picture(replicated, [item.file for item in sequences], heading))
     say(f"wrote {outputs.names('png')}")

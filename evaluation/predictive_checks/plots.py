@@ -34,12 +34,13 @@ def check_picture(tracks: Check, names: Sequence[str], heading: str) -> Figure:
     for row, (what, unit) in enumerate((("energy", "dB"), ("tilt", "dB per octave"))):
         parts = {name: _parts(getattr(getattr(tracks, name), what), tracks.lengths) for name in Check._fields[:3]}
         _one_utterance(grid[row, 0], parts, shown, tracks.frame_s)
-        grid[row, 0].set_title(
-            f"{what} of {names[shown].rpartition('/')[2]}, {unit}", fontsize=9, loc="left", color=INK
-        )
+        title = f"{what} of one utterance, {names[shown].rpartition('/')[2]}"
+        grid[row, 0].set_title(title, fontsize=9, loc="left", color=INK)
+        grid[row, 0].set_ylabel(f"{what}, {unit}", fontsize=8, color=FAINT)
         _histograms(grid[row, 1], parts, relative=what == "energy")
-        title = "energy below the loudest frame of the utterance, dB" if what == "energy" else "tilt, dB per octave"
-        grid[row, 1].set_title(title, fontsize=9, loc="left", color=INK)
+        grid[row, 1].set_title(f"{what} of all utterances", fontsize=9, loc="left", color=INK)
+        label = "energy below the loudest frame of the utterance, dB" if what == "energy" else "tilt, dB per octave"
+        grid[row, 1].set_xlabel(label, fontsize=8, color=FAINT)
     _pause_lengths(grid[2, 0], tracks)
     _pauses_by_place(grid[2, 1], tracks)
     for axes in grid.flat:
@@ -83,7 +84,7 @@ def _one_utterance(axes: Axes, parts: dict[str, list[Array]], shown: int, frame_
     _band(axes, seconds, parts["posterior"][shown], POSTERIOR, "")
     axes.plot(seconds, parts["prior"][shown][0], color=PRIOR, lw=0.6, alpha=0.8)
     axes.plot(seconds, observed, color=INK, lw=0.9)
-    axes.set_xlabel("s", fontsize=8, color=FAINT)
+    axes.set_xlabel("time, s", fontsize=8, color=FAINT)
     axes.set_xlim(0.0, max(float(seconds[-1]), frame_s))
     spread = float(np.ptp(observed)) or 1.0
     axes.set_ylim(observed.min() - 0.2 * spread, observed.max() + 0.2 * spread)
@@ -123,8 +124,10 @@ def _pause_lengths(axes: Axes, tracks: Check) -> None:
         axes.plot(positions + shift, middle, "_", color=colour, ms=9)
     axes.plot(positions, pause_counts(tracks.observed, tracks.lengths, edges)[0] / minutes, "o", color=INK, ms=4)
     axes.set_xticks(positions, labels)
-    axes.set_xlabel(f"frames of {1000 * tracks.frame_s:g} ms", fontsize=8, color=FAINT)
-    axes.set_title("pauses per minute, by length", fontsize=9, loc="left", color=INK)
+    axes.set_xlabel(f"length of the pause, frames of {1000 * tracks.frame_s:g} ms", fontsize=8, color=FAINT)
+    axes.set_ylabel("pauses per minute", fontsize=8, color=FAINT)
+    title = "pauses by length: observed (dots), median (dashes)"
+    axes.set_title(title, fontsize=9, loc="left", color=INK)
 
 
 def _pauses_by_place(axes: Axes, tracks: Check) -> None:
@@ -134,5 +137,6 @@ def _pauses_by_place(axes: Axes, tracks: Check) -> None:
     axes.step(centres, 100.0 * pauses_by_tenth(tracks.observed, tracks.lengths)[0], where="mid", color=INK, lw=1.1)
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(bottom=0.0)
-    axes.set_xlabel("position in the utterance", fontsize=8, color=FAINT)
-    axes.set_title("pause, % of the time", fontsize=9, loc="left", color=INK)
+    axes.set_xlabel("position in the utterance, as a share of its length", fontsize=8, color=FAINT)
+    axes.set_ylabel("pause, % of the time", fontsize=8, color=FAINT)
+    axes.set_title("pauses by their place", fontsize=9, loc="left", color=INK)

@@ -12,7 +12,7 @@ from evaluation.recognition.ctc import RecogniserOptions
 from evaluation.recognition.dataset import ALL, FeatureSet, TranscribedSplit, read_transcribed
 from evaluation.recognition.experiment import evaluate, model_text, table
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
-from evaluation.reporting.comparability import SEQUENCE_SETTINGS, check_same_data
+from evaluation.reporting.comparability import SEQUENCE_SETTINGS, check_same_data, run_names
 from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import grouped_bars
 from evaluation.reporting.provenance import provenance
@@ -64,7 +64,10 @@ def run_recognition(request: Request, options: argparse.Namespace) -> None:
         [*report["domains"], ALL],
         {label: list(entry["error"].values()) for label, entry in zip(labels, entries, strict=True)},
         "token error rate, %",
-        f"trained on {source} (first: on all), tested on split {request.split} of {corpus.name}",
+        f"{', '.join(run_names(options.runs))}: recogniser trained on {source} (first: on all), tested on split "
+        f"{request.split} of {corpus.name}",
+        groups_label="condition of the test data",
+        rows_label="condition trained on, features",
         scale=100.0,
     )
     outputs.draw(figure)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 __all__ = ["Band", "Mark", "Series", "bars", "line_chart", "number", "strip"]
 
 WIDTH, HEIGHT = 640, 250
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 72, 12, 10, 40
 MOST_POINTS = 400
 
 
@@ -187,7 +187,7 @@ def strip(
         span: the values at the left and the right end.
         colour: number of the colour.
     """
-    width, height = 132, 26
+    width, height = 108, 26
     low, high = span
 
     def px(value: float) -> float:

@@ -13,6 +13,7 @@ __all__ = ["graph"]
 FRAMES = 3
 SUBSCRIPTS = ("t\u22121", "t", "t+1")
 COLUMN, ROW, RADIUS = 110, 74, 20
+TOP, BOTTOM = 12, 6
 OBSERVED = "x"
 
 
@@ -26,12 +27,12 @@ def graph(parents: Parents) -> Markup:
     inside = [name for name in parents if name not in outside]
     rows = [*(name for name in inside if name == OBSERVED), *(name for name in inside if name != OBSERVED)]
     places: dict[Node, tuple[float, float]] = {}
-    height = 30 + ROW * (len(rows) - 1 + bool(outside)) + 2 * RADIUS
+    height = TOP + 2 * RADIUS + ROW * (len(rows) - 1 + bool(outside)) + BOTTOM
     for level, name in enumerate(rows):
         for t in range(FRAMES):
-            places[name, t] = (60 + COLUMN * t, height - 22 - RADIUS - ROW * level)
+            places[name, t] = (60 + COLUMN * t, height - BOTTOM - RADIUS - ROW * level)
     for i, name in enumerate(outside):
-        places[name, -1] = (60 + COLUMN * (FRAMES - 1) * (i + 1) / (len(outside) + 1), 8 + RADIUS)
+        places[name, -1] = (60 + COLUMN * (FRAMES - 1) * (i + 1) / (len(outside) + 1), TOP + RADIUS)
     width = 120 + COLUMN * (FRAMES - 1)
     parts = [
         f'<svg class="graph" viewBox="0 0 {width} {height}" role="img" aria-label="graphical model">'
@@ -60,7 +61,7 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     ux, uy = (x1 - x0) / length, (y1 - y0) / length
     bend = 0.0
     if abs(y1 - y0) < 1 and abs(x1 - x0) > COLUMN + 1:
-        bend = -0.3 * abs(x1 - x0)
+        bend = -0.24 * abs(x1 - x0)
     elif abs(x1 - x0) < 1 and abs(y1 - y0) > ROW + 1:
         bend = 0.25 * abs(y1 - y0)
     cx, cy = (x0 + x1) / 2 + (bend if abs(x1 - x0) < 1 else 0.0), (y0 + y1) / 2 + (bend if abs(y1 - y0) < 1 else 0.0)

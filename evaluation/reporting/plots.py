@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 __all__ = [
+    "Difference",
     "Panel",
     "colour_bar",
     "grouped_bars",
@@ -33,6 +34,8 @@ __all__ = [
 INK, FAINT, STRIPE, DOT, BEST = "#1b1f24", "#6a737d", "#f3f5f8", "#8aa4c8", "#c2410c"
 COLOURS = (INK, DOT, BEST, "#e5a23c", "#4d7c4a", "#7c5295", "#3b6db3", "#b0899b", FAINT, "#97b885")
 RANGE_DB = 80.0
+CHANGE_DB = 30.0
+"""Difference of spectrograms in dB that has the strongest colour."""
 WINDOW_S, HOP_S = 0.032, 0.008
 
 
@@ -41,6 +44,15 @@ class Panel(NamedTuple):
 
     title: str
     samples: NDArray[np.float64]
+    rate: int
+
+
+class Difference(NamedTuple):
+    """The spectrogram of a sound less that of another one to draw: title, both samples and their rate in Hz."""
+
+    title: str
+    samples: NDArray[np.float64]
+    other: NDArray[np.float64]
     rate: int
 
 
@@ -82,42 +94,52 @@ def spectrogram_db(samples: NDArray[np.float64], rate: int) -> NDArray[np.float6
     return np.asarray(10.0 * np.log10(np.maximum(power, 1e-12)), dtype=np.float64)
 
 
-def spectrogram_panels(panels: Sequence[Panel], columns: int, heading: str = "") -> Figure:
+def spectrogram_panels(panels: Sequence[Panel | Difference | None], columns: int, heading: str = "") -> Figure:
     """Spectrograms in a grid, with one frequency axis and one colour scale for all and a time axis for each row.
 
     Args:
-        panels: the sounds, row by row; the maximum of the first is 0 dB.
+        panels: sounds and differences, row by row, the first a sound, whose maximum is 0 dB; None leaves a place empty.
         columns: panels in a row.
         heading: title of the figure.
     """
     rows = -(-len(panels) // columns)
-    figure = new_figure(0.9 + 4.3 * columns, 0.9 + 2.1 * rows, heading, dpi=150)
+    figure = new_figure(0.9 + (4.3 if columns < 3 else 3.2) * columns, 0.9 + 2.1 * rows, heading, dpi=150)
     grid = figure.subplots(rows, columns, sharex="row", sharey=True, squeeze=False)
-    spectrograms = [spectrogram_db(p.samples, p.rate) for p in panels]
+    drawn = {i: panel for i, panel in enumerate(panels) if panel is not None}
+    spectrograms = {i: spectrogram_db(panel.samples, panel.rate) for i, panel in drawn.items()}
     maximum = float(spectrograms[0].max())
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-    seconds = [p.samples.size / p.rate for p in panels]
-    for i, (axes, panel, decibels) in enumerate(zip(grid.flat, panels, spectrograms, strict=False)):
-        image = axes.imshow(
-            decibels.T - maximum,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=-RANGE_DB,
-            vmax=0.0,
-            extent=(0.0, panel.samples.size / panel.rate, 0.0, panel.rate / 2000.0),
-        )
+    seconds = {i: panel.samples.size / panel.rate for i, panel in drawn.items()}
+    kilohertz = max(panel.rate for panel in drawn.values()) / 2000.0
+    sounds: dict[int, AxesImage] = {}
+    changes: dict[int, AxesImage] = {}
+    for i, axes in enumerate(grid.flat):
+        if i not in drawn:
+            axes.remove()
+            continue
+        panel, decibels = drawn[i], spectrograms[i] - maximum
+        place: dict[str, Any] = {"origin": "lower", "aspect": "auto"}
+        place["extent"] = (0.0, seconds[i], 0.0, panel.rate / 2000.0)
+        if isinstance(panel, Difference):
+            # below the range of the colours of sounds nothing is seen to differ
+            other = spectrogram_db(panel.other, panel.rate) - maximum
+            change = decibels.clip(-RANGE_DB, 0.0) - other.clip(-RANGE_DB, 0.0)
+            changes[i] = axes.imshow(change.T, cmap="RdBu_r", vmin=-CHANGE_DB, vmax=CHANGE_DB, **place)
+        else:
+            sounds[i] = axes.imshow(decibels.T, cmap="magma", vmin=-RANGE_DB, vmax=0.0, **place)
         axes.set_title(panel.title, fontsize=9, loc="left", color=INK)
-        axes.set_xlim(0.0, max(seconds[i - i % columns : i - i % columns + columns]))
-        axes.set_ylim(0.0, max(p.rate for p in panels) / 2000.0)
+        first = i - i % columns
+        axes.set_xlim(0.0, max(seconds[k] for k in range(first, first + columns) if k in seconds))
+        axes.set_ylim(0.0, kilohertz)
         open_axes(axes, "left", "bottom")
         if i % columns == 0:
-            axes.set_ylabel("kHz", fontsize=8, color=FAINT)
-        if i + columns >= len(panels):
-            axes.set_xlabel("s", fontsize=8, color=FAINT)
+            axes.set_ylabel("frequency, kHz", fontsize=8, color=FAINT)
+        if i + columns not in drawn:
+            axes.set_xlabel("time, s", fontsize=8, color=FAINT)
     label = "dB, relative to the maximum of the first panel"
-    colour_bar(figure, image, list(grid.flat[: len(panels)]), label, shrink=1.6 / rows)
+    colour_bar(figure, next(iter(sounds.values())), [grid.flat[i] for i in drawn], label, shrink=1.6 / rows)
+    if changes:
+        image = next(iter(changes.values()))
+        colour_bar(figure, image, [grid.flat[i] for i in drawn], "difference, dB", shrink=1.6 / rows)
     return figure
 
 
@@ -127,6 +149,8 @@ def grouped_bars(
     label: str,
     heading: str,
     *,
+    groups_label: str,
+    rows_label: str,
     scale: float = 1.0,
     levels: Sequence[float] | None = None,
 ) -> Figure:
@@ -137,6 +161,8 @@ def grouped_bars(
         rows: by name, a figure for each column: its ``mean`` and, unless None, ``stderr``.
         label: label of the axis.
         heading: title of the figure.
+        groups_label: what the columns are.
+        rows_label: what the rows, which have the colours, are.
         scale: factor applied to all figures.
         levels: chance level of each group, drawn as a line across its bars.
     """
@@ -155,9 +181,13 @@ def grouped_bars(
         axes.plot([g - 0.45, g + 0.45], [scale * level] * 2, color=INK, lw=1.0, ls=":", label=name_once)
     open_axes(axes)
     axes.set_xticks(range(len(groups)), list(groups), fontsize=9)
+    axes.set_xlabel(groups_label, fontsize=9, color=FAINT)
     axes.set_ylabel(label, fontsize=9, color=INK)
     axes.set_ylim(bottom=0.0)
-    figure.legend(loc="outside lower left", fontsize=8, frameon=False)
+    known = any(figure_["stderr"] for figures in rows.values() for figure_ in figures)
+    title = f"{rows_label}; lines: standard errors" if known else rows_label
+    legend = figure.legend(loc="outside lower left", fontsize=8, frameon=False, title=title or None, title_fontsize=8)
+    legend.set_alignment("left")
     axes.set_title(heading, fontsize=9, color=INK, loc="left")
     return figure
 

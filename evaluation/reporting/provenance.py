@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from evaluation.reporting.command_line import Request
     from inference.runs import Run
 
-__all__ = ["autoregressive", "provenance"]
+__all__ = ["autoregressive", "caption", "provenance"]
 
 
 def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
@@ -40,6 +40,12 @@ def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
         "autoregressive": autoregressive(run),
         "overrides": list(request.overrides),
     }
+
+
+def caption(run: Run) -> str:
+    """The name of a run as titles of pictures have it: folder, model, guide and step."""
+    settings = run.settings
+    return f"{run.path.name} ({settings.model.name}, guide {settings.guide.name}, step {run.state['step']})"
 
 
 def _parameters(run: Run) -> int:

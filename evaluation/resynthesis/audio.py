@@ -15,7 +15,7 @@ PICTURED = 6
 """Utterances in the picture."""
 
 
-def write_audio(folder: Path, resyntheses: Sequence[Resynthesis]) -> None:
+def write_audio(folder: Path, resyntheses: Sequence[Resynthesis], heading: str = "") -> None:
     """Write reference and resynthesis of each utterance, and `spectrograms.png` of the first few.
 
     Both sounds of a pair have the same scale, which is reduced where the resynthesis would clip.
@@ -26,4 +26,5 @@ def write_audio(folder: Path, resyntheses: Sequence[Resynthesis]) -> None:
         for kind, samples in (("reference", item.reference), ("resynthesised", item.estimate)):
             write_wav(folder / f"{item.number:03d}-{stem}-{kind}.wav", samples / peak(item.estimate), item.rate)
             panels.append(Panel(f"{stem}, {kind}", samples, item.rate))
-    save_picture(spectrogram_panels(panels[: 2 * PICTURED], columns=2), folder / "spectrograms.png")
+    picture = spectrogram_panels(panels[: 2 * PICTURED], columns=2, heading=heading)
+    save_picture(picture, folder / "spectrograms.png")

@@ -17,7 +17,7 @@ from evaluation.loading.waveforms import FileLog, sound_frontend
 from evaluation.recordings.mos import dnsmos, require_dnsmos
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import outputs_of
-from evaluation.reporting.provenance import provenance
+from evaluation.reporting.provenance import caption, provenance
 from evaluation.reporting.report import (
     CsvRow,
     Results,
@@ -140,7 +140,8 @@ def evaluate(
     of_pesq = _pesq_notes(rate) if with_pesq else ["PESQ was not computed (--without-pesq)"]
     notes = [*corpus.notes.get(request.split, []), *log.lines(rate), *of_pesq]
     if kept:
-        write_audio(sounds or run.path / "audio", sorted(kept, key=lambda item: item.number))
+        heading = f"{caption(run)}: resynthesis, mode {request.mode or run.settings.evaluation.mode}"
+        write_audio(sounds or run.path / "audio", sorted(kept, key=lambda item: item.number), heading)
     report = report_of(run, request, ordered, with_pesq=with_pesq)
     return Results({**report, "skipped": log.broken, "notes": notes}, ordered)
 

@@ -91,7 +91,8 @@ def run_verification(request: Request, options: argparse.Namespace) -> None:
         if name == "fhvae"
         else outputs._replace(stem=outputs.stem.replace("verification", f"verification_{name}"))
     )
-    drawn.draw(det_curves(result.rates, result.eer, f"{request.run}: {report['trials']:,} trials"))
+    heading = f"{request.run.name}, split {request.split} of {report['corpus']}: {report['trials']:,} trials"
+    drawn.draw(det_curves(result.rates, result.eer, heading))
     outputs.write(report)
     print(table(report))
     for kind, reasons in report["missing"].items():

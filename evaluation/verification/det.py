@@ -44,7 +44,7 @@ def det_curves(
         eer: equal error rates, likewise.
         heading: title of the figure.
     """
-    figure = new_figure(5.6, 5.8, dpi=150)
+    figure = new_figure(7.6, 5.6, heading, dpi=150)
     axes = figure.subplots()
     span = deviates(np.array([LOWEST, HIGHEST]))
     axes.plot(span, span, color="#d5dae1", lw=0.8, zorder=0)
@@ -61,11 +61,12 @@ def det_curves(
     ticks = deviates(np.array(TICKS))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [f"{100 * tick:g}" for tick in TICKS])
-    axes.set(xlim=span, ylim=span, aspect="equal")
+    axes.set(xlim=span, ylim=span, box_aspect=1.0)
     axes.set_xlabel("false acceptance, %", fontsize=9, color=INK)
     axes.set_ylabel("false rejection, %", fontsize=9, color=INK)
     axes.grid(color="#eceff3", lw=0.6)
     open_axes(axes)
-    axes.legend(fontsize=8, frameon=False, title="equal error rate", title_fontsize=8, loc="upper right")
-    axes.set_title(heading, fontsize=9, color=INK, loc="left")
+    title = "embedding (colour), scoring (line):\nequal error rate (dot)"
+    legend = figure.legend(fontsize=8, frameon=False, title=title, title_fontsize=8, loc="outside right upper")
+    legend.set_alignment("left")
     return figure

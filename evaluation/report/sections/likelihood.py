@@ -20,7 +20,11 @@ def section(page: Page) -> dict[str, Any]:
     estimates = [_estimates(run, page.colour(run)) for run in page.runs if run.report("likelihood")]
     gaps = [_gaps(run, page.colour(run)) for run in page.runs if run.report("inference_gap")]
     widest = max((row["approximation"] + row["amortisation"] for row in gaps), default=0.0) or 1.0
-    warnings = [f"{row['name']}: {line}" for row in estimates for line in row["warnings"]]
+    concerned: dict[str, list[str]] = {}
+    for row in estimates:
+        for line in row["warnings"]:
+            concerned.setdefault(line, []).append(row["name"])
+    warnings = [f"{', '.join(names)}: {line}" for line, names in concerned.items()]
     warnings += [f"{row['name']}: {row['note']}" for row in gaps if row["note"]]
     reports = [report for run in page.runs if (report := run.report("likelihood")) is not None]
     for key in sorted({k for r in reports for k in different_keys(r, reports[0], [*DATA_WARNINGS, "sequences"])}):

@@ -50,7 +50,7 @@ def section(page: Page, audible: Collection[int]) -> dict[str, Any]:
             mean = None if figure.mean is None else figure.mean * metric.scale
             error = None if figure.stderr is None else figure.stderr * metric.scale
             picture = strip(title, dots, mean, error, span, source.colour) if mean is not None else ""
-            cells.append({"text": text, "value": mean, "best": i == best, "strip": picture})
+            cells.append({"text": text.replace("-", "\u2212"), "value": mean, "best": i == best, "strip": picture})
         columns.append({"name": name, "metric": metric, "cells": cells, "low": span[0], "high": span[1]})
     return {
         "rows": [{"name": s.name, "colour": s.colour, "entry": s.entry, "place": place} for place, s in placed],

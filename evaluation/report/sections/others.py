@@ -80,7 +80,7 @@ def _leaves(tree: dict[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str,
 
 def _files(report: Report) -> list[Path]:
     """The files that belong to a report: those that it lists, in its folder or in one of its name, and its picture."""
-    folders = [report.file.parent / report.evaluation, report.file.parent]
+    folders = [report.file.parent / report.file.stem, report.file.parent / report.evaluation, report.file.parent]
     listed = [name for name in report.content.get("files") or [] if isinstance(name, str)]
     found = [next((f / name for f in folders if (f / name).is_file()), None) for name in listed]
     files = [file for file in found if file is not None]

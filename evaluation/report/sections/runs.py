@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from evaluation.report.collect import RunFolder
@@ -60,7 +61,7 @@ def _card(run: RunFolder, colour: int) -> dict[str, Any]:
     }
 
 
-def _verdicts(run: RunFolder) -> list[str]:
+def _verdicts(run: RunFolder) -> list[Markup]:
     lines = []
     for latent, verdict in compare(run.settings.model, run.settings.guide.name).items():
         parts = [
@@ -74,7 +75,7 @@ def _verdicts(run: RunFolder) -> list[str]:
             if verdict.word == "same"
             else f"the guide conditions {latent} on {verdict.word} variables than the exact posterior{detail}"
         )
-    return [str(formula(line)) for line in lines]
+    return [formula(line) for line in lines]
 
 
 def training_hours(run: RunFolder) -> float | None:

@@ -29,6 +29,7 @@ def section(page: Page) -> dict[str, Any]:
         "heading": heading(entries) if entries else "",
         "warnings": warnings(page),
         "names": [source.name for source in page.sources if source.entry is not None],
+        "given": [_given_the_past(entry) for entry in entries],
         "colours": [source.colour for source in page.sources if source.entry is not None],
         "rows": _rows(entries),
         "commands": page.commands("resynthesis"),
@@ -70,7 +71,7 @@ def warnings(page: Page) -> list[str]:
     """What a reader must know before comparing the figures."""
     lines = [*differences(page.entries)] if page.entries else []
     lines += _seeds(page.runs)
-    gt = [e.name for e in page.entries if e.report.get("autoregressive") and e.report["mode"] == "gt"]
+    gt = [entry.name for entry in page.entries if _given_the_past(entry)]
     if gt:
         lines.append(
             f"{_and(gt)}: autoregressive, evaluated with --mode gt. The decoder is given the true past frames, so "
@@ -87,6 +88,11 @@ def warnings(page: Page) -> list[str]:
         if problem:
             lines.append(f"{source.name}: no sounds and no latents. {problem}")
     return [*lines, *page.failed]
+
+
+def _given_the_past(entry: Entry) -> bool:
+    """Whether the decoder of an autoregressive model was given the true past frames."""
+    return bool(entry.report.get("autoregressive")) and entry.report["mode"] == "gt"
 
 
 def _seeds(runs: Any) -> list[str]:

@@ -260,8 +260,8 @@ def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: P
     assert {axes.images[0].get_clim() for axes in panels} == {(-80.0, 0.0)}
     for axes in panels:
         assert axes.get_xlim()[1] == pytest.approx(0.8, abs=0.02) and axes.get_ylim() == (0.0, 8.0)
-    assert [axes.get_ylabel() for axes in panels] == ["kHz", "", "kHz", ""]
-    assert [axes.get_xlabel() for axes in panels] == ["", "", "s", "s"]
+    assert [axes.get_ylabel() for axes in panels] == ["frequency, kHz", "", "frequency, kHz", ""]
+    assert [axes.get_xlabel() for axes in panels] == ["", "", "time, s", "time, s"]
     assert "dB" in bar.get_ylabel()
     drawn = tmp_path / "p.png"
     assert main([*map(str, evaluated), "--picture", str(drawn), "--utterance", "test/two/two.wav"]) == 0

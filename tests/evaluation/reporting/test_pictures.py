@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.reporting.plots import Panel, spectrogram_db, spectrogram_panels
+from evaluation.reporting.plots import CHANGE_DB, Difference, Panel, spectrogram_db, spectrogram_panels
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
@@ -30,3 +30,15 @@ def test_panels_share_the_scale_of_the_first_and_leave_no_empty_axes() -> None:
     tops = [float(np.max(axes.images[0].get_array())) for axes in panels]  # type: ignore[arg-type]  # an image always has an array
     assert tops[0] == pytest.approx(0.0) and tops[1] == pytest.approx(-40.0)
     assert list(panels[2].images[0].get_extent()) == [0.0, 2.0, 0.0, 4.0]
+
+
+def test_difference_is_of_levels_that_are_seen_and_empty_places_stay_empty() -> None:
+    loud = np.random.RandomState(0).standard_normal(16000)
+    panels = [Panel("a", loud, 16000), None, Panel("b", loud / 10, 16000), Difference("b - a", loud / 10, loud, 16000)]
+    first, second, change, *bars = spectrogram_panels(panels, 2, "run: a heading").axes
+    assert [axes.get_title(loc="left") for axes in (first, second, change)] == ["a", "b", "b - a"]
+    values = np.asarray(change.images[0].get_array())
+    assert np.allclose(values, -20.0, atol=1e-6), "a tenth of the amplitude is 20 dB less"
+    assert change.images[0].get_clim() == (-CHANGE_DB, CHANGE_DB)
+    assert first.get_ylabel() == "frequency, kHz" and change.get_xlabel() == "time, s"
+    assert "difference" in bars[1].get_ylabel()
