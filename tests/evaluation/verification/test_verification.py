@@ -151,7 +151,7 @@ def test_the_curve_of_two_gaussians_is_a_straight_line_and_is_drawn() -> None:
     figure = det_curves({"mu2": {"raw": rates, "lda12": rates}}, {"mu2": {"raw": 0.159, "lda12": None}}, "heading")
     curves = [line for line in figure.axes[0].lines if np.size(line.get_xdata()) == 200]
     assert len(curves) == 2 and np.array_equal(curves[0].get_ydata(), y)
-    legend = figure.axes[0].get_legend()
+    legend = figure.legends[0] if figure.legends else None
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["mu2: 15.90 %", "mu2, LDA 12"]
 
