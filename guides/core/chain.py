@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from guides.core import fused_loop
 from guides.core.loop_layers import Draws, Layers, affine, before, doubled, over_frames, times
 from models.nn.layers import Recurrent
 
@@ -131,9 +132,10 @@ class _ChainLoop(torch.autograd.Function):
         biases = [*tensors[depth : depth + at], injected, *tensors[depth + at :]]
         layers = Layers(tensors[:depth], biases, (noise.shape[0], noise.shape[1]), open_end=True, from_z=True)
         draws = Draws(noise)
-        z = noise.new_zeros(noise.shape[1:])
-        for t in range(len(noise)):
-            z = draws.forward(t, layers.forward(t, z))
+        if not fused_loop.forward(layers, draws, at):
+            z = noise.new_zeros(noise.shape[1:])
+            for t in range(len(noise)):
+                z = draws.forward(t, layers.forward(t, z))
         parameters = layers.parameters()
         ctx.layers, ctx.draws, ctx.at = layers, draws, at
         ctx.save_for_backward(draws.z)
@@ -143,10 +145,12 @@ class _ChainLoop(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_z, d_parameters = grads
         layers: Layers = ctx.layers
-        layers.prepare(ctx.draws, d_z, d_parameters)
-        carried = torch.zeros_like(d_parameters[0])
-        for t in range(len(d_z) - 1, -1, -1):
-            carried = layers.adjoint(t, carried)
+        layers.reach(ctx.draws, d_z, d_parameters)
+        if not fused_loop.adjoint(layers):
+            layers.prepare()
+            carried = torch.zeros_like(d_parameters[0])
+            for t in range(len(d_z) - 1, -1, -1):
+                carried = layers.adjoint(t, carried)
         d_weights, d_biases = layers.gradients(before(*ctx.saved_tensors))
         d_injected = d_biases.pop(ctx.at)
         return None, d_injected, None, *d_weights, *d_biases
@@ -205,7 +209,8 @@ class _MemoryLoop(torch.autograd.Function):
         first, last = ctx.first, ctx.last
         active, cells, inputs, joined = ctx.memory
         first.prepare()
-        last.prepare(ctx.draws, d_z, d_parameters)
+        last.reach(ctx.draws, d_z, d_parameters)
+        last.prepare()
         i, f, g, o = active.chunk(4, dim=-1)
         tanh_c = torch.tanh(cells[1:])
         # what a gradient of h_t or c_t is multiplied by on its way to each gate, for all frames at once

@@ -42,6 +42,8 @@ class Layers:
         self.transposed = [w.mT for w in self.run_weights]
         self.back = [doubled(w) if from_z and i == 0 else w for i, w in enumerate(weights)]
         self.outs = [w.new_empty(*shape, w.shape[-2]) for w in weights]
+        self.fused: Tensor | None = None
+        """All outputs, (T, B, sum of widths), of one kernel for all frames (`guides.core.fused_loop`)."""
 
     def forward(self, t: int, h: Tensor) -> Tensor:
         last = len(self.weights) - 1
@@ -55,23 +57,23 @@ class Layers:
         """Mean and log-variance of all frames, (T, B, 2L), which are not kept; once, after the loop."""
         return self.outs.pop().div_(self.halves)
 
-    def prepare(
-        self, draws: Draws | None = None, d_z: Tensor | None = None, d_parameters: Tensor | None = None
-    ) -> None:
-        """Compute the slopes of every tanh and allocate buffers for gradients; once, before the adjoint.
+    def reach(self, draws: Draws, d_z: Tensor, d_parameters: Tensor) -> None:
+        """Compute how gradients reach the outputs of an open end, for all frames; once, before the adjoint.
 
-        With an open end, z_t = mean + spread_t depends on the last layer's output by the factors (1, spread_t / 2).
+        z_t = mean + spread_t depends on mean and log-variance by the factors (1, spread_t / 2).
 
         Args:
             draws: the draws.
             d_z: the direct gradient of z, (T, B, L).
             d_parameters: the direct gradient of mean and log-variance, (T, B, 2L).
         """
+        self.factors = torch.cat([torch.ones_like(d_z), 0.5 * draws.sigma * draws.noise], dim=-1)
+        self.direct = torch.addcmul(d_parameters, doubled(d_z), self.factors)
+
+    def prepare(self) -> None:
+        """Compute the slopes of every tanh and allocate buffers for gradients; once, before the adjoint."""
         self.slopes = [1.0 - out.square() for out in self.outs]
         self.deltas = [w.new_empty(*self.shape, w.shape[-2]) for w in self.weights]
-        if draws is not None and d_z is not None and d_parameters is not None:
-            self.factors = torch.cat([torch.ones_like(d_z), 0.5 * draws.sigma * draws.noise], dim=-1)
-            self.direct = torch.addcmul(d_parameters, doubled(d_z), self.factors)
 
     def adjoint(self, t: int, gradient: Tensor, onto: Tensor | None = None) -> Tensor:
         """From the gradient with respect to a frame's outputs to that with respect to its inputs, added to `onto`.

@@ -1,0 +1,101 @@
+"""One kernel for all frames of a chain, in Triton's interpreter, against the loop over frames."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guides.core import fused_loop
+from guides.core.chain import Chain
+
+REASON = "needs the package triton: pip install -e '.[triton]'"
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Triton's interpreter, which is chosen when kernels are defined."""
+    pytest.importorskip("triton", reason=REASON)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    sys.modules.pop("guides.core.kernels", None)
+    monkeypatch.setattr(fused_loop, "_failed", [])
+    yield
+    sys.modules.pop("guides.core.kernels", None)
+
+
+def outcome(frames: int, sequences: int, before: list[int], after: list[int]) -> list[Tensor]:
+    """Draws, parameters and gradients of a chain with layers of these widths around one of 20, or without it."""
+    torch.manual_seed(0)
+    latent, width = 3, after[0]
+    sizes = [latent, *before]
+    into = [nn.Linear(a, b) for a, b in zip(sizes, before, strict=False)]
+    onward = [nn.Linear(a, b) for a, b in zip(after, after[1:], strict=False)]
+    weight = (torch.randn(width, sizes[-1]) / 2).requires_grad_()
+    injected = torch.randn(frames, sequences, width, requires_grad=True)
+    z, mean, log_variance = Chain(injected, into, weight, onward).run(torch.randn(frames, sequences, latent))
+    (z.sin().sum() + mean.square().sum() + (0.3 * log_variance).exp().sum()).backward()
+    leaves = [injected, weight, *(p for layer in (*into, *onward) for p in layer.parameters())]
+    assert all(leaf.grad is not None for leaf in leaves)
+    return [z, mean, log_variance, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+CASES = [(4, 3, [4, 18], [20, 6]), (3, 18, [], [7, 5, 6]), (3, 2, [5], [6]), (2, 1, [], [6])]
+"""Among them more sequences than a program takes, layers of more than one chunk, and an injection at the last layer."""
+
+
+@pytest.mark.parametrize(("frames", "sequences", "before", "after"), CASES)
+def test_it_is_the_loop(
+    frames: int,
+    sequences: int,
+    before: list[int],
+    after: list[int],
+    interpreted: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launched, inner = [], fused_loop._adjoint
+
+    def launch(*args: Any) -> None:
+        launched.append(args)
+        inner(*args)
+
+    monkeypatch.setattr(fused_loop, "_adjoint", launch)
+    fused = outcome(frames, sequences, before, after)
+    assert launched
+    monkeypatch.setenv("DVAE_FUSED_LOOP", "0")
+    looped = outcome(frames, sequences, before, after)
+    assert len(launched) == 1  # the switch
+    for one, other in zip(fused, looped, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_without_triton_a_warning_and_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setattr(fused_loop, "_failed", [])
+    fused_loop._installed.cache_clear()
+    with pytest.warns(UserWarning, match="run frame by frame on the GPU, which is slower: .*triton"):
+        found = outcome(3, 2, [4], [5, 6])
+    again = outcome(3, 2, [4], [5, 6])  # says so once
+    fused_loop._installed.cache_clear()
+    monkeypatch.delenv("TRITON_INTERPRET")
+    for one, other, third in zip(found, outcome(3, 2, [4], [5, 6]), again, strict=True):
+        assert torch.equal(one, other) and torch.equal(one, third)
+
+
+@pytest.mark.parametrize("broken", ["_forward", "_adjoint"])
+def test_a_kernel_that_fails_is_not_tried_again(
+    broken: str, interpreted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("out of resources")
+
+    monkeypatch.setattr(fused_loop, broken, fail)
+    with pytest.warns(UserWarning, match="frame by frame on the GPU: RuntimeError: out of resources"):
+        found = outcome(3, 2, [4], [5, 6])
+    monkeypatch.undo()
+    for one, other in zip(found, outcome(3, 2, [4], [5, 6]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
