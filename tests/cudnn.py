@@ -69,6 +69,25 @@ class Asked(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Read(TorchFunctionMode):
+    """Counts what moves numbers to the host: of tensors of floating point, as what is counted is there anyway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        moves = func in (Tensor.tolist, Tensor.cpu, Tensor.numpy)
+        self.tensors += moves and args[0].is_floating_point()
+        return func(*args, **(kwargs or {}))
+
+
 def as_cuda_graphs(step: Callable[[], T], /) -> Callable[[], T]:
     """A recorder with the rules of CUDA graphs: no value may be asked for while a step is recorded, and what it returns
     stays where it is, overwritten by each replay. The operations are computed anew.

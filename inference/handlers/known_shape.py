@@ -27,7 +27,7 @@ class known_shape(Messenger):
     @classmethod
     def of(cls, x: Tensor, lengths: Tensor) -> Self:
         """The shape of a batch x (T, N, D) with lengths (N,), on the CPU; all may be shorter than T."""
-        return cls(len(x), ragged=bool((lengths != len(x)).any()))
+        return cls(len(x), ragged=any(length != len(x) for length in lengths.tolist()))
 
     def _pyro_longest(self, msg: Any) -> None:
         msg["value"], msg["done"] = self.frames, True

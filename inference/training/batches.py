@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -16,7 +16,21 @@ from corpora.loading.sequences import Batch, Batches, Prepared, collate
 from inference.training.distributed import ALONE, World
 from models.core.grouping import SequenceIndex
 
-__all__ = ["Data", "UtteranceIndex", "Shard"]
+__all__ = ["Data", "Prepare", "Shard", "UtteranceIndex", "on_host", "unchanged"]
+
+Prepare = Callable[[Tensor], Tensor]
+"""A function of the data of a batch (T, N, D), before the batch is used."""
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """The data as they are."""
+    return x
+
+
+def on_host(x: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Data of the type that is copied to the device; for CUDA in pinned memory, so that the copy is asynchronous."""
+    x = x.to(dtype)
+    return x.pin_memory() if device.type == "cuda" and not x.is_cuda else x
 
 
 class UtteranceIndex(NamedTuple):
@@ -118,10 +132,10 @@ class Data:
             items = [_moved(item, self.starts[i]) for item, i in zip(items, index, strict=True)]
         return collate(items)
 
-    def shard(self, index: Sequence[int], world: World = ALONE) -> Shard:
+    def shard(self, index: Sequence[int], world: World = ALONE, prepare: Prepare = unchanged) -> Shard:
         """This process's part of a batch: some of its sequences, padded to the frames of the whole batch.
 
-        A process without sequences gets the first one with weight 0.
+        A process without sequences gets the first one with weight 0. `prepare` is applied to the data of the batch.
         """
         mine = world.shard(len(index))
         lengths = [len(self.sequences[i].x) for i in index]
@@ -129,11 +143,17 @@ class Data:
         numbers = [index[place] for place in places]
         batch = self.batch(numbers)
         missing = max(lengths) - len(batch.x)
-        batch = batch if missing == 0 else batch._replace(x=pad(batch.x, (0, 0, 0, 0, 0, missing)))
+        x = batch.x if missing == 0 else pad(batch.x, (0, 0, 0, 0, 0, missing))
+        batch = batch._replace(x=prepare(x))
         return Shard(batch, numbers, places, len(index), sum(lengths), float(bool(mine)))
 
     def ahead(
-        self, order: Sequence[Sequence[int]], world: World = ALONE, *, aside: bool = False
+        self,
+        order: Sequence[Sequence[int]],
+        world: World = ALONE,
+        *,
+        aside: bool = False,
+        prepare: Prepare = unchanged,
     ) -> Generator[Shard, None, None]:
         """This process's shards of batches, one after the other.
 
@@ -143,14 +163,15 @@ class Data:
             aside: whether a thread prepares the next batch during a training step. Meant for training on a GPU: on a
                 CPU both threads would have a team of OpenMP threads, together more than there are cores; OpenMP then
                 suspends idle threads between operations, and steps take three times as long.
+            prepare: a function of the data of each batch, called where the batch is prepared.
         """
         if not aside:
-            yield from (self.shard(index, world) for index in order)
+            yield from (self.shard(index, world, prepare) for index in order)
             return
         with ThreadPoolExecutor(1) as pool:
             coming: Future[Shard] | None = None
             for index in order:
-                current, coming = coming, pool.submit(self.shard, index, world)
+                current, coming = coming, pool.submit(self.shard, index, world, prepare)
                 if current is not None:
                     yield current.result()
             if coming is not None:

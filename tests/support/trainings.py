@@ -11,8 +11,8 @@ import torch
 
 from inference.settings.resolve import resolve
 from inference.training.job import Job
-from inference.training.loop import train_step
 from inference.training.session import start
+from inference.training.steps import train_step
 
 __all__ = ["Lines", "lines", "quiet", "same_weights", "stop_after", "train"]
 

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from corpora.loading.sequences import Batch, Prepared
 from corpora.streaming.encoding import EncodedSequence
 from corpora.streaming.stream import START, Counts, Position, Stream
-from inference.training.batches import Data, Shard
+from inference.training.batches import Data, Prepare, Shard, unchanged
 from inference.training.distributed import World
 
 if TYPE_CHECKING:
@@ -76,11 +76,13 @@ class StreamedData:
     fingerprint: str
 
 
-def reader_of(data: Data | StreamedData, state: TrainState, world: World, device: torch.device) -> Reader:
-    """The reader of the batches after a state of training."""
+def reader_of(
+    data: Data | StreamedData, state: TrainState, world: World, device: torch.device, prepare: Prepare = unchanged
+) -> Reader:
+    """The reader of the batches after a state of training; `prepare` is applied to the data of each batch."""
     if isinstance(data, StreamedData):
-        return _StreamReader(data, state.epoch, state.position, world, device)
-    return _MemoryReader(data, state.epoch, state.batch, world, device)
+        return _StreamReader(data, state.epoch, state.position, world, device, prepare)
+    return _MemoryReader(data, state.epoch, state.batch, world, device, prepare)
 
 
 class _MemoryReader:
@@ -88,10 +90,13 @@ class _MemoryReader:
 
     position: Position | None = None
 
-    def __init__(self, data: Data, epoch: int, batch: int, world: World, device: torch.device) -> None:
+    def __init__(
+        self, data: Data, epoch: int, batch: int, world: World, device: torch.device, prepare: Prepare
+    ) -> None:
         order = data.batches.epoch(epoch)
         self.left = len(order) - batch
-        self.parts = data.of_epoch(epoch).ahead(order[batch:], world, aside=device.type != "cpu")
+        aside = device.type != "cpu"
+        self.parts = data.of_epoch(epoch).ahead(order[batch:], world, aside=aside, prepare=prepare)
 
     @property
     def finished(self) -> bool:
@@ -130,8 +135,9 @@ class _StreamReader:
         position: Sequence[int] | None,
         world: World,
         device: torch.device,
+        prepare: Prepare,
     ) -> None:
-        self.data, self.world, self.device, self.epoch = data, world, device, epoch
+        self.data, self.world, self.device, self.epoch, self.prepare = data, world, device, epoch, prepare
         self.counts = Counts()
         self.start = START if position is None else Position(*position)
         self.position: Position | None = self.start
@@ -178,12 +184,12 @@ class _StreamReader:
         """The sequences of this process, padded to the longest of all processes."""
         if not local.segments:
             x = torch.ones(longest, 1, self.data.dim, device=self.device)
-            return Batch(x, torch.tensor([longest]), (Prepared(x[:, 0], "", "", 0),))
+            return Batch(self.prepare(x), torch.tensor([longest]), (Prepared(x[:, 0], "", "", 0),))
         x = local.x if local.x is not None else self.data.stream.encoding.features(local.segments, self.device)
         x = pad(x, (0, 0, 0, 0, 0, longest - len(x))) if len(x) < longest else x
         lengths = torch.tensor([segment.frames for segment in local.segments])
         items = [Prepared(x[: s.frames, n], s.file, s.speaker, s.start) for n, s in enumerate(local.segments)]
-        return Batch(x, lengths, tuple(items))
+        return Batch(self.prepare(x), lengths, tuple(items))
 
     def remarks(self) -> list[str]:
         counts = self.counts

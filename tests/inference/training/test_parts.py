@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
@@ -23,7 +25,7 @@ from inference.handlers.known_shape import known_shape
 from inference.handlers.noise import BatchNoise
 from inference.handlers.scheduled_sampling import scheduled_sampling
 from inference.objectives.elbo import Bound, Objective
-from inference.training.batches import Data, Shard, UtteranceIndex
+from inference.training.batches import Data, Shard, UtteranceIndex, on_host
 from inference.training.distributed import ALONE, World, join_processes
 from models.core.effects import draw, longest, ragged
 from tests.pairs import LENGTHS, VARIANTS, data, small_pair
@@ -128,6 +130,24 @@ def test_every_sequence_is_in_one_batch_of_one_process(size: int, aside: bool) -
         for part in parts:
             assert [index[place] for place in part.places] == part.indices
             assert part.frames == sum(len(whole.sequences[i].x) for i in index)
+
+
+def test_batches_are_pinned_by_the_thread_that_prepares_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training step on a GPU then copies them without waiting, and does nothing else on the host for them."""
+    pinned: list[tuple[int, torch.dtype]] = []
+
+    def pin(x: Tensor) -> Tensor:
+        pinned.append((threading.get_ident(), x.dtype))
+        return x
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    whole = split(LENGTHS)
+    for device, aside in (("cuda", True), ("cpu", False)):
+        prepare = partial(on_host, device=torch.device(device), dtype=torch.float32)
+        (part,) = whole.ahead([[0, 1, 2, 3]], aside=aside, prepare=prepare)
+        torch.testing.assert_close(part.batch.x, data().float(), rtol=0.0, atol=0.0)
+    ((thread, dtype),) = pinned
+    assert thread != threading.get_ident() and dtype is torch.float32
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (4, 3, 5), (5,)])

@@ -16,9 +16,9 @@ from inference.runs import load_run
 from inference.settings.resolve import load_run_settings, resolve
 from inference.settings.tree import ScheduledSamplingSettings
 from inference.training.job import Job
-from inference.training.loop import train_step, validate
 from inference.training.scheduled_sampling import own_output_probability, plan, settled, training_handler
 from inference.training.session import resume, start
+from inference.training.steps import train_step, validate
 
 SECTION = "train.scheduled_sampling"
 SMALL = (

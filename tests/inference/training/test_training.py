@@ -18,8 +18,8 @@ from inference.runs import load_run, write_run
 from inference.settings.resolve import resolve
 from inference.training.job import Job
 from inference.training.logs import MetricsLog
-from inference.training.loop import validate
 from inference.training.session import resume, start
+from inference.training.steps import validate
 from tests.support.trainings import lines, quiet, same_weights, stop_after, train
 
 
