@@ -7,7 +7,6 @@ Given v, all z_t are drawn at once; the exact posterior of z_t also depends on z
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,7 +20,6 @@ from models.core.time_axis import TimeAxis
 from models.dsae import DSAE
 from models.dvae import DVAE
 from models.nn.layers import MLP, Context, GaussianHead, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["DSAEGuide", "DSAEGuideSettings"]
 
@@ -59,6 +57,7 @@ class DSAEGuide(Guide):
     """q(v | x_{1:T}) q(z_t | v, x_{1:T})."""
 
     Settings = DSAEGuideSettings
+    declared = {"v": ("x[:]",), "z": ("x[:]", "v")}
 
     def __init__(self, model: DVAE, settings: DSAEGuideSettings) -> None:
         super().__init__(model)
@@ -72,10 +71,6 @@ class DSAEGuide(Guide):
         self.g_r = MLP(self.gxv.out_dim, settings.g_r)
         self.r = Recurrent(self.g_r.out_dim, settings.r_dim, settings.r_layers, cell="rnn")
         self.head = GaussianHead(settings.r_dim, self.z_dim)
-
-    @classmethod
-    def parents(cls, settings: DSAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"v": ("x[:]",), "z": ("x[:]", "v")}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.x(self.input(sites.data["x"]))

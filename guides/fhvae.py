@@ -11,7 +11,6 @@ their bound (Eq. 5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, cast
@@ -28,7 +27,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, batch_sites
 from models.fhvae import FHVAE, BetaVAE
 from models.nn.segment_networks import SegmentEncoder
-from models.structure.parents import Parents
 
 __all__ = [
     "BetaVAEGuide",
@@ -104,6 +102,7 @@ class FHVAEGuide(Guide):
     """q(mu2) q(z2 | x_{1:T}) q(z1 | x_{1:T}, z2)."""
 
     Settings = FHVAEGuideSettings
+    declared = {"mu2": ("x[:]",), "z2": ("x[:]",), "z1": ("x[:]", "z2")}
     files: Tensor
     """A hash of the name of each row's utterance, (M,), if there is a table."""
 
@@ -119,10 +118,6 @@ class FHVAEGuide(Guide):
         self.table: nn.Embedding | None = None
         if settings.sequences is not None:
             self.make_table(settings.sequences)
-
-    @classmethod
-    def parents(cls, settings: FHVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"mu2": ("x[:]",), "z2": ("x[:]",), "z1": ("x[:]", "z2")}
 
     def make_table(self, sequences: int) -> None:
         """Make the table: a row of mu_2 for each training sequence, drawn from N(0, I). Its gradients are sparse: they
@@ -214,16 +209,13 @@ class BetaVAEGuide(Guide):
     """q(z1 | x_{1:T})."""
 
     Settings = BetaVAEGuideSettings
+    declared = {"z1": ("x[:]",)}
 
     def __init__(self, model: DVAE, settings: BetaVAEGuideSettings) -> None:
         super().__init__(model)
         beta_vae = cast(BetaVAE, model)
         more = (cast(int, beta_vae.segment), beta_vae.activation, beta_vae.layers(settings.h_layers, "guide"))
         self.x_z1 = SegmentEncoder(beta_vae.cell, self.x_dim, 0, settings.h_dim, self.z_dim, *more)
-
-    @classmethod
-    def parents(cls, settings: BetaVAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"z1": ("x[:]",)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         return sites.once("z1", self.segment_posterior(self.input(sites.data["x"]), lengths))

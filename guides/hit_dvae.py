@@ -9,7 +9,6 @@ are drawn at once by a transformer encoder; the exact posterior of z_t also depe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyro.distributions as dist
@@ -22,7 +21,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.nn.attention import Encoder
 from models.nn.layers import MLP, Context, GaussianHead
-from models.structure.parents import Parents
 
 __all__ = ["HiTGuide", "HiTGuideSettings"]
 
@@ -54,6 +52,7 @@ class HiTGuide(Guide):
     """q(w | x_{1:T}) q(z_t | x_{1:T}, w)."""
 
     Settings = HiTGuideSettings
+    declared = {"w": ("x[:]",), "z": ("x[:]", "w")}
 
     def __init__(self, model: DVAE, settings: HiTGuideSettings) -> None:
         super().__init__(model)
@@ -64,10 +63,6 @@ class HiTGuide(Guide):
         sizes = (settings.d_model, settings.ff, settings.layers)
         self.encoder = Encoder(self.x.out_dim + w_dim, *sizes, settings.dropout)
         self.head = GaussianHead(settings.d_model, self.z_dim)
-
-    @classmethod
-    def parents(cls, settings: HiTGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"w": ("x[:]",), "z": ("x[:]", "w")}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = self.x(self.input(sites.data["x"]))

@@ -2,7 +2,6 @@ r"""The KVAE's guides: q(a_{1:T} | x_{1:T}) = \prod_t q(a_t | x_t), with z integ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyro.distributions as dist
@@ -16,7 +15,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.kvae import KVAE
 from models.nn.layers import MLP, Context, GaussianHead
-from models.structure.parents import Parents
 
 __all__ = ["KVAEGuide", "KVAEGuideSettings", "SampledKVAEGuide", "SampledKVAEGuideSettings"]
 
@@ -36,6 +34,7 @@ class KVAEGuide(Guide):
     """q(a_t | x_t) = N(m, r sigmoid(o)), as in the public code; the variance r of a_t given z_t is an upper bound."""
 
     Settings = KVAEGuideSettings
+    declared = {"a": ("x[t]",)}
 
     def __init__(self, model: DVAE, settings: KVAEGuideSettings) -> None:
         super().__init__(model)
@@ -44,10 +43,6 @@ class KVAEGuide(Guide):
         self.most = model.dynamics.emission
         self.x_a = MLP(self.x_dim, settings.x_a)
         self.affine = nn.Linear(self.x_a.out_dim, 2 * model.a_dim)
-
-    @classmethod
-    def parents(cls, settings: KVAEGuideSettings, latents: Sequence[str] = ("a",)) -> Parents:
-        return {"a": ("x[t]",)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         out: Tensor = self.x_a(self.input(sites.data["x"]))
@@ -79,6 +74,7 @@ class SampledKVAEGuide(KVAEGuide):
     """q(z_t | z_{t-1}, x_{t:T}) q(a_t | x_t), for `model.integrate=false`."""
 
     Settings = SampledKVAEGuideSettings
+    declared = {"z": ("z[t-1]", "x[t:]"), "a": ("x[t]",)}
 
     def __init__(self, model: DVAE, settings: SampledKVAEGuideSettings) -> None:
         super().__init__(model, settings)
@@ -86,10 +82,6 @@ class SampledKVAEGuide(KVAEGuide):
         self.g = Context(self.x_a.out_dim, settings.g_dim, sees="future")
         self.g_z = MLP(settings.g_dim + model.z_dim, settings.g_z)
         self.z_head = GaussianHead(self.g_z.out_dim, model.z_dim)
-
-    @classmethod
-    def parents(cls, settings: KVAEGuideSettings, latents: Sequence[str] = ("z", "a")) -> Parents:
-        return {"z": ("z[t-1]", "x[t:]"), "a": ("x[t]",)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         h = super().encode(sites, lengths)

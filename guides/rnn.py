@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor
 
@@ -12,7 +11,6 @@ from models.core.sites import Sites
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.rnn import RNN
-from models.structure.parents import Parents
 
 __all__ = ["EmptyGuide"]
 
@@ -20,13 +18,11 @@ __all__ = ["EmptyGuide"]
 class EmptyGuide(Guide):
     """A guide without sample sites."""
 
+    declared = {}
+
     def __init__(self, model: DVAE, settings: GuideSettings) -> None:
         super().__init__(model)
         self.h = cast(RNN, model).h  # its parameters define dtype and device of a batch
-
-    @classmethod
-    def parents(cls, settings: Any, latents: Sequence[str] = ()) -> Parents:
-        return {}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         return sites.data["x"]

@@ -6,7 +6,6 @@ It shares the model's recurrent network over the past of x, and conditions on th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -22,7 +21,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.nn.layers import MLP, Context, GaussianHead
 from models.srnn import SRNN
-from models.structure.parents import Parents
 
 __all__ = ["SRNNGuide", "SRNNGuideSettings"]
 
@@ -48,6 +46,7 @@ class SRNNGuide(Guide):
     """q(z_t | z_{t-1}, x_{1:T}) = N of MLP([g_t; z_{t-1}]), g_t an LSTM over h_{t:T} and x_{t:T}."""
 
     Settings = SRNNGuideSettings
+    declared = {"z": ("z[t-1]", "x[:]")}
 
     def __init__(self, model: DVAE, settings: SRNNGuideSettings) -> None:
         super().__init__(model)
@@ -57,10 +56,6 @@ class SRNNGuide(Guide):
         self.g = Context(self.hx_g.out_dim, settings.g_dim, settings.g_layers, "future")
         self.gz_z = MLP(settings.g_dim + self.z_dim, settings.gz_z)
         self.head = GaussianHead(self.gz_z.out_dim, self.z_dim)
-
-    @classmethod
-    def parents(cls, settings: SRNNGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"z": ("z[t-1]", "x[:]")}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x = sites.data["x"]

@@ -2,7 +2,6 @@ r"""The VAE's guide: q(z_{1:T} | x_{1:T}) = \prod_t q(z_t | x_t)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyro.distributions as dist
@@ -13,7 +12,6 @@ from models.core.sites import Sites
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.nn.layers import MLP, GaussianHead
-from models.structure.parents import Parents
 
 __all__ = ["VAEGuide", "VAEGuideSettings"]
 
@@ -33,15 +31,12 @@ class VAEGuide(Guide):
     """q(z_t | x_t)."""
 
     Settings = VAEGuideSettings
+    declared = {"z": ("x[t]",)}
 
     def __init__(self, model: DVAE, settings: VAEGuideSettings) -> None:
         super().__init__(model)
         self.x_z = MLP(self.x_dim, settings.x_z)
         self.head = GaussianHead(self.x_z.out_dim, self.z_dim)
-
-    @classmethod
-    def parents(cls, settings: VAEGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"z": ("x[t]",)}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         out: Tensor = self.x_z(self.input(sites.data["x"]))

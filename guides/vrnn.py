@@ -6,22 +6,19 @@ the future of x.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import pyro.distributions as dist
 from torch import Tensor
-from torch.nn.functional import linear
 
-from guides.core.chain import MemoryChain, lstm_parts
+from guides.core.chain import MemoryChain, shared_chain
 from guides.core.guide import Guide, GuideSettings
 from models.core.sites import Sites
 from models.core.tensors import concatenate, shift
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.nn.layers import MLP, GaussianHead
-from models.structure.parents import Parents
 from models.vrnn import VRNN
 
 __all__ = ["VRNNGuide", "VRNNGuideSettings"]
@@ -42,6 +39,7 @@ class VRNNGuide(Guide):
     """q(z_t | z_{1:t-1}, x_{1:t}) = N of MLP([x's features; h_t]), h_t the state of the model's recurrent network."""
 
     Settings = VRNNGuideSettings
+    declared = {"z": ("z[:t]", "x[:t+1]")}
 
     def __init__(self, model: DVAE, settings: VRNNGuideSettings) -> None:
         super().__init__(model)
@@ -49,10 +47,6 @@ class VRNNGuide(Guide):
         self.x, self.z, self.h = vrnn.x, vrnn.z, vrnn.h
         self.xh_z = MLP(self.x.out_dim + self.h.out_dim, settings.xh_z)
         self.head = GaussianHead(self.xh_z.out_dim, self.z_dim)
-
-    @classmethod
-    def parents(cls, settings: VRNNGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"z": ("z[:t]", "x[:t+1]")}
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         x: Tensor = self.x(self.input(sites.data["x"]))
@@ -64,23 +58,8 @@ class VRNNGuide(Guide):
         t.sample("z", self.posterior(t.feature(encoded), h))
 
     def chain(self, encoded: Tensor) -> MemoryChain | None:
-        lstm = lstm_parts(self.h)
-        if lstm is None:
-            return None
-        weight_in, weight_h, bias = lstm
-        of_x, of_z = weight_in.tensor_split([self.x.out_dim], dim=1)
-        first, *after = [*self.xh_z.affine, self.head.affine]
-        from_x, from_h = first.weight.tensor_split([self.x.out_dim], dim=1)
-        return MemoryChain(
-            gates=linear(shift(encoded), of_x, bias),
-            before=self.z.affine,
-            weight_in=of_z,
-            weight_h=weight_h,
-            injected=linear(encoded, from_x, first.bias),
-            weight=from_h,
-            after=after,
-            lag=True,
-        )
+        layers = [*self.xh_z.affine, self.head.affine]
+        return shared_chain(self.h, shift(encoded), self.z.affine, layers, encoded, h_first=False)
 
     def posterior(self, x: Tensor, h: Tensor) -> dist.TorchDistribution:
         """q(z_t | z_{1:t-1}, x_{1:t}): Bie et al. (2021), Eq. 5, from the features of x_t and h_t."""

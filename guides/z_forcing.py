@@ -15,16 +15,14 @@ z_t). `inference.handlers.auxiliary_cost.auxiliary_cost` adds it. As in the auth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import pyro.distributions as dist
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from dvae_pyro.errors import UserError
-from guides.core.chain import MemoryChain, lstm_parts
+from guides.core.chain import MemoryChain, shared_chain
 from guides.core.guide import Guide, GuideSettings
 from models.core.effects import auxiliary
 from models.core.sites import Sites
@@ -32,7 +30,6 @@ from models.core.tensors import concatenate, normal, shift
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE
 from models.nn.layers import MLP, Context, GaussianHead
-from models.structure.parents import Parents
 from models.z_forcing import ZForcing
 
 __all__ = ["ZForcingGuide", "ZForcingGuideSettings"]
@@ -64,6 +61,7 @@ class ZForcingGuide(Guide):
     """q(z_t | z_{1:t-1}, x_{1:t-2}, x_{t:T})."""
 
     Settings = ZForcingGuideSettings
+    declared = {"z": ("z[:t]", "x[:t-1]", "x[t:]")}
 
     def __init__(self, model: DVAE, settings: ZForcingGuideSettings) -> None:
         super().__init__(model)
@@ -79,10 +77,6 @@ class ZForcingGuide(Guide):
             self.z_b = MLP(self.z_dim, settings.z_b)
             self.b_head = nn.Linear(self.z_b.out_dim, 2 * settings.b_dim)
 
-    @classmethod
-    def parents(cls, settings: ZForcingGuideSettings, latents: Sequence[str] = ("z",)) -> Parents:
-        return {"z": ("z[:t]", "x[:t-1]", "x[t:]")}
-
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         """[b_t; features of x_{t-2}]."""
         x = sites.data["x"]
@@ -97,24 +91,8 @@ class ZForcingGuide(Guide):
         t.sample("z", self.posterior(before, b))
 
     def chain(self, encoded: Tensor) -> MemoryChain | None:
-        lstm = lstm_parts(self.h)
-        if lstm is None:
-            return None
-        weight_in, weight_h, bias = lstm
         b, x = encoded.split([self.b.out_dim, self.x_h.out_dim], dim=-1)
-        of_x, of_z = weight_in.tensor_split([self.x_h.out_dim], dim=1)
-        first, *after = [*self.hb_z.affine, self.head.affine]
-        from_h, from_b = first.weight.tensor_split([self.h.out_dim], dim=1)
-        return MemoryChain(
-            gates=linear(x, of_x, bias),
-            before=self.z_h.affine,
-            weight_in=of_z,
-            weight_h=weight_h,
-            injected=linear(b, from_b, first.bias),
-            weight=from_h,
-            after=after,
-            lag=True,
-        )
+        return shared_chain(self.h, x, self.z_h.affine, [*self.hb_z.affine, self.head.affine], b, h_first=True)
 
     def posterior(self, before: Tensor, b: Tensor) -> dist.TorchDistribution:
         """q(z_t | h_{t-1}, b_t): Goyal et al. (2017), inference model."""

@@ -18,7 +18,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.layers import MLP
-from models.structure.parents import Parents
 
 __all__ = ["DKF", "DKFSettings", "GatedTransition"]
 
@@ -69,16 +68,13 @@ class DKF(DVAE):
 
     Settings = DKFSettings
     paper_guide = "guides.dkf:DKFGuide"
+    declared = {"z": ("z[t-1]",), "x": ("z[t]",)}
 
     def __init__(self, settings: DKFSettings) -> None:
         super().__init__(settings)
         self.transition = GatedTransition(self.z_dim, settings.z_z)
         self.z_x = MLP(self.z_dim, settings.z_x)
         self.likelihood = head(settings, self.z_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: DKFSettings) -> Parents:
-        return {"z": ("z[t-1]",), "x": ("z[t]",)}
 
     def step(self, t: TimeAxis) -> None:
         z = t.sample("z", self.prior(t.prev("z")))

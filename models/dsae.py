@@ -17,7 +17,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods.base import head
 from models.nn.layers import MLP, GaussianHead, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["DSAE", "DSAESettings"]
 
@@ -46,6 +45,7 @@ class DSAE(DVAE):
     Settings = DSAESettings
     paper_guide = "guides.dsae:DSAEGuide"
     latents = ("v", "z")
+    declared = {"v": (), "z": ("z[:t]",), "x": ("z[t]", "v")}
 
     def __init__(self, settings: DSAESettings) -> None:
         super().__init__(settings)
@@ -54,10 +54,6 @@ class DSAE(DVAE):
         self.prior_head = GaussianHead(settings.h_dim, self.z_dim)
         self.vz_x = MLP(self.v_dim + self.z_dim, settings.vz_x)
         self.likelihood = head(settings, self.vz_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: DSAESettings) -> Parents:
-        return {"v": (), "z": ("z[:t]",), "x": ("z[t]", "v")}
 
     @property
     def sizes(self) -> dict[str, int]:

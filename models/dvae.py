@@ -94,6 +94,8 @@ class DVAE(Program):
     Class attributes that a subclass sets:
         Settings: its settings, derived from `ModelSettings`.
         paper_guide: ``"module:Class"`` of its paper's guide; `guide_path` if it depends on settings.
+        declared: the variables that the conditional of each site depends on, as slices of time
+            (`models.structure.parents`): ``"z[t-1]"``, ``"z[:t]"``, ``"v"``; `parents` if they depend on settings.
         latents: names of its latent sites; those that are declared as parents without a frame are outside time;
             `latents_of` if they depend on settings.
         frame_latent: the latent of each frame that recurrent guides draw.
@@ -106,6 +108,7 @@ class DVAE(Program):
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     paper_guide: ClassVar[str]
+    declared: ClassVar[Parents]
     latents: tuple[str, ...] = ("z",)
     frame_latent: ClassVar[str] = "z"
     stepwise: bool = True
@@ -134,10 +137,8 @@ class DVAE(Program):
 
     @classmethod
     def parents(cls, settings: Any) -> Parents:
-        """The variables that the conditional of each site depends on, as slices of time (`models.structure.parents`):
-        ``"z[t-1]"``, ``"z[:t]"``, ``"v"``.
-        """
-        raise NotImplementedError
+        """The variables that the conditional of each site depends on, for a model where they depend on settings."""
+        return cls.declared
 
     @classmethod
     def guide_path(cls, settings: Any) -> str:

@@ -30,7 +30,6 @@ from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods.base import head
 from models.nn.layers import Recurrent
 from models.nn.segment_networks import FlatDecoder, activation, check_cell, recurrent
-from models.structure.parents import Parents
 
 __all__ = ["FHVAE", "BetaVAE", "BetaVAESettings", "FHVAESettings", "SegmentModel", "SegmentSettings"]
 
@@ -160,6 +159,7 @@ class FHVAE(SegmentModel):
     Settings = FHVAESettings
     paper_guide = "guides.fhvae:FHVAEGuide"
     latents: tuple[str, ...] = ("mu2", "z2", "z1")
+    declared = {"mu2": (), "z2": ("mu2",), "z1": (), "x": ("z1", "z2")}
     hierarchical = True
     defaults: ClassVar[Mapping[str, Any]] = {**SegmentModel.defaults, "train.discriminative.alpha": 10.0}
 
@@ -171,10 +171,6 @@ class FHVAE(SegmentModel):
         super().__init__(settings, settings.z_dim + self.z2_dim)
         self.z2_variance = settings.z2_variance
         self.mu2_variance = settings.mu2_variance
-
-    @classmethod
-    def parents(cls, settings: FHVAESettings) -> Parents:
-        return {"mu2": (), "z2": ("mu2",), "z1": (), "x": ("z1", "z2")}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -206,13 +202,10 @@ class BetaVAE(SegmentModel):
     Settings = BetaVAESettings
     paper_guide = "guides.fhvae:BetaVAEGuide"
     latents = ("z1",)
+    declared = {"z1": (), "x": ("z1",)}
 
     def __init__(self, settings: BetaVAESettings) -> None:
         super().__init__(settings, settings.z_dim)
-
-    @classmethod
-    def parents(cls, settings: BetaVAESettings) -> Parents:
-        return {"z1": (), "x": ("z1",)}
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -22,9 +22,8 @@ from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods.base import head
 from models.nn.attention import Decoder, layers
 from models.nn.layers import MLP, GaussianHead
-from models.structure.parents import Parents
 
-__all__ = ["HiTDVAE", "HiTDVAESettings"]
+__all__ = ["HiTDVAE", "HiTDVAESettings", "HierarchicalTransformer"]
 
 
 @dataclass
@@ -52,11 +51,12 @@ class HiTDVAESettings(ModelSettings):
     variant: Literal["standard", "inv_s", "inv_s_nr"] = "standard"
 
 
-class HiTDVAE(DVAE):
-    """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by two decoders."""
+class HierarchicalTransformer(DVAE):
+    """What HiT-DVAE and LigHT-DVAE share: p(w), the decoder of x_t, and the last layers of both conditionals."""
 
     Settings = HiTDVAESettings
     paper_guide = "guides.hit_dvae:HiTGuide"
+    declared = {"w": (), "z": ("x[:t]", "z[:t]", "w"), "x": ("x[:t]", "z[:t+1]", "w")}
     latents = ("w", "z")
     defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
 
@@ -64,48 +64,49 @@ class HiTDVAE(DVAE):
         super().__init__(settings)
         self.w_dim = settings.w_dim
         self.inverted = settings.variant != "standard"
-        sizes = (settings.layers, settings.d_model, settings.ff)
         self.x = MLP(self.x_dim, settings.x)
         self.x_d = nn.Linear(self.x.out_dim, settings.d_model)
         self.zw_d = nn.Linear(self.z_dim + self.w_dim, settings.d_model)
-        self.layers = layers(*sizes, crossing=True, dropout=settings.dropout)
+        self.layers = layers(settings.layers, settings.d_model, settings.ff, crossing=True, dropout=settings.dropout)
         self.x_decoder = Decoder(self.layers, settings.d_model, residual=settings.variant != "inv_s_nr")
         self.prior_head = GaussianHead(settings.d_model, self.z_dim)
         self.likelihood = head(settings, settings.d_model)
-        self.xw_d = nn.Linear(self.x.out_dim + self.w_dim, settings.d_model)
-        self.z_d = nn.Linear(self.z_dim, settings.d_model)
-        self.z_layers = layers(*sizes, crossing=True, dropout=settings.dropout)
-        self.z_decoder = Decoder(self.z_layers, settings.d_model)
-
-    @classmethod
-    def parents(cls, settings: HiTDVAESettings) -> Parents:
-        return {"w": (), "z": ("x[:t]", "z[:t]", "w"), "x": ("x[:t]", "z[:t+1]", "w")}
 
     @property
     def sizes(self) -> dict[str, int]:
         return super().sizes | {"w": self.w_dim}
 
-    def step(self, t: TimeAxis) -> None:
-        w = t.once("w", self.sequence_prior())
-        x_before = self.x(self.input(t.prev("x")))
-        query, key = self.xw_d(concatenate(x_before, w)), self.z_d(t.prev("z"))
-        z = t.sample("z", self.prior(t.recur(self.z_decoder, query, key)))
-        query, key = self.zw_d(concatenate(z, w)), self.x_d(x_before)
-        query, key = (key, query) if self.inverted else (query, key)
-        t.observe("x", self.decoder(t.recur(self.x_decoder, query, key)))
+    def h_of_x(self, t: TimeAxis, zw: Tensor, x_before: Tensor) -> Tensor:
+        """The output of the decoder of x_t from the streams [z_{1:t}; w], the query, and x_{0:t-1}, the key."""
+        query, key = (x_before, zw) if self.inverted else (zw, x_before)
+        return t.recur(self.x_decoder, query, key)
 
     def sequence_prior(self) -> dist.TorchDistribution:
         """p(w) = N(0, I): Lin et al. (2023), below Eq. 3."""
         return standard_normal(self, self.w_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1}, w): Lin et al. (2023), Eq. 3, from h_t of its decoder: query [x_{0:t-1}; w],
-        key z_{0:t-1}.
-        """
+        """p(z_t | x_{1:t-1}, z_{1:t-1}, w): Lin et al. (2023), Eq. 3, from the output h_t of its decoder."""
         return self.prior_head(h)
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}, w): Lin et al. (2023), Eq. 2, from h_t of its decoder: query [z_{1:t}; w], key
-        x_{0:t-1}.
-        """
+        """p(x_t | x_{1:t-1}, z_{1:t}, w): Lin et al. (2023), Eq. 2, from the output h_t of its decoder."""
         return self.likelihood(h)
+
+
+class HiTDVAE(HierarchicalTransformer):
+    """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by two decoders."""
+
+    def __init__(self, settings: HiTDVAESettings) -> None:
+        super().__init__(settings)
+        self.xw_d = nn.Linear(self.x.out_dim + self.w_dim, settings.d_model)
+        self.z_d = nn.Linear(self.z_dim, settings.d_model)
+        self.z_layers = layers(settings.layers, settings.d_model, settings.ff, crossing=True, dropout=settings.dropout)
+        self.z_decoder = Decoder(self.z_layers, settings.d_model)
+
+    def step(self, t: TimeAxis) -> None:
+        w = t.once("w", self.sequence_prior())
+        x_before = self.x(self.input(t.prev("x")))
+        query, key = self.xw_d(concatenate(x_before, w)), self.z_d(t.prev("z"))
+        z = t.sample("z", self.prior(t.recur(self.z_decoder, query, key)))
+        t.observe("x", self.decoder(self.h_of_x(t, self.zw_d(concatenate(z, w)), self.x_d(x_before))))

@@ -17,17 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyro.distributions as dist
-from torch import Tensor, nn
-
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
-from models.dvae import DVAE, standard_normal
-from models.hit_dvae import HiTDVAESettings
-from models.likelihoods.base import head
-from models.nn.attention import Decoder, layers
-from models.nn.layers import MLP, GaussianHead
-from models.structure.parents import Parents
+from models.hit_dvae import HierarchicalTransformer, HiTDVAESettings
+from models.nn.attention import Decoder
 
 __all__ = ["LigHTDVAE", "LigHTDVAESettings"]
 
@@ -39,52 +32,18 @@ class LigHTDVAESettings(HiTDVAESettings):
     name: str = "light_dvae"
 
 
-class LigHTDVAE(DVAE):
+class LigHTDVAE(HierarchicalTransformer):
     """p(w) p(z_t | x_{1:t-1}, z_{1:t-1}, w) p(x_t | x_{1:t-1}, z_{1:t}, w), by one decoder."""
 
     Settings = LigHTDVAESettings
-    paper_guide = "guides.hit_dvae:HiTGuide"
-    latents = ("w", "z")
-    defaults = {**DVAE.defaults, "optim.lr": 5e-4, "optim.warmup_steps": 200}
 
     def __init__(self, settings: LigHTDVAESettings) -> None:
         super().__init__(settings)
-        self.w_dim = settings.w_dim
-        self.inverted = settings.variant != "standard"
-        self.x = MLP(self.x_dim, settings.x)
-        self.x_d = nn.Linear(self.x.out_dim, settings.d_model)
-        self.zw_d = nn.Linear(self.z_dim + self.w_dim, settings.d_model)
-        self.layers = layers(settings.layers, settings.d_model, settings.ff, crossing=True, dropout=settings.dropout)
-        self.x_decoder = Decoder(self.layers, settings.d_model, residual=settings.variant != "inv_s_nr")
         self.z_decoder = Decoder(self.layers, settings.d_model)
-        self.prior_head = GaussianHead(settings.d_model, self.z_dim)
-        self.likelihood = head(settings, settings.d_model)
-
-    @classmethod
-    def parents(cls, settings: LigHTDVAESettings) -> Parents:
-        return {"w": (), "z": ("x[:t]", "z[:t]", "w"), "x": ("x[:t]", "z[:t+1]", "w")}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return super().sizes | {"w": self.w_dim}
 
     def step(self, t: TimeAxis) -> None:
         w = t.once("w", self.sequence_prior())
         x_before = self.x_d(self.x(self.input(t.prev("x"))))
-        query, key = self.zw_d(concatenate(t.prev("z"), w)), x_before
-        z = t.sample("z", self.prior(t.recur(self.z_decoder, query, key)))
-        query, key = self.zw_d(concatenate(z, w)), x_before
-        query, key = (key, query) if self.inverted else (query, key)
-        t.observe("x", self.decoder(t.recur(self.x_decoder, query, key)))
-
-    def sequence_prior(self) -> dist.TorchDistribution:
-        """p(w) = N(0, I), below Eq. 3."""
-        return standard_normal(self, self.w_dim)
-
-    def prior(self, h: Tensor) -> dist.TorchDistribution:
-        """p(z_t | x_{1:t-1}, z_{1:t-1}, w), Eq. 3, from the output h_t of the decoder: query [z_{0:t-1}; w], key x."""
-        return self.prior_head(h)
-
-    def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}, z_{1:t}, w), Eq. 2, from the output h_t of the decoder: query [z_{1:t}; w], key x."""
-        return self.likelihood(h)
+        h = t.recur(self.z_decoder, self.zw_d(concatenate(t.prev("z"), w)), x_before)
+        z = t.sample("z", self.prior(h))
+        t.observe("x", self.decoder(self.h_of_x(t, self.zw_d(concatenate(z, w)), x_before)))

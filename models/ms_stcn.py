@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dvae_pyro.errors import UserError
-from models.core.affine import AffineMaps
-from models.core.conditional import Conditional, Conditionals
+from models.core.conditional import Conditionals
 from models.core.sites import Sites
 from models.core.tensors import to_float32
 from models.core.time_axis import TimeAxis, run
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.ladder import Ladder
+from models.nn.layers import GaussianHead
 from models.structure.parents import Parents
 
 __all__ = ["MSSTCN", "LatentHead", "MSSTCNSettings", "bounded_normal"]
@@ -91,12 +91,8 @@ def bounded_normal(mean: Tensor, o: Tensor) -> dist.TorchDistribution:
     return dist.Independent(dist.Normal(to_float32(mean), softplus(to_float32(o)).clamp(LEAST, MOST)), 1)
 
 
-class LatentHead(Conditional):
+class LatentHead(GaussianHead):
     """A `bounded_normal` of an affine map."""
-
-    def __init__(self, in_dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.affine = AffineMaps(in_dim, [out_dim, out_dim])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         return bounded_normal(*self.affine(h).chunk(2, dim=-1))

@@ -16,7 +16,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.layers import MLP, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["RNN", "RNNSettings"]
 
@@ -45,6 +44,7 @@ class RNN(DVAE):
     Settings = RNNSettings
     paper_guide = "guides.rnn:EmptyGuide"
     latents = ()
+    declared = {"x": ("x[:t]",)}
     defaults = {**DVAE.defaults, "train.kl_warmup_steps": 0}
 
     def __init__(self, settings: RNNSettings) -> None:
@@ -53,10 +53,6 @@ class RNN(DVAE):
         self.h = Recurrent(self.x_h.out_dim, settings.h_dim, settings.h_layers)
         self.h_x = MLP(settings.h_dim, settings.h_x)
         self.likelihood = head(settings, self.h_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: RNNSettings) -> Parents:
-        return {"x": ("x[:t]",)}
 
     def step(self, t: TimeAxis) -> None:
         t.observe("x", self.decoder(t.recur(self.h, self.x_h(self.input(t.prev("x"))))))

@@ -18,7 +18,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.layers import MLP, GaussianHead, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["SRNN", "SRNNSettings"]
 
@@ -48,6 +47,7 @@ class SRNN(DVAE):
 
     Settings = SRNNSettings
     paper_guide = "guides.srnn:SRNNGuide"
+    declared = {"z": ("x[:t]", "z[t-1]"), "x": ("x[:t]", "z[t]")}
 
     def __init__(self, settings: SRNNSettings) -> None:
         super().__init__(settings)
@@ -57,10 +57,6 @@ class SRNN(DVAE):
         self.prior_head = GaussianHead(self.hz_z.out_dim, self.z_dim)
         self.hz_x = MLP(settings.h_dim + self.z_dim, settings.hz_x)
         self.likelihood = head(settings, self.hz_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: SRNNSettings) -> Parents:
-        return {"z": ("x[:t]", "z[t-1]"), "x": ("x[:t]", "z[t]")}
 
     def step(self, t: TimeAxis) -> None:
         h = t.recur(self.h, self.x_h(self.input(t.prev("x"))))

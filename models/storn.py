@@ -17,7 +17,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods.base import head
 from models.nn.layers import MLP, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["STORN", "STORNSettings"]
 
@@ -47,6 +46,7 @@ class STORN(DVAE):
 
     Settings = STORNSettings
     paper_guide = "guides.storn:STORNGuide"
+    declared = {"z": (), "x": ("x[:t]", "z[:t+1]")}
 
     def __init__(self, settings: STORNSettings) -> None:
         super().__init__(settings)
@@ -55,10 +55,6 @@ class STORN(DVAE):
         self.h = Recurrent(self.z_h.out_dim + self.x_h.out_dim, settings.h_dim, settings.h_layers)
         self.h_x = MLP(settings.h_dim, settings.h_x)
         self.likelihood = head(settings, self.h_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: STORNSettings) -> Parents:
-        return {"z": (), "x": ("x[:t]", "z[:t+1]")}
 
     def step(self, t: TimeAxis) -> None:
         z = t.sample("z", self.prior())

@@ -15,7 +15,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
 from models.likelihoods.base import head
 from models.nn.layers import MLP
-from models.structure.parents import Parents
 
 __all__ = ["VAE", "VAESettings"]
 
@@ -37,15 +36,12 @@ class VAE(DVAE):
 
     Settings = VAESettings
     paper_guide = "guides.vae:VAEGuide"
+    declared = {"z": (), "x": ("z[t]",)}
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__(settings)
         self.z_x = MLP(self.z_dim, settings.z_x)
         self.likelihood = head(settings, self.z_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: VAESettings) -> Parents:
-        return {"z": (), "x": ("z[t]",)}
 
     def step(self, t: TimeAxis) -> None:
         z = t.sample("z", self.prior())

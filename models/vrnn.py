@@ -18,7 +18,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.layers import MLP, GaussianHead, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["VRNN", "VRNNSettings"]
 
@@ -50,6 +49,7 @@ class VRNN(DVAE):
 
     Settings = VRNNSettings
     paper_guide = "guides.vrnn:VRNNGuide"
+    declared = {"z": ("x[:t]", "z[:t]"), "x": ("x[:t]", "z[:t+1]")}
 
     def __init__(self, settings: VRNNSettings) -> None:
         super().__init__(settings)
@@ -60,10 +60,6 @@ class VRNN(DVAE):
         self.prior_head = GaussianHead(self.h_z.out_dim, self.z_dim)
         self.hz_x = MLP(self.z.out_dim + settings.h_dim, settings.hz_x)
         self.likelihood = head(settings, self.hz_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: VRNNSettings) -> Parents:
-        return {"z": ("x[:t]", "z[:t]"), "x": ("x[:t]", "z[:t+1]")}
 
     def step(self, t: TimeAxis) -> None:
         h = t.recur(self.h, self.x(self.input(t.prev("x"))), self.z(t.prev("z")), lag=True)

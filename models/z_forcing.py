@@ -19,7 +19,6 @@ from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings
 from models.likelihoods.base import head
 from models.nn.layers import MLP, GaussianHead, Recurrent
-from models.structure.parents import Parents
 
 __all__ = ["Delay", "ZForcing", "ZForcingSettings"]
 
@@ -65,6 +64,7 @@ class ZForcing(DVAE):
 
     Settings = ZForcingSettings
     paper_guide = "guides.z_forcing:ZForcingGuide"
+    declared = {"z": ("x[:t-1]", "z[:t]"), "x": ("x[:t]", "z[:t+1]")}
 
     def __init__(self, settings: ZForcingSettings) -> None:
         super().__init__(settings)
@@ -76,10 +76,6 @@ class ZForcing(DVAE):
         self.prior_head = GaussianHead(self.h_z.out_dim, self.z_dim)
         self.h_x = MLP(settings.h_dim, settings.h_x)
         self.likelihood = head(settings, self.h_x.out_dim)
-
-    @classmethod
-    def parents(cls, settings: ZForcingSettings) -> Parents:
-        return {"z": ("x[:t-1]", "z[:t]"), "x": ("x[:t]", "z[:t+1]")}
 
     def step(self, t: TimeAxis) -> None:
         x = self.x_h(self.input(t.prev("x")))

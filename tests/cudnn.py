@@ -16,7 +16,25 @@ T = TypeVar("T")
 NETWORKS = ("lstm", "gru", "rnn_tanh")
 
 
-class CuDNN(TorchFunctionMode):
+class Calls(TorchFunctionMode):
+    """Sees every call of a function of torch and its result."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen(func, args, result)
+        return result
+
+    def seen(self, func: Callable[..., Any], args: Sequence[Any], result: Any) -> None:
+        raise NotImplementedError
+
+
+class CuDNN(Calls):
     """Refuses the backward pass of a recurrent network that was run in eval mode, as cuDNN does.
 
     Attributes:
@@ -27,21 +45,13 @@ class CuDNN(TorchFunctionMode):
         super().__init__()
         self.precisions: list[torch.dtype] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def seen(self, func: Callable[..., Any], args: Sequence[Any], result: Any) -> None:
         if getattr(func, "__name__", "") in NETWORKS:
             u, keeps = args[0], args[-3]
             half = torch.is_autocast_enabled(u.device.type)
             self.precisions.append(torch.get_autocast_dtype(u.device.type) if half else u.dtype)
             if result[0].requires_grad and not keeps:
                 result[0].register_hook(_refuse)
-        return result
 
 
 def _refuse(_: Tensor) -> None:
@@ -69,23 +79,16 @@ class Asked(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Read(TorchFunctionMode):
+class Read(Calls):
     """Counts what moves numbers to the host: of tensors of floating point, as what is counted is there anyway."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tensors = 0
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def seen(self, func: Callable[..., Any], args: Sequence[Any], result: Any) -> None:
         moves = func in (Tensor.tolist, Tensor.cpu, Tensor.numpy)
         self.tensors += moves and args[0].is_floating_point()
-        return func(*args, **(kwargs or {}))
 
 
 def as_cuda_graphs(step: Callable[[], T], /) -> Callable[[], T]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from corpora.audio.io import CONVERTED_FIRST, EXTENSIONS, read_audio
@@ -90,13 +90,7 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
     (`CONVERTED_FIRST`), unless there is a readable file of the same name beside it.
     """
     paths: list[str] = []
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+    for parent, folders, files in _walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = [name for name in files if name.lower().endswith(endings) and not name.startswith(".")]
         if endings is EXTENSIONS:
@@ -107,19 +101,25 @@ def find_audio(folder: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) 
     return sorted(paths)
 
 
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links to folders, each folder once."""
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield parent, folders, files
+
+
 def find_folders(root: Path, names: Collection[str]) -> dict[str, list[Path]]:
     """All folders below `root` with one of these names (given in lower case; matched in any case), by name.
 
     Matching folders are not searched further; links are followed, each folder once; hidden folders are skipped.
     """
     folders_by_name: dict[str, list[Path]] = {name: [] for name in names}
-    seen: set[str] = set()
-    for parent, folders, _ in os.walk(root, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+    for parent, folders, _ in _walk(root):
         for name in sorted(folders):
             if name.lower() in folders_by_name:
                 folders_by_name[name.lower()].append(Path(parent) / name)

@@ -71,6 +71,14 @@ def encoding_of(frontend: FrontEnd) -> Encoding:
     return _Computed(frontend)
 
 
+def _sound(recording: Sound | Frames, frontend: FrontEnd) -> Sound:
+    """The recording of a front end that takes samples, which refuses frames."""
+    if isinstance(recording, Frames):
+        frontend.prepare(recording)
+        raise AssertionError
+    return recording
+
+
 class _Spectra:
     """Sequences of `Stft`: samples, extended by half a window at both ends."""
 
@@ -78,11 +86,8 @@ class _Spectra:
         self.frontend = frontend
 
     def read(self, recording: Sound | Frames) -> tuple[NDArray[np.int16], float, int]:
-        if isinstance(recording, Frames):
-            self.frontend.prepare(recording)  # which refuses it
-            raise AssertionError
         stft = self.frontend
-        samples, scale = _sixteen_bits(mono(recording, stft.rate, stft.trim_db, stft.window))
+        samples, scale = _sixteen_bits(mono(_sound(recording, stft), stft.rate, stft.trim_db, stft.window))
         return np.pad(samples, stft.window // 2, mode="reflect"), scale, 1 + len(samples) // stft.hop
 
     def cut(self, data: NDArray[np.int16] | NDArray[np.float32], start: int, frames: int) -> NDArray[np.int16]:
@@ -107,12 +112,10 @@ class _Samples:
         self.frontend = frontend
 
     def read(self, recording: Sound | Frames) -> tuple[NDArray[np.int16], float, int]:
-        if isinstance(recording, Frames):
-            self.frontend.prepare(recording)  # which refuses it
-            raise AssertionError
         front = self.frontend
-        samples, scale = _sixteen_bits(mono(recording, front.rate, front.trim_db, front.dim), peak=FULL_SCALE)
-        return samples, scale, len(samples) // front.dim
+        samples = mono(_sound(recording, front), front.rate, front.trim_db, front.dim)
+        integers, scale = _sixteen_bits(samples, peak=FULL_SCALE)
+        return integers, scale, len(integers) // front.dim
 
     def cut(self, data: NDArray[np.int16] | NDArray[np.float32], start: int, frames: int) -> NDArray[np.int16]:
         return data[start * self.frontend.dim : (start + frames) * self.frontend.dim].astype(np.int16)

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from guides.core import fused_loop
 from guides.core.loop_layers import Draws, Layers, affine, before, doubled, over_frames, times
 from models.nn.layers import Recurrent
 
-__all__ = ["Affine", "Chain", "MemoryChain", "lstm_parts"]
+__all__ = ["Affine", "Chain", "MemoryChain", "lstm_parts", "shared_chain"]
 
 Drawn = tuple[Tensor, Tensor, Tensor]
 
@@ -90,6 +91,42 @@ class MemoryChain(NamedTuple):
         biases = [*_biases(self.before), *_biases(self.after)]
         loop: Any = _MemoryLoop.apply
         return _drawn(loop, noise, [self.gates, self.injected], len(self.before), self.lag, *weights, *biases)
+
+
+def shared_chain(
+    net: Recurrent, x: Tensor, before: Sequence[Affine], layers: Sequence[Affine], data: Tensor, *, h_first: bool
+) -> MemoryChain | None:
+    """The chain of a guide that shares the recurrent network of a model, one frame behind.
+
+    Args:
+        net: the network of [x; features of z_{t-1}].
+        x: its input from the data, (..., T, N, X).
+        before: the layers from z_{t-1} to its features.
+        layers: the layers from h_t and `data` to mean and log-variance of z_t.
+        data: their input from the data, (..., T, N, D).
+        h_first: whether their input is [h; data]; otherwise [data; h].
+
+    Returns:
+        The chain; None if the network is not an LSTM of one layer.
+    """
+    lstm = lstm_parts(net)
+    if lstm is None:
+        return None
+    weight_in, weight_h, bias = lstm
+    of_x, of_z = weight_in.tensor_split([x.shape[-1]], dim=1)
+    first, *after = layers
+    sides = first.weight.tensor_split([net.out_dim if h_first else data.shape[-1]], dim=1)
+    of_h, of_data = sides if h_first else sides[::-1]
+    return MemoryChain(
+        gates=linear(x, of_x, bias),
+        before=before,
+        weight_in=of_z,
+        weight_h=weight_h,
+        injected=linear(data, of_data, first.bias),
+        weight=of_h,
+        after=after,
+        lag=True,
+    )
 
 
 def lstm_parts(net: Recurrent) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -41,6 +41,8 @@ class Guide(Program):
 
     Class attributes that a subclass sets:
         Settings: its settings, derived from `GuideSettings`.
+        declared: the variables that the conditional of each latent depends on, as in `models.dvae.DVAE`; `parents` if
+            they depend on settings.
         stepwise: whether it has a `step`; a guide without one has `all_frames`.
         auxiliary: weight of its auxiliary cost in training (`models.core.effects.auxiliary`); 0 disables it.
 
@@ -49,6 +51,7 @@ class Guide(Program):
     """
 
     Settings: ClassVar[type[GuideSettings]] = GuideSettings
+    declared: ClassVar[Parents]
     stepwise: bool = True
     auxiliary: float = 0.0
 
@@ -66,13 +69,13 @@ class Guide(Program):
 
     @classmethod
     def parents(cls, settings: Any, latents: Sequence[str] = ("z",)) -> Parents:
-        """The variables that the conditional of each latent depends on, as in `models.dvae.DVAE.parents`.
+        """The variables that the conditional of each latent depends on, for a guide where that depends on settings.
 
         Args:
             settings: the guide's settings.
             latents: names of the model's latents, for a guide that fits several models.
         """
-        raise NotImplementedError
+        return cls.declared
 
     def encode(self, sites: Sites, lengths: Tensor) -> Tensor:
         """Features that do not depend on latents in time, (..., T, N, anything); draws the latents outside time.

@@ -28,6 +28,7 @@ __all__ = [
     "Likelihood",
     "LikelihoodSettings",
     "BernoulliHead",
+    "ComponentsHead",
     "GaussianOutput",
     "Scale",
     "StartsFromData",
@@ -140,6 +141,44 @@ class GaussianOutput(Conditional):
     def forward(self, h: Tensor) -> dist.TorchDistribution:
         mean, o = to_float32(self.affine(h)).chunk(2, dim=-1)
         return normal(mean, self.floor(o))
+
+
+class ComponentsHead(Conditional):
+    """Features (..., in) to a mixture of Gaussians: an affine map gives its parameters.
+
+    Args:
+        in_dim: size of the features.
+        x_dim: size D of a frame.
+        variance_floor: the square of the smallest standard deviation.
+        components: K.
+        scale_bounds: the smallest and the largest standard deviation, which replace the floor.
+        weight_floor: the smallest weight of a component.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        x_dim: int,
+        variance_floor: float = 0.0,
+        components: int = 1,
+        *,
+        scale_bounds: tuple[float, float] | None = None,
+        weight_floor: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.sizes = self.sizes_of(components, x_dim)
+        self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
+        self.affine = AffineMaps(in_dim, self.sizes)
+
+    @staticmethod
+    def sizes_of(components: int, x_dim: int) -> list[int]:
+        """The sizes of its parameters, which are outputs of the affine map."""
+        raise NotImplementedError
+
+    def parameters_of(self, h: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the affine map, one for each of `sizes`."""
+        parts: tuple[Tensor, ...] = to_float32(self.affine(h)).split(self.sizes, dim=-1)
+        return parts
 
 
 class Likelihood(NamedTuple):

@@ -13,10 +13,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from models.core.affine import AffineMaps
-from models.core.conditional import Conditional
-from models.core.tensors import to_float32
-from models.likelihoods.base import Scale, Weights
+from models.likelihoods.base import ComponentsHead
 
 __all__ = ["ChannelMixture", "ChannelMixtureHead", "FrameMixture", "MixtureHead"]
 
@@ -112,42 +109,23 @@ class ChannelMixture(FrameMixture):
         return k[..., None, :]
 
 
-class MixtureHead(Conditional):
+class MixtureHead(ComponentsHead):
     r"""Features (..., in) to a `FrameMixture`: an affine map gives logits, means and o, and `Scale` maps o to standard
     deviations.
-
-    Args:
-        in_dim: size of the features.
-        x_dim: size D of a frame.
-        variance_floor: the square of the smallest standard deviation.
-        components: K.
-        scale_bounds: the smallest and the largest standard deviation, which replace the floor.
-        weight_floor: the smallest weight of a component.
     """
 
     distribution: type[FrameMixture] = FrameMixture
 
-    def __init__(
-        self,
-        in_dim: int,
-        x_dim: int,
-        variance_floor: float = 0.0,
-        components: int = 1,
-        *,
-        scale_bounds: tuple[float, float] | None = None,
-        weight_floor: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.sizes = [components, components * x_dim, components * x_dim]
-        self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
-        self.affine = AffineMaps(in_dim, self.sizes)
+    @staticmethod
+    def sizes_of(components: int, x_dim: int) -> list[int]:
+        return [components, components * x_dim, components * x_dim]
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        logits, means, o = to_float32(self.affine(h)).split(self.sizes, dim=-1)
+        logits, means, o = self.parameters_of(h)
         return self.distribution(self.weights(logits), means, self.scale(o), validate_args=False)
 
 
 class ChannelMixtureHead(MixtureHead):
-    """Features (..., in) to a `ChannelMixture`; arguments as of `MixtureHead`."""
+    """Features (..., in) to a `ChannelMixture`; arguments as of `ComponentsHead`."""
 
     distribution = ChannelMixture

@@ -11,10 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-from models.core.affine import AffineMaps
-from models.core.conditional import Conditional
-from models.core.tensors import to_float32
-from models.likelihoods.base import Scale, Shape, Weights, log_odds
+from models.likelihoods.base import ComponentsHead, Shape, log_odds
 
 __all__ = ["PenStroke", "PenStrokeHead"]
 
@@ -96,35 +93,15 @@ class PenStroke(dist.TorchDistribution):
         return place + lifted * logsigmoid(o) + (1.0 - lifted) * logsigmoid(-o)
 
 
-class PenStrokeHead(Conditional):
-    r"""Features (..., in) to a `PenStroke`: standard deviations by `Scale`, correlations by tanh.
-
-    Args:
-        in_dim: size of the features.
-        x_dim: size of a frame: 3, the two offsets and whether the pen is lifted.
-        variance_floor: the square of the smallest standard deviation.
-        components: K.
-        scale_bounds: the smallest and the largest standard deviation, which replace the floor.
-        weight_floor: the smallest weight of a component.
-    """
+class PenStrokeHead(ComponentsHead):
+    """Features (..., in) to a `PenStroke`: standard deviations by `Scale`, correlations by tanh; a frame has D = 3."""
 
     MOST = 0.999
     """Largest correlation: at 1 the density is unbounded."""
 
-    def __init__(
-        self,
-        in_dim: int,
-        x_dim: int,
-        variance_floor: float = 0.0,
-        components: int = 1,
-        *,
-        scale_bounds: tuple[float, float] | None = None,
-        weight_floor: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.sizes = [components, 2 * components, 2 * components, components, 1]
-        self.scale, self.weights = Scale(variance_floor, scale_bounds), Weights(weight_floor)
-        self.affine = AffineMaps(in_dim, self.sizes)
+    @staticmethod
+    def sizes_of(components: int, x_dim: int) -> list[int]:
+        return [components, 2 * components, 2 * components, components, 1]
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
         """Initialise the bias of the pen from the fraction of lifted pens in data, each (T, 3)."""
@@ -132,6 +109,6 @@ class PenStrokeHead(Conditional):
             self.affine.bias[-1:] = log_odds([x[:, 2:] for x in sequences])
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:
-        logits, means, o, rho, pen = to_float32(self.affine(h)).split(self.sizes, dim=-1)
+        logits, means, o, rho, pen = self.parameters_of(h)
         correlations = self.MOST * torch.tanh(rho)
         return PenStroke(self.weights(logits), means, self.scale(o), correlations, pen, validate_args=False)

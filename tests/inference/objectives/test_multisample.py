@@ -26,6 +26,7 @@ from models.core.effects import base_name
 from models.core.tensors import normal
 from models.dkf import DKF, DKFSettings
 from models.registry import build_model, model_class
+from tests.oracles import gradient_is_that_of_differences
 from tests.pairs import LENGTHS, VARIANTS, Pair, data, noise, parameters, small_pair, traced
 
 MULTISAMPLE = ["iwae", "dreg", "fivo"]
@@ -373,19 +374,7 @@ def test_gradients_of_the_filtering_bound_against_finite_differences(variant: st
         value: Tensor = Objective(pair.model, pair.guide, "fivo", 4)(data(), LENGTHS, beta=0.7).loss
         return value
 
-    gradients = torch.autograd.grad(loss(), list(named.values()))
-    for _ in range(2):
-        directions = [torch.randn_like(p) for p in named.values()]
-        expected = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
-        values = []
-        for sign in (1.0, -1.0):
-            with torch.no_grad():
-                for p, d in zip(named.values(), directions, strict=True):
-                    p.add_(sign * 1e-7 * d)
-                values.append(float(loss()))
-                for p, d in zip(named.values(), directions, strict=True):
-                    p.sub_(sign * 1e-7 * d)
-        assert (values[0] - values[1]) / 2e-7 == pytest.approx(expected, rel=1e-4)
+    gradient_is_that_of_differences(loss, [*named.values()], step=1e-7, directions=2)
 
 
 def test_the_filtering_bound_lies_between_the_elbo_and_the_exact_likelihood() -> None:

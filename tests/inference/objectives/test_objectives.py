@@ -20,6 +20,7 @@ from inference.handlers.kl_scale import kl_scale
 from inference.objectives.elbo import Objective, terms
 from inference.prediction.reconstruction import reconstruct
 from models.likelihoods.power_spectrum import itakura_saito
+from tests.oracles import gradient_is_that_of_differences
 from tests.pairs import LENGTHS, Pair, data, noise, parameters, small_pair, traced
 
 GRID = torch.linspace(-9.0, 9.0, 4001, dtype=torch.float64)
@@ -134,19 +135,7 @@ def test_gradients_against_finite_differences(name: str) -> None:
             value: Tensor = objective(data(), LENGTHS, beta=0.3).loss
         return value
 
-    gradients = torch.autograd.grad(loss(), list(named.values()))
-    for _ in range(3):
-        directions = [torch.randn_like(p) for p in named.values()]
-        expected = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
-        values = []
-        for sign in (1.0, -1.0):
-            with torch.no_grad():
-                for p, d in zip(named.values(), directions, strict=True):
-                    p.add_(sign * 1e-6 * d)
-                values.append(float(loss()))
-                for p, d in zip(named.values(), directions, strict=True):
-                    p.sub_(sign * 1e-6 * d)
-        assert (values[0] - values[1]) / 2e-6 == pytest.approx(expected, rel=1e-4)
+    gradient_is_that_of_differences(loss, [*named.values()], step=1e-6, directions=3)
 
 
 def test_the_loss_is_unbiased_for_minus_the_bound() -> None:

@@ -20,6 +20,7 @@ from inference.checkpoints.files import load_checkpoint
 from inference.settings.resolve import resolve
 from inference.training.session import resume, start
 from tests.support.ports import free_ports
+from tests.support.processes import run_together
 
 WORKER = """
 import hashlib, json, os, signal, sys
@@ -124,29 +125,6 @@ def curves_agree(one: Path, two: Path) -> None:
 Jobs = list[tuple[Path, str | None, list[str]]]
 
 
-def together(jobs: Jobs, size: int = 2) -> tuple[list[list[str]], list[str]]:
-    """Run trainings, one after another, in so many processes; what each process said, and what of standard error."""
-    told = json.dumps([(port, str(run), *rest) for port, (run, *rest) in zip(free_ports(len(jobs)), jobs, strict=True)])
-    environment = {**os.environ, "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, told],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    try:
-        ends = [process.communicate(timeout=400) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * size, "\n".join(error[-3000:] for _, error in ends)
-    return [out.splitlines() for out, _ in ends], [error for _, error in ends]
-
-
 def test_two_processes_follow_the_curve_of_one(ragged: list[str], tmp_path: Path) -> None:
     def settings(run: str, more: list[str]) -> list[str]:
         return [*ragged, f"run={tmp_path / run}", *more]
@@ -165,7 +143,7 @@ def test_two_processes_follow_the_curve_of_one(ragged: list[str], tmp_path: Path
         (tmp_path, "vae", settings("astray", ["astray"])),
         (tmp_path, "dkf", settings("signalled", [*CASES["dkf"][1], f"data.cache={tmp_path / 'cache'}"])),
     ]
-    (first, second), (_, shown) = together(jobs)
+    (first, second), (_, shown) = run_together(WORKER, jobs)
 
     # Who speaks, and what each process holds in the end: the very same numbers.
     assert first.count("2 processes, each with its shard of every batch") == len(jobs)

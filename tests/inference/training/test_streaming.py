@@ -30,7 +30,7 @@ from inference.settings.resolve import resolve
 from inference.training.distributed import ALONE, World
 from inference.training.reading.readers import StreamedData, reader_of
 from inference.training.session import resume, start
-from tests.support.ports import free_ports
+from tests.support.processes import run_together
 from tests.support.streams import numbered
 
 CPU = torch.device("cpu")
@@ -207,24 +207,6 @@ for port, run, settings in json.loads(sys.argv[1]):
 """
 
 
-def together(jobs: list[tuple[str, list[str] | None]]) -> list[list[str]]:
-    told = json.dumps([(port, *job) for port, job in zip(free_ports(len(jobs)), jobs, strict=True)])
-    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, told],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    ends = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for _, error in ends)
-    return [out.splitlines() for out, _ in ends]
-
-
 def test_two_processes_see_disjoint_shards_and_go_on_exactly(shards: Path, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     jobs: list[tuple[str, list[str] | None]] = [
@@ -232,7 +214,7 @@ def test_two_processes_see_disjoint_shards_and_go_on_exactly(shards: Path, tmp_p
         (str(parted), settings(shards, parted, "train.steps=5")),
         (str(parted), None),
     ]
-    said = together(jobs)
+    said, _ = run_together(WORKER, jobs, seconds=200)
     seen: list[list[Any]] = [[json.loads(line[5:]) for line in lines if line.startswith("seen")] for lines in said]
     for epoch in (0, 1):
         shares = [
