@@ -28,9 +28,9 @@ __all__ = [
     "CudaGraphs",
     "RecordedStep",
     "Recorder",
+    "cuda_graphs",
     "lengthened",
     "loss_and_gradients",
-    "recorder_for",
     "run_again",
     "whole_multiple",
 ]
@@ -57,17 +57,9 @@ class CudaGraphs:
 
     Args:
         device: the device of all tensors of a step.
-
-    Raises:
-        UserError: for a device without CUDA.
     """
 
     def __init__(self, device: torch.device) -> None:
-        if device.type != "cuda":
-            raise UserError(
-                f"train.cuda_graph=true records a step as a CUDA graph, but device={device}. Set "
-                "train.cuda_graph=false, or device=cuda."
-            )
         self.device = device
         self.pool: Any = None
         """Memory pool shared by all graphs: results of one are not needed after the replay of the next."""
@@ -92,9 +84,9 @@ class CudaGraphs:
         return replay
 
 
-def recorder_for(device: torch.device) -> Recorder:
-    """CUDA graphs on a GPU; elsewhere `run_again`."""
-    return CudaGraphs(device) if device.type == "cuda" else run_again
+def cuda_graphs(device: torch.device) -> Recorder | None:
+    """The recorder of a device; None without CUDA."""
+    return CudaGraphs(device) if device.type == "cuda" else None
 
 
 def whole_multiple(frames: int, multiple: int, most: int | None = None) -> int:

@@ -40,7 +40,7 @@ from inference.training.loop import fit, measure_start, over, save
 from inference.training.optimisers import build_optimiser
 from inference.training.reading.readers import StreamedData
 from inference.training.reading.sources import read_data
-from inference.training.recorded_step import CudaGraphs, RecordedStep, Recorder, whole_multiple
+from inference.training.recorded_step import RecordedStep, cuda_graphs, whole_multiple
 from inference.training.scheduled_sampling import plan
 from inference.training.schedules import kl_warmup, total_steps
 from inference.training.sequence_table import adopt_table, slow_table
@@ -171,7 +171,6 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     model.requires_grad_(settings.train.model_from is None)  # includes networks that the guide shares with the model
     objective = Objective.of(model, guide, settings.train)
     device, dtype = pick_device(settings.device), pick_dtype(settings.dtype)
-    record = CudaGraphs(device) if settings.train.cuda_graph else None
     say(f"model {settings.model.name}, guide {settings.guide.name}: {_count(objective):,} parameters")
     say(f"device {device_text(settings.device)}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     if world.size > 1:
@@ -200,18 +199,27 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
         say(f"objective {settings.train.objective}, {settings.train.particles} particles")
     for line in plan(settings.train.scheduled_sampling, steps / train.batches_per_epoch, settings.evaluation.mode):
         say(line)
-    captured = None if record is None else _recorded_step(settings, objective, record, train, world, say)
+    captured = _recorded_step(settings, objective, device, train, world, say) if settings.train.cuda_graph else None
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
 
 
 def _recorded_step(
-    settings: Settings, objective: Objective, record: Recorder, train: Data | StreamedData, world: World, say: Say
-) -> RecordedStep:
-    """The recorded step, with one recording for each number of frames that a batch can have.
+    settings: Settings,
+    objective: Objective,
+    device: torch.device,
+    train: Data | StreamedData,
+    world: World,
+    say: Say,
+) -> RecordedStep | None:
+    """The recorded step, with one recording for each number of frames that a batch can have; None without a GPU.
 
     Raises:
         UserError: for more than `MOST_RECORDINGS` numbers of frames, and in several processes.
     """
+    record = cuda_graphs(device)
+    if record is None:
+        say(f"note: train.cuda_graph=true has no effect on device={device}: steps are computed, with the same results")
+        return None
     if world.size > 1:
         raise UserError(
             "train.cuda_graph=true does not support several processes. Set train.cuda_graph=false, or train without "

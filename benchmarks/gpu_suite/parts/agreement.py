@@ -110,7 +110,7 @@ class Comparison:
         import torch
 
         from inference.handlers.given_noise import given_noise
-        from inference.training.recorded_step import RecordedStep, loss_and_gradients, recorder_for
+        from inference.training.recorded_step import RecordedStep, cuda_graphs, loss_and_gradients, run_again
 
         like = next(objective.parameters())
         noise = {name: v.to(like) for name, v in self.noise.items()}
@@ -118,7 +118,7 @@ class Comparison:
         torch.manual_seed(0)
         with given_noise({} if drawn else noise):
             step: Callable[..., Bound] = partial(loss_and_gradients, objective)
-            step = RecordedStep(objective, recorder_for(like.device)) if recorded else step
+            step = RecordedStep(objective, cuda_graphs(like.device) or run_again) if recorded else step
             bound = step(self.x.to(like), self.lengths, self.real)
         values = {"loss": bound.loss.detach() / self.real, "reconstruction": bound.terms.reconstruction}
         values |= {f"kl_{name}": kl for name, kl in bound.terms.kl.items()}

@@ -20,14 +20,14 @@ def main() -> None:
     from benchmarks.timing import power_spectra
     from inference.objectives.elbo import Objective
     from inference.runs import create
-    from inference.training.recorded_step import RecordedStep, recorder_for
+    from inference.training.recorded_step import RecordedStep, cuda_graphs, run_again
 
     device = work.device
     model, guide = create(settings_of(work, f"device={work.device_name}"))
     data = power_spectra(work.frames, work.sequences, work.bins)
     model.fit_input(data.unbind(1))
     x, lengths, real = data.to(device), torch.full((work.sequences,), work.frames), work.frames * work.sequences
-    step = RecordedStep(Objective(model, guide), recorder_for(device))
+    step = RecordedStep(Objective(model, guide), cuda_graphs(device) or run_again)
     cuda = device.type == "cuda"
     with pyro.validation_enabled(False):
         step(x, lengths, real)

@@ -27,7 +27,7 @@ def main() -> None:
     from inference.objectives.elbo import Objective
     from inference.runs import create
     from inference.training.optimisers import build_optimiser
-    from inference.training.recorded_step import RecordedStep, loss_and_gradients, recorder_for
+    from inference.training.recorded_step import RecordedStep, cuda_graphs, loss_and_gradients, run_again
 
     settings = settings_of(work, f"device={work.device_name}")
     device = work.device
@@ -67,7 +67,7 @@ def main() -> None:
         work.record(parameters=parameters, frames=work.frames, sequences=work.sequences, bins=work.bins)
         work.attempt("floor_ms", floor)
         timed("eager", lambda: loss_and_gradients(plain, x, lengths, real))
-        recorded_step, recorded_half = (RecordedStep(one, recorder_for(device)) for one in (plain, half))
+        recorded_step, recorded_half = (RecordedStep(one, cuda_graphs(device) or run_again) for one in (plain, half))
         timed("recorded", lambda: recorded_step(x, lengths, real))
         timed("bf16", lambda: recorded_half(x, lengths, real))
         timed("stepwise", lambda: loss_and_gradients(plain, x, lengths, real, how="stepwise"), warmup=1, turns=3)
