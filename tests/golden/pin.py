@@ -68,7 +68,7 @@ def of_trained(name: str, folder: Path) -> dict[str, Any]:
     found["likelihood"] = _likelihood(run, estimators, *([] if data["sequence_frames"] is None else ["--cut"]))
     if name == "fhvae":
         _call("evaluation.verification", run, "--checkpoint", "last.pt")
-        found["verification"] = json.loads((run / "verification.json").read_text())["eer"]
+        found["verification"] = json.loads(_report(run, "verification.json").read_text())["eer"]
     return found
 
 
@@ -95,7 +95,7 @@ def of_old(name: str, folder: Path) -> dict[str, Any]:
     }
     if name == "dkf":
         _call("evaluation.resynthesis", run, "--jobs", "0")
-        metrics = json.loads((run / "resynthesis.json").read_text())["metrics"]
+        metrics = json.loads(_report(run, "resynthesis.json").read_text())["metrics"]
         found["resynthesis"] = {
             figure: metrics[figure]["mean"] for figure in ("is_per_frame", "kl_per_frame", "si_sdr")
         }
@@ -133,11 +133,18 @@ def _steps(run: Path) -> dict[str, list[float]]:
     return {key: [line[key] for line in lines] for key in lines[0] if key in ("loss", "grad_norm") or key[:3] == "kl_"}
 
 
+def _report(run: Path, name: str) -> Path:
+    """The only report of an evaluation, whose name has what differs from the run's defaults."""
+    stem, _, ending = name.partition(".")
+    (path,) = run.glob(f"{stem}*.{ending}")
+    return path
+
+
 def _likelihood(run: Path, estimators: str, *arguments: str | Path) -> dict[str, float]:
     """Likelihood estimates by the last weights, means over the sequences of split test."""
     of = ("--estimator", estimators, "--particles", "8", "--checkpoint", "last.pt")
     _call("evaluation.likelihood", run, *of, *arguments)
-    with (run / "likelihood.csv").open(newline="") as file:
+    with _report(run, "likelihood.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: sum(float(row[name]) for row in rows) / len(rows) for name in estimators.split(",")}
 
