@@ -434,6 +434,14 @@ def test_readme_begins_with_two_commands_and_the_checks_run_the_second() -> None
     assert shown.splitlines() == [part.replace(".venv", "/w/venv") for part in (install, test)]
 
 
+def test_lowest_versions_are_the_lower_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = dict(re.split(">=", re.split(",", want)[0]) for want in project["dependencies"])
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    lowest = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert lowest == {name: bound for name, bound in bounds.items() if name != "torch"}
+
+
 def test_constraints_pin_every_dependency_and_no_build_tag() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
@@ -441,4 +449,4 @@ def test_constraints_pin_every_dependency_and_no_build_tag() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     pinned = {pin.partition("==")[0].lower().replace("_", "-") for pin in pins}
-    assert {re.split(r"[<>=]", want)[0] for want in wanted} <= pinned
+    assert {re.split(r"[<>=]", want)[0].replace("_", "-") for want in wanted} <= pinned
