@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -105,6 +106,21 @@ class Parser(argparse.ArgumentParser):
         if settings:
             setattr(options, self._settings, [*getattr(options, self._settings), *settings])
         return options
+
+    def run(self, argv: Sequence[str] | None, work: str) -> int:
+        """Parse a command line, then import the work and call it with the arguments; returns the exit status.
+
+        Args:
+            argv: The arguments; None reads those of the process.
+            work: ``"module:function"``, imported after the arguments are parsed, so that ``--help`` is fast.
+        """
+
+        def command() -> None:
+            options = self.parse(argv)
+            module, _, function = work.partition(":")
+            getattr(import_module(module), function)(options)
+
+        return guarded(command)
 
     def _lists_ended(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """The words without the settings that follow a list of values, and these settings."""

@@ -11,19 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.disentanglement.arguments import add_position_argument
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import PICTURED, SEGMENTS, evaluation_parser, launch
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.factor_grid`; returns the exit status."""
-    parser = evaluation_parser(
-        "factor_grid",
-        "Decode z1 of some segments with z2 of others.",
-        without=["mode", "latents"],
-        writes=("json", "picture"),
-    )
+    parser = evaluation_parser("factor_grid", "Decode z1 of some segments with z2 of others.", SEGMENTS, PICTURED)
     for side, latent, count in (("row", "z1", 4), ("column", "z2", 10)):
         parser.add_argument(
             f"--{side}",

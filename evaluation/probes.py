@@ -14,19 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from dvae_pyro.command_line import separated
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import PICTURED, SEGMENTS, evaluation_parser, launch
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.probes`; returns the exit status."""
-    parser = evaluation_parser(
-        "probes",
-        "Predict speaker and content from latents of segments, linearly.",
-        without=("mode", "latents"),
-        writes=("json", "picture"),
-    )
+    parser = evaluation_parser("probes", "Predict speaker and content from latents, linearly.", SEGMENTS, PICTURED)
     parser.add_argument(
         "--factors",
         type=separated,

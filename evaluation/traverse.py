@@ -11,16 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.disentanglement.arguments import add_position_argument
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import SEGMENTS, evaluation_parser, launch
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.traversal`; returns the exit status."""
-    parser = evaluation_parser(
-        "traverse", "Vary each dimension of z1 and z2 through [-3, 3].", without=["mode", "latents"]
-    )
+    parser = evaluation_parser("traverse", "Vary each dimension of z1 and z2 through [-3, 3].", SEGMENTS)
     add = parser.add_argument
     add("--latent", action="append", default=[], metavar="Z", help="z1 or z2; repeat for more (default: all)")
     add("--dim", action="append", default=[], type=int, metavar="K", help="from 0; repeat for more (default: all)")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corpora.recipes.layouts.table import split_of
-from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
+from dvae_pyro.command_line import DEVICE_HELP, Parser
 
 __all__ = ["main"]
 
@@ -37,14 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="draw this utterance (its file name) beside its resyntheses, to FILE-NAME, or compare-NAME.png",
     )
     parser.add_argument("--device", default="auto", metavar="D", help="device for --utterance: " + DEVICE_HELP)
-
-    def command() -> None:
-        options = parser.parse(argv)
-        from evaluation.compare.command import run_command
-
-        run_command(options)
-
-    return guarded(command)
+    return parser.run(argv, "evaluation.compare.command:run_command")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.generate.arguments import add_sampling_arguments
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import SEGMENTS, evaluation_parser, launch
 
 __all__ = ["main"]
 
@@ -19,10 +19,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.frechet.command`; returns the exit status."""
     parser = evaluation_parser(
-        "frechet",
-        "Frechet distance of generated sounds to the training set.",
-        without=("mode", "latents"),
-        splits=("valid", "test"),
+        "frechet", "Distance of generated sounds to the training set.", SEGMENTS, splits=("valid", "test")
     )
     add_sampling_arguments(parser, 1024, "sounds in each set, at most")
     parser.add_argument(

@@ -23,6 +23,7 @@ from evaluation.loading.splits import corpus_of
 from evaluation.loading.waveforms import FileLog, as_power, read_sounds, sound_frontend
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import outputs_of
+from evaluation.reporting.provenance import data_head
 from evaluation.reporting.report import text_table
 from inference.runs import Run
 
@@ -80,11 +81,7 @@ def evaluate(run: Run, request: Request, options: argparse.Namespace) -> dict[st
         bias = None if np.isnan(distance.bias) else distance.bias
         metrics[name] = {"mean": distance.value, "stderr": distance.stderr, "bias": bias, "n": len(features[name])}
     return {
-        "evaluation": "frechet",
-        "run": str(run.path),
-        "corpus": corpus.name,
-        "root": corpus.root or None,
-        "split": request.split,
+        **data_head("frechet", run.path, corpus, request.split),
         "reference": {"split": "train", "n": len(training)},
         "num_sequences": metrics[GENERATED]["n"],
         "not_finite": options.sequences - len(features[GENERATED]),

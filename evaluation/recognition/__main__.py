@@ -12,19 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import PICTURED, SEGMENTS, evaluation_parser, launch
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.recognition.command`; returns the exit status."""
-    parser = evaluation_parser(
-        "recognition",
-        "Train recognisers on features of one domain, test them on all.",
-        without=("mode", "latents"),
-        writes=("json", "picture"),
-    )
+    parser = evaluation_parser("recognition", "Train recognisers on one domain, test them on all.", SEGMENTS, PICTURED)
     parser.add_argument("--by", default="domain", metavar="LABEL", help="label of the domain (default: %(default)s)")
     parser.add_argument("--from", dest="source", metavar="VALUE", help="domain to train on (default: clean)")
     parser.add_argument("--hop", type=int, default=2, metavar="N", help="frames from feature to feature (%(default)s)")

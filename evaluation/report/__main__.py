@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
+from dvae_pyro.command_line import DEVICE_HELP, Parser
 
 __all__ = ["main"]
 
@@ -26,14 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--run-missing", action="store_true", help="run the evaluations whose reports are missing first")
     add("--max-mb", type=float, default=25.0, metavar="MB", help="limit of index.html in MB (default: %(default)s)")
     add("--device", default="auto", metavar="D", help="device that decodes sounds: " + DEVICE_HELP)
-
-    def command() -> None:
-        options = parser.parse(argv)
-        from evaluation.report.command import run_report
-
-        run_report(options)
-
-    return guarded(command)
+    return parser.run(argv, "evaluation.report.command:run_report")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from inference.runs import Run
 
 __all__ = [
+    "PICTURED",
+    "SEGMENTS",
     "Request",
     "check_minimum",
     "evaluation_parser",
@@ -33,6 +35,12 @@ __all__ = [
     "read_run",
     "say",
 ]
+
+
+SEGMENTS = ("mode", "latents")
+"""Arguments that have no effect on evaluations of features and of segments."""
+PICTURED = ("json", "picture")
+"""Files of an evaluation that draws a picture of its report."""
 
 
 class Request(NamedTuple):
@@ -76,8 +84,8 @@ def evaluation_parser(
     name: str,
     description: str,
     without: Collection[str] = (),
-    *,
     writes: Collection[str] = ("json",),
+    *,
     samples: bool = False,
     splits: Sequence[str] = ("train", "valid", "test"),
 ) -> Parser:

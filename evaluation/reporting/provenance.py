@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from corpora.types import Corpus
     from evaluation.reporting.command_line import Request
     from inference.runs import Run
 
-__all__ = ["autoregressive", "caption", "provenance"]
+__all__ = ["autoregressive", "caption", "data_head", "provenance"]
 
 
 def provenance(evaluation: str, run: Run, request: Request) -> dict[str, Any]:
@@ -46,6 +49,12 @@ def caption(run: Run) -> str:
     """The name of a run as titles of pictures have it: folder, model, guide and step."""
     settings = run.settings
     return f"{run.path.name} ({settings.model.name}, guide {settings.guide.name}, step {run.state['step']})"
+
+
+def data_head(evaluation: str, run: Path, corpus: Corpus, split: str) -> dict[str, Any]:
+    """The first keys of a report that is of the data of a run more than of its weights."""
+    of_data = {"corpus": corpus.name, "root": corpus.root or None, "split": split}
+    return {"evaluation": evaluation, "run": str(run), **of_data}
 
 
 def _parameters(run: Run) -> int:

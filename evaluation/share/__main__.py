@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.command_line import Parser, guarded
+from dvae_pyro.command_line import Parser
 
 __all__ = ["main"]
 
@@ -24,14 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     add("--licence", required=True, metavar="ID", help="licence of the weights by its SPDX name, such as cc-by-4.0")
     add("--checkpoint", type=Path, metavar="FILE", help="default: best.pt of the run, else last.pt")
-
-    def command() -> None:
-        options = parser.parse(argv)
-        from evaluation.share.command import run_share
-
-        run_share(options)
-
-    return guarded(command)
+    return parser.run(argv, "evaluation.share.command:run_share")
 
 
 if __name__ == "__main__":

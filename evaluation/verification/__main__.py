@@ -12,19 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import PICTURED, SEGMENTS, evaluation_parser, launch
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.verification.command`; returns the exit status."""
-    parser = evaluation_parser(
-        "verification",
-        "Equal error rate of speaker verification with embeddings.",
-        without=("mode", "latents"),
-        writes=("json", "picture"),
-    )
+    parser = evaluation_parser("verification", "Equal error rate of speaker verification.", SEGMENTS, PICTURED)
     parser.add_argument(
         "--system",
         choices=["fhvae", "ivector"],

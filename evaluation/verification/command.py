@@ -15,6 +15,7 @@ from evaluation.disentanglement.embeddings import Embeddings
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.comparability import DATA_KEYS, different_keys
 from evaluation.reporting.outputs import Outputs, outputs_of
+from evaluation.reporting.provenance import data_head
 from evaluation.reporting.report import Summary, data_text, text_table
 from evaluation.verification.det import det_curves
 from evaluation.verification.lda import project, why_not
@@ -201,11 +202,7 @@ def report_of(
 ) -> dict[str, Any]:
     """The report, ``verification.json``."""
     return {
-        "evaluation": "verification",
-        "run": str(request.run),
-        "corpus": corpus.name,
-        "root": corpus.root or None,
-        "split": request.split,
+        **data_head("verification", request.run, corpus, request.split),
         "num_sequences": result.trials["utterances"],
         "seed": settings.seed,
         "data_seed": settings.data.seed,
