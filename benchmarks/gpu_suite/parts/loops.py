@@ -25,7 +25,7 @@ def main() -> None:
     from guides.core import fused_loop
     from inference.objectives.elbo import Objective
     from inference.runs import create
-    from inference.training.recorded_step import RecordedStep, loss_and_gradients, recorder_for
+    from inference.training.recorded_step import RecordedStep, cuda_graphs, loss_and_gradients, run_again
 
     device = work.device
     model, guide = create(settings_of(work, f"device={work.device_name}"))
@@ -55,7 +55,7 @@ def main() -> None:
 
     def timed(form: str, *, recorded: bool) -> dict[str, Any]:
         os.environ["DVAE_FUSED_LOOP"] = FORMS[form]
-        step: Any = RecordedStep(objective, recorder_for(device)) if recorded else loss_and_gradients
+        step: Any = RecordedStep(objective, cuda_graphs(device) or run_again) if recorded else loss_and_gradients
         args = (x, lengths, real) if recorded else (objective, x, lengths, real)
         spent = milliseconds(lambda: step(*args), device)
         return {f"recorded_{form}_ms" if recorded else f"{form}_ms": spent}
