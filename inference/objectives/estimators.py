@@ -20,6 +20,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from dvae_pyro.errors import UserError
 from inference.objectives.multisample import Multisample, doubly_reparametrised, filtered, importance_weighted
 from inference.particles.log_weights import particle_plate, samples
 from models.core.reuse import computed_once
@@ -98,26 +99,39 @@ class TraceELBO(Estimator, Trace_ELBO):
     def elbo(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
         """The differentiable bound, summed over particles and sequences.
 
-        A latent that is not reparametrised contributes its score times the terms of the bound that depend on it.
+        The gradient has the score of each latent that is not reparametrised times the terms of the bound that depend on
+        it; the value is the bound.
         """
         bound: Any = sum(site["log_prob_sum"] for site in samples(model_trace).values())
         log_r = None
         for site in samples(guide_trace).values():
             _, score, entropy = site["score_parts"]
-            bound = bound if is_identically_zero(entropy) else bound - entropy.sum()
-            if not is_identically_zero(score):
-                log_r = _compute_log_r(model_trace, guide_trace) if log_r is None else log_r
-                bound = bound + (log_r.sum_to(site["cond_indep_stack"]) * score).sum()
+            if is_identically_zero(score):
+                bound = bound if is_identically_zero(entropy) else bound - entropy.sum()
+                continue
+            log_r = _compute_log_r(model_trace, guide_trace) if log_r is None else log_r
+            of_score = (log_r.sum_to(site["cond_indep_stack"]) * score).sum()
+            bound = bound - site["log_prob_sum"].detach() + of_score - of_score.detach()
         elbo: Tensor = bound
         return elbo
 
 
 class AnalyticELBO(TraceELBO, TraceMeanField_ELBO):
-    """The evidence lower bound with every KL in closed form, given earlier latents: Pyro's `TraceMeanField_ELBO`."""
+    """The evidence lower bound with every KL in closed form, given earlier latents: Pyro's `TraceMeanField_ELBO`.
+
+    Raises:
+        UserError: for a latent that is not reparametrised, whose score the gradient would leave out.
+    """
 
     def elbo(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
         bound: Any = 0.0
         drawn = samples(guide_trace)
+        for name, q in drawn.items():
+            if not is_identically_zero(q["score_parts"].score_function):
+                raise UserError(
+                    f"latent '{name}' is not reparametrised: the gradient of a bound with closed-form KLs would be "
+                    "wrong. Use train.objective=elbo."
+                )
         for name, p in samples(model_trace).items():
             if p["is_observed"]:
                 bound = bound + p["log_prob_sum"]

@@ -20,6 +20,7 @@ from pyro.optim.pytorch_optimizers import Adam  # type: ignore[attr-defined]  # 
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
+from inference.objectives.estimators import ESTIMATORS
 from models.core.program import Program
 from models.core.time_axis import Sites, TimeAxis, run
 from models.registry import model_names
@@ -210,3 +211,21 @@ def test_score_function_gradients_are_right_frame_by_frame_and_refused_at_once()
         blocks.append(torch.autograd.grad(loss, [guide.q.bias])[0])
     got = torch.stack(blocks)
     assert bool(((got.mean(0) - expected).abs() < 6 * got.std(0) / 20**0.5).all())
+
+
+@pytest.mark.parametrize("how", ["auto", "stepwise"])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_our_objectives_have_right_scores_or_refuse(name: str, how: str) -> None:
+    """A latent that is not reparametrised: only `elbo` has its score, frame by frame."""
+    model, guide = Switching(), Regimes()
+    x, lengths = data(torch.tensor([2])), torch.tensor([2])
+    found: list[list[Tensor]] = []
+    for estimator in (ESTIMATORS[name](3), Trace_ELBO(3, vectorize_particles=True, max_plate_nesting=2)):
+        torch.manual_seed(1)
+        if (name, how) != ("elbo", "stepwise") and not found:
+            with pytest.raises(ValueError, match="reparametrised|how='stepwise'"):
+                estimator.differentiable_loss(model, guide, x, lengths, how)
+            return
+        loss = estimator.differentiable_loss(model, guide, x, lengths, how)
+        found.append([loss, *torch.autograd.grad(loss, [*guide.parameters(), *model.parameters()])])
+    torch.testing.assert_close(found[0], found[1])
