@@ -19,6 +19,7 @@ from typing import Any
 from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
+from dvae_pyro.progress import progress_bar
 
 __all__ = ["main", "write_shards"]
 
@@ -92,7 +93,6 @@ def write_shards(
         UserError: The folder exists or cannot be written, or a recording is broken and `skip` is false.
     """
     from lhotse.shar import SharWriter
-    from tqdm import tqdm
 
     from corpora.types import AudioFault, refusal
 
@@ -102,16 +102,18 @@ def write_shards(
     with _renamed_when_whole(folder) as beside:
         seconds, broken = 0.0, []
         with SharWriter(str(beside), fields={"recording": "flac"}, shard_size=size) as writer:
-            for utterance in tqdm(order, folder.name, unit="file", leave=False, mininterval=1.0):
-                try:
-                    cut = _cut(utterance)
-                except AudioFault as fault:
-                    if not skip:
-                        raise refusal(utterance.file, fault.fault) from None
-                    broken.append(f"{utterance.file} ({fault.fault})")
-                    continue
-                writer.write(cut)
-                seconds += cut.duration
+            with progress_bar(f"writing {folder.name}", len(order), "file", leave=False) as bar:
+                for utterance in order:
+                    bar.update()
+                    try:
+                        cut = _cut(utterance)
+                    except AudioFault as fault:
+                        if not skip:
+                            raise refusal(utterance.file, fault.fault) from None
+                        broken.append(f"{utterance.file} ({fault.fault})")
+                        continue
+                    writer.write(cut)
+                    seconds += cut.duration
     count = len(order) - len(broken)
     line = f"{folder}: {count} utterances, {seconds / 3600:.2f} h, {-(-count // size)} shards"
     return line + (f"; skipped {len(broken)} broken: {', '.join(broken)}" if broken else "")

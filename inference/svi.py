@@ -90,7 +90,8 @@ def _parser() -> Parser:
     parser = Parser(
         "inference.svi",
         "Train a dynamical VAE by stochastic variational inference.",
-        epilog="All settings and their defaults: python -m inference.svi --model dkf --print-config. "
+        epilog="All settings and their defaults: python -m inference.svi --model dkf --print-config. A step on 32 "
+        "sequences of 150 frames takes 0.06 (vae) to 0.3 s (dsae) on two cores; the bar shows the time left. "
         "For several trainings on one machine at a time, limit the threads of each (OMP_NUM_THREADS=1): more threads "
         "than cores slow all of them down.",
     )
