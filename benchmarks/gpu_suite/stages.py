@@ -96,7 +96,7 @@ def stages(options: Options) -> list[Stage]:
     checks = [_part(options, "agreement", model) for model in models]
     checks += [_part(options, "rnn_matrix"), *(_tests(options, file) for file in _test_files())]
     profiled = [model for model in ("vrnn", "rvae") if model in models]
-    chained = [model for model in ("dkf", "srnn") if model in models]
+    chained = [model for model in ("dkf", "srnn", "vrnn", "rvae") if model in models]
     trained = [_training(options, model) for model in models]
     judged = [_likelihood(options, model) for model in ("vrnn", "dkf") if model in models]
     every = [
@@ -106,7 +106,7 @@ def stages(options: Options) -> list[Stage]:
         Stage("checks", 2, 25, 110, checks, at_once=few),
         Stage("timing", 3, 20, 110, [_part(options, "timing", model) for model in models], gated=kind != "cpu"),
         Stage("kernels", 5, 12, 30, [_part(options, "kernels", model) for model in profiled], gated=kind != "cpu"),
-        Stage("loops", 5, 12, 40, [_part(options, "loops", model) for model in chained], gated=kind != "cpu"),
+        Stage("loops", 5, 12, 60, [_part(options, "loops", model) for model in chained], gated=kind != "cpu"),
         Stage("training", 4, 40, None, trained, at_once=len(trained), needs="features"),
         Stage("likelihood", 6, 15, 45, judged, at_once=2),
     ]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from guides.core import fused_loop
+from guides.core import fused_loop, fused_memory
 from guides.core.loop_layers import Draws, Layers, affine, before, doubled, over_frames, times
 from models.nn.layers import Recurrent
 
@@ -221,8 +221,10 @@ class _MemoryLoop(torch.autograd.Function):
         joined = torch.cat([weight_in, weight_h], dim=-1)
         for out in first.outs if lag else []:
             out[0] = 0.0
+        memory = fused_memory.Memory(joined, inputs, active, cells, lag)
+        looped = 0 if fused_memory.forward(first, last, draws, gates, memory) else frames
         z = noise.new_zeros(noise.shape[1:])
-        for t in range(frames):
+        for t in range(looped):
             if t > 0 or not lag:
                 first.forward(t, z)
                 a = affine(gates[t], inputs[t], joined.mT, active[t])
@@ -234,48 +236,54 @@ class _MemoryLoop(torch.autograd.Function):
                 torch.tanh(cells[t + 1], out=hidden[t + 1]).mul_(o)
             z = draws.forward(t, last.forward(t, hidden[t + 1]))
         parameters = last.parameters()
-        ctx.first, ctx.last, ctx.draws, ctx.lag = first, last, draws, lag
-        ctx.memory = (active, cells, inputs, joined)
+        ctx.first, ctx.last, ctx.draws, ctx.memory = first, last, draws, memory
         z = draws.z.contiguous()
         ctx.save_for_backward(z)
         return z, parameters
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        d_z, d_parameters = grads
-        first, last = ctx.first, ctx.last
-        active, cells, inputs, joined = ctx.memory
-        first.prepare()
-        last.reach(ctx.draws, d_z, d_parameters)
-        last.prepare()
-        i, f, g, o = active.chunk(4, dim=-1)
-        tanh_c = torch.tanh(cells[1:])
-        # what a gradient of h_t or c_t is multiplied by on its way to each gate, for all frames at once
-        to_c = o * (1.0 - tanh_c.square())
-        to_gates = torch.cat([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g.square())], dim=-1)
-        to_o = tanh_c * o * (1 - o)
-        d_gates = torch.zeros_like(active)
-        width = cells.shape[-1]
-        given = inputs.shape[-1] - width
-        gates_of_c = d_gates.unflatten(-1, (4, width))[..., :3, :]
-        to_gates = to_gates.unflatten(-1, (3, width))
-        back = joined if first.outs else torch.cat([doubled(joined[..., :given]), joined[..., given:]], dim=-1)
-        carried = torch.zeros_like(d_parameters[0])
-        d_h, d_c = (torch.zeros_like(cells[0]) for _ in range(2))
-        for t in range(len(d_z) - 1, -1, -1):
-            d_h = last.adjoint(t, carried, d_h)
-            if t == 0 and ctx.lag:
-                break
-            d_c = torch.addcmul(d_c, d_h, to_c[t])
-            torch.mul(d_c[:, None], to_gates[t], out=gates_of_c[t])
-            torch.mul(d_h, to_o[t], out=d_gates[t, :, 3 * width :])
-            d_c = d_c * f[t]
-            d_e, d_h = times(d_gates[t], back).split([back.shape[-1] - width, width], dim=-1)
-            carried = first.adjoint(t, d_e)
-        if ctx.lag:
-            for delta in first.deltas:
-                delta[0] = 0.0
+        first, last, memory = ctx.first, ctx.last, ctx.memory
+        last.reach(ctx.draws, *grads)
+        d_gates = fused_memory.adjoint(first, last, memory)
+        if d_gates is None:
+            d_gates = _memory_adjoint(first, last, memory)
+        given = memory.inputs.shape[-1] - memory.cells.shape[-1]
         weights_1, biases_1 = first.gradients(before(*ctx.saved_tensors)) if first.outs else ([], [])
-        weights_2, (d_injected, *biases_2) = last.gradients(inputs[1:, :, given:])
-        d_in, d_h_weights = over_frames(d_gates, inputs[:-1], joined).split([given, width], dim=-1)
+        weights_2, (d_injected, *biases_2) = last.gradients(memory.inputs[1:, :, given:])
+        d_joined = over_frames(d_gates, memory.inputs[:-1], memory.joined)
+        d_in, d_h_weights = d_joined.tensor_split([given], dim=-1)
         return None, d_gates, d_injected, None, None, d_in, d_h_weights, *weights_1, *weights_2, *biases_1, *biases_2
+
+
+def _memory_adjoint(first: Layers, last: Layers, memory: fused_memory.Memory) -> Tensor:
+    """The gradient of the gates before their activation, (T, B, 4H), frame by frame, and `deltas` of the layers."""
+    joined, inputs, active, cells, lag = memory
+    first.prepare()
+    last.prepare()
+    i, f, g, o = active.chunk(4, dim=-1)
+    tanh_c = torch.tanh(cells[1:])
+    # what a gradient of h_t or c_t is multiplied by on its way to each gate, for all frames at once
+    to_c = o * (1.0 - tanh_c.square())
+    to_gates = torch.stack([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g.square())], dim=-2)
+    to_o = tanh_c * o * (1 - o)
+    d_gates = torch.zeros_like(active)
+    width = cells.shape[-1]
+    given = inputs.shape[-1] - width
+    gates_of_c = d_gates.unflatten(-1, (4, width))[..., :3, :]
+    back = joined if first.outs else torch.cat([doubled(joined[..., :given]), joined[..., given:]], dim=-1)
+    carried = torch.zeros_like(last.direct[0])
+    d_h, d_c = (torch.zeros_like(cells[0]) for _ in range(2))
+    for t in range(len(active) - 1, -1, -1):
+        d_h = last.adjoint(t, carried, d_h)
+        if t == 0 and lag:
+            break
+        d_c = torch.addcmul(d_c, d_h, to_c[t])
+        torch.mul(d_c[:, None], to_gates[t], out=gates_of_c[t])
+        torch.mul(d_h, to_o[t], out=d_gates[t, :, 3 * width :])
+        d_c = d_c * f[t]
+        d_e, d_h = times(d_gates[t], back).split([back.shape[-1] - width, width], dim=-1)
+        carried = first.adjoint(t, d_e)
+    for delta in first.deltas if lag else []:
+        delta[0] = 0.0
+    return d_gates

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from guides.core.loop_layers import Draws, Layers
 
-__all__ = ["adjoint", "applies", "forward"]
+__all__ = ["BLOCK", "CHUNK", "WARPS", "adjoint", "applies", "forward", "give_up", "padded"]
 
 WIDEST = 512
 """The largest width of a layer whose outputs for `BLOCK` sequences fit in the registers of a program."""
@@ -56,9 +56,8 @@ class Plan(NamedTuple):
         outs = sizes[1:]
         numbers = [m * n for m, n in zip(sizes, outs, strict=False)]
         biases = [0 if i == at else n for i, n in enumerate(outs)]
-        padded = tuple(max(16, 1 << (n - 1).bit_length()) for n in sizes)
         offsets = (tuple(accumulate(counts, initial=0)) for counts in (numbers, biases, outs))
-        return cls(tuple(sizes), padded, *offsets)
+        return cls(tuple(sizes), tuple(map(padded, sizes)), *offsets)
 
 
 def forward(layers: Layers, draws: Draws, at: int) -> bool:
@@ -80,7 +79,7 @@ def forward(layers: Layers, draws: Draws, at: int) -> bool:
     try:
         _forward(noise, layers.run_biases[at], weights, biases, outs, draws.z, draws.sigma, sizes, at)
     except Exception as error:  # a GPU or a version of triton that does not compile it
-        return _give_up(error)
+        return give_up(error)
     layers.outs = list(outs.split(sizes[1:], dim=-1))
     layers.fused = outs
     return True
@@ -97,7 +96,7 @@ def adjoint(layers: Layers) -> bool:
     try:
         _adjoint(layers.direct, layers.factors, weights, outs, deltas, sizes)
     except Exception as error:
-        return _give_up(error)
+        return give_up(error)
     layers.deltas = list(deltas.split(sizes[1:], dim=-1))
     return True
 
@@ -122,7 +121,13 @@ def _installed() -> bool:
     return True
 
 
-def _give_up(error: Exception) -> bool:
+def padded(n: int) -> int:
+    """The size of a block of a kernel that holds n values."""
+    return max(16, 1 << (n - 1).bit_length())
+
+
+def give_up(error: Exception) -> bool:
+    """Say that a kernel failed, and use the loops from now on; False."""
     _failed.append(str(error))
     first = (str(error).splitlines() or [""])[0]
     warnings.warn(f"guides run frame by frame on the GPU: {type(error).__name__}: {first}", stacklevel=2)

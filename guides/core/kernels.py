@@ -9,7 +9,7 @@ They need the package triton.
 """
 
 # The kernels have no annotations but those that Triton reads: names of its types are not types of Python.
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN201
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ try:
 
     jit: Any = triton.jit
 except ImportError:  # they are then defined, but not called
+    tl = None
 
     def jit(kernel: Any) -> Any:
         return kernel
 
 
-__all__ = ["adjoint", "forward"]
+__all__ = ["adjoint", "forward", "jit", "put", "take", "tanh", "times", "tl"]
 
 
 @jit
-def _tanh(v):
+def tanh(v):
     return 1.0 - 2.0 / (tl.exp(2.0 * v) + 1.0)
 
 
 @jit
-def _take(base, rows, live, stride, n: tl.constexpr, padded: tl.constexpr):
+def take(base, rows, live, stride, n: tl.constexpr, padded: tl.constexpr):
     """Rows of n values, (rows, padded)."""
     column = tl.arange(0, padded)
     return tl.load(
@@ -45,13 +46,13 @@ def _take(base, rows, live, stride, n: tl.constexpr, padded: tl.constexpr):
 
 
 @jit
-def _put(base, rows, live, stride, v, n: tl.constexpr, padded: tl.constexpr):
+def put(base, rows, live, stride, v, n: tl.constexpr, padded: tl.constexpr):
     column = tl.arange(0, padded)
     tl.store(base + rows[:, None] * stride + column[None, :], v, mask=live[:, None] & (column < n)[None, :])
 
 
 @jit
-def _times(
+def times(
     base,
     rows,
     live,
@@ -114,32 +115,32 @@ def forward(
         known = live & (t > 0)
         source, rows, stride = z_of, here - batch, latent
         for i in tl.static_range(DEPTH - 1):
-            h = _times(
+            h = times(
                 source, rows, known, stride, weights + W[i], 1, N[i], N[i], N[i + 1], P[i], P[i + 1], BLOCK, CHUNK
             )
             if i == AT:
-                h += _take(injected, here, live, N[i + 1], N[i + 1], P[i + 1])
+                h += take(injected, here, live, N[i + 1], N[i + 1], P[i + 1])
             else:
-                h += _take(biases + B[i], nothing, live, 0, N[i + 1], P[i + 1])
-            _put(outs + O[i], here, live, O[DEPTH], _tanh(h), N[i + 1], P[i + 1])
+                h += take(biases + B[i], nothing, live, 0, N[i + 1], P[i + 1])
+            put(outs + O[i], here, live, O[DEPTH], tanh(h), N[i + 1], P[i + 1])
             tl.debug_barrier()  # other threads of the program read it
             source, rows, stride, known = outs + O[i], here, O[DEPTH], live
         if last == AT:
-            mean = _take(injected, here, live, 2 * latent, latent, P[0])
-            half = _take(injected + latent, here, live, 2 * latent, latent, P[0])
+            mean = take(injected, here, live, 2 * latent, latent, P[0])
+            half = take(injected + latent, here, live, 2 * latent, latent, P[0])
         else:
-            mean = _take(biases + B[last], nothing, live, 0, latent, P[0])
-            half = _take(biases + B[last] + latent, nothing, live, 0, latent, P[0])
+            mean = take(biases + B[last], nothing, live, 0, latent, P[0])
+            half = take(biases + B[last] + latent, nothing, live, 0, latent, P[0])
         w = weights + W[last]
-        mean += _times(source, rows, known, stride, w, 1, N[last], N[last], latent, P[last], P[0], BLOCK, CHUNK)
+        mean += times(source, rows, known, stride, w, 1, N[last], N[last], latent, P[last], P[0], BLOCK, CHUNK)
         w += latent * N[last]
-        half += _times(source, rows, known, stride, w, 1, N[last], N[last], latent, P[last], P[0], BLOCK, CHUNK)
-        _put(outs + O[last], here, live, O[DEPTH], mean, latent, P[0])
-        _put(outs + O[last] + latent, here, live, O[DEPTH], half, latent, P[0])
+        half += times(source, rows, known, stride, w, 1, N[last], N[last], latent, P[last], P[0], BLOCK, CHUNK)
+        put(outs + O[last], here, live, O[DEPTH], mean, latent, P[0])
+        put(outs + O[last] + latent, here, live, O[DEPTH], half, latent, P[0])
         sigma = tl.exp(half)
-        _put(sigma_of, here, live, latent, sigma, latent, P[0])
-        z = mean + sigma * _take(noise, here, live, latent, latent, P[0])
-        _put(z_of, here, live, latent, z, latent, P[0])
+        put(sigma_of, here, live, latent, sigma, latent, P[0])
+        z = mean + sigma * take(noise, here, live, latent, latent, P[0])
+        put(z_of, here, live, latent, z, latent, P[0])
         tl.debug_barrier()
 
 
@@ -162,7 +163,7 @@ def adjoint(
 ):
     """The gradient with respect to what each layer gives before its tanh, for all frames, the last one first.
 
-    Arguments as of `forward`; `direct` and `factors` as in `guides.core.loop_layers.Layers.prepare`.
+    Arguments as of `forward`; `direct` and `factors` as in `guides.core.loop_layers.Layers.reach`.
     """
     sequence = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sequence < batch
@@ -172,20 +173,20 @@ def adjoint(
     carried = tl.full((BLOCK, padded), 0.0, tl.float32)
     for step in range(frames):
         here = (frames - 1 - step) * batch + sequence
-        of_mean = carried + _take(direct, here, live, 2 * latent, latent, P[0])
-        of_variance = carried * _take(factors + latent, here, live, 2 * latent, latent, P[0])
-        of_variance += _take(direct + latent, here, live, 2 * latent, latent, P[0])
+        of_mean = carried + take(direct, here, live, 2 * latent, latent, P[0])
+        of_variance = carried * take(factors + latent, here, live, 2 * latent, latent, P[0])
+        of_variance += take(direct + latent, here, live, 2 * latent, latent, P[0])
         into = deltas + O[last]
-        _put(into, here, live, O[DEPTH], of_mean, latent, P[0])
-        _put(into + latent, here, live, O[DEPTH], of_variance, latent, P[0])
+        put(into, here, live, O[DEPTH], of_mean, latent, P[0])
+        put(into + latent, here, live, O[DEPTH], of_variance, latent, P[0])
         tl.debug_barrier()
         w = weights + W[last]
-        g = _times(into, here, live, O[DEPTH], w, N[last], 1, 2 * latent, N[last], P[DEPTH], P[last], BLOCK, CHUNK)
+        g = times(into, here, live, O[DEPTH], w, N[last], 1, 2 * latent, N[last], P[DEPTH], P[last], BLOCK, CHUNK)
         for i in tl.static_range(DEPTH - 2, -1, -1):
-            h = _take(outs + O[i], here, live, O[DEPTH], N[i + 1], P[i + 1])
+            h = take(outs + O[i], here, live, O[DEPTH], N[i + 1], P[i + 1])
             into = deltas + O[i]
-            _put(into, here, live, O[DEPTH], g * (1.0 - h * h), N[i + 1], P[i + 1])
+            put(into, here, live, O[DEPTH], g * (1.0 - h * h), N[i + 1], P[i + 1])
             tl.debug_barrier()
             w = weights + W[i]
-            g = _times(into, here, live, O[DEPTH], w, N[i], 1, N[i + 1], N[i], P[i + 1], P[i], BLOCK, CHUNK)
+            g = times(into, here, live, O[DEPTH], w, N[i], 1, N[i + 1], N[i], P[i + 1], P[i], BLOCK, CHUNK)
         carried = g
