@@ -146,7 +146,11 @@ class TrainSettings:
         cuda_graph: Whether a step is recorded for each shape of batch as a CUDA graph and replayed
             (`inference.training.recorded_step`).
         autocast: Precision of the networks in training: "bf16", or null for that of `dtype`.
-        tensorboard: Whether metrics are written for TensorBoard too.
+        tensorboard: Whether anything is written for TensorBoard.
+        logger: What gets metrics and examples beside metrics.jsonl: "tensorboard", "wandb" and "mlflow", separated by
+            commas, or "none". The packages of the last two are installed separately.
+        examples: Validation sequences whose recording and reconstruction are logged as sounds and spectrograms at a new
+            best, in at most a fiftieth of the time of training (a best that comes too early has none); 0 logs none.
         model_from: Run folder whose model is used unchanged: only the guide is trained.
         initialisation: Initial weights: "torch", PyTorch's defaults, or "glorot", those of TensorFlow
             (`models.nn.initialisation`).
@@ -169,6 +173,8 @@ class TrainSettings:
     cuda_graph: bool = False
     autocast: Literal["bf16"] | None = None
     tensorboard: bool = True
+    logger: str = "tensorboard"
+    examples: int = bounded(3, at_least=0)
     model_from: str | None = None
     initialisation: Literal["torch", "glorot"] = "torch"
     free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)

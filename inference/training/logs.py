@@ -6,44 +6,41 @@ import json
 import os
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvae_pyro.files import disk_errors
 from dvae_pyro.progress import progress_bar
+from inference.training.monitor.writers import open_writers
 
 __all__ = ["MetricsLog", "ProgressBar", "Speed", "bytes_until"]
 
 
-class _Writer(Protocol):
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-
-
 class MetricsLog:
-    """`metrics.jsonl`, one JSON object per line, and the same numbers as TensorBoard events.
+    """`metrics.jsonl`, one JSON object per line, and the same numbers, sounds and pictures for TensorBoard and others.
 
     Args:
         run: the run folder.
         keep: bytes of an existing `metrics.jsonl` to keep; the rest (lines after the checkpoint, possibly an incomplete
             one) is truncated.
         step: the step of the last kept line; TensorBoard hides events after it.
-        tensorboard: whether to write events.
+        loggers: names of the further writers (`inference.training.monitor.writers`).
     """
 
-    def __init__(self, run: Path, *, keep: int = 0, step: int = 0, tensorboard: bool = True) -> None:
+    def __init__(self, run: Path, *, keep: int = 0, step: int = 0, loggers: Sequence[str] = ("tensorboard",)) -> None:
         self.path = run / "metrics.jsonl"
         with disk_errors(self.path):
             self._stream = open(self.path, "ab", buffering=0)
         try:
             with disk_errors(self.path):
                 self._stream.truncate(min(keep, self.path.stat().st_size))
-            self._events = _event_writer(run, step) if tensorboard else None
+                self.writers = open_writers(loggers, run, step)
         except BaseException:
             self._stream.close()
             raise
@@ -54,25 +51,40 @@ class MetricsLog:
             rest = json.dumps(dict(line)).encode() + b"\n"
             while rest:  # a write may be partial on an almost full disk
                 rest = rest[self._stream.write(rest) :]
-            if self._events is not None:
-                for name, value in line.items():
-                    if name != "step" and not isinstance(value, str):
-                        self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])
+            numbers = {
+                f"{line['split']}/{name}": value
+                for name, value in line.items()
+                if name != "step" and not isinstance(value, str)
+            }
+            for writer in self.writers:
+                writer.scalars(numbers, line["step"])
+
+    def sound(self, name: str, samples: NDArray[np.float32], rate: int, step: int) -> None:
+        """A sound, full scale 1, for the writers that take sounds."""
+        with disk_errors(self.path.parent):
+            for writer in self.writers:
+                writer.sound(name, samples, rate, step)
+
+    def picture(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """A picture (height, width, 3)."""
+        with disk_errors(self.path.parent):
+            for writer in self.writers:
+                writer.picture(name, pixels, step)
 
     def sync(self) -> int:
         """Flush all lines to the disk; returns the size of the file in bytes, which checkpoints store."""
         with disk_errors(self.path):
             os.fsync(self._stream.fileno())
-            if self._events is not None:
-                self._events.flush()
+            for writer in self.writers:
+                writer.flush()
             return os.fstat(self._stream.fileno()).st_size
 
     def close(self) -> None:
         """Close both logs."""
         self._stream.close()
-        if self._events is not None:
-            with disk_errors(self.path.parent):
-                self._events.close()
+        with disk_errors(self.path.parent):
+            for writer in self.writers:
+                writer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -94,16 +106,6 @@ def bytes_until(path: Path, step: int) -> int:
             break
         size += len(line)
     return size
-
-
-def _event_writer(run: Path, step: int) -> _Writer:
-    with warnings.catch_warnings():
-        # TensorBoard imports deprecated names of protobuf and NumPy, which users cannot fix.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from torch.utils.tensorboard import SummaryWriter
-    with disk_errors(run):
-        writer: _Writer = SummaryWriter(str(run), purge_step=step + 1)
-    return writer
 
 
 class ProgressBar:

@@ -23,11 +23,12 @@ from inference.training.convergence import epoch_line
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, ProgressBar, Speed
 from inference.training.metrics import Late, Line
+from inference.training.monitor.examples import Examples
 from inference.training.reading.readers import Reader, StreamedData, reader_of
 from inference.training.recorded_step import lengthened, whole_multiple
 from inference.training.scheduled_sampling import settled
 from inference.training.signals import Stopped, stop_on_signals
-from inference.training.steps import epoch_number, stop_together, train_step, validate
+from inference.training.steps import epoch_number, stop_together, train_step, undisturbed, validate
 
 __all__ = ["fit", "measure_start", "over", "save"]
 
@@ -36,7 +37,7 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
     """Train until it is `over`; on a signal, save and raise `Stopped`. A process without a log writes nothing."""
     every = job.settings.train.checkpoint_every
     reader = _reader(job, state)
-    speed, late = Speed(), Late(job)
+    speed, late, examples = Speed(), Late(job), Examples(job, log)
     bar = ProgressBar(job.total_steps, state.step, shown=job.world.main)
     with bar, stop_on_signals() as stop, pyro.validation_enabled(False):
         try:
@@ -49,6 +50,9 @@ def fit(job: Job, state: TrainState, log: MetricsLog | None) -> TrainState:
                     line = validate(job, state, stop)
                     _write(log, line)
                     state = _after_validation(job, state, _trained_bound(job, line), finished=reader.finished)
+                    if state.best_step == state.step:
+                        with undisturbed(job):
+                            examples.show(state.step)
                     bar.epoch(epoch_line(state, line, _trained_bound(job, line), job.settings.train))
                     if reader.finished:
                         reader.close()

@@ -37,6 +37,7 @@ from inference.training.distributed import ALONE, World, join_processes
 from inference.training.job import Job
 from inference.training.logs import MetricsLog, bytes_until
 from inference.training.loop import fit, measure_start, over, save
+from inference.training.monitor.writers import logger_names
 from inference.training.optimisers import build_optimiser
 from inference.training.reading.readers import StreamedData
 from inference.training.reading.sources import read_data
@@ -88,7 +89,7 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
         save_settings(settings, run / "config.yaml")
     torch.manual_seed(settings.seed)
     state = TrainState()
-    with _log(world, run, tensorboard=settings.train.tensorboard) as log:
+    with _log(world, run, loggers=_loggers(settings.train)) as log:
         save(job, state, log)
         _report(job, fit(job, state, log), say)
     return run
@@ -101,6 +102,11 @@ def _silent(line: str) -> None:
 def _log(world: World, run: Path, **more: Any) -> AbstractContextManager[MetricsLog | None]:
     """The log of a run in the first process; None in the others."""
     return MetricsLog(run, **more) if world.main else nullcontext()
+
+
+def _loggers(train: TrainSettings) -> list[str]:
+    """The writers of `train.logger`, without TensorBoard where `train.tensorboard` is false."""
+    return [name for name in logger_names(train.logger) if train.tensorboard or name != "tensorboard"]
 
 
 def resume(run: Path, overrides: Sequence[str] = (), say: Say = print) -> Path:
@@ -136,7 +142,7 @@ def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
     say(f"resuming from step {state.step}")
     keep = saved.get("metrics_bytes")
     keep = bytes_until(run / "metrics.jsonl", state.step) if keep is None else int(keep)
-    with _log(world, run, keep=keep, step=state.step, tensorboard=settings.train.tensorboard) as log:
+    with _log(world, run, keep=keep, step=state.step, loggers=_loggers(settings.train)) as log:
         if state.best_weights is not None:
             if world.main:
                 save_best(run / "best.pt", settings, state)  # it may be newer than last.pt, or missing

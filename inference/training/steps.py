@@ -26,7 +26,7 @@ from inference.training.schedules import free_bits_threshold, kl_weight, learnin
 from inference.training.sequence_table import training_rows, validation_rows
 from inference.training.signals import Stopped, StopRequest
 
-__all__ = ["epoch_number", "stop_together", "train_step", "validate"]
+__all__ = ["epoch_number", "stop_together", "train_step", "undisturbed", "validate"]
 
 
 def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Measured, int]:
@@ -93,7 +93,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
 
     totals: dict[str, float] = {}
     started = time.perf_counter()
-    with _undisturbed(job), validation_handler(sampling, mode), closing(parts):
+    with undisturbed(job), validation_handler(sampling, mode), closing(parts):
         for line in late_lines(job, measured()):
             sums = {name: float(value) for name, value in line.items() if name not in before}
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
@@ -140,7 +140,7 @@ def _named(betas: dict[str, float]) -> Line:
 
 
 @contextmanager
-def _undisturbed(job: Job) -> Iterator[None]:
+def undisturbed(job: Job) -> Iterator[None]:
     """Eval mode without gradients and with separate random numbers; restores modes and generators afterwards."""
     was_training = job.objective.training
     devices = [job.device] if job.device.type == "cuda" else []

@@ -290,10 +290,10 @@ def test_weights_made_elsewhere_stay_the_best_until_training_beats_them(tmp_path
 
 
 def test_a_log_that_cannot_be_opened_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: Path, step: int) -> None:
+    def refuse(names: list[str], run: Path, step: int) -> None:
         raise UserError("no events")
 
-    monkeypatch.setattr("inference.training.logs._event_writer", refuse)
+    monkeypatch.setattr("inference.training.logs.open_writers", refuse)
     with pytest.raises(UserError, match="no events") as error:
         MetricsLog(tmp_path)
     frames = [entry.frame.f_locals.get("self") for entry in error.traceback]
