@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import inspect
 import re
 import shlex
 import sys
@@ -53,7 +54,8 @@ def arvae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("owed", CONTRACT)
 @pytest.mark.parametrize("guide", ["paper", "future-markov"])
 def test_the_model_on_one_page_keeps_the_contract(arvae: str, guide: str, owed: str) -> None:
-    getattr(contract, owed)(arvae, guide)
+    clause = getattr(contract, owed)
+    clause(*(arvae, guide)[: len(inspect.signature(clause).parameters)])  # some are of the model alone
 
 
 def test_its_guides_are_as_the_page_says(arvae: str) -> None:
