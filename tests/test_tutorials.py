@@ -13,7 +13,12 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
-NOTEBOOKS = {"first_run.md": "runs/past/likelihood.valid.gt.json", "latents_in_python.md": "resynthesised.wav"}
+NOTEBOOKS = {
+    "first_run.md": "runs/past/likelihood.valid.gt.json",
+    "latents_in_python.md": "resynthesised.wav",
+    "comparing_guides.md": "gaps.png",
+    "enhancing_a_recording.md": "enhanced/voice.wav",
+}
 """Each with a file that its last cells write."""
 
 # Jupyter warns of its own plans, and leaves sockets to its event loop.
