@@ -23,7 +23,7 @@ from torch.distributions import constraints
 from dvae_pyro.errors import UserError
 from models.core.effects import base_name
 from models.core.sites import masked
-from models.likelihoods.power_spectrum import PowerSpectrum
+from models.likelihoods.power_spectrum import FlooredSpectrum, PowerSpectrum
 
 __all__ = ["ObservedPower", "Observation", "clean_variances"]
 
@@ -89,8 +89,8 @@ class ObservedPower(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        density = -(self.total.log() + value / self.total)
-        return (density if self.present is None else density.masked_fill(~self.present, 0.0)).sum(-1)
+        cost = self.total.log() + value / self.total
+        return -(cost if self.present is None else cost.masked_fill(~self.present, 0.0)).sum(-1)
 
 
 def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
@@ -100,11 +100,13 @@ def clean_variances(distribution: Any) -> tuple[tuple[Tensor, ...], Tensor | Non
         UserError: for a likelihood other than power spectra.
     """
     mask = None
-    while hasattr(distribution, "base_dist"):
+    while not isinstance(distribution, FlooredSpectrum) and hasattr(distribution, "base_dist"):
         mask = getattr(distribution, "_mask", mask)
         distribution = distribution.base_dist
     if isinstance(distribution, ObservedPower):
         return distribution.signals, mask
+    if isinstance(distribution, FlooredSpectrum):
+        return (distribution.bin_variances(),), mask
     if not isinstance(distribution, PowerSpectrum):
         raise UserError(
             f"the prior's likelihood is a {type(distribution).__name__}; an observation needs the variance of an STFT. "

@@ -136,9 +136,9 @@ class Noise(Observation):
             here = NoiseParameters(w, h, g)
             x = here.variance() + self.floor
             for gain, v in zip(here.gains(), draws, strict=True):
-                x = x + gain * v
-            inverse = x.reciprocal() if real is None else x.reciprocal() * real
-            return inverse, y * inverse.square()
+                x = torch.addcmul(x, gain, v)
+            inverse = x.reciprocal_() if real is None else x.reciprocal_().mul_(real)
+            return inverse, (inverse * inverse).mul_(y)
 
         if "w" in self.learns:
             inverse, over = parts()

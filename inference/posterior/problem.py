@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -84,7 +85,7 @@ class Problem(NamedTuple):
     @contextmanager
     def program(self) -> Iterator[None]:
         """A context in which running the model runs the observed program."""
-        with self.observation, self.past:
+        with pyro.validation_enabled(False), self.observation, self.past:
             yield
 
 
