@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field
 from typing import Any, NamedTuple
 
-from evaluation.enhance.settings import EnhanceSettings
+from evaluation.restoration.settings import RestorationSettings
 from guides.core.guide import GuideSettings
 from guides.registry import guide_class, guide_names
 from inference.settings.tree import Settings
@@ -68,7 +68,7 @@ def settings_of(cls: type, prefix: str, own: bool = False) -> list[Setting]:
 def classes() -> Iterator[tuple[str, str, type, bool]]:
     """Heading, prefix of keys, settings class, and whether only its own fields count, of every section."""
     yield "Run", "", Settings, False
-    yield "Enhancement, separation and inpainting", "", EnhanceSettings, False
+    yield "Enhancement, separation and inpainting", "", RestorationSettings, False
     yield "Every model", "model.", ModelSettings, False
     for name in MODELS:
         yield f"Model `{name}`", "model.", model_class(name).Settings, True

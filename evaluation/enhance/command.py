@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,17 +14,20 @@ from corpora.loading.sequences import by_length
 from corpora.types import AudioFault, refusal
 from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
-from evaluation.enhance.denoise import Estimate, denoise, stft_of
+from evaluation.enhance.denoise import Estimate, denoise
 from evaluation.enhance.noise import known_spectra, open_noise
 from evaluation.enhance.picture import Drawn, save_enhancement
 from evaluation.enhance.report import COLUMNS, report_of, scored, table
-from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.recordings.blocks import Assembler, Block, Layout, blocks, layout, restored
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.provenance import caption
+from evaluation.restoration.program import FRAMES_AT_ONCE, stft_of
+from evaluation.restoration.scores import Row
+from evaluation.restoration.settings import RestorationSettings, split_overrides
+from evaluation.resynthesis.worker_pool import all_cores
 from inference.posterior.methods import method
 
 if TYPE_CHECKING:
@@ -31,12 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Enhancement", "MethodResult", "enhance", "run_command"]
 
-FRAMES_AT_ONCE = 6000
-"""Padded frames per batch; vem holds the guide's weights and their moments for each recording of a batch."""
 READ_AHEAD = 4
 PICTURES = 6
-
-Row = dict[str, str | int | float]
 
 
 class Enhancement(NamedTuple):
@@ -102,8 +102,21 @@ class _Task(NamedTuple):
     broken: dict[str, str]
 
 
-def run_command(request: Request, given: Enhancement) -> None:
+def run_command(request: Request, options: argparse.Namespace) -> None:
     """Enhance recordings; write sounds, ``enhance.json``, ``enhance.csv`` and a picture, and print the table."""
+    check_minimum(options, audio=0, evidence=0, jobs=0)
+    given = Enhancement(
+        noisy=options.noisy,
+        clean=options.clean,
+        methods=tuple(dict.fromkeys(word for word in options.inference if "=" not in word)) or ("vem",),
+        out=options.out or request.run / "enhance",
+        audio=options.audio,
+        evidence=options.evidence,
+        jobs=all_cores() if options.jobs is None else options.jobs,
+    )
+    # settings after the methods are parsed as methods
+    after = (word for word in options.inference if "=" in word)
+    request = request._replace(overrides=(*request.overrides, *after))
     outputs = Outputs(given.out, "enhance", request)
     outputs.refuse_overwriting()
     settings, of_run = split_overrides(request.overrides)
@@ -121,7 +134,7 @@ def run_command(request: Request, given: Enhancement) -> None:
 
 
 def enhance(
-    run: Run, given: Enhancement, settings: EnhanceSettings, *, progress: bool = False
+    run: Run, given: Enhancement, settings: RestorationSettings, *, progress: bool = False
 ) -> tuple[list[Row], dict[str, str]]:
     """Enhance recordings.
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from corpora.frontends.stft import Stft
 from dvae_pyro.errors import UserError
-from evaluation.enhance.denoise import same_front_end
-from evaluation.enhance.settings import EnhanceSettings
 from evaluation.recordings.blocks import Block, Layout, transformed
 from evaluation.recordings.files import Recording, read_mono
+from evaluation.restoration.program import same_front_end
+from evaluation.restoration.settings import RestorationSettings
 from inference.observation.settings import fit_spectra, time_span
 from inference.runs import load_run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["known_spectra", "open_noise"]
 
 
-def open_noise(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run | None:
+def open_noise(run: Run, given: Enhancement, settings: RestorationSettings) -> Run | None:
     """The run of ``noise.model``; None if it is not set."""
     if settings.noise.model is None:
         return None
@@ -38,7 +38,7 @@ def open_noise(run: Run, given: Enhancement, settings: EnhanceSettings) -> Run |
 
 
 def known_spectra(
-    batch: Sequence[Block], cuts: dict[int, tuple[Recording, Layout]], frontend: Stft, settings: EnhanceSettings
+    batch: Sequence[Block], cuts: dict[int, tuple[Recording, Layout]], frontend: Stft, settings: RestorationSettings
 ) -> list[Tensor] | None:
     """W of each block's noise, fitted to the interval ``noise.from`` of its recording; None if it is not set."""
     if settings.noise.span is None:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table
+from evaluation.reporting.report import Summary, text_table
+from evaluation.restoration.scores import Row, differences, means
 from evaluation.resynthesis.metrics import METRICS, Scores
 from evaluation.resynthesis.worker_pool import Pair, score_all
 
 if TYPE_CHECKING:
     from evaluation.enhance.command import Enhancement
-    from evaluation.enhance.settings import EnhanceSettings
     from evaluation.reporting.command_line import Request
+    from evaluation.restoration.settings import RestorationSettings
     from inference.runs import Run
 
 __all__ = ["COLUMNS", "FIGURES", "report_of", "scored", "table"]
@@ -23,8 +24,6 @@ FIGURES = Scores._fields
 WHAT = ("file", "inference", "frames", "duration")
 COST = ("bound_per_frame", "evidence_per_frame", "acceptance", "ess", "seconds", "real_time_factor")
 COLUMNS = (*WHAT, *(name for f in FIGURES for name in (f, f"{f}_input", f"{f}_difference")), *COST)
-
-Row = dict[str, str | int | float]
 
 
 def scored(rows: Sequence[Row], pairs: Iterable[tuple[tuple[int, str], Any]], jobs: int) -> list[Row]:
@@ -41,12 +40,8 @@ def scored(rows: Sequence[Row], pairs: Iterable[tuple[tuple[int, str], Any]], jo
     count = len({i for i, _ in found})
     full = []
     for place, row in enumerate(rows):
-        before, after = found[place % count, ""], found[place % count, str(row["inference"])]
-        figures: Row = {}
-        for name in FIGURES:
-            a, b = getattr(after, name), getattr(before, name)
-            figures |= {name: a, f"{name}_input": b, f"{name}_difference": a - b}
-        full.append({key: ({**row, **figures})[key] for key in COLUMNS if key in row or key in figures})
+        complete = row | differences(found[place % count, ""], found[place % count, str(row["inference"])])
+        full.append({key: complete[key] for key in COLUMNS if key in complete})
     return full
 
 
@@ -54,16 +49,13 @@ def report_of(
     run: Run,
     request: Request,
     given: Enhancement,
-    settings: EnhanceSettings,
+    settings: RestorationSettings,
     rows: Sequence[Row],
     broken: dict[str, str],
 ) -> dict[str, Any]:
     """The report: inputs, settings, and the mean and standard error of each figure by method."""
     numbers = [c for c in COLUMNS if c in rows[0] and c not in ("file", "inference")]
-    methods = {
-        name: {c: summarise(float(r[c]) for r in rows if r["inference"] == name)._asdict() for c in numbers}
-        for name in given.methods
-    }
+    methods = {name: means([row for row in rows if row["inference"] == name], numbers) for name in given.methods}
     notes = [f"skipped {file}: it {fault}" for file, fault in broken.items()]
     missing = {c: sum(not math.isfinite(float(row[c])) for row in rows) for c in numbers}
     notes += [f"{c} is not defined (NaN) in {n} of {len(rows)} rows" for c, n in missing.items() if n and "_d" not in c]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,25 +17,25 @@ from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
-from evaluation.enhance.denoise import stft_of
-from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.inpaint.fill import ROUNDS, consistent_phase, predictive
 from evaluation.recordings.blocks import Block, layout, transformed
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table
+from evaluation.reporting.report import Summary, text_table
+from evaluation.restoration.program import FRAMES_AT_ONCE, stft_of
+from evaluation.restoration.scores import Row, means
+from evaluation.restoration.settings import RestorationSettings, split_overrides
 from evaluation.resynthesis.metrics import METRICS, Metric, Scores
-from evaluation.resynthesis.worker_pool import Pair, score_all
+from evaluation.resynthesis.worker_pool import Pair, all_cores, score_all
 from inference.observation.mask import interpolated, present_bins
 from inference.observation.settings import time_span
 from inference.runs import Run
 
 __all__ = ["Inpainting", "run_command"]
 
-FRAMES_AT_ONCE = 6000
 WAYS = ("input", "interpolation", "prior")
 
 Samples = NDArray[np.float64]
@@ -88,8 +89,26 @@ class _Item(NamedTuple):
         return self.block.x
 
 
-def run_command(request: Request, given: Inpainting) -> None:
-    """Fill in missing parts; write sounds, ``inpaint.json`` and ``inpaint.csv``, and print the table."""
+def run_command(request: Request, options: argparse.Namespace) -> None:
+    """Fill in missing parts; write sounds, ``inpaint.json`` and ``inpaint.csv``, and print the table.
+
+    Raises:
+        UserError: An option is not valid.
+    """
+    check_minimum(options, jobs=0)
+    given = Inpainting(
+        path=options.input,
+        gaps=options.gaps,
+        above=options.above,
+        clean=options.clean,
+        method=options.inference,
+        out=options.out or request.run / "inpaint",
+        jobs=all_cores() if options.jobs is None else options.jobs,
+    )
+    if given.gaps is None and given.above is None:
+        raise UserError(
+            "neither --gaps nor --above is given, so nothing is missing. Give --gaps 0.5:0.6,1.2:1.3 or --above 4000."
+        )
     if given.method not in ("vem", "refine", "point"):
         raise UserError(f"--inference {given.method}: expected refine, vem or point.")
     outputs = Outputs(given.out, "inpaint", request)
@@ -112,7 +131,7 @@ def run_command(request: Request, given: Inpainting) -> None:
         "above": given.above,
         "num_sequences": len(items),
         "inference": {"method": given.method, **vars(settings.inference)},
-        "metrics": {c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c != "file"},
+        "metrics": means(rows, [column for column in rows[0] if column != "file"]),
     }
     outputs.write(report, list(rows[0]), rows)
     print(_table(report))
@@ -142,7 +161,7 @@ def _item(place: int, recording: Recording, given: Inpainting, frontend: Stft) -
 
 
 def _made(
-    run: Run, items: Sequence[_Item], settings: EnhanceSettings, given: Inpainting, frontend: Stft
+    run: Run, items: Sequence[_Item], settings: RestorationSettings, given: Inpainting, frontend: Stft
 ) -> dict[tuple[int, str], tuple[Samples, Tensor]]:
     """Samples at the front end's rate, and power, of each recording and each of interpolation and prior."""
     made: dict[tuple[int, str], tuple[Samples, Tensor]] = {}
@@ -166,9 +185,9 @@ def _rows(
     clean: Sequence[Recording] | None,
     given: Inpainting,
     frontend: Stft,
-) -> list[dict[str, str | int | float]]:
+) -> list[Row]:
     """A row for each recording, with metrics of the input, of interpolation, and of the prior."""
-    rows: list[dict[str, str | int | float]] = [
+    rows: list[Row] = [
         {"file": item.recording.name, "frames": len(item.block.x), "missing": float((~item.present).float().mean())}
         for item in items
     ]

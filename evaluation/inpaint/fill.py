@@ -12,18 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from corpora.frontends.stft import Stft
-from evaluation.enhance.settings import EnhanceSettings
 from evaluation.recordings.blocks import Block
-from inference.estimation.refinement import remembers
+from evaluation.restoration.program import observed_program
+from evaluation.restoration.settings import RestorationSettings
 from inference.observation.mask import filled, interpolated
-from inference.observation.past import own_past
-from inference.observation.settings import build_noise
 from inference.posterior.methods import method
-from inference.posterior.problem import Problem
-from inference.runs import Run, pick_dtype
+from inference.runs import Run
 
 __all__ = ["consistent_phase", "predictive"]
 
@@ -38,7 +34,7 @@ def predictive(
     run: Run,
     batch: Sequence[Block],
     present: Sequence[Tensor],
-    settings: EnhanceSettings,
+    settings: RestorationSettings,
     name: str,
     *,
     rounds: int = ROUNDS,
@@ -50,34 +46,19 @@ def predictive(
         run: the prior.
         batch: blocks of similar length.
         present: whether each of their bins was observed, (T, F).
-        settings: settings of inference; `noise.gain` enables a gain of speech in each frame.
+        settings: settings of inference.
         name: the name of the inference method.
         rounds: number of times that inference is run.
         progress: called after each step.
     """
-    dtype = pick_dtype(run.settings.dtype)
-    device = run.settings.device
-    lengths = torch.tensor([len(block.x) for block in batch])
-    mask = pad_sequence([p.bool() for p in present]).to(device)
-    lines = [interpolated(block.x, p) for block, p in zip(batch, present, strict=True)]
-    y = pad_sequence(lines).to(device=device, dtype=dtype)
-    real = (torch.arange(len(y))[:, None] < lengths).to(device)[..., None]
+    powers = [interpolated(block.x, p) for block, p in zip(batch, present, strict=True)]
     torch.manual_seed(settings.inference.seed)
     for _ in range(rounds):
-        observation = build_noise(settings.noise, y, present=mask, noisy=False)
-        observation.learns = ""
-        problem = Problem(
-            run.model,
-            run.guide,
-            y,
-            lengths,
-            observation,
-            own_past(),
-            remembers=remembers(run.guide, run.settings.guide, run.model.latents),
-        )
-        found = method(name)(problem, settings.inference, progress)
-        y = filled(y, mask, found.speech) * real
-    return [y[:frames, n].double().cpu() for n, frames in enumerate(lengths.tolist())]
+        problem = observed_program([run], batch, settings, noisy=False, powers=powers, present=present)
+        problem.observation.learns = ""
+        speech = method(name)(problem, settings.inference, progress).speech.double().cpu()
+        powers = [filled(y, p, speech[: len(y), n]) for n, (y, p) in enumerate(zip(powers, present, strict=True))]
+    return powers
 
 
 def consistent_phase(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,23 +16,23 @@ from corpora.frontends.stft import Stft
 from corpora.loading.sequences import by_length
 from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
-from evaluation.enhance.denoise import observed_program, same_front_end, stft_of
-from evaluation.enhance.settings import EnhanceSettings, split_overrides
 from evaluation.recordings.blocks import Block, layout, restored, transformed
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
-from evaluation.reporting.command_line import Request, read_run, say
+from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import Summary, summarise, text_table
+from evaluation.reporting.report import Summary, text_table
+from evaluation.restoration.program import FRAMES_AT_ONCE, observed_program, same_front_end, stft_of
+from evaluation.restoration.scores import Row, differences, means
+from evaluation.restoration.settings import RestorationSettings, split_overrides
 from evaluation.resynthesis.metrics import METRICS, Scores, si_sdr
-from evaluation.resynthesis.worker_pool import Pair, score_all
+from evaluation.resynthesis.worker_pool import Pair, all_cores, score_all
 from inference.posterior.methods import method
 from inference.runs import Run, load_run
 
 __all__ = ["Separation", "run_command"]
 
-FRAMES_AT_ONCE = 6000
 ROUNDS = 3
 """Number of times that inference is run; the guide of each source then reads the latest estimate of that source."""
 
@@ -60,8 +61,26 @@ class Separation(NamedTuple):
     jobs: int
 
 
-def run_command(request: Request, given: Separation) -> None:
-    """Separate recordings; write sounds, ``separate.json`` and ``separate.csv``, and print the table."""
+def run_command(request: Request, options: argparse.Namespace) -> None:
+    """Separate recordings; write sounds, ``separate.json`` and ``separate.csv``, and print the table.
+
+    Raises:
+        UserError: An option is not valid.
+    """
+    check_minimum(options, jobs=0)
+    given = Separation(
+        runs=tuple(options.runs),
+        path=options.mixture,
+        clean=None if options.clean is None else tuple(options.clean),
+        method=options.inference,
+        noisy=options.noise,
+        out=options.out or request.run / "separate",
+        jobs=all_cores() if options.jobs is None else options.jobs,
+    )
+    if len(given.runs) < 2:
+        raise UserError("got one run, expected one for each source, at least two. The same run may be given twice.")
+    if given.clean is not None and len(given.clean) != len(given.runs):
+        raise UserError(f"--clean names {len(given.clean)} folders, expected one for each of {len(given.runs)} runs.")
     if given.method not in ("vem", "refine", "point"):
         raise UserError(f"--inference {given.method}: expected vem, refine or point.")
     outputs = Outputs(given.out, "separate", request)
@@ -82,9 +101,7 @@ def run_command(request: Request, given: Separation) -> None:
         "runs": [str(path) for path in given.runs],
         "num_sequences": len(recordings),
         "inference": {"method": given.method, **vars(settings.inference)},
-        "metrics": {
-            c: summarise(float(row[c]) for row in rows)._asdict() for c in rows[0] if c not in ("file", "source")
-        },
+        "metrics": means(rows, [column for column in rows[0] if column not in ("file", "source")]),
     }
     outputs.write(report, list(rows[0]), rows)
     print(_table(report))
@@ -92,7 +109,11 @@ def run_command(request: Request, given: Separation) -> None:
 
 
 def _separated(
-    runs: Sequence[Run], recordings: Sequence[Recording], settings: EnhanceSettings, given: Separation, frontend: Stft
+    runs: Sequence[Run],
+    recordings: Sequence[Recording],
+    settings: RestorationSettings,
+    given: Separation,
+    frontend: Stft,
 ) -> list[list[Samples]]:
     """Estimate and write the samples of each source of each recording; returns them."""
     rates = [layout(recording).rate for recording in recordings]
@@ -120,7 +141,7 @@ def _separated(
 def _gains(
     runs: Sequence[Run],
     batch: Sequence[Block],
-    settings: EnhanceSettings,
+    settings: RestorationSettings,
     given: Separation,
     progress: Callable[[], object],
 ) -> list[NDArray[np.float64]]:
@@ -140,12 +161,12 @@ def _rows(
     made: Sequence[Sequence[Samples]],
     clean: Sequence[Sequence[Recording]] | None,
     given: Separation,
-) -> list[dict[str, str | int | float]]:
+) -> list[Row]:
     """A row for each recording and source. If all sources have the same run, estimates are assigned by
     `_best_order`.
     """
     sources = range(len(given.runs))
-    rows: list[dict[str, str | int | float]] = [{"file": r.name, "source": k + 1} for r in recordings for k in sources]
+    rows: list[Row] = [{"file": r.name, "source": k + 1} for r in recordings for k in sources]
     if clean is None:
         return rows
     one_prior = len({path.resolve() for path in given.runs}) == 1
@@ -164,9 +185,7 @@ def _rows(
 
     found = dict(score_all(pairs(), given.jobs))
     for place, row in enumerate(rows):
-        for figure in Scores._fields:
-            before, after = (getattr(found[place, side], figure) for side in ("input", "output"))
-            row |= {figure: after, f"{figure}_input": before, f"{figure}_difference": after - before}
+        row |= differences(found[place, "input"], found[place, "output"])
     return rows
 
 

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from dvae_pyro.errors import UserError
 from evaluation.enhance.__main__ import main
 from evaluation.enhance.prior import default_prior
-from evaluation.enhance.settings import split_overrides
 from inference.runs import create, write_run
 from inference.settings.resolve import resolve
 
@@ -126,14 +124,6 @@ def test_a_run_of_no_stft_is_refused(tmp_path: Path, speech: Path, capsys: pytes
     write_run(tmp_path / "fbank", settings, *create(settings))
     assert _main(tmp_path / "fbank", "--noisy", speech / "noisy", "--out", tmp_path / "out") == 2
     assert "data.frontend" in capsys.readouterr().err
-
-
-def test_settings_of_noise_are_not_those_of_the_run() -> None:
-    settings, left = split_overrides(["noise.from=0:1", "dtype=float64", "inference.lr=0.1", "noise.gain=false"])
-    assert left == ["dtype=float64"]
-    assert (settings.noise.span, settings.noise.gain, settings.inference.lr) == ("0:1", False, 0.1)
-    with pytest.raises(UserError, match=r"inference\.past"):
-        split_overrides(["inference.past=yesterday"])
 
 
 def test_who_has_no_prior_gets_one(

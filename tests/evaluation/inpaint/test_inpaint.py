@@ -90,6 +90,7 @@ def test_the_right_power_and_what_is_around_it_give_a_tone_back() -> None:
         (["--gaps", "0.5"], "--gaps=0.5"),
         (["--gaps", "3:4"], "0.50 s"),
         (["--gaps", "0:1"], "--gaps 0:1"),
+        (["--gaps", "0.1:0.2", "inference.past=sampled"], "inference.past=own"),
         (["--above", "5000"], "4000 Hz"),
         (["--above", "1000", "--inference", "mala"], "refine, vem or point"),
     ],

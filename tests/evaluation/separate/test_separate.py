@@ -82,6 +82,8 @@ def test_noise_may_be_a_run(runs: list[Path], mixtures: Path, capsys: pytest.Cap
         ([0, 2], [], "data.hop=32"),
         ([0, 1], ["--inference", "mala"], "vem, refine or point"),
         ([0, 1], ["--clean", "nowhere"], "--clean names 1"),
+        ([0, 1], ["inference.past=sampled"], "inference.past=own"),
+        ([0, 1], ["--jobs", "-1"], "--jobs -1"),
     ],
 )
 def test_bad_input(

@@ -12,21 +12,21 @@ from inference.observation.settings import NoiseSettings
 from inference.posterior.problem import InferenceSettings
 from inference.settings.overrides import apply_layer, parse_overrides, quoted
 
-__all__ = ["EnhanceSettings", "split_overrides"]
+__all__ = ["RestorationSettings", "split_overrides"]
 
 SECTIONS = ("noise", "inference")
 ALIASES = {"noise.from": "noise.span"}
 
 
 @dataclass
-class EnhanceSettings:
+class RestorationSettings:
     """The settings of an observed program, besides those of its run."""
 
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
 
 
-def split_overrides(overrides: Sequence[str]) -> tuple[EnhanceSettings, list[str]]:
+def split_overrides(overrides: Sequence[str]) -> tuple[RestorationSettings, list[str]]:
     """Split overrides into the settings of noise and inference, and the overrides of the run.
 
     Raises:
@@ -34,10 +34,10 @@ def split_overrides(overrides: Sequence[str]) -> tuple[EnhanceSettings, list[str
     """
     ours = [item for item in overrides if item.partition(".")[0] in SECTIONS]
     layer = {ALIASES.get(key, key): value for key, value in parse_overrides([_as_text(i) for i in ours]).items()}
-    tree = OmegaConf.structured(EnhanceSettings)
+    tree = OmegaConf.structured(RestorationSettings)
     apply_layer(tree, layer, "")
     settings = OmegaConf.to_object(tree)
-    assert isinstance(settings, EnhanceSettings)
+    assert isinstance(settings, RestorationSettings)
     of = settings.inference
     least = {"steps": 0, "draws": 1, "wiener_draws": 1, "particles": 1}
     for key, low in least.items():

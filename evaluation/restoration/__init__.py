@@ -1,0 +1,1 @@
+"""What `enhance`, `separate` and `inpaint` share: arguments, settings, the observed program, and reports."""
