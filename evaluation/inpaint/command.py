@@ -71,7 +71,7 @@ class _Item(NamedTuple):
         recording: its file.
         rate: its sampling rate in Hz.
         block: its observed samples and transform; missing samples are zero.
-        known: observed samples at the front end's rate.
+        known: observed samples at the front end's rate, without frequencies above the cut-off.
         missing: whether each of these samples is missing.
         present: whether each bin was observed, (T, F).
     """
@@ -152,11 +152,13 @@ def _item(place: int, recording: Recording, given: Inpainting, frontend: Stft) -
     if block.scale == 0.0:
         raise UserError(f"--gaps {given.gaps}: {recording.path} is silent outside of these gaps. Give shorter ones.")
     count = (len(block.x) - 1) * frontend.hop
-    known = frontend.waveform(block.spectrum, count)
+    sizes = len(block.x), frontend.window, frontend.hop, frontend.rate
+    below = present_bins(*sizes, above=given.above).numpy()
+    known = frontend.waveform(np.where(below, block.spectrum, 0.0), count)
     at = np.zeros(count, dtype=bool)
     for start, end in gaps:
         at[round(start * frontend.rate) : round(end * frontend.rate)] = True
-    present = present_bins(len(block.x), frontend.window, frontend.hop, frontend.rate, gaps=gaps, above=given.above)
+    present = present_bins(*sizes, gaps=gaps, above=given.above)
     return _Item(place, recording, rate, block, known, at, present)
 
 

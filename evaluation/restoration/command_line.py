@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from dvae_pyro.command_line import Parser
 from evaluation.reporting.command_line import evaluation_parser
 
 __all__ = ["restoration_parser"]
@@ -15,7 +15,7 @@ UNUSED = ("corpus", "root", "split", "mode", "latents")
 
 def restoration_parser(
     name: str, description: str, source: str, *, clean: dict[str, Any], inference: dict[str, Any]
-) -> argparse.ArgumentParser:
+) -> Parser:
     """A parser with the shared arguments.
 
     Args:

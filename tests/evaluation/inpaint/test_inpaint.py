@@ -69,6 +69,15 @@ def test_the_band_below_a_cut_off_is_kept(run: Path, tmp_path: Path) -> None:
     assert np.abs(spectra[0] - spectra[1]).max() < 0.02 * np.abs(spectra[1]).max()
 
 
+def test_the_input_is_compared_without_what_is_above_the_cut_off(run: Path, tmp_path: Path) -> None:
+    """Of tones with powers 0.16 and 0.04 the first is left: SI-SDR is their ratio, 6.02 dB."""
+    _tone(tmp_path / "a.wav", 4096)
+    words = ("--input", tmp_path / "a.wav", "--clean", tmp_path / "a.wav", "--out", tmp_path / "out")
+    assert _main(run, *words, "--above", 1000, "--jobs", 0, "inference.steps=1") == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "inpaint.csv").read_text().splitlines())
+    assert float(row["si_sdr_input"]) == pytest.approx(6.02, abs=0.3)
+
+
 def test_the_right_power_and_what_is_around_it_give_a_tone_back() -> None:
     """A gap of 20 ms in a tone: with its true power spectrum the phase is found."""
     frontend = Stft(8000, 256, 64)
