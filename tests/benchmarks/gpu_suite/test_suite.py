@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,24 @@ def test_a_rehearsal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert {file.name for file in out.iterdir()} == {"results.jsonl", "log.txt", "table.txt", "runs.tar.gz.0"}
     assert main(["--device", "cpu", "--out", str(out)]) == 2
     assert "already holds results" in capfd.readouterr().err
+
+
+def test_a_minute_of_everything_ends_in_time_and_nothing_fails(tmp_path: Path) -> None:
+    """All stages; what does not fit is omitted or ended, which is not a failure."""
+    out, started = tmp_path / "out", time.monotonic()
+    assert main(["--device", "cpu", "--minutes", "1", "--models", "vae,dkf", "--out", str(out)]) == 0
+    assert time.monotonic() - started < 100  # GRACE and the archive, on a machine that does other work
+    status = {line["part"]: line["status"] for line in read(out / "results.jsonl") if "status" in line}
+    assert {name.split("/")[0] for name in status} >= {
+        "machine",
+        "constants",
+        "agreement",
+        "timing",
+        "loops",
+        "training",
+    }
+    assert {name for name, end in status.items() if end == "failed"} == set()
+    assert "parts are done" in (out / "table.txt").read_text()
 
 
 @pytest.mark.parametrize(
