@@ -89,6 +89,22 @@ def test_it_is_the_loop(
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize(("frames", "sequences", "before", "after", "lag"), CASES)
+def test_it_is_the_loop_on_a_gpu(
+    frames: int, sequences: int, before: list[int], after: list[int], lag: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton", reason=REASON)
+    found = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("DVAE_FUSED_LOOP", switch)
+        with torch.device("cuda"):
+            assert fused_loop.applies(torch.empty(0), []) is (switch == "1")
+            found.append(outcome(frames, sequences, before, after, lag))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_without_triton_a_warning_and_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setitem(sys.modules, "triton", None)
