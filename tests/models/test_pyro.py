@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import copy
 import io
+import subprocess
+import sys
 from typing import Any
 
 import pyro
@@ -21,6 +23,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from dvae_pyro.errors import UserError
+from inference.handlers.given_noise import given_noise
 from inference.objectives.elbo import Objective
 from models.registry import model_names
 from tests.pairs import (
@@ -30,6 +33,7 @@ from tests.pairs import (
     data,
     frame_by_frame,
     latents,
+    noise,
     parameters,
     per_sequence,
     scored,
@@ -103,6 +107,30 @@ def test_fifty_steps_with_a_schedule_are_those_of_our_loop(variant: str, guide: 
     for name, parameter in parameters(theirs).items():
         assert not torch.equal(parameter, before[name]), name
         torch.testing.assert_close(parameter, after[name], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(("variant", "guide"), SERVED)
+def test_the_bound_of_trace_elbo_is_the_same_frame_by_frame(variant: str, guide: str) -> None:
+    """Plain Pyro sites, one for each frame, against all frames at once, with the same noise."""
+    pair = small_pair(variant, guide)
+    if not (pair.model.stepwise and pair.guide.stepwise):
+        return
+    losses = []
+    for how in ("auto", "stepwise"):
+        with given_noise(noise(pair)):
+            losses.append(Trace_ELBO().loss(pair.model, pair.guide, data(), LENGTHS, how))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+
+
+def test_importing_the_library_changes_no_setting_of_pyro() -> None:
+    script = (
+        "import pyro, torch; get = lambda: (pyro.settings.get(), torch.get_default_dtype()); before = get()\n"
+        "import inference.training.session, inference.objectives.estimators, inference.estimation.individual_normal\n"
+        "from guides.registry import guide_class; from models.registry import model_class, model_names\n"
+        "[(model_class(name), guide_class(name, 'paper')) for name in model_names()]\n"
+        "assert get() == before, get()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_programs_of_one_class_do_not_share_weights() -> None:
