@@ -20,7 +20,7 @@ from tests.pairs import BINS, small_pair
 def run_of(model: Any, guide: Any, name: str = "fhvae") -> Run:
     from inference.settings.resolve import resolve
 
-    settings = resolve(name, None, None, ["dtype=float64"])
+    settings = resolve(name, None, None, ["dtype=float64", "device=cpu"])
     return Run(Path("nowhere"), settings, model.eval(), guide.eval(), Path("nowhere/best.pt"), {})
 
 
@@ -57,7 +57,9 @@ def test_beta_vae_has_mu1_alone_and_other_models_nothing() -> None:
 def test_every_utterance_of_a_split_has_its_vectors(capsys: pytest.CaptureFixture[str]) -> None:
     from inference.settings.resolve import resolve
 
-    settings = resolve("fhvae", None, None, ["model.h_dim=4", "guide.h_dim=4", "model.z_dim=2", "model.z2_dim=3"])
+    settings = resolve(
+        "fhvae", None, None, ["model.h_dim=4", "guide.h_dim=4", "model.z_dim=2", "model.z2_dim=3", "device=cpu"]
+    )
     model, guide = create(settings)
     found = embeddings(Run(Path("nowhere"), settings, model, guide, Path("nowhere/best.pt"), {}), "test")
     utterances = open_corpus(settings.data, settings.data.seed, ["test"]).splits["test"]
