@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         clean={"metavar": "PATH", "help": "clean recordings of the same names, for the metrics"},
         inference={
             "nargs": "+",
-            "default": ["vem"],
-            "help": "vem, refine, point, mala, metropolis, smc, or several to compare them (default: vem)",
+            "default": ["point"],
+            "help": "vem, refine, point, mala, metropolis, smc, or several to compare them (default: point)",
         },
     )
     parser.add_argument(
