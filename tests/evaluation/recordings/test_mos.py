@@ -70,7 +70,7 @@ def test_generation_rates_each_sound(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(generation, name, value)
     run = saved_run(tmp_path / "run", "vae", *SMALL_SPECTRA, fit=torch.rand(20, 65, dtype=torch.float64))
     out = tmp_path / "out"
-    assert generate([str(run.path), "--num", "3", "--seconds", "0.1", "--mos", "--out", str(out)]) == 0
+    assert generate([str(run.path), "--sequences", "3", "--seconds", "0.1", "--mos", "--out", str(out)]) == 0
     report = json.loads((out / "generate.json").read_text())
     each = [file["dnsmos"] for file in report["files"]]
     assert report["metrics"]["dnsmos"]["mean"] == pytest.approx(np.mean(each)) and len(set(each)) == 3
