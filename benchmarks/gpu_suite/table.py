@@ -57,8 +57,8 @@ def table(lines: Sequence[Line]) -> str:
     text += [f"{name}: {line.get('status')}: {_last(line.get('end', ''))}" for name, line in tests.items()]
     bad = {name: line for name, line in found.items() if line.get("status", "done") != "done" and name not in tests}
     text += [f"{name}: {line['status']}: {_last(line.get('end', ''))}" for name, line in bad.items()]
-    done = sum(line.get("status") == "done" for line in found.values())
-    return "\n".join([*text, f"{done} of {len(found)} parts are done"])
+    ended = [line["status"] for line in found.values() if "status" in line]  # packing is no part
+    return "\n".join([*text, f"{ended.count('done')} of {len(ended)} parts are done"])
 
 
 def _cell(line: Line, key: str, form: str) -> str:
