@@ -114,7 +114,7 @@ def applies(noise: Tensor, weights: Sequence[Tensor]) -> bool:
 @functools.cache
 def _installed() -> bool:
     try:
-        import triton  # noqa: F401
+        import triton  # noqa: F401  # only whether it is there
     except ImportError as error:
         warnings.warn(f"guides run frame by frame on the GPU, which is slower: {error}", stacklevel=2)
         return False

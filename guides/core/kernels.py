@@ -94,7 +94,7 @@ def forward(
     P: tl.constexpr,
     W: tl.constexpr,
     B: tl.constexpr,
-    O: tl.constexpr,  # noqa: E741
+    O: tl.constexpr,  # noqa: E741  # a size by its letter
     AT: tl.constexpr,
     DEPTH: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -156,7 +156,7 @@ def adjoint(
     N: tl.constexpr,
     P: tl.constexpr,
     W: tl.constexpr,
-    O: tl.constexpr,  # noqa: E741
+    O: tl.constexpr,  # noqa: E741  # a size by its letter
     DEPTH: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,

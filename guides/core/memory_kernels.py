@@ -62,7 +62,7 @@ def forward(
     PM: tl.constexpr,
     W: tl.constexpr,
     B: tl.constexpr,
-    O: tl.constexpr,  # noqa: E741
+    O: tl.constexpr,  # noqa: E741  # a size by its letter
     AT: tl.constexpr,
     DEPTH: tl.constexpr,
     E: tl.constexpr,
@@ -164,7 +164,7 @@ def adjoint(
     M: tl.constexpr,
     PM: tl.constexpr,
     W: tl.constexpr,
-    O: tl.constexpr,  # noqa: E741
+    O: tl.constexpr,  # noqa: E741  # a size by its letter
     AT: tl.constexpr,
     DEPTH: tl.constexpr,
     E: tl.constexpr,

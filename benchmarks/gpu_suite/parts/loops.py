@@ -7,6 +7,7 @@ are those of loss and gradients, eager and recorded, with either; on a CPU, with
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from benchmarks.gpu_suite.parts.common import Work, milliseconds, settings_of
@@ -65,12 +66,12 @@ def main() -> None:
     forms = [*FORMS] if used else ["looped"]
     with pyro.validation_enabled(False):
         for form in forms:
-            work.attempt(form, lambda form=form: compute(form))  # type: ignore[misc]  # bound now
+            work.attempt(form, partial(compute, form))
         if used:
             work.attempt("difference", difference)
         for recorded in (False, True):
             for form in forms:
-                work.attempt(f"{form}_ms", lambda form=form, recorded=recorded: timed(form, recorded=recorded))  # type: ignore[misc]
+                work.attempt(f"{form}_ms", partial(timed, form, recorded=recorded))
     if used and not fused_loop.applies(torch.empty(0, device=device), []):
         work.record(used="failed, see the log")
 

@@ -80,7 +80,10 @@ def test_a_step_is_read_when_the_next_one_is_queued_and_before_weights_are_used(
     monkeypatch.setattr(loop, "train_step", told("step", steps.train_step, lambda job, state, part: state.step + 1))
     monkeypatch.setattr(loop, "validate", told("validate", steps.validate, lambda job, state, stop: state.step))
     monkeypatch.setattr(loop, "save", told("save", loop.save, lambda job, state, log: state.step))
-    place = lambda measured, job: f"{measured.before['split']} {measured.before['step']}"  # noqa: E731
+
+    def place(measured: Any, job: Any) -> str:
+        return f"{measured.before['split']} {measured.before['step']}"
+
     monkeypatch.setattr(Measured, "read", told("read", Measured.read, place))
     train(tmp_path / "run", "vae", tiny, "train.steps=6", "train.checkpoint_every=2", "train.log_every=3")
     assert [event.replace("read train", "read") for event in events if "read valid" not in event] == [
