@@ -1,6 +1,6 @@
-"""What is said of a training: the line of an epoch, and at the end whether it had converged and what to try.
+"""Messages about a training: the line of an epoch, and at the end whether it had converged and what to try.
 
-Everything is told from the validation lines of ``metrics.jsonl``, in nats per frame.
+They are computed from the validation lines of ``metrics.jsonl``, in nats per frame.
 """
 
 from __future__ import annotations
