@@ -83,7 +83,7 @@ class DSAEGuide(Guide):
         t.sample("z", self.posterior(t.feature(encoded)))
 
     def sequence_posterior(self, g: Tensor) -> dist.TorchDistribution:
-        """q(v | x_{1:T})."""
+        """q(v | x_{1:T}): Li & Mandt (2018), inference model, v their f; not detailed in Bie et al. (2021)."""
         return self.v_head(self.g_v(g))
 
     def posterior(self, r: Tensor) -> dist.TorchDistribution:

@@ -52,7 +52,7 @@ class KVAEGuide(Guide):
         t.sample("a", self.posterior(t.feature(encoded)))
 
     def posterior(self, h: Tensor) -> dist.TorchDistribution:
-        """q(a_t | x_t), from the encoded x_t."""
+        """q(a_t | x_t), from the encoded x_t: Fraccaro et al. (2017), recognition model."""
         mean, o = self.affine(h).chunk(2, dim=-1)
         return dist.Independent(dist.Normal(mean, (self.most * torch.sigmoid(o)).sqrt()), 1)
 
@@ -93,5 +93,7 @@ class SampledKVAEGuide(KVAEGuide):
         t.sample("a", self.posterior(h))
 
     def z_posterior(self, g: Tensor, z_before: Tensor) -> dist.TorchDistribution:
-        """q(z_t | z_{t-1}, x_{t:T})."""
+        """q(z_t | z_{t-1}, x_{t:T}): not in Fraccaro et al. (2017), who integrate z out; the parents are those of DKS
+        (Krishnan et al., 2017).
+        """
         return self.z_head(self.g_z(concatenate(g, z_before)))

@@ -65,7 +65,7 @@ class DSAE(DVAE):
         t.observe("x", self.decoder(v, z))
 
     def sequence_prior(self) -> dist.TorchDistribution:
-        """p(v) = N(0, I)."""
+        """p(v) = N(0, I): Li & Mandt (2018), prior of the time-invariant f, here v."""
         return standard_normal(self, self.v_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:

@@ -127,21 +127,23 @@ class KVAE(DVAE):
         t.observe("x", self.decoder(a))
 
     def prior(self, predicted: Tensor) -> dist.TorchDistribution:
-        """p(a_t | a_{1:t-1}), from the Kalman filter's prediction."""
+        """p(a_t | a_{1:t-1}): Fraccaro et al. (2017), state space model, from the Kalman filter's prediction."""
         loc, factor = predicted.split([self.a_dim, self.a_dim**2], dim=-1)
         return CorrelatedNormal(loc, factor, validate_args=False)
 
     def transition(self, A: Tensor, z_before: Tensor, first: Tensor) -> dist.TorchDistribution:
-        """p(z_t | z_{t-1}, a_{1:t-1}) = N(A_t z_{t-1}, q I); N(0, v I) in the first frame."""
+        """p(z_t | z_{t-1}, a_{1:t-1}) = N(A_t z_{t-1}, q I), N(0, v I) in the first frame: Fraccaro et al. (2017), state
+        space model.
+        """
         mean = (A @ z_before[..., None])[..., 0]
         variance = torch.where(first, self.dynamics.initial, self.dynamics.transition).to(mean)
         return normal(mean, variance.log().expand_as(mean))
 
     def emission(self, C: Tensor, z: Tensor) -> dist.TorchDistribution:
-        """p(a_t | z_t, a_{1:t-1}) = N(C_t z_t, r I)."""
+        """p(a_t | z_t, a_{1:t-1}) = N(C_t z_t, r I): Fraccaro et al. (2017), state space model."""
         mean = (C @ z[..., None])[..., 0]
         return normal(mean, torch.full_like(mean, self.dynamics.emission).log())
 
     def decoder(self, a: Tensor) -> dist.TorchDistribution:
-        """p(x_t | a_t)."""
+        """p(x_t | a_t): Fraccaro et al. (2017), generative model."""
         return self.likelihood(self.a_x(a))

@@ -56,7 +56,7 @@ class FamilySettings(GuideSettings):
 
 
 class SequencePosterior(Conditional):
-    """q(v | x_{1:T}) from both ends of a bidirectional LSTM over x."""
+    """q(v | x_{1:T}) from both ends of a bidirectional LSTM over x, as of DSAE (Li & Mandt, 2018, inference model)."""
 
     def __init__(self, in_dim: int, width: int, widths: list[int], out_dim: int) -> None:
         super().__init__()
@@ -132,5 +132,5 @@ class RecurrentGuide(Guide):
         return MemoryChain(gates, self.z_k.affine, weight_in, weight_h, injected, of_k, after, lag=False)
 
     def posterior(self, *known: Tensor) -> dist.TorchDistribution:
-        """q(z_t | g_t, k_t)."""
+        """q(z_t | g_t, k_t): Bie et al. (2021), Eq. 5, with the parents that the name of the guide says."""
         return self.head(self.g_z(concatenate(*known)))

@@ -7,7 +7,7 @@ With weights :math:`\alpha_t` of K modes, :math:`A_t = \sum_k \alpha_t^{(k)} A^{
     \quad \alpha_t = \mathrm{softmax}(W\,\mathrm{LSTM}(a_{0:t-1})),
 
 (Fraccaro, Kamronn, Paquet & Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
-learning", 2017, Eqs. 3 and 10; a_0 is learned), the states given a are Gaussian. So
+learning", 2017, state space model and dynamics parameter network; a_0 is learned), the states given a are Gaussian. So
 
 .. math:: p(a_{1:T}) = \prod_t N(a_t; C_t m_t, C_t P_t C_t^\top + r I), \qquad z_t \mid a_{1:t-1} \sim N(m_t, P_t),
 
