@@ -132,8 +132,8 @@ class KVAE(DVAE):
         return CorrelatedNormal(loc, factor, validate_args=False)
 
     def transition(self, A: Tensor, z_before: Tensor, first: Tensor) -> dist.TorchDistribution:
-        """p(z_t | z_{t-1}, a_{1:t-1}) = N(A_t z_{t-1}, q I), N(0, v I) in the first frame: Fraccaro et al. (2017), state
-        space model.
+        """p(z_t | z_{t-1}, a_{1:t-1}) = N(A_t z_{t-1}, q I), N(0, v I) in the first frame: Fraccaro et al. (2017),
+        state space model.
         """
         mean = (A @ z_before[..., None])[..., 0]
         variance = torch.where(first, self.dynamics.initial, self.dynamics.transition).to(mean)
