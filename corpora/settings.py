@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from dvae_pyro.fields import bounded
+from dvae_pyro.fields import bounded, one_of
 
 __all__ = ["CutsSettings", "DataSettings"]
 
@@ -77,10 +76,10 @@ class DataSettings:
     frame_width: int | None = bounded(None, at_least=1)
     trim_db: float | None = 30.0
     sequence_frames: int | None = bounded(150, at_least=1)
-    short_utterances: Literal["drop", "keep"] = "drop"
-    segment_starts: Literal["fixed", "random"] = "fixed"
-    dequantise: Literal["all", "train"] | None = None
-    on_error: Literal["error", "skip"] = "error"
+    short_utterances: str = one_of("drop", "keep")
+    segment_starts: str = one_of("fixed", "random")
+    dequantise: str | None = one_of(None, "all", "train")
+    on_error: str = one_of("error", "skip")
     cache: str | None = None
     stream: bool | None = None
     memory: float = bounded(16.0, at_least=0)

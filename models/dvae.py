@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
 from dvae_pyro.errors import UserError
-from dvae_pyro.fields import bounded
+from dvae_pyro.fields import bounded, one_of
 from models.core.effects import longest
 from models.core.grouping import SequenceIndex
 from models.core.program import Program
@@ -82,7 +82,7 @@ class ModelSettings:
     variance_floor: float = bounded(1e-10, at_least=0)
     scale_bounds: tuple[float, float] | None = None
     weight_floor: float = 0.0
-    normalise: bool | Literal["global"] = False
+    normalise: bool | str = one_of(False, True, "global")
 
 
 class DVAE(Program):

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from dvae_pyro.errors import UserError
+from dvae_pyro.fields import one_of
 from models.core.sites import Sites
 from models.core.tensors import concatenate, normal
 from models.core.time_axis import Parallel, TimeAxis
@@ -50,7 +51,7 @@ class SegmentSettings(ModelSettings):
     bins: int = 80
     input: str = "raw"
     likelihood: str = "gaussian"
-    normalise: bool | Literal["global"] = True
+    normalise: bool | str = one_of(True, False, "global")
     cell: str = "lstm"
     h_dim: int = 256
     h_layers: int = 1

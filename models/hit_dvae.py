@@ -11,11 +11,11 @@ x_{0:t-1}; x_0 = 0 and z_0 = 0. `models.light_dvae` has one decoder for both.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from dvae_pyro.fields import one_of
 from models.core.tensors import concatenate
 from models.core.time_axis import TimeAxis
 from models.dvae import DVAE, ModelSettings, standard_normal
@@ -48,7 +48,7 @@ class HiTDVAESettings(ModelSettings):
     ff: int = 1024
     layers: int = 4
     dropout: float = 0.0
-    variant: Literal["standard", "inv_s", "inv_s_nr"] = "standard"
+    variant: str = one_of("standard", "inv_s", "inv_s_nr")
 
 
 class HierarchicalTransformer(DVAE):

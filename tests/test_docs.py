@@ -16,7 +16,7 @@ import pytest
 from corpora.frontends.registry import FRONT_ENDS
 from corpora.registry import CORPORA
 from docs import generator
-from dvae_pyro.fields import bounded
+from dvae_pyro.fields import bounded, one_of
 from guides.registry import compliant
 from inference import svi
 from inference.settings.overrides import config_names
@@ -104,10 +104,12 @@ def test_a_setting_without_a_meaning_is_found() -> None:
 
         known: int = bounded(1, at_least=1)
         unknown: float | None = None
+        choice: str | None = one_of(None, "a", "b")
 
-    known, unknown = generator.settings.settings_of(Documented, "part.")
+    known, unknown, choice = generator.settings.settings_of(Documented, "part.")
     assert known == ("part.known", "int", "1", "at least 1", "What it means, in two lines.")
     assert unknown == ("part.unknown", "float | null", "null", "", None)
+    assert choice == ("part.choice", "a | b | null", "null", "", None)
 
 
 def test_generated_pages_hold_every_command_and_setting() -> None:

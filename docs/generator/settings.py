@@ -56,7 +56,7 @@ def settings_of(cls: type, prefix: str, own: bool = False) -> list[Setting]:
             listed.append(
                 Setting(
                     key=f"{prefix}{item.name}",
-                    type=_type_text(item.type),
+                    type=_type_text(item),
                     default=_yaml(_default(item)),
                     range=" and ".join(f"{word.replace('a number ', '')} {bound}" for word, bound in limits.items()),
                     meaning=texts.get(item.name),
@@ -172,7 +172,10 @@ def _yaml(value: Any) -> str:
     return str(value)
 
 
-def _type_text(annotation: Any) -> str:
+def _type_text(item: Field[Any]) -> str:
+    choices = item.metadata.get("choices", ())
+    if choices:
+        return " | ".join(_yaml(choice) for choice in sorted(choices, key=lambda choice: choice is None))
+    annotation = item.type
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    literal = re.sub(r"Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " | ").replace('"', ""), text)
-    return literal.replace("None", "null")
+    return text.replace("None", "null")

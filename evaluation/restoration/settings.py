@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from omegaconf import OmegaConf
 
 from dvae_pyro.errors import UserError
+from dvae_pyro.fields import check_fields
 from inference.observation.settings import NoiseSettings
 from inference.posterior.problem import InferenceSettings
 from inference.settings.overrides import apply_layer, parse_overrides, quoted
@@ -38,18 +39,9 @@ def split_overrides(overrides: Sequence[str]) -> tuple[RestorationSettings, list
     apply_layer(tree, layer, "")
     settings = OmegaConf.to_object(tree)
     assert isinstance(settings, RestorationSettings)
-    of = settings.inference
-    least = {"steps": 0, "draws": 1, "wiener_draws": 1, "particles": 1}
-    for key, low in least.items():
-        if getattr(of, key) < low:
-            raise UserError(f"inference.{key}={getattr(of, key)}: expected at least {low}.")
-    if of.lr is not None and not of.lr > 0.0:
-        raise UserError(f"inference.lr={of.lr:g}: expected above 0.")
-    if not 0.0 <= of.burn_in < 1.0 or not of.step_size > 0.0:
-        raise UserError(
-            f"inference.burn_in={of.burn_in:g}, inference.step_size={of.step_size:g}: expected a fraction from 0 to "
-            "below 1, and a step size above 0."
-        )
+    check_fields(settings)
+    if not 0.0 <= settings.inference.burn_in < 1.0:
+        raise UserError(f"inference.burn_in={settings.inference.burn_in:g}: expected a fraction from 0 to below 1.")
     return settings, [item for item in overrides if item not in ours]
 
 

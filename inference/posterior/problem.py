@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from dvae_pyro.errors import UserError
+from dvae_pyro.fields import bounded, one_of
 from guides.core.guide import Guide
 from inference.objectives.elbo import Terms
 from inference.observation.base import Observation
@@ -43,17 +44,17 @@ class InferenceSettings:
         seed: seed of all draws.
     """
 
-    steps: int = 100
-    lr: float | None = None
-    objective: Literal["analytic", "elbo"] = "analytic"
-    latents: Literal["sample", "mean"] = "sample"
-    draws: int = 1
-    wiener_draws: int = 10
-    past: Literal["own", "sampled"] = "own"
+    steps: int = bounded(100, at_least=0)
+    lr: float | None = bounded(None, above=0)
+    objective: str = one_of("analytic", "elbo")
+    latents: str = one_of("sample", "mean")
+    draws: int = bounded(1, at_least=1)
+    wiener_draws: int = bounded(10, at_least=1)
+    past: str = one_of("own", "sampled")
     accept: bool = True
-    step_size: float = 0.01
+    step_size: float = bounded(0.01, above=0)
     burn_in: float = 0.5
-    particles: int = 20
+    particles: int = bounded(20, at_least=1)
     seed: int = 0
 
 

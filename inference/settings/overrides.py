@@ -10,6 +10,7 @@ import functools
 import importlib.resources
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs, and OmegaConf brings the package
 
 from dvae_pyro.errors import UserError, first_line, nearest
+from dvae_pyro.fields import expected_choice
 from guides.registry import current_name
 
 __all__ = [
@@ -173,6 +175,9 @@ def apply_layer(tree: DictConfig, layer: Layer, source: str) -> None:
             OmegaConf.update(tree, key, value, merge=False)
         except OmegaConfBaseException as error:
             raise UserError(f"{prefix}{key} takes {_expected(tree, key)}, got {value!r}.") from error
+        choices = _choices(tree, key)
+        if choices and value not in choices and not OmegaConf.is_interpolation(*_place(tree, key)):
+            raise UserError(f"{prefix}{key} takes {_expected(tree, key)}, got {value!r}.")
 
 
 def _refuse_unknown(tree: DictConfig, key: str, prefix: str) -> None:
@@ -195,15 +200,29 @@ def _is_open(tree: DictConfig, key: str) -> bool:
     return isinstance(node, DictConfig) and OmegaConf.get_type(node) is dict
 
 
-def _expected(tree: DictConfig, key: str) -> str:
-    """The type a key takes, in words: 'int or null', 'one of adam, adamw'."""
+def _place(tree: DictConfig, key: str) -> tuple[DictConfig, str]:
+    """The section that holds a key, and the key's last part."""
     parent, _, name = key.rpartition(".")
-    section = OmegaConf.select(tree, parent) if parent else tree
+    return (OmegaConf.select(tree, parent) if parent else tree), name
+
+
+def _choices(tree: DictConfig, key: str) -> tuple[bool | str | None, ...]:
+    """The values that a key takes, if its field declares them (`dvae_pyro.fields.one_of`)."""
+    section, name = _place(tree, key)
+    owner = OmegaConf.get_type(section)
+    declared = fields(owner) if is_dataclass(owner) else ()
+    return next((item.metadata.get("choices", ()) for item in declared if item.name == name), ())
+
+
+def _expected(tree: DictConfig, key: str) -> str:
+    """What a key takes, in words: 'int or null', 'one of adam, adamw'."""
+    choices = _choices(tree, key)
+    if choices:
+        return expected_choice(choices)
+    section, name = _place(tree, key)
     node: Any = section._get_node(name)  # OmegaConf has no public access to the type of a field that holds null
+    if node is None:  # a new key of a mapping with arbitrary keys
+        return str(section._metadata.element_type.__name__)
     kind = node._metadata.ref_type
-    choices = getattr(kind, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        text = "one of " + ", ".join(choices)
-    else:
-        text = str(kind) if choices or not isinstance(kind, type) else kind.__name__
+    text = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
     return f"{text} or null" if node._metadata.optional else text

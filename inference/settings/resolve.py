@@ -8,6 +8,7 @@ a model is imported before `resolve` is called.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,19 @@ def _finish(tree: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         raise UserError(f"The settings do not resolve: {first_line(error)}") from error
     assert isinstance(settings, Settings)
+    _tuples(settings)
     check_limits(settings)
     from corpora.registry import check_data
 
     check_data(settings.data)
     return settings
+
+
+def _tuples(settings: Any) -> None:
+    """Turn lists into the tuples that the fields declare; OmegaConf does so itself from 2.4 on."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if is_dataclass(value):
+            _tuples(value)
+        elif isinstance(value, list) and str(item.type).startswith("tuple"):
+            setattr(settings, item.name, tuple(value))

@@ -7,10 +7,10 @@ torch nor a model.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from corpora.settings import DataSettings
-from dvae_pyro.fields import bounded
+from dvae_pyro.fields import bounded, one_of
 
 __all__ = [
     "DataSettings",
@@ -46,14 +46,14 @@ class OptimSettings:
         min_lr: Least learning rate of a decay.
     """
 
-    name: Literal["adam", "adamw"] = "adam"
+    name: str = one_of("adam", "adamw")
     lr: float = bounded(1e-3, at_least=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = bounded(1e-8, at_least=0)
     weight_decay: float = bounded(0.0, at_least=0)
-    weight_decay_on: Literal["all", "hidden"] = "all"
+    weight_decay_on: str = one_of("all", "hidden")
     clip: float | None = bounded(None, above=0)
-    schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    schedule: str = one_of("constant", "exponential", "cosine")
     warmup_steps: int = bounded(0, at_least=0)
     decay_steps: int | None = bounded(None, at_least=1)
     gamma: float = bounded(0.1, above=0)
@@ -79,13 +79,13 @@ class ScheduledSamplingSettings:
         coin: Whether a frame of each "sequence" draws for itself, or one draw per frame holds for the whole "batch".
     """
 
-    schedule: Literal["constant", "linear", "staircase"] | None = None
+    schedule: str | None = one_of(None, "constant", "linear", "staircase")
     probability: float = bounded(1.0, at_least=0, at_most=1)
     start_epoch: int = bounded(0, at_least=0)
     end_epoch: int = 50
     epochs_per_step: int = bounded(5, at_least=1)
-    mix: Literal["x", "h"] = "x"
-    coin: Literal["sequence", "batch"] = "sequence"
+    mix: str = one_of("x", "h")
+    coin: str = one_of("sequence", "batch")
 
 
 @dataclass
@@ -101,8 +101,8 @@ class FreeBitsSettings:
     """
 
     threshold: float | None = bounded(None, at_least=0)
-    mode: Literal["linear", "constant"] = "linear"
-    grouping: Literal["element", "channel", "sequence", "layer"] = "element"
+    mode: str = one_of("linear", "constant")
+    grouping: str = one_of("element", "channel", "sequence", "layer")
     halve_every: int | None = bounded(None, at_least=1)
 
 
@@ -118,7 +118,7 @@ class DiscriminativeSettings:
     """
 
     alpha: float = bounded(0.0, at_least=0)
-    latents: Literal["mean", "sample"] = "mean"
+    latents: str = one_of("mean", "sample")
     sequences: int | None = bounded(None, at_least=1)
 
 
@@ -171,12 +171,12 @@ class TrainSettings:
     bucket: bool = True
     pad_frames: int = bounded(1, at_least=1)
     cuda_graph: bool = False
-    autocast: Literal["bf16"] | None = None
+    autocast: str | None = one_of(None, "bf16")
     tensorboard: bool = True
     logger: str = "tensorboard"
     examples: int = bounded(3, at_least=0)
     model_from: str | None = None
-    initialisation: Literal["torch", "glorot"] = "torch"
+    initialisation: str = one_of("torch", "glorot")
     free_bits: FreeBitsSettings = field(default_factory=FreeBitsSettings)
     scheduled_sampling: ScheduledSamplingSettings = field(default_factory=ScheduledSamplingSettings)
     discriminative: DiscriminativeSettings = field(default_factory=DiscriminativeSettings)
@@ -194,8 +194,8 @@ class EvaluationSettings:
             if it is below their length. Null is their length.
     """
 
-    mode: Literal["gt", "gen"] = "gt"
-    latents: Literal["mean", "sample"] = "mean"
+    mode: str = one_of("gt", "gen")
+    latents: str = one_of("mean", "sample")
     segment_hop: int | None = None
 
 
@@ -213,7 +213,7 @@ class Settings:
     """
 
     seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: str = one_of("float32", "float64")
     device: str = "auto"
     run: str | None = None
     model: Any = None

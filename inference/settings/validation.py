@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from dvae_pyro.errors import UserError, nearest
-from dvae_pyro.fields import check_ranges
+from dvae_pyro.fields import check_fields
 from inference.settings.tree import OptimSettings, ScheduledSamplingSettings, Settings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _check_ranges(settings: Settings) -> None:
     train, optim = settings.train, settings.optim
     if train.steps is None and train.epochs is None:
         raise UserError("train.steps and train.epochs are both null: training would never end. Set one of them.")
-    check_ranges(settings)
+    check_fields(settings)
     at_least = {f"train.beta_sites.{site}": (weight, 0) for site, weight in train.beta_sites.items()}
     at_least |= {key: (size, 1) for key, size in _sizes(settings)}
     for key, (value, bound) in at_least.items():
