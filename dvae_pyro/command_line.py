@@ -75,7 +75,8 @@ def own_process(module: str) -> tuple[list[str], dict[str, str]]:
 class Parser(argparse.ArgumentParser):
     """A parser whose options have no abbreviations, whose usage shows what is required, and that suggests names.
 
-    Options with several values (``nargs="+"`` or ``"*"``) end at the first word ``key=value``: it is a setting.
+    Options with several values (``nargs="+"`` or ``"*"``) end at the first word ``key=value``, which is a setting, and
+    at the first run folder, which is a positional argument.
 
     Args:
         module: The module that ``python -m`` runs.
@@ -123,15 +124,24 @@ class Parser(argparse.ArgumentParser):
         return guarded(command)
 
     def _lists_ended(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The words without the settings that follow a list of values, and these settings."""
+        """The words without the settings that follow a list of values, and these settings.
+
+        Run folders that follow a list are moved to before its option.
+        """
         lists = {name for action in self._actions if action.nargs in ("+", "*") for name in action.option_strings}
         kept: list[str] = []
         settings: list[str] = []
-        in_list = False
+        before: int | None = None
         for word in words:
             if word.startswith("--"):
-                in_list = word in lists and self._settings != ""
-            (settings if in_list and _is_setting(word) else kept).append(word)
+                before = len(kept) if word in lists else None
+            if before is not None and self._settings and _is_setting(word):
+                settings.append(word)
+            elif before is not None and (Path(word) / "config.yaml").is_file():
+                kept.insert(before, word)
+                before += 1
+            else:
+                kept.append(word)
         return kept, settings
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:

@@ -49,11 +49,9 @@ def default_prior(settings: Sequence[str] = SETTINGS) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     run = cache / "dvae-pyro" / "default-prior"
     say(
-        "--prior default is a VAE trained on the built-in synthetic voices, not on real speech. For better "
-        "results train "
-        "a prior on clean speech (python -m inference.svi --model rvae --corpus folder --root DIR --run RUN), or "
-        "convert a "
-        "public checkpoint (python -m inference.published)."
+        "--prior default is a VAE trained on the built-in synthetic voices, not on real speech. For better results "
+        "train a prior on clean speech (python -m inference.svi --model rvae --corpus folder --root DIR --run RUN), or "
+        "convert a public checkpoint (python -m models.published)."
     )
     if not (run / "best.pt").is_file():
         say(f"training the default prior in {run}, once; this takes some minutes")

@@ -58,7 +58,7 @@ def line_chart(
     The range of the y axis leaves out the first twentieth of the x axis, in which losses fall from far away.
 
     Args:
-        title: what it shows, for readers of the screen.
+        title: what it shows, for screen readers.
         series: the lines.
         x_label: label of the x axis.
         y_label: label of the y axis, with the unit.
@@ -128,7 +128,7 @@ def bars(
     """A chart of bars from zero, one for each value; each bar's tooltip is its label.
 
     Args:
-        title: what it shows, for readers of the screen.
+        title: what it shows, for screen readers.
         values: heights, none negative.
         labels: text of each tooltip.
         colour: number of the colour.
@@ -180,7 +180,7 @@ def strip(
     """Values of utterances on a line, with their mean and its standard error.
 
     Args:
-        title: what it shows, for readers of the screen.
+        title: what it shows, for screen readers.
         dots: the values, in increasing order.
         mean: the mean.
         stderr: its standard error.

@@ -52,10 +52,12 @@ class Latent(NamedTuple):
     Attributes:
         kl: KL of each dimension in nats per frame (L,); None where it has no closed form.
         variance: variance of each dimension of the posterior mean over frames (L,).
+        per_frame: draws of the latent per frame: 1, or less for latents of several frames.
     """
 
     kl: Array | None
     variance: Array
+    per_frame: float
 
     @property
     def active(self) -> int:
@@ -172,7 +174,11 @@ def _latents(
             bar.update()
     frames = sum(len(item.x) for item in items)
     figures = {
-        name: Latent(np.sum(kl[name], axis=0) / frames if name in kl else None, np.concatenate(of_site).var(axis=0))
+        name: Latent(
+            kl=np.sum(kl[name], axis=0) / frames if name in kl else None,
+            variance=np.concatenate(of_site).var(axis=0),
+            per_frame=sum(map(len, of_site)) / frames,
+        )
         for name, of_site in means.items()
     }
     return Decoded({}, figures, trajectories, len(items), frames)

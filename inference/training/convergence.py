@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inference.training.job import Job
 
 __all__ = [
+    "UNUSED",
     "Convergence",
     "convergence",
     "dimensions_per_frame",

@@ -123,6 +123,17 @@ def test_a_list_of_values_ends_at_a_setting() -> None:
     assert parser().parse(["RUN", "--noisy", "n"]).settings == []
 
 
+def test_a_list_of_values_ends_at_a_run_folder(tmp_path: Path) -> None:
+    runs = [str(tmp_path / name) for name in ("first", "second", "third")]
+    for run in runs:
+        Path(run).mkdir()
+        (Path(run) / "config.yaml").touch()
+    read = parser().parse(["--noisy", "n", "--only", "a", "b", runs[0]])
+    assert (read.run, read.only, read.settings) == (runs[0], ["a", "b"], [])
+    read = parser().parse([runs[0], "--noisy", "n", "--only", "a", runs[1], runs[2], "--particles", "2"])
+    assert (read.run, read.only, read.settings) == (runs[0], ["a"], runs[1:])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -12,14 +12,10 @@ from evaluation.report.collect import RunFolder, rows_of
 from evaluation.report.page import Page
 from evaluation.reporting.report import Summary, summarise
 from evaluation.resynthesis.metrics import METRICS
+from inference.training.convergence import UNUSED, convergence, unused_latents
 from models.registry import model_class
 
 __all__ = ["paired", "section", "warnings"]
-
-UNUSED = 0.1
-"""KL in nats per frame, of a latent of the sequence in nats per sequence, below which it is said to be hardly used."""
-RISING = 0.5
-"""Rise of the validation bound over the last fifth of training, nats per frame, that is said to be unfinished."""
 
 
 def section(page: Page) -> dict[str, Any]:
@@ -78,7 +74,7 @@ def warnings(page: Page) -> list[str]:
             "these figures say nothing of generation and cannot be compared with those of other models."
         )
     for run in page.runs:
-        lines += [f"{run.name}: {line}" for line in (*_unfinished(run), *_unused(run))]
+        lines += [f"{run.name}: {line}" for line in (*_unfinished(run), *_unused(page, run))]
     for entry in page.entries:
         checkpoint = entry.run / str(entry.report.get("checkpoint"))
         if checkpoint.is_file() and checkpoint.stat().st_mtime > entry.file.stat().st_mtime:
@@ -113,35 +109,31 @@ def _seeds(runs: Any) -> list[str]:
 
 
 def _unfinished(run: RunFolder) -> list[str]:
-    valid, best = run.split("valid"), run.best
-    if best is None or len(valid) < 5:
-        return [] if valid else ["no validation in metrics.jsonl"]
-    last = max(line["step"] for line in run.lines)
-    before = max((line[run.criterion] for line in valid if line["step"] <= 0.8 * last), default=-math.inf)
-    rise = best[run.criterion] - before
-    if best["step"] >= 0.95 * last and RISING < rise < math.inf:
-        return [
-            f"undertrained: the validation bound rose by {rise:.1f} nats per frame over the last fifth of training, "
-            f"and is best at step {best['step']} of {last}."
-        ]
-    return []
+    valid = [line for line in run.split("valid") if run.criterion in line]
+    if run.best is None:
+        return ["no validation in metrics.jsonl"]
+    found = convergence([float(line[run.criterion]) for line in valid])
+    if found is None or not found.rising:
+        return []
+    return [
+        f"undertrained: the validation bound rose by {found.late:.3g} nats per frame in the last quarter of training, "
+        f"of {found.rise:.3g} in all, and is best at step {run.best['step']} of {valid[-1]['step']}."
+    ]
 
 
-def _unused(run: RunFolder) -> list[str]:
-    best, settings = run.best, run.settings
-    whole = sequence_latents(model_class(settings.model.name), settings.model)
-    lines = []
-    for key, value in (best or {}).items():
-        if not key.startswith("kl_") or not isinstance(value, float):
-            continue
-        latent = key[3:]
-        frames = settings.data.sequence_frames if latent in whole else 1
-        if frames is not None and value * frames < UNUSED:
-            unit = "sequence" if latent in whole else "frame"
-            lines.append(
-                f"latent {latent} is hardly used: KL {value * frames:.3f} nats per {unit} (posterior collapse)."
-            )
-    return lines
+def _unused(page: Page, run: RunFolder) -> list[str]:
+    """Latents that are hardly used, by the KL of the best validation; nothing is known where no latent was inferred."""
+    latents = next((page.decoded[s.name].latents for s in page.sources if s.run is run and s.name in page.decoded), {})
+    whole = sequence_latents(model_class(run.settings.model.name), run.settings.model)
+    frames = run.settings.data.sequence_frames
+    dimensions = {
+        name: len(latent.variance) * (1.0 / frames if name in whole and frames else latent.per_frame)
+        for name, latent in latents.items()
+    }
+    return [
+        f"latent {name} is hardly used: KL {share:.2g} nats per dimension, below {UNUSED} (posterior collapse)."
+        for name, share in unused_latents(run.best or {}, dimensions).items()
+    ]
 
 
 def _and(names: list[str]) -> str:
