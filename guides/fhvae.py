@@ -88,7 +88,6 @@ def s_vectors(means: Tensor, rows: Tensor, sequences: int, ratio: float) -> Tens
         rows: the sequence of each segment, (N,).
         sequences: number of sequences M; one without segments gets 0, the prior's mean.
         ratio: the variance of z_2 around mu_2 divided by the variance of mu_2.
-            None means 0.
 
     Returns:
         (M, L).

@@ -1,4 +1,4 @@
-r"""MS-STCN's guide, which conditions on the same variables as the exact posterior (Andersson et al., 2021, eq. 13):
+r"""MS-STCN's guide, which conditions on the same variables as the exact posterior (Andersson et al., 2021, Eq. 13):
 
 .. math:: q(z \mid x) = \prod_l \prod_\tau q(z^l_\tau \mid x_{< (\tau + 1) S_l}, z^{l+1:L}_\tau),
 

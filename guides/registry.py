@@ -50,8 +50,8 @@ def guide_class(model: str | ModelSettings, name: str) -> type[Guide]:
     if name.startswith("auto"):
         raise UserError(
             f"guide '{name}' cannot be trained: the parameters of Pyro's AutoGuides belong to the sequences of one "
-            "batch, and say nothing about others. Train a guide that reads the data, such as --guide paper; "
-            "`python -m evaluation.inference_gap RUN --guide auto-normal` compares it with an AutoNormal."
+            "batch, so they cannot infer the latents of others. Train a guide that reads the data, such as --guide "
+            "paper; `python -m evaluation.inference_gap RUN --guide auto-normal` compares it with an AutoNormal."
         )
     if name not in guide_names():
         raise UserError(

@@ -7,7 +7,7 @@ each conditional and each network. ``--graph FILE`` draws the graphical model, u
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,6 @@ class Structure:
 
 def structure(settings: Settings) -> Structure:
     """The declared structure of the model and guide that the settings describe."""
-    from dataclasses import replace
-
     from guides.registry import compliant, guide_class
     from models.registry import model_class
 

@@ -99,7 +99,8 @@ class DVAE(Program):
         latents: names of its latent sites; those that are declared as parents without a frame are outside time;
             `latents_of` if they depend on settings.
         frame_latent: the latent of each frame that recurrent guides draw.
-        stepwise: whether it has a `step`; a model whose frames depend on future ones has `all_frames` instead.
+        stepwise: whether its `step` runs frame by frame; a model whose frames depend on future ones, or whose latents
+            have several time scales, has `all_frames` instead.
         hierarchical: whether it has latents of whole sequences, of which a batch holds segments, and therefore needs a
             `models.core.grouping.SequenceIndex`.
         segment: the largest number of frames that it takes at once; longer sequences are cut. None: any number.
@@ -192,7 +193,7 @@ class DVAE(Program):
             The data (..., T, N, D): `x` if it is observed, else generated data, zero beyond each length.
 
         Raises:
-            ValueError: for a frame-by-frame run of a model that has no step.
+            ValueError: for a frame-by-frame run of a model that is not `stepwise`.
             UserError: for sequences longer than the model's segments.
         """
         sites = batch_sites(self, x, lengths, rows)
@@ -202,7 +203,8 @@ class DVAE(Program):
             self.all_frames(sites, lengths)
         else:
             raise ValueError(
-                f"how='{how}': this model's frames depend on future ones, so it has no step; expected 'auto'"
+                f"how='{how}': this model cannot run frame by frame, since its frames depend on future ones or its "
+                "latents have several time scales; expected 'auto'"
             )
         generated = sites.outcome("x")
         return cast(Tensor, x) if generated is None else sites.zeroed(self.scaling.inverse(generated))

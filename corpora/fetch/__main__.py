@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         fetch(args.corpus, args.out or Path("data") / args.corpus, url=args.url, yes=args.yes)
 
-    return guarded(command, "stopped; the same command goes on from here")
+    return guarded(command, "stopped; the same command continues from here")
 
 
 def _parser() -> Parser:

@@ -62,7 +62,7 @@ def fetch(name: str, out: Path, *, url: str | None = None, yes: bool = False) ->
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise UserError("there is no terminal to ask in. Add --yes to download without asking.")
+        raise UserError("there is no terminal for the confirmation. Add --yes to download without it.")
     return input("Download? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -83,7 +83,7 @@ def _download(recipe: Recipe, missing: Sequence[Excerpt], out: Path) -> None:
             except requests.exceptions.RequestException as error:
                 raise UserError(
                     f"cannot download {recipe.url}{item.source}: {first_line(error)}\n"
-                    "Check the connection and run the same command again: it goes on from here."
+                    "Check the connection and run the same command again: it continues from here."
                 ) from error
             except ValueError as error:  # pooch's for a wrong checksum; it has removed the file
                 raise UserError(
@@ -104,7 +104,7 @@ def _cut(source: Path, target: Path, item: Excerpt) -> None:
 
     samples, rate = soundfile.read(source, dtype="int16", start=item.start, frames=item.samples)
     if _checksum(samples) != item.samples_sha256:
-        raise UserError(f"the excerpt {item.file} has other samples than expected: the decoder of FLAC is at fault.")
+        raise UserError(f"the excerpt {item.file} has other samples than expected: the FLAC decoder is faulty.")
     stream = io.BytesIO()
     soundfile.write(stream, samples, rate, format="FLAC", subtype="PCM_16")
     write_atomically(target, stream)

@@ -62,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
     "speechocean-mini": Recipe(
         title="2.2 hours of English read by 83 adult speakers of Mandarin, from speechocean762",
         url="https://raw.githubusercontent.com/jimbozhang/speechocean762/613968e3b0b789fc33936fb5eba1973176ba7d11/",
-        licence="free download for commercial and non-commercial purposes, says its README",
+        licence="free for commercial and non-commercial use, according to its README",
         attribution="speechocean762, https://www.openslr.org/101; J. Zhang and others, Interspeech 2021. A selection "
         "of whole utterances.",
         manifest="speechocean_mini.csv",

@@ -22,7 +22,7 @@ __all__ = ["open_training_set", "expected_bytes"]
 EXPANSION = {".flac": 2.0, ".mp3": 12.0, ".ogg": 12.0, ".oga": 12.0, ".opus": 16.0}
 GIGABYTE = 1e9
 LOOKED_AT = 2000
-"""Files whose sizes are looked at."""
+"""Largest number of files whose sizes are read for the estimate."""
 
 Say = Callable[[str], None]
 

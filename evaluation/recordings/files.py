@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpora.audio.io import EXTENSIONS, mix_to_mono, read_audio, resample
+from corpora.recipes.folder import find_audio
 from corpora.types import AudioFault
 from dvae_pyro.errors import UserError
 
@@ -40,8 +41,6 @@ def find_recordings(path: Path, argument: str) -> list[Recording]:
         return [Recording(path, path.stem)]
     if not path.is_dir():
         raise UserError(f"{argument} {path}: no such file or folder; relative paths start at {Path.cwd()}.")
-    from corpora.recipes.folder import find_audio
-
     found = [Recording(path / file, Path(file).with_suffix("").as_posix()) for file in find_audio(path, path)]
     if not found:
         endings = ", ".join(ending.lstrip(".") for ending in EXTENSIONS)

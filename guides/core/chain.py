@@ -194,7 +194,7 @@ class _ChainLoop(torch.autograd.Function):
 
 
 class _MemoryLoop(torch.autograd.Function):
-    """The same with an LSTM between z_{t-1} and the layers that see h_t; see `MemoryChain`."""
+    """The same with an LSTM between z_{t-1} and the layers that take h_t; see `MemoryChain`."""
 
     @staticmethod
     def forward(

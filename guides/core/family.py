@@ -132,5 +132,5 @@ class RecurrentGuide(Guide):
         return MemoryChain(gates, self.z_k.affine, weight_in, weight_h, injected, of_k, after, lag=False)
 
     def posterior(self, *known: Tensor) -> dist.TorchDistribution:
-        """q(z_t | g_t, k_t): Bie et al. (2021), Eq. 5, with the parents that the name of the guide says."""
+        """q(z_t | g_t, k_t): Bie et al. (2021), Eq. 5, with the parents that the name of the guide states."""
         return self.head(self.g_z(concatenate(*known)))

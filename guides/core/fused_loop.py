@@ -1,9 +1,9 @@
-"""All frames of a chain in one kernel on CUDA (`guides.core.kernels`), instead of a loop that launches several a frame.
+"""All frames of a chain in one kernel on CUDA (`guides.core.kernels`), instead of several kernels in each frame.
 
 It is used for CUDA tensors in float32 where the package triton is installed, with one set of weights for all sequences
-and layers of at most `WIDEST`; else, and with the environment variable DVAE_FUSED_LOOP=0, `guides.core.chain` loops.
-Gradients of weights are products over all frames in either case. It has not run on a GPU yet: tests run it in Triton's
-interpreter, which TRITON_INTERPRET=1 selects, and then also for tensors on the CPU.
+and layers of at most `WIDEST`; otherwise, or if the environment variable DVAE_FUSED_LOOP is 0, `guides.core.chain` runs
+its loop. Gradients of weights are products over all frames in either case. It has not run on a GPU yet: tests run it in
+Triton's interpreter, which TRITON_INTERPRET=1 selects, and then also for tensors on the CPU.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["BLOCK", "CHUNK", "WARPS", "adjoint", "applies", "forward", "give_up"
 WIDEST = 512
 """The largest width of a layer whose outputs for `BLOCK` sequences fit in the registers of a program."""
 BLOCK = 16
-"""Sequences of a program; the least that a product takes. A processor of the GPU holds a program, and few are busy."""
+"""Sequences of a program: the smallest block of a matrix product, so that as many processors as possible work."""
 CHUNK = 16
-"""Inputs of a layer that are multiplied at once."""
+"""Number of inputs of a layer in one block product."""
 WARPS = 8
 
 _failed: list[str] = []
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 def forward(layers: Layers, draws: Draws, at: int) -> bool:
-    """Compute the outputs of layers and the draws of all frames; False, and nothing done, where the loop has to.
+    """Compute the outputs of layers and the draws of all frames; returns False, without a result, if the loop must run.
 
     Args:
         layers: the chain, from z to mean and log-variance.
@@ -86,7 +86,7 @@ def forward(layers: Layers, draws: Draws, at: int) -> bool:
 
 
 def adjoint(layers: Layers) -> bool:
-    """Compute the gradients of what layers give before their tanh, `layers.deltas`; False where the loop has to."""
+    """Compute the gradients before each layer's tanh, `layers.deltas`; returns False if the loop must be used."""
     outs: Tensor | None = layers.fused
     if outs is None:
         return False
@@ -102,7 +102,7 @@ def adjoint(layers: Layers) -> bool:
 
 
 def applies(noise: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Whether a chain with this noise and these weights is one kernel."""
+    """Whether a chain with this noise and these weights runs as one kernel."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if not (noise.is_cuda or interpreted) or noise.dtype != torch.float32 or _failed:
         return False
@@ -114,7 +114,7 @@ def applies(noise: Tensor, weights: Sequence[Tensor]) -> bool:
 @functools.cache
 def _installed() -> bool:
     try:
-        import triton  # noqa: F401  # only whether it is there
+        import triton  # noqa: F401  # only whether it is installed
     except ImportError as error:
         warnings.warn(f"guides run frame by frame on the GPU, which is slower: {error}", stacklevel=2)
         return False
@@ -127,7 +127,7 @@ def padded(n: int) -> int:
 
 
 def give_up(error: Exception) -> bool:
-    """Say that a kernel failed, and use the loops from now on; False."""
+    """Warn that a kernel failed, and use the loops from now on; returns False."""
     _failed.append(str(error))
     first = (str(error).splitlines() or [""])[0]
     warnings.warn(f"guides run frame by frame on the GPU: {type(error).__name__}: {first}", stacklevel=2)

@@ -18,13 +18,13 @@ __all__ = ["Memory", "adjoint", "forward"]
 
 
 class Memory(NamedTuple):
-    """What an LSTM computes in all frames.
+    """The inputs and outputs of an LSTM in all frames.
 
     Attributes:
         joined: its weights of features of z_{t-1} and of h_{t-1} side by side, (4H, E + H).
-        inputs: those features and h_{t-1}, (T + 1, B, E + H), zero at first.
-        active: the gates i, f, g, o behind sigmoid or tanh, (T, B, 4H), zero at first.
-        cells: c_{t-1}, (T + 1, B, H), zero at first.
+        inputs: those features and h_{t-1}, (T + 1, B, E + H), initially zero.
+        active: the gates i, f, g, o after sigmoid or tanh, (T, B, 4H), initially zero.
+        cells: c_{t-1}, (T + 1, B, H), initially zero.
         lag: whether it is not run at the first frame.
     """
 
@@ -36,13 +36,13 @@ class Memory(NamedTuple):
 
 
 def forward(first: Layers, last: Layers, draws: Draws, gates: Tensor, memory: Memory) -> bool:
-    """Compute layers, LSTM and draws of all frames; False, and nothing done, where the loop has to.
+    """Compute layers, LSTM and draws of all frames; returns False, without a result, if the loop must be used.
 
     Args:
-        first: the layers ahead of the LSTM.
-        last: those behind it.
+        first: the layers before the LSTM.
+        last: those after it.
         draws: the draws.
-        gates: what the data add to the gates, (T, B, 4H).
+        gates: the contribution of the data to the gates, (T, B, 4H).
         memory: is filled.
     """
     noise, every = draws.noise, [*first.weights, *last.weights]
@@ -70,8 +70,8 @@ def forward(first: Layers, last: Layers, draws: Draws, gates: Tensor, memory: Me
 
 
 def adjoint(first: Layers, last: Layers, memory: Memory) -> Tensor | None:
-    """Compute the gradients of what layers give before their tanh, their `deltas`, and return those of the gates before
-    their activation, (T, B, 4H); None where the loop has to.
+    """Compute the gradients before each layer's tanh, their `deltas`, and return those of the gates before their
+    activation, (T, B, 4H); None if the loop must be used.
     """
     outs = last.fused
     if outs is None:

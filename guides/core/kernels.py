@@ -4,7 +4,7 @@ A frame then costs its arithmetic instead of a launch for each of its operations
 memory, where the next layer of the same program reads them, `CHUNK` at a time; like the weights, they are still in a
 cache. Products are in full single precision.
 
-Sizes are padded to powers of two of at least 16, as products of blocks need; whatever is beyond a true size is zero.
+Sizes are padded to powers of two of at least 16, as products of blocks need; padded entries are zero.
 They need the package triton.
 """
 
@@ -161,7 +161,7 @@ def adjoint(
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The gradient with respect to what each layer gives before its tanh, for all frames, the last one first.
+    """The gradient with respect to each layer's output before its tanh, for all frames, the last one first.
 
     Arguments as of `forward`; `direct` and `factors` as in `guides.core.loop_layers.Layers.reach`.
     """

@@ -13,13 +13,13 @@ __all__ = ["Draws", "Layers", "affine", "before", "doubled", "over_frames", "tim
 class Layers:
     """Affine maps followed by tanh, run frame by frame without a graph, and their adjoint.
 
-    Each operation of a frame is a kernel to launch: what can be computed for all frames at once is not in the loop.
+    Each operation of a frame launches a kernel, so what can be computed for all frames at once is outside the loop.
 
     Args:
         weights: the weights of each layer, (out, in), or (B, out, in) where each sequence has its own.
         biases: the bias of each layer, (out,) or (B, out), or (T, B, out) if it varies over frames.
         shape: (T, B).
-        open_end: whether the last layer has no tanh: it gives mean and log-variance, in the loop half of it.
+        open_end: whether the last layer has no tanh: its outputs are mean and log-variance (in the loop half of it).
         from_z: whether the first layer's input is z.
     """
 
@@ -54,11 +54,11 @@ class Layers:
         return h
 
     def parameters(self) -> Tensor:
-        """Mean and log-variance of all frames, (T, B, 2L), which are not kept; once, after the loop."""
+        """Mean and log-variance of all frames, (T, B, 2L), which are not kept; called once, after the loop."""
         return self.outs.pop().div_(self.halves)
 
     def reach(self, draws: Draws, d_z: Tensor, d_parameters: Tensor) -> None:
-        """Compute how gradients reach the outputs of an open end, for all frames; once, before the adjoint.
+        """Compute how gradients reach the outputs of an open end, for all frames; called once, before the adjoint.
 
         z_t = mean + spread_t depends on mean and log-variance by the factors (1, spread_t / 2).
 
@@ -71,7 +71,7 @@ class Layers:
         self.direct = torch.addcmul(d_parameters, doubled(d_z), self.factors)
 
     def prepare(self) -> None:
-        """Compute the slopes of every tanh and allocate buffers for gradients; once, before the adjoint."""
+        """Compute the slopes of every tanh and allocate buffers for gradients; called once, before the adjoint."""
         self.slopes = [1.0 - out.square() for out in self.outs]
         self.deltas = [w.new_empty(*self.shape, w.shape[-2]) for w in self.weights]
 

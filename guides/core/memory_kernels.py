@@ -1,7 +1,7 @@
 """Triton kernels of the loop of a `guides.core.chain.MemoryChain`, made as those of `guides.core.kernels`.
 
-An LSTM lies between z_{t-1} and the layers that see h_t. `inputs` (T + 1, B, E + H) holds what its gates see side by
-side, features of z_{t-1} and h_{t-1}; `active` (T, B, 4H) the gates i, f, g, o behind sigmoid or tanh.
+An LSTM is between z_{t-1} and the layers that take h_t. `inputs` (T + 1, B, E + H) holds the inputs of its gates side
+by side, features of z_{t-1} and h_{t-1}; `active` (T, B, 4H) the gates i, f, g, o after sigmoid or tanh.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202
@@ -75,8 +75,8 @@ def forward(
     """The LSTM, layers and draws of all frames.
 
     L is the size of z, N and M those of the inputs and outputs of each layer, PL, PN and PM the padded ones. Layer AT
-    is the first behind the LSTM: its input is h (H), and its bias varies over frames. E is the size of what the LSTM
-    sees of z_{t-1}: the outputs of layer AT - 1, or z itself. LAG is 1 where the LSTM is not run at the first frame.
+    is the first after the LSTM: its input is h (H), and its bias varies over frames. E is the size of the LSTM's input
+    from z_{t-1}: the outputs of layer AT - 1, or z itself. LAG is 1 if the LSTM is not run at the first frame.
     Otherwise arguments are as of `guides.core.kernels.forward`; `inputs`, `active`, `cells` and `outs` are zero at
     first.
     """
@@ -175,9 +175,9 @@ def adjoint(
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """Gradients of what layers and gates give before tanh and sigmoid, for all frames, the last one first.
+    """Gradients of layers and gates before tanh and sigmoid, for all frames, the last one first.
 
-    `deltas` and `d_gates` are zero at first; otherwise arguments are as of `forward` and `guides.core.kernels.adjoint`.
+    `deltas` and `d_gates` are initially zero; other arguments are those of `forward` and `guides.core.kernels.adjoint`.
     """
     sequence = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sequence < batch

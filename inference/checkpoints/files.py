@@ -12,8 +12,9 @@ A checkpoint is a dictionary of tensors and plain values:
 ``step``           updates of the parameters so far
 ``epoch``          epochs finished
 ``batch``          batches of the current epoch already trained on
+``position``       of a streamed training set: the position of each process, or None
 ``validated``      step of the last validation
-``best``           best validation bound (nats per frame), or None before the first validation
+``best``           best validation bound (nats per frame), or None before the first validation; ``best_of`` its name
 ``best_step``      the step of the best bound; ``best_epoch`` its epoch
 ``best_weights``   ``{"model", "guide"}`` of that step, or None; `last.pt` alone is enough to resume a run
 ``stale_epochs``   epochs since the best bound

@@ -43,7 +43,7 @@ class TrainState:
         step: updates of the parameters so far.
         epoch: epochs finished.
         batch: batches of the current epoch already trained on.
-        position: of a stream, where this process goes on in it; in a checkpoint, where each process does.
+        position: this process's position in a stream; in a checkpoint, the positions of all processes.
         validated: step of the last validation.
         best: best validation bound, nats per frame.
         best_of: the name of that bound (`criterion`); empty if unknown.

@@ -2,8 +2,8 @@ r"""A guide without amortisation: a factorised Gaussian with parameters of its o
 
 .. math:: q(z \mid x_n) = \prod_l \prod_t N(z_{t}^{l};\, m_{n,t}^{l}, \mathrm{diag}(s_{n,t}^{l})^2),
 
-all means m and deviations s being free: Pyro's `AutoNormal` of a batch. It is the baseline of a gap report: it does not
-depend on what the networks of a guide can compute, and its family is the mean field whatever that of the guide is.
+with free means m and deviations s: Pyro's `AutoNormal` of a batch. It is the baseline of a gap report: it is not
+limited by the networks of a guide, and its family is the mean field, whatever the family of the guide.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def check_model(model: DVAE) -> None:
         what = "shares latents between the segments of a sequence" if model.hierarchical else "has no latents"
         raise UserError(
             f"--guide auto-normal: the model {what}, but this baseline has parameters for the latents of each "
-            "sequence. Leave --guide out."
+            "sequence. Omit --guide."
         )
 
 

@@ -22,7 +22,7 @@ class kl_scale(Messenger):
     always unweighted.
 
     Args:
-        beta: the weight; the value of a tensor is not checked.
+        beta: the weight, at least 0 (not checked for a tensor).
         sites: names of the latents that are weighted; all by default.
         own: weights of single latents by name, which replace beta.
 

@@ -189,7 +189,7 @@ def _inferred(guide: Guide, args: tuple[Any, ...], latents: str) -> Any:
 
 
 def _run(program: Any, args: tuple[Any, ...], mode: str) -> Any:
-    # a GPU would be waited for by the check of every distribution, of each frame where the model runs freely
+    # the check of every distribution, in free running of every frame, would wait for the GPU
     with free_running() if mode == "gen" else ExitStack(), pyro.validation_enabled(False):
         return poutine.trace(program).get_trace(*args)
 

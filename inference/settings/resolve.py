@@ -1,8 +1,7 @@
 """How the settings tree of a run is filled: layers in increasing precedence.
 
 Model defaults < defaults of front end and corpus < YAML config < key=value. The sections `model` and `guide` have the
-settings classes of the named model and guide, so wrong keys and types are reported for every model. Neither torch nor
-a model is imported before `resolve` is called.
+settings classes of the named model and guide, so wrong keys and types are reported for every model.
 """
 
 from __future__ import annotations
@@ -15,13 +14,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from corpora.frontends.waveform import waveform_defaults
+from corpora.registry import CORPUS_DEFAULTS, check_data
 from dvae_pyro.command_line import nearest_path
 from dvae_pyro.errors import UserError, first_line
 from dvae_pyro.files import write_atomically
-from guides.registry import current_name
+from guides.registry import current_name, guide_class
 from inference.settings.overrides import absent, apply_layer, current_names, parse_overrides, read_config
 from inference.settings.tree import Settings
 from inference.settings.validation import check_limits, check_scheduled_sampling, refuse_unused
+from models.registry import model_class, model_names
 
 __all__ = ["load_run_settings", "resolve", "save_settings", "to_yaml"]
 
@@ -65,16 +67,12 @@ def _resolve(
     command_line = _full_keys(current_names(parse_overrides(overrides), ""))
     model_name = _choose("model", model, command_line, config)
     guide_name = _choose("guide", None if guide is None else current_name(guide), command_line, config) or "paper"
-    from models.registry import model_class, model_names
-
     if model_name is None:
         raise UserError(f"No model was given. Add --model NAME; models are: {', '.join(model_names())}.")
     tree = OmegaConf.structured(Settings)
     cls = model_class(model_name)
     tree.model = OmegaConf.structured(cls.Settings)
     tree.model.name = model_name
-    from guides.registry import guide_class
-
     tree.guide = OmegaConf.structured(guide_class(model_name, guide_name).Settings)
     tree.guide.name = guide_name
     scheduled = command_line.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
@@ -82,9 +80,6 @@ def _resolve(
     if command_line.get("train.model_from", config.get("train.model_from")) is not None:
         implied["train.kl_warmup_steps"] = 0  # warm-up prevents unused latents, and this model is trained already
     defaults = {**cls.defaults, **implied}
-    from corpora.frontends.waveform import waveform_defaults
-    from corpora.registry import CORPUS_DEFAULTS
-
     corpus = str(command_line.get("data.corpus", config.get("data.corpus", tree.data.corpus)))
     corpus_layer = CORPUS_DEFAULTS.get(corpus, {})
     waveform_layer = waveform_defaults({**defaults, **corpus_layer, **config, **command_line})
@@ -168,8 +163,6 @@ def _finish(tree: DictConfig) -> Settings:
     assert isinstance(settings, Settings)
     _tuples(settings)
     check_limits(settings)
-    from corpora.registry import check_data
-
     check_data(settings.data)
     return settings
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dvae_pyro.errors import UserError, nearest
 from dvae_pyro.fields import check_fields
 from inference.settings.tree import OptimSettings, ScheduledSamplingSettings, Settings
-
-if TYPE_CHECKING:
-    from models.structure.parents import Parents
+from models.registry import model_class
+from models.structure.parents import Parents
 
 __all__ = ["check_limits", "check_scheduled_sampling", "refuse_unused"]
 
@@ -83,8 +82,6 @@ def _check_scales(model: Any) -> None:
 
 def _check_sites(settings: Settings) -> None:
     """Refuse KL weights of latents that the model does not have."""
-    from models.registry import model_class
-
     latents = model_class(settings.model.name).latents_of(settings.model)
     for site in settings.train.beta_sites:
         if site not in latents:
@@ -125,8 +122,6 @@ def _check_objective(settings: Settings) -> None:
 
 def _check_segments(settings: Settings) -> None:
     """Refuse settings that apply only to models of segments, or to models with sequence-level latents."""
-    from models.registry import model_class
-
     train, name = settings.train, settings.model.name
     discriminative = train.discriminative.alpha > 0.0 or train.discriminative.sequences is not None
     if discriminative and not model_class(name).hierarchical:
@@ -162,8 +157,6 @@ def _check_segments(settings: Settings) -> None:
 
 def _check_capture(settings: Settings) -> None:
     """Refuse a recorded step where steps differ in more than the numbers that are its inputs."""
-    from models.registry import model_class
-
     train = settings.train
     if not train.cuda_graph:
         return

@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 FEWEST = 4
-"""Validations below which nothing is said of convergence."""
+"""Smallest number of validations for a statement about convergence."""
 RISING = 0.01
-"""Share of the whole rise of the bound that its rise in the last quarter exceeds where training had not converged."""
+"""Training had not converged if the last quarter has more than this share of the whole rise of the bound."""
 FALLEN = 0.05
-"""Share of the whole rise of the bound that it has lost since its best where training went on for too long."""
+"""Training was too long if the bound has lost more than this share of its whole rise since its best."""
 UNUSED = 0.01
-"""Nats per dimension and draw below which a latent is hardly used."""
+"""A latent is hardly used if its KL is below this, in nats per dimension and draw."""
 
 
 def epoch_line(state: TrainState, line: Mapping[str, Any], bound: float, train: TrainSettings) -> str:
@@ -63,7 +63,7 @@ def epoch_line(state: TrainState, line: Mapping[str, Any], bound: float, train: 
 
 
 class Convergence(NamedTuple):
-    """How the validation bound went, in nats per frame.
+    """The course of the validation bound, in nats per frame.
 
     Attributes:
         rise: From the first validation to the best.
@@ -89,7 +89,7 @@ class Convergence(NamedTuple):
 
 
 def convergence(bounds: Sequence[float]) -> Convergence | None:
-    """How the validation bounds of a training went; None for fewer than `FEWEST`.
+    """The course of the validation bounds of a training; None for fewer than `FEWEST`.
 
     Example:
         >>> convergence([0.0, 8.0, 9.0, 10.0, 10.0, 9.0])
@@ -153,7 +153,7 @@ def verdict(
     best = max(lines, key=lambda line: float(line[criterion]))
     for name, share in unused_latents(best, dimensions).items():
         said.append(
-            f"kl_{name} is nearly off: {share:.2g} nats per dimension, below {UNUSED}: the model hardly uses "
+            f"kl_{name} is nearly zero: {share:.2g} nats per dimension, below {UNUSED}: the model hardly uses "
             f"{name}. Try a longer warm-up (train.kl_warmup_epochs), free bits (train.free_bits.threshold), or a model "
             "whose decoder sees less of the past."
         )

@@ -30,7 +30,7 @@ PATIENCE = timedelta(hours=6)
 detected at once.
 """
 PATIENCE_OF_STEPS = timedelta(minutes=15)
-"""How long a process waits for another one's GPU, in steps and validations. NCCL detects its end no sooner."""
+"""How long a process waits for another one's GPU, in steps and validations. NCCL does not detect its end earlier."""
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def measure(
 
 
 class Late:
-    """Reads what is measured one batch late.
+    """Reads the metrics of each batch one batch later.
 
     Args:
         job: the training.

@@ -1,7 +1,6 @@
 """Scheduled sampling over a training: its probability per epoch, its handlers, validation and patience.
 
-`inference.handlers.scheduled_sampling` defines its effect on a model. This module does not import torch before a
-handler is requested.
+`inference.handlers.scheduled_sampling` defines its effect on a model.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from inference.handlers.free_running import free_running
+from inference.handlers.scheduled_sampling import scheduled_sampling
 from inference.settings.tree import ScheduledSamplingSettings
 
 __all__ = [
@@ -67,8 +68,6 @@ def training_handler(settings: ScheduledSamplingSettings, epoch: int) -> Abstrac
     """The handler of the objective in training."""
     if settings.schedule is None:
         return nullcontext()
-    from inference.handlers.scheduled_sampling import scheduled_sampling
-
     p = own_output_probability(settings, epoch)
     return scheduled_sampling(p, mix=settings.mix, coin=settings.coin)
 
@@ -81,8 +80,6 @@ def validation_handler(settings: ScheduledSamplingSettings, mode: str) -> Abstra
     """
     if settings.schedule is None or mode != "gen":
         return nullcontext()
-    from inference.handlers.free_running import free_running
-
     return free_running()
 
 

@@ -181,7 +181,7 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
     say(f"device {device_text(settings.device)}, {settings.dtype}, {torch.get_num_threads()} threads; run {run}")
     if world.size > 1:
         say(f"{world.size} processes, each with its shard of every batch")
-        _refuse_chance_apart(settings, objective)
+        _refuse_unsynchronised(settings, objective)
     with world.first_of_machine() if settings.data.cache else nullcontext():
         train, valid = read_data(settings, say, hierarchical=model.hierarchical, world=world)
     _refuse_other_data(world, train.fingerprint + valid.fingerprint)
@@ -243,7 +243,7 @@ def _recorded_step(
     return RecordedStep(objective, record)
 
 
-def _refuse_chance_apart(settings: Settings, objective: Objective) -> None:
+def _refuse_unsynchronised(settings: Settings, objective: Objective) -> None:
     """Refuse random numbers that are not synchronised: processes share only the noise of latents."""
     if settings.train.objective == "fivo":
         raise UserError(

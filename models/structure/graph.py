@@ -11,6 +11,12 @@ import importlib.util
 import subprocess
 from pathlib import Path
 
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer.inspect import render_model
+from torch import Tensor
+
 from dvae_pyro.errors import UserError, nearest
 from models.structure.parents import Node, Parents, frames_of
 
@@ -22,11 +28,6 @@ FRAMES = 3
 
 def skeleton(parents: Parents, frames: int = FRAMES) -> None:
     """A Pyro program with a site for each variable, ``z_1, x_1, z_2, ...``, which depends on its declared parents."""
-    import pyro
-    import pyro.distributions as dist
-    import torch
-    from torch import Tensor
-
     outside = {parent for listed in parents.values() for parent in listed if "[" not in parent}
     drawn: dict[Node, Tensor] = {}
 
@@ -62,8 +63,6 @@ def render(parents: Parents, file: Path) -> None:
             "--graph needs the Python package graphviz, which is not installed.\n"
             "Install it: pip install graphviz (and, for anything but .dot and .gv, Graphviz itself from graphviz.org)."
         )
-    from pyro.infer.inspect import render_model
-
     text = str(render_model(skeleton, (parents,)).source)
     try:
         if suffix in (".dot", ".gv"):

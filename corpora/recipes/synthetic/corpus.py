@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 
+from corpora.frontends.stft import Stft
 from corpora.recipes.synthetic.phones import Spoken, random_sentence
 from corpora.recipes.synthetic.source_filter import Speaker, speak, step_samples
 from corpora.settings import DataSettings
@@ -148,9 +150,6 @@ def draw(path: Path, rate: int = 16000, seed: int = 0) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    import numpy as np
-
-    from corpora.frontends.stft import Stft
 
     voices = sorted(draw_speakers(seed, {"train": SIZES["train"].speakers})["train"], key=lambda s: s.pitch_hz)
     frontend = Stft(rate, 2 * round(0.016 * rate), round(0.004 * rate), trim_db=None)

@@ -35,10 +35,10 @@ class Writer(Protocol):
         """A picture (height, width, 3)."""
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write buffered data."""
 
     def close(self) -> None:
-        """End the writing."""
+        """Close the writer."""
 
 
 class TensorBoard:
@@ -74,7 +74,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases; a run that is resumed goes on there. Its environment variables choose project and mode."""
+    """Weights & Biases; a resumed run continues there. Its environment variables choose project and mode."""
 
     def __init__(self, run: Path, step: int) -> None:
         self._package = _package("wandb")
@@ -170,5 +170,5 @@ def open_writers(names: Sequence[str], run: Path, step: int) -> list[Writer]:
 
 def _package(name: str) -> Any:
     if importlib.util.find_spec(name) is None:
-        raise UserError(f"train.logger={name}: package {name} is not installed: pip install {name}, or leave it out.")
+        raise UserError(f"train.logger={name}: package {name} is not installed: pip install {name}, or omit it.")
     return importlib.import_module(name)

@@ -42,7 +42,7 @@ def read_data(settings: Settings, say: Say, *, hierarchical: bool, world: World)
     if pieces is None:
         held = _in_memory(settings, corpus, "train", frontend, say, hierarchical=hierarchical, progress=world.main)
         return held, _in_memory(settings, corpus, "valid", frontend, say, hierarchical=False, progress=world.main)
-    _refuse_idle(settings, hierarchical)
+    _refuse_in_memory_only(settings, hierarchical)
     streamed = _streamed(settings, pieces, frontend, say, world)
     return streamed, _in_memory(settings, corpus, "valid", frontend, say, hierarchical=False, progress=world.main)
 
@@ -110,7 +110,7 @@ def _streamed(settings: Settings, pieces: Sequence[Piece], frontend: FrontEnd, s
     return StreamedData(stream, train.batch_size, -(-sequences // train.batch_size), sample, frontend.dim, fingerprint)
 
 
-def _refuse_idle(settings: Settings, hierarchical: bool) -> None:
+def _refuse_in_memory_only(settings: Settings, hierarchical: bool) -> None:
     """Refuse settings that need the whole training set in memory."""
     needing = {
         f"model '{settings.model.name}', whose table has a row for each utterance": hierarchical,

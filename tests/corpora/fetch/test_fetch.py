@@ -103,7 +103,7 @@ def test_an_interrupted_download_goes_on(served: Served, tmp_path: Path, capsys:
     hidden.rename(tmp_path / "hidden")
     assert fetched(served, out, "--yes") == 2
     error = capsys.readouterr().err
-    assert f"cannot download {served.url}/{CUTS[second][0]}: 404" in error and "goes on from here" in error
+    assert f"cannot download {served.url}/{CUTS[second][0]}: 404" in error and "continues from here" in error
     assert files_in(out) == [first]
     (tmp_path / "hidden").rename(hidden)
     served.requests.clear()

@@ -57,8 +57,8 @@ def test_few_validations_tell_nothing_and_another_criterion_is_heeded() -> None:
 
 def test_latents_that_are_hardly_used_are_named_by_their_nats_per_dimension() -> None:
     lines = said(curve("settled"), kl_z=0.08, kl_w=0.01)
-    assert len(lines) == 2 and lines[1].startswith("kl_z is nearly off: 0.005 nats per dimension")
-    assert said(curve("settled"), kl_z=0.2, kl_w=0.0005)[1].startswith("kl_w is nearly off")
+    assert len(lines) == 2 and lines[1].startswith("kl_z is nearly zero: 0.005 nats per dimension")
+    assert said(curve("settled"), kl_z=0.2, kl_w=0.0005)[1].startswith("kl_w is nearly zero")
     assert unused_latents({"kl_z": 0.16, "kl_w": 0.001}, {"z": 16.0, "w": 0.1, "v": 2.0}) == {}
 
 
