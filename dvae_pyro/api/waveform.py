@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from corpora.audio.io import read_audio
 from corpora.types import Sound
 from dvae_pyro.errors import UserError
-from evaluation.reporting.audio import peak, wav_bytes, write_wav
+from evaluation.reporting.audio import peak, sound_bytes, write_sound
 
 __all__ = ["SoundLike", "Waveform", "as_sound"]
 
@@ -25,10 +25,10 @@ class Waveform(NamedTuple):
 
     def save(self, path: str | Path) -> None:
         """Write a 16-bit WAV file, scaled down where it would clip."""
-        write_wav(Path(path), self.samples / peak(self.samples), self.rate)
+        write_sound(Path(path), self.samples / peak(self.samples), self.rate)
 
     def _repr_html_(self) -> str:
-        encoded = base64.b64encode(wav_bytes(self.samples / peak(self.samples), self.rate)).decode()
+        encoded = base64.b64encode(sound_bytes(self.samples / peak(self.samples), self.rate)).decode()
         return f'<audio controls src="data:audio/wav;base64,{encoded}"></audio>'
 
 

@@ -2,7 +2,7 @@
 
 Prints the figures of each run's ``resynthesis.json`` in one table, as in the tables of the DVAE papers (a row for each
 run), and draws them on request; with ``--utterance`` also the spectrograms of one utterance and of the resynthesis of
-it by each run.
+it by each run, and with ``--out`` their sounds.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="draw this utterance (its file name) beside its resyntheses, to FILE-NAME, or compare-NAME.png",
     )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the sounds of --utterance here (FLAC)")
     parser.add_argument("--device", default="auto", metavar="D", help="device for --utterance: " + DEVICE_HELP)
     return parser.run(argv, "evaluation.compare.command:run_command")
 

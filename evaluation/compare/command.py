@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from dvae_pyro.errors import UserError
 from evaluation.compare.plots import comparison_picture
-from evaluation.compare.spectrograms import utterance_picture
+from evaluation.compare.spectrograms import resyntheses
 from evaluation.compare.table import (
     COLUMNS,
     Entry,
@@ -58,11 +59,15 @@ def _write(options: argparse.Namespace, runs: Sequence[Entry]) -> None:
         if path is not None:
             say(f"wrote {path}")
     if options.utterance is not None:
-        figure, file = utterance_picture(runs, options.utterance, options.device)
+        found = resyntheses(runs, options.utterance, options.device)
         beside = options.picture or Path("compare.png")
-        target = beside.with_stem(f"{beside.stem}-{PurePosixPath(file).stem}")
-        save_picture(figure, target)
-        say(f"drew {file} to {target}")
+        target = beside.with_stem(f"{beside.stem}-{PurePosixPath(found.file).stem}")
+        save_picture(found.picture(), target)
+        say(f"drew {found.file} to {target}")
+        if options.out is not None:
+            say(f"wrote {', '.join(map(str, found.write_sounds(options.out)))}")
+    elif options.out is not None:
+        raise UserError(f"--out {options.out} has no effect without --utterance NAME, whose sounds it gets.")
 
 
 def _csv_row(run: Entry) -> CsvRow:

@@ -10,7 +10,7 @@ from dvae_pyro.command_line import nearest_path
 from dvae_pyro.errors import UserError
 from evaluation.reporting.comparability import DATA_WARNINGS, different_keys, run_names
 from evaluation.reporting.outputs import find_reports
-from evaluation.reporting.report import Summary, read_json, text_table
+from evaluation.reporting.report import Summary, mode_text, read_json, text_table
 from evaluation.resynthesis.metrics import METRICS
 
 __all__ = [
@@ -62,8 +62,9 @@ class Entry(NamedTuple):
 
     @property
     def description(self) -> str:
-        """Model, guide and parameters."""
-        return f"{self.report['model']}, guide {self.report['guide']}, {self.report['parameters']:,} parameters"
+        """Model, guide, parameters, and the mode of an autoregressive model."""
+        model = f"{self.report['model']}, guide {self.report['guide']}, {self.report['parameters']:,} parameters"
+        return model + mode_text(self.report)
 
 
 def entries(runs: Sequence[Path], *, split: str | None = None, mode: str | None = None) -> list[Entry]:

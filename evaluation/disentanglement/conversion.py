@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from dvae_pyro.errors import UserError
-from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, sounds
-from evaluation.reporting.audio import peak, write_wav
+from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, short_names, sounds
+from evaluation.reporting.audio import peak, write_sound
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.plots import Difference, Panel, spectrogram_panels
 from evaluation.reporting.provenance import caption
+from evaluation.reporting.report import mode_text
 from inference.prediction.reconstruction import infer
 from inference.runs import Run
 
@@ -41,17 +42,18 @@ def run_conversion(request: Request, options: argparse.Namespace) -> None:
     if "mu2" in names:
         lengths = torch.tensor([len(source.x), len(source.x), len(reference.x)])
         figures["way_to_the_reference"] = way_to_the_reference(run, decoded[[0, 1, 3]], lengths)
-    write_wav(out, converted / peak(converted), frontend.rate)
+    write_sound(out, converted / peak(converted), frontend.rate)
     latents, rate = ", ".join(names), frontend.rate
+    source_name, reference_name = short_names([source, reference])
     panels = [
-        Panel(f"source: {Path(source.file).stem}", source.samples, rate),
+        Panel(f"source: {source_name}", source.samples, rate),
         Panel("source, reconstructed", reconstructed, rate),
         None,
-        Panel(f"reference: {Path(reference.file).stem}", reference.samples, rate),
+        Panel(f"reference: {reference_name}", reference.samples, rate),
         Panel(f"source, converted: {latents} of the reference", converted, rate),
         Difference("converted less reconstructed", converted, reconstructed, rate),
     ]
-    heading = f"{caption(run)}: conversion, mode {report['mode']}"
+    heading = f"{caption(run)}: conversion{mode_text(report)}"
     outputs.draw(spectrogram_panels(panels, columns=3, heading=heading))
     report |= {
         "source": source.file,

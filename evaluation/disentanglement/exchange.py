@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, sounds
+from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, short_names, sounds
 from evaluation.loading.waveforms import SoundItem
-from evaluation.reporting.audio import peak, write_wav
+from evaluation.reporting.audio import peak, write_sound
 from evaluation.reporting.command_line import Request, say
 from evaluation.reporting.outputs import outputs_of
 from evaluation.reporting.plots import Difference, Panel, save_picture, spectrogram_panels
 from evaluation.reporting.provenance import caption
+from evaluation.reporting.report import mode_text
 
 __all__ = ["run_exchange"]
 
@@ -29,7 +30,7 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
     power, samples = sounds(frontend, pair, decoded, options.phase)
     moved = [decibels(power[0], power[1]), decibels(power[3], power[2])]
     out: Path = outputs.beside("exchange") if options.out is None else options.out
-    heading = f"{caption(run)}: exchange of {', '.join(names)}, mode {report['mode']}"
+    heading = f"{caption(run)}: exchange of {', '.join(names)}{mode_text(report)}"
     files = _write(out, frontend.rate, pair, samples, names, heading)
     report |= {
         "a": pair[0].file,
@@ -64,14 +65,15 @@ def _write(
     changes; returns the file names.
     """
     stems = [PurePosixPath(Path(item.file).as_posix()).stem for item in pair]
+    titles = short_names(pair)
     latents, scale = "".join(names), peak(*samples)
     files: list[str] = []
     panels: list[Panel | Difference | None] = []
     for own, with_own, with_other in ((0, 0, 1), (1, 3, 2)):
-        panels.append(Panel(f"{'AB'[own]}: {stems[own]}", pair[own].samples, rate))
+        panels.append(Panel(f"{'AB'[own]}: {titles[own]}", pair[own].samples, rate))
         for i, other in ((with_own, own), (with_other, 1 - own)):
             files.append(f"{'ab'[own]}-{stems[own]}-with-{latents}-of-{'ab'[other]}.wav")
-            write_wav(out / files[-1], samples[i] / scale, rate)
+            write_sound(out / files[-1], samples[i] / scale, rate)
             panels.append(Panel(f"{'AB'[own]} with {latents} of {'AB'[other]}", samples[i], rate))
         title = f"{'AB'[own]}: with {latents} of {'AB'[1 - own]} less with its own"
         panels.append(Difference(title, samples[with_other], samples[with_own], rate))

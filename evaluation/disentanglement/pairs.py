@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = [
     "pair_report",
     "read_pair",
     "sequence_latents",
+    "short_names",
     "sounds",
 ]
 
@@ -135,6 +136,14 @@ def sounds(
             batch = torch.from_numpy(power[-1])[None]
             samples.append(griffin_lim(batch, frontend, ITERATIONS, length=len(item.samples))[0].numpy())
     return power, samples
+
+
+def short_names(pair: Sequence[SoundItem]) -> list[str]:
+    """The file names of two utterances without suffix, with as many folders as tell them apart."""
+    paths = [PurePosixPath(Path(item.file).as_posix()).with_suffix("").parts for item in pair]
+    lengths = range(1, max(map(len, paths)) + 1)
+    length = next((n for n in lengths if paths[0][-n:] != paths[1][-n:]), 1)
+    return ["/".join(path[-length:]) for path in paths]
 
 
 def decibels(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

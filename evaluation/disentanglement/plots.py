@@ -49,7 +49,9 @@ def segment_grid(
     plot.tick_params(length=0)
     plot.spines[:].set_visible(False)
     plot.set_xlabel(
-        f"each cell: {axes[0]} to the right, {axes[1]} up; labels: speakers of the segments", fontsize=8, color=FAINT
+        f"each cell: {axes[0]} to the right, {axes[1]} up; labels: speaker (and domain) of each segment",
+        fontsize=8,
+        color=FAINT,
     )
     colour_bar(figure, image, plot, colours, shrink=3.0 / down)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from evaluation.generate.plots import contact_sheet
 from evaluation.generate.sampling import num_frames, sampled, to_sounds
 from evaluation.loading.waveforms import as_power, find_sound_frontend
 from evaluation.recordings.mos import dnsmos, require_dnsmos
-from evaluation.reporting.audio import peak, write_wav
+from evaluation.reporting.audio import peak, write_sound
 from evaluation.reporting.command_line import Request, check_minimum, read_run, say
 from evaluation.reporting.outputs import Outputs
 from evaluation.reporting.plots import save_picture
@@ -136,7 +137,8 @@ def _generate(run: Run, options: argparse.Namespace, folder: Path) -> dict[str, 
             pictured = as_power(frontend, pictured)
             extent = (frames * hop_s, frontend.rate / 2000.0)
         heading = f"{caption(run)}: generated, the {x} of x at each frame"
-        save_picture(contact_sheet(pictured.numpy(), extent, COLUMNS, heading), folder / "generated.png")
+        columns = min(COLUMNS, math.isqrt(len(pictured) - 1) + 1)
+        save_picture(contact_sheet(pictured.numpy(), extent, columns, heading), folder / "generated.png")
     return {
         "frames": frames,
         "seconds": None if hop_s is None else (frames - 1) * hop_s,
@@ -165,7 +167,7 @@ def _length(run: Run, frontend: Stft | None, options: argparse.Namespace) -> int
 
 def _write(folder: Path, name: str, samples: NDArray[np.float64], rate: int) -> dict[str, Any]:
     """Write one sound, scaled down where it would clip."""
-    write_wav(folder / name, samples / peak(samples), rate)
+    write_sound(folder / name, samples / peak(samples), rate)
     return {"file": name, "peak": float(np.abs(samples).max())}
 
 

@@ -45,6 +45,7 @@ def contact_sheet(
         if i % columns == 0:
             axes.set_ylabel("frequency, kHz" if extent is not None else "value", fontsize=7, color=FAINT)
         if i + columns >= len(values):
+            axes.tick_params(labelbottom=True)  # also above an empty place
             axes.set_xlabel("time, s" if extent is not None else "time, frames", fontsize=7, color=FAINT)
     label = "power, dB relative to the maximum of all" if extent is not None else "value"
     colour_bar(figure, image, list(grid.flat), label, shrink=2.0 / rows, size=7)

@@ -16,7 +16,7 @@ from evaluation.predictive_checks.replications import posterior_draws, prior_dra
 from evaluation.predictive_checks.spectra import STATISTICS, Tracks, statistics, track
 from evaluation.reporting.command_line import Request
 from evaluation.reporting.provenance import provenance
-from evaluation.reporting.report import text_table
+from evaluation.reporting.report import mode_text, text_table
 from inference.runs import Run, pick_dtype
 
 __all__ = ["Check", "check", "metrics", "p_value", "report_of", "table"]
@@ -123,7 +123,7 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(cells)
     return (
         f"{report['model']}, guide {report['guide']}: {report['corpus']}, split {report['split']}, "
-        f"{report['num_sequences']} utterances, mode {report['mode']}, {report['draws']} replications\n\n"
+        f"{report['num_sequences']} utterances{mode_text(report)}, {report['draws']} replications\n\n"
         + text_table(["", "observed", "x ~ p(x|z), z ~ q [5 %, 95 %]", "p", "x ~ p(x) [5 %, 95 %]", "p"], lines)
     )
 

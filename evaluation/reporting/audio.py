@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from dvae_pyro.files import write_atomically
 
-__all__ = ["peak", "wav_bytes", "write_wav"]
+__all__ = ["peak", "sound_bytes", "write_sound"]
 
 
-def write_wav(path: Path, samples: NDArray[np.float64], rate: int) -> None:
-    """Write samples, full scale 1, as 16-bit WAV."""
-    write_atomically(path, wav_bytes(samples, rate))
+def write_sound(path: Path, samples: NDArray[np.float64], rate: int) -> None:
+    """Write samples, full scale 1, with 16 bits, as ``.wav`` or ``.flac``."""
+    write_atomically(path, sound_bytes(samples, rate, path.suffix[1:]))
 
 
-def wav_bytes(samples: NDArray[np.float64], rate: int) -> bytes:
-    """A 16-bit WAV file of samples, full scale 1."""
+def sound_bytes(samples: NDArray[np.float64], rate: int, kind: str = "wav") -> bytes:
+    """A 16-bit sound file of samples, full scale 1, in the format "wav" or "flac"."""
     stream = io.BytesIO()
-    soundfile.write(stream, samples, rate, format="WAV", subtype="PCM_16")
+    soundfile.write(stream, samples, rate, format=kind.upper(), subtype="PCM_16")
     return stream.getvalue()
 
 

@@ -81,12 +81,15 @@ def check_same_data(runs: Mapping[Path, Settings], ignored: Collection[str] = ()
 def run_names(runs: Sequence[Path]) -> list[str]:
     """Distinct names of runs: the name of each folder, with as many parent folders as are needed to distinguish them.
 
+    A report in a run folder is named with the folder, such as "vrnn/resynthesis.test.gen".
+
     Raises:
         UserError: A run is given twice.
     """
     paths = [(run.resolve().with_suffix("") if run.is_file() else run.resolve()).parts for run in runs]
+    least = [2 if (run.parent / "config.yaml").is_file() and run.is_file() else 1 for run in runs]
     for length in range(1, max(len(p) for p in paths) + 1):
-        names = ["/".join(p[-length:]) for p in paths]
+        names = ["/".join(p[-max(length, few) :]) for p, few in zip(paths, least, strict=True)]
         if len(set(names)) == len(names):
             return names
     twice = next(run for i, run in enumerate(runs) if run.resolve() in [other.resolve() for other in runs[:i]])

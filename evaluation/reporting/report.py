@@ -19,6 +19,7 @@ __all__ = [
     "Summary",
     "csv_text",
     "data_text",
+    "mode_text",
     "model_text",
     "ratio",
     "read_json",
@@ -145,6 +146,16 @@ def model_text(report: Mapping[str, Any]) -> str:
         f"{report['model']} (guide {report['guide']}, {report['parameters']:,} parameters), "
         f"{report['checkpoint']} at step {report['step']}"
     )
+
+
+def mode_text(report: Mapping[str, Any]) -> str:
+    """ ", mode gt" or ", mode gen" for an autoregressive model; the decoders of others are given no past frames.
+
+    Example:
+        >>> mode_text({"mode": "gt", "autoregressive": True}), mode_text({"mode": "gt", "autoregressive": False})
+        (', mode gt', '')
+    """
+    return f", mode {report['mode']}" if report.get("autoregressive") else ""
 
 
 def data_text(report: Mapping[str, Any]) -> str:

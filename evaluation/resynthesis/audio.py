@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reporting.audio import peak, write_wav
+from evaluation.reporting.audio import peak, write_sound
 from evaluation.reporting.plots import Panel, save_picture, spectrogram_panels
 from evaluation.resynthesis.decoding import Resynthesis
 
@@ -24,7 +24,7 @@ def write_audio(folder: Path, resyntheses: Sequence[Resynthesis], heading: str =
     for item in resyntheses:
         stem = Path(item.file).stem
         for kind, samples in (("reference", item.reference), ("resynthesised", item.estimate)):
-            write_wav(folder / f"{item.number:03d}-{stem}-{kind}.wav", samples / peak(item.estimate), item.rate)
+            write_sound(folder / f"{item.number:03d}-{stem}-{kind}.wav", samples / peak(item.estimate), item.rate)
             panels.append(Panel(f"{stem}, {kind}", samples, item.rate))
     picture = spectrogram_panels(panels[: 2 * PICTURED], columns=2, heading=heading)
     save_picture(picture, folder / "spectrograms.png")

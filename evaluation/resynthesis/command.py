@@ -23,6 +23,7 @@ from evaluation.reporting.report import (
     Results,
     Summary,
     data_text,
+    mode_text,
     model_text,
     summarise,
     text_table,
@@ -139,10 +140,10 @@ def evaluate(
     rate = run.settings.data.rate
     of_pesq = _pesq_notes(rate) if with_pesq else ["PESQ was not computed (--without-pesq)"]
     notes = [*corpus.notes.get(request.split, []), *log.lines(rate), *of_pesq]
-    if kept:
-        heading = f"{caption(run)}: resynthesis, mode {request.mode or run.settings.evaluation.mode}"
-        write_audio(sounds or run.path / "audio", sorted(kept, key=lambda item: item.number), heading)
     report = report_of(run, request, ordered, with_pesq=with_pesq)
+    if kept:
+        heading = f"{caption(run)}: resynthesis{mode_text(report)}"
+        write_audio(sounds or run.path / "audio", sorted(kept, key=lambda item: item.number), heading)
     return Results({**report, "skipped": log.broken, "notes": notes}, ordered)
 
 

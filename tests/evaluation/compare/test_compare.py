@@ -8,13 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from dvae_pyro.errors import UserError
 from evaluation.compare.__main__ import main
 from evaluation.compare.plots import comparison_picture
-from evaluation.compare.spectrograms import utterance_picture
+from evaluation.compare.spectrograms import resyntheses
 from evaluation.compare.table import COLUMNS, best_rows, differences, entries, report_of, table
 from evaluation.resynthesis.__main__ import main as resynthesis
 from evaluation.resynthesis.metrics import METRICS
@@ -253,9 +254,9 @@ def evaluated(tmp_path: Path) -> list[Path]:
 
 
 def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: Path) -> None:
-    figure, file = utterance_picture(entries(evaluated), "two")
-    assert file == "test/two/two.wav"
-    *panels, bar = figure.axes
+    found = resyntheses(entries(evaluated), "two")
+    assert found.file == "test/two/two.wav"
+    *panels, bar = found.picture().axes
     assert [axes.get_title(loc="left") for axes in panels] == ["reference", "vae65", "vae129", "vae33"]
     assert {axes.images[0].get_clim() for axes in panels} == {(-80.0, 0.0)}
     for axes in panels:
@@ -268,7 +269,30 @@ def test_one_utterance_beside_its_resyntheses(evaluated: list[Path], tmp_path: P
     assert drawn.stat().st_size > 5000 and (tmp_path / "p-two.png").stat().st_size > 5000
 
 
+def test_sounds_of_an_utterance_are_on_one_scale(
+    evaluated: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import soundfile
+
+    runs, out = list(map(str, evaluated)), tmp_path / "sounds"
+    picture = ["--picture", str(tmp_path / "p.png")]
+    assert main([*runs, *picture, "--utterance", "two", "--out", str(out)]) == 0
+    assert sorted(file.name for file in out.iterdir()) == [
+        f"two-{name}.flac" for name in ("reference", "vae129", "vae33", "vae65")
+    ]
+    original, rate = soundfile.read(tmp_path / "speech" / "test" / "two" / "two.wav")
+    written, written_rate = soundfile.read(out / "two-reference.flac")
+    assert rate == written_rate
+    scale = written @ original[: len(written)] / (original @ original)
+    assert np.abs(written - scale * original[: len(written)]).max() < 2.0 / 2**15
+    found = resyntheses(entries(evaluated), "two").panels[1]
+    decoded, _ = soundfile.read(out / "two-vae65.flac")
+    assert np.abs(decoded - scale * found.samples).max() < 2.0 / 2**15
+    assert main([*runs, "--out", str(out)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("wanted", "message"), [("tow", "--utterance tow"), (".wav", "one.wav, .*two.wav")])
 def test_an_utterance_that_is_not_there_is_refused(evaluated: list[Path], wanted: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        utterance_picture(entries(evaluated), wanted)
+        resyntheses(entries(evaluated), wanted)

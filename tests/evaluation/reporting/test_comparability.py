@@ -51,5 +51,11 @@ def test_reports_differ_in_keys_that_one_of_them_lacks() -> None:
 def test_names_are_as_short_as_they_can_be(tmp_path: Path) -> None:
     assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     assert run_names([tmp_path / "a" / "x", tmp_path / "b" / "x"]) == ["a/x", "b/x"]
+    report = tmp_path / "a" / "resynthesis.test.gen.json"
+    report.parent.mkdir()
+    report.touch()
+    assert run_names([tmp_path / "b", report]) == ["b", "resynthesis.test.gen"]
+    (tmp_path / "a" / "config.yaml").touch()
+    assert run_names([tmp_path / "b", report]) == ["b", "a/resynthesis.test.gen"]
     with pytest.raises(UserError, match="b is given twice"):
         run_names([tmp_path / "a", tmp_path / "b", tmp_path / "b"])

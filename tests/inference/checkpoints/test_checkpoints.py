@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dvae_pyro.errors import UserError
-from evaluation.reporting.audio import write_wav
+from evaluation.reporting.audio import write_sound
 from evaluation.reporting.plots import save_picture
 from inference.checkpoints.files import check_names, load_checkpoint, load_weights, save_checkpoint, snapshot
 
@@ -67,7 +67,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _sound(path: Path) -> None:
-    write_wav(path, np.zeros(10), 8000)
+    write_sound(path, np.zeros(10), 8000)
 
 
 def _picture(path: Path) -> None:
