@@ -28,9 +28,9 @@ def test_krishnans_guides_see_what_he_says() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="unknown model 'dfk'. Did you mean 'dkf'?"):
+    with pytest.raises(UserError, match="'dfk'.*'dkf'"):
         model_class("dfk")
-    with pytest.raises(UserError, match="unknown guide 'past-markow'. Did you mean 'past-markov'?"):
+    with pytest.raises(UserError, match="'past-markow'.*'past-markov'"):
         guide_class("dkf", "past-markow")
 
 
@@ -45,7 +45,7 @@ class TwoLatents(DVAE):
 
 def test_a_guide_that_draws_other_latents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "two", f"{__name__}:TwoLatents")
-    with pytest.raises(UserError, match="guide 'all-markov' .*model 'two': .* latents are 'z1', 'z2'"):
+    with pytest.raises(UserError, match="'all-markov' .*'two'.* 'z1', 'z2'"):
         guide_class("two", "all-markov")
 
 

@@ -291,9 +291,9 @@ def test_what_cannot_work_is_refused() -> None:
         guide_class("fhvae", "all-markov")
     with pytest.raises(UserError, match="'fhvae'.*--guide paper"):
         guide_class("fhvae", "compliant")
-    with pytest.raises(UserError, match=r" 2 sequences of mu2, .* 3 sequences"):
+    with pytest.raises(UserError, match=r" 2 .*mu2.* 3 "):
         guide(data(), LENGTHS, "auto", rows_of([0, 1, 2, 3, 4])._replace(sequences=3))
-    with pytest.raises(UserError, match=r"unknown model\.cell 'lstn'. Did you mean 'lstm'"):
+    with pytest.raises(UserError, match=r"model\.cell.*'lstn'.*'lstm'"):
         build_model(BetaVAESettings(cell="lstn"))
     with pytest.raises(UserError, match=r"model\.z2_variance"):
         build_model(FHVAESettings(z2_variance=0.0))

@@ -57,7 +57,7 @@ def test_a_file_cut_short_is_refused_in_every_format(tmp_path: Path, name: str) 
     whole = path.read_bytes()
     for share in (0.9, 0.5):
         path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(AudioFault, match="cut short"):
+        with pytest.raises(AudioFault, match=rf"{name}.*cut short"):
             read_audio(path)
 
 
@@ -67,7 +67,7 @@ def test_relatives_of_wav_are_whole_and_seen_when_cut(tmp_path: Path, options: d
     soundfile.write(path, _noise(), 16000, **options)
     assert len(read_audio(path).samples) == 30000
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(AudioFault, match="1000 bytes more"):
+    with pytest.raises(AudioFault, match=r"a\.wav.* 1000 bytes"):
         read_audio(path)
 
 
@@ -82,9 +82,9 @@ def test_a_streamed_wav_that_knows_no_length_is_read(tmp_path: Path) -> None:
 
 
 def test_no_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(AudioFault, match="cannot be opened"):
+    with pytest.raises(AudioFault, match=r"none\.wav.*No such file"):
         read_audio(tmp_path / "none.wav")
-    with pytest.raises(AudioFault, match="cannot be opened"):
+    with pytest.raises(AudioFault, match=f"{tmp_path}.*folder"):
         read_audio(tmp_path)
 
 

@@ -127,10 +127,10 @@ def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
     parts = [corpus(2, condition=letter).splits["test"] for letter in "ABD"]
     found = in_conditions(Corpus("own", "", {"test": sum(parts, [])}), "BC", 0)
     assert found.splits["test"] == parts[1]
-    with pytest.raises(UserError, match="data.conditions=C: split test of corpus 'own' "):
+    with pytest.raises(UserError, match=r"data\.conditions=C\b.* test .*'own'"):
         in_conditions(Corpus("own", "", {"test": sum(parts, [])}), "C", 0)
     mixed = Corpus("own", "", {"test": [*parts[0], *corpus(1).splits["test"]]})
-    with pytest.raises(UserError, match="data.conditions=A: split test of corpus 'own' "):
+    with pytest.raises(UserError, match=r"data\.conditions=A\b.* test .*'own'"):
         in_conditions(mixed, "A", 0)
 
 
@@ -138,11 +138,11 @@ def test_a_corpus_with_conditions_is_reduced_to_those_asked_for() -> None:
 def test_letters_that_name_nothing_are_refused(letters: str) -> None:
     with pytest.raises(UserError, match=r"data\.conditions=.*A \(clean\)"):
         check_data(DataSettings(conditions=letters))
-    with pytest.raises(UserError, match="data.conditions="):
+    with pytest.raises(UserError, match=rf"data\.conditions={letters}(:| )"):
         in_conditions(corpus(1), letters, 0)
 
 
 def test_frames_have_no_domains() -> None:
     settings: Any = DataSettings(corpus="polyphonic", conditions="AB", frontend="frames", trim_db=None)
-    with pytest.raises(UserError, match="data.conditions=AB: corpus 'polyphonic'"):
+    with pytest.raises(UserError, match=r"data\.conditions=AB\b.*'polyphonic'"):
         check_data(settings)

@@ -219,7 +219,7 @@ def test_what_happens(tmp_path: Path, name: str) -> None:
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     written()(tmp_path / "a.wav")
     (tmp_path / "a.wav").chmod(0)
-    with pytest.raises(AudioFault, match=r"a\.wav: cannot be opened \(Permission denied\)"):
+    with pytest.raises(AudioFault, match=r"a\.wav.*\(Permission denied\)"):
         read_audio(tmp_path / "a.wav")
 
 
@@ -231,10 +231,10 @@ def test_whatever_the_library_raises_is_about_the_file(tmp_path: Path, monkeypat
             raise error
 
         monkeypatch.setattr(soundfile.SoundFile, "read", fail)
-        with pytest.raises(AudioFault, match=rf"a\.wav: starts as audio but is cut short or damaged \({error}\)"):
+        with pytest.raises(AudioFault, match=rf"a\.wav.*\({error}\)"):
             read_audio(tmp_path / "a.wav")
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *args, **options: (_ for _ in ()).throw(MemoryError()))
-    with pytest.raises(AudioFault, match="does not fit into memory"):
+    with pytest.raises(AudioFault, match=r"a\.wav.*memory"):
         read_audio(tmp_path / "a.wav")
 
 

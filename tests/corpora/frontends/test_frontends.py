@@ -127,7 +127,7 @@ def test_prepare_mixes_resamples_trims_and_scales() -> None:
 
 def test_channels_that_cancel_are_named() -> None:
     tone = np.sin(np.arange(4000.0))
-    with pytest.raises(AudioFault, match="channels that cancel"):
+    with pytest.raises(AudioFault, match=r"channels.*data\.channel"):
         Stft(16000, 512, 256).prepare(Sound(np.stack([tone, -tone], axis=1), 16000))
 
 
@@ -150,14 +150,14 @@ def test_settings_choose_window_and_hop() -> None:
 @pytest.mark.parametrize(
     "data, bins, message",
     [
-        (Data(window=1024), 257, r"513 bins, but model.bins is 257.\n.*data.window=512"),
-        (Data(window=513), 257, "even number"),
-        (Data(hop=513), 257, "data.hop: got 513, expected 1 to 512"),
-        (Data(hop=0), 257, "data.hop"),
-        (Data(rate=0), 257, "data.rate"),
-        (Data(trim_db=-3.0), 257, "data.trim_db"),
-        (Data(frontend="sfft"), 257, "unknown front end .*Did you mean 'stft'"),
-        (Data(), 1, "data.window"),
+        (Data(window=1024), 257, r" 513 .*model\.bins.* 257.\n.*data\.window=512"),
+        (Data(window=513), 257, r"data\.window.* 513"),
+        (Data(hop=513), 257, r"data\.hop.* 513.* 512"),
+        (Data(hop=0), 257, r"data\.hop.* 0\b"),
+        (Data(rate=0), 257, r"data\.rate.* 0\b"),
+        (Data(trim_db=-3.0), 257, r"data\.trim_db.*-3"),
+        (Data(frontend="sfft"), 257, "'sfft'.*'stft'"),
+        (Data(), 1, r"data\.window.* 0\b"),
     ],
 )
 def test_contradictions_are_refused(data: Data, bins: int, message: str) -> None:

@@ -74,9 +74,9 @@ def test_what_is_no_waveform_is_a_fault() -> None:
     frontend = Waveform(16000, 200)
     with pytest.raises(AudioFault, match="silent"):
         frontend.prepare(Sound(np.zeros((4000, 1)), 16000))
-    with pytest.raises(AudioFault, match="199 samples .* 200"):
+    with pytest.raises(AudioFault, match=" 199 .* 200"):
         frontend.prepare(Sound(np.ones((199, 1)), 16000))
-    with pytest.raises(UserError, match="data.frontend=frames"):
+    with pytest.raises(UserError, match=r"data\.frontend=frames"):
         frontend.prepare(Frames(np.ones((4, 200), dtype=np.float32)))
 
 
@@ -112,13 +112,13 @@ def test_ms_stcn_is_of_waveforms_and_is_trained_as_in_its_paper() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.frame_width=3"], "data.frame_width=3 has no effect with data.frontend=stft"),
-        ([WAVEFORM, "data.hop=3"], "data.hop=3 has no effect with data.frontend=waveform"),
-        ([WAVEFORM, "data.window=3"], "data.window=3 has no effect"),
-        ([WAVEFORM, "data.frame_width=0"], "data.frame_width=0: expected at least 1"),
-        ([WAVEFORM, "data.frame_width=much"], "data.frame_width takes int or null, got 'much'"),
-        ([WAVEFORM, "model.normalise=all"], "model.normalise takes"),
-        ([WAVEFORM, "data.corpus=polyphonic"], "data.frontend=waveform: corpus 'polyphonic' holds frames"),
+        (["data.frame_width=3"], r"data\.frame_width=3 .*data\.frontend=stft"),
+        ([WAVEFORM, "data.hop=3"], r"data\.hop=3 .*data\.frontend=waveform"),
+        ([WAVEFORM, "data.window=3"], r"data\.window=3 .*data\.frontend=waveform"),
+        ([WAVEFORM, "data.frame_width=0"], r"data\.frame_width=0\b.* 1\b"),
+        ([WAVEFORM, "data.frame_width=much"], r"data\.frame_width.*'much'"),
+        ([WAVEFORM, "model.normalise=all"], r"model\.normalise.*'all'"),
+        ([WAVEFORM, "data.corpus=polyphonic"], r"data\.frontend=waveform\b.*'polyphonic'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(overrides: list[str], message: str) -> None:

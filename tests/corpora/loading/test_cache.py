@@ -92,7 +92,7 @@ def test_kept_features_are_those_that_are_computed(shared: Path, cache: Path, fr
     assert said_first[0].startswith("folder-train: features cached in") and said_first[1:] == said
     assert said_again[0].startswith("folder-train: features read from") and said_again[1:] == said
     assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
-    with pytest.raises(UserError, match=r"cannot use .* it (.|\n)*data.on_error=skip"):
+    with pytest.raises(UserError, match=rf"({'|'.join(FAULTS)}) (.|\n)*data\.on_error=skip"):
         load_sequences(unread(corpus), "train", frontend, sequence_frames=frames, cache=str(cache))
 
 
@@ -236,7 +236,7 @@ def test_an_interruption_leaves_nothing_behind(corpus: Corpus, cache: Path) -> N
 
 def test_a_folder_that_cannot_be_written_is_named(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="Cannot write .*file/cache.*\n?.*data.cache"):
+    with pytest.raises(UserError, match=r"file/cache.*\n?.*data\.cache"):
         load(corpus, tmp_path / "file" / "cache")
 
 

@@ -153,12 +153,12 @@ def test_short_utterances_are_kept_where_asked_for() -> None:
     assert lines[0] == "train: 1 of 3 files are shorter than a sequence of 20 frames"
     whole = torch.from_numpy(FRONTEND.features(FRONTEND.prepare(sounds["c"])))
     assert torch.equal(found[-1].x, whole)
-    with pytest.raises(UserError, match="data.short_utterances: got 'kepp'.*Did you mean 'keep'"):
+    with pytest.raises(UserError, match=r"data\.short_utterances.*'kepp'.*'keep'"):
         load_sequences(_corpus(sounds), "train", FRONTEND, sequence_frames=20, short="kepp")
 
 
 def test_nothing_left_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(UserError, match=r"1 shorter .* 150 frames.\n.*data.sequence_frames"):
+    with pytest.raises(UserError, match=r" 1 shorter .* 150 .*\n.*data\.sequence_frames"):
         load_sequences(_corpus({"a": _sound(60)}), "train", FRONTEND, sequence_frames=150)
     silence = Sound(np.zeros((9000, 1)), 16000)
     with pytest.raises(UserError, match="1 broken"):
@@ -169,11 +169,11 @@ def test_nothing_left_is_an_error_with_a_remedy() -> None:
 
 def test_settings_out_of_range() -> None:
     corpus = _corpus({"a": _sound(60)})
-    with pytest.raises(UserError, match="'skipp'.*Did you mean 'skip'"):
+    with pytest.raises(UserError, match=r"data\.on_error.*'skipp'.*'skip'"):
         load_sequences(corpus, "train", FRONTEND, sequence_frames=10, on_error="skipp")
-    with pytest.raises(UserError, match="data.sequence_frames: got 0"):
+    with pytest.raises(UserError, match=r"data\.sequence_frames.* 0\b"):
         load_sequences(corpus, "train", FRONTEND, sequence_frames=0)
-    with pytest.raises(UserError, match="train.batch_size: got 0"):
+    with pytest.raises(UserError, match=r"train\.batch_size.* 0\b"):
         Batches([], 0)
 
 

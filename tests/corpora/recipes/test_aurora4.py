@@ -91,12 +91,12 @@ def test_samples_with_and_without_header(tmp_path: Path) -> None:
     for name in ("b.wv1", "c.wav"):
         assert np.array_equal(read_raw(tmp_path / name).samples, sound.samples)
     (tmp_path / "d.wv1").write_bytes(b"123456789")
-    with pytest.raises(AudioFault, match="cut short: 9 bytes"):
+    with pytest.raises(AudioFault, match=r"d\.wv1.* 9 bytes"):
         read_raw(tmp_path / "d.wv1")
-    with pytest.raises(AudioFault, match="cannot be opened"):
+    with pytest.raises(AudioFault, match=r"e\.wv1.*No such file"):
         read_raw(tmp_path / "e.wv1")
     (tmp_path / "f.wv1").write_bytes(b"")
-    with pytest.raises(AudioFault, match="is empty"):
+    with pytest.raises(AudioFault, match=r"f\.wv1.*empty"):
         read_raw(tmp_path / "f.wv1")
 
 

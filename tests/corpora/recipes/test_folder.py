@@ -46,7 +46,7 @@ def test_librispeech_layout(shared: Path) -> None:
 def test_only_the_needed_split_must_be_there(tmp_path: Path) -> None:
     root = _tree(tmp_path, ["test/a/1.wav"])
     assert [u.file for u in _open(root, ["test"]).splits["test"]] == ["test/a/1.wav"]
-    with pytest.raises(UserError, match=r"split train .*test \(1 files\)"):
+    with pytest.raises(UserError, match=r" train .*test \(1 "):
         _open(root, ["train", "test"])
 
 
@@ -109,14 +109,14 @@ def test_one_speaker_is_split_by_files_and_said(tmp_path: Path) -> None:
 
 
 def test_what_is_no_folder_of_audio(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give --root DIR"):
+    with pytest.raises(UserError, match="--root"):
         _open(None)
     with pytest.raises(UserError, match="nowhere.*--root"):
         _open(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=str(tmp_path)):
+    with pytest.raises(UserError, match=f"{tmp_path}: .* flac,"):
         _open(tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match=str(tmp_path)):
+    with pytest.raises(UserError, match=f"{tmp_path}: .* flac,"):
         _open(tmp_path, ["train"])
     (tmp_path / "file.wav").write_text("")
     with pytest.raises(UserError, match="file.wav"):
@@ -126,7 +126,7 @@ def test_what_is_no_folder_of_audio(tmp_path: Path) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(UserError, match="unknown corpus 'foldr'.*Did you mean 'folder'"):
+    with pytest.raises(UserError, match="'foldr'.*'folder'"):
         open_corpus(Data(corpus="foldr"), 0)
-    with pytest.raises(UserError, match="unknown split 'tset'.*Did you mean 'test'"):
+    with pytest.raises(UserError, match="'tset'.*'test'"):
         open_corpus(Data(), 0, ["tset"])

@@ -95,7 +95,7 @@ def test_it_is_read_at_its_own_rate_with_mel_bands_to_4_khz() -> None:
 
 
 def test_what_cannot_be_read_is_refused(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.subset=string: expected null"):
+    with pytest.raises(UserError, match=r"data\.subset=string\b.*null"):
         opened(tree, subset="string")
-    with pytest.raises(UserError, match=r" 10 to .*split train.*george/7_george_10"):
+    with pytest.raises(UserError, match=r" 10 .* train.*george/7_george_10"):
         opened(tmp_path)

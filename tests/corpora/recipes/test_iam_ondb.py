@@ -109,7 +109,7 @@ def test_one_split_needs_its_list_alone_and_lists_may_lie_anywhere(tmp_path: Pat
     for name in ("trainset.txt", "testset_v.txt"):
         (tmp_path / "lists" / name).unlink()
     assert len(open_corpus(data(tmp_path), 0, ["test"]).splits["test"]) == 2
-    with pytest.raises(UserError, match=r"trainset\.txt .*split train"):
+    with pytest.raises(UserError, match=r"trainset\.txt .* train"):
         open_corpus(data(tmp_path), 0)
 
 
@@ -133,12 +133,12 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (line(STROKES)[:200], "is not XML"),
-        ("<a/>", "has no StrokeSet with a Stroke with a Point"),
-        (line([[("left", 3), (4, 5)]]), "a Point .*left"),
-        (line(STROKES).replace(' y="', ' z="'), "a Point has no 'y'"),
-        (line([[(1, 2)]]), r"has 1 point\(s\)"),
-        (line([[("nan", 2), (4, 5)]]), "NaN or infinite"),
+        (line(STROKES)[:200], "XML"),
+        ("<a/>", "StrokeSet .*Stroke .*Point"),
+        (line([[("left", 3), (4, 5)]]), "Point.*left"),
+        (line(STROKES).replace(' y="', ' z="'), "Point.*'y'"),
+        (line([[(1, 2)]]), r" 1 point"),
+        (line([[("nan", 2), (4, 5)]]), "NaN"),
     ],
 )
 def test_faults_of_a_line_name_the_file(tmp_path: Path, text: str, fault: str) -> None:
@@ -152,6 +152,6 @@ def test_faults_of_a_line_name_the_file(tmp_path: Path, text: str, fault: str) -
         given: dict[str, Any] = {"sequence_frames": None, "on_error": on_error, "report": said.append}
         return len(load_sequences(corpus, "valid", frontend, **given))
 
-    with pytest.raises(UserError, match=rf"b02-100-01\.xml of corpus iam_ondb .*: it .*{fault}"):
+    with pytest.raises(UserError, match=rf"b02-100-01\.xml .*iam_ondb.*{fault}"):
         load("error")
     assert load("skip") == 1 and any("b02-100-01.xml" in text for text in said)

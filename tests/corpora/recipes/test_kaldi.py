@@ -119,8 +119,8 @@ def test_what_is_no_kaldi_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"utt2spk, line 2: a "):
         _open(tmp_path, ["test"])
     (tmp_path / "test" / "utt2spk").write_text("a s\n")
-    with pytest.raises(AudioFault, match=r"test/a.wav: cannot be opened"):
+    with pytest.raises(AudioFault, match=r"test/a\.wav.*No such file"):
         _open(tmp_path, ["test"]).splits["test"][0].load()
     (tmp_path / "test" / "wav.scp").write_text("\n")
-    with pytest.raises(UserError, match="wav.scp is empty"):
+    with pytest.raises(UserError, match=r"wav\.scp.*empty"):
         _open(tmp_path, ["test"])

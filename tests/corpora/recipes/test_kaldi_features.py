@@ -85,18 +85,18 @@ def test_compressed_row_by_row(tmp_path: Path, kind: bytes, dtype: str, most: in
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (plain(X)[:-5], "cut short or damaged in the matrix at byte 2"),
-        (b"\0BFM \4", "cut short or damaged"),
-        (b"\0BCM " + struct.pack("<ffii", 1.0, 4.0, 2, 3) + b"\0" * 5, "cut short or damaged"),
-        (b"PKL" + pickle.dumps(X), "has no binary matrix of Kaldi"),
-        (b"NPY" + bytes(99), "has no binary matrix of Kaldi"),
+        (plain(X)[:-5], r"cut short.* byte 2 \("),
+        (b"\0BFM \4", r"cut short.* byte 2 \("),
+        (b"\0BCM " + struct.pack("<ffii", 1.0, 4.0, 2, 3) + b"\0" * 5, r"cut short.* byte 2 \("),
+        (b"PKL" + pickle.dumps(X), "byte 2.* b'PKL"),
+        (b"NPY" + bytes(99), "byte 2.* b'NPY"),
         (
             b" [\n 1 2 ]\n",
-            r"has no binary matrix of Kaldi at byte 2, but b' \[\\n 1 '",
+            r"byte 2.* b' \[\\n 1 '",
         ),
-        (b"\0BFV \4", "has no binary matrix of Kaldi"),
-        (b"\0BFM " + struct.pack("<bibi", 4, -1, 4, 3), "cut short or damaged"),
-        (plain(np.array([[1.0, np.nan]])), "holds 1 NaN or infinite values in the matrix at byte 2"),
+        (b"\0BFV \4", r"byte 2.* b'.*BFV "),
+        (b"\0BFM " + struct.pack("<bibi", 4, -1, 4, 3), r"cut short.* byte 2 \("),
+        (plain(np.array([[1.0, np.nan]])), " 1 NaN.* byte 2$"),
     ],
 )
 def test_damaged_archives_are_named(tmp_path: Path, matrix: bytes, message: str) -> None:
@@ -111,7 +111,7 @@ def test_lines_that_are_no_places(tmp_path: Path) -> None:
     for line in ("copy-feats ark:a ark:- |", "a.ark:3[4:2]", "a.ark:3[0:2,1:2]", "a.ark:3[:,0:2]"):
         with pytest.raises(UserError, match=r"feats\.scp, a: .*raw_mfcc\.1\.ark:17"):
             find_place(line, "feats.scp, a")
-    with pytest.raises(AudioFault, match=r"none.ark: cannot be opened"):
+    with pytest.raises(AudioFault, match=r"none\.ark.*No such file"):
         read(tmp_path / "none.ark", "none.ark:0")
 
 

@@ -252,7 +252,7 @@ def test_a_subset_alone_is_what_its_name_says(tmp_path: Path) -> None:
     files = [f"{n}/198/{n}-198-0000.flac" for n in range(10)]
     tested = _made(tmp_path / "LibriSpeech/test-clean", files)
     assert len(_open(tested, ["test"]).splits["test"]) == 10
-    with pytest.raises(UserError, match=r"split train .*test \(10 files\)"):
+    with pytest.raises(UserError, match=r" train .*test \(10 "):
         _open(tested, ["train"])
     trained = _open(_made(tmp_path / "LibriSpeech/train-clean-100", files), ["train", "valid"])
     assert {split: len(found) for split, found in trained.splits.items()} == {"train": 9, "valid": 1}
@@ -269,7 +269,7 @@ def test_a_validation_set_is_taken_out_of_the_training_set_whatever_is_asked_for
 def test_fewer_than_ten_files_are_not_parted(tmp_path: Path) -> None:
     root = _made(tmp_path, _many("train/{}/1.wav", 9))
     assert len(_open(root, ["train"]).splits["train"]) == 9
-    with pytest.raises(UserError, match=r"split valid .*train \(9 files\)"):
+    with pytest.raises(UserError, match=r" valid .*train \(9 "):
         _open(root, ["train", "valid"])
 
 
@@ -300,7 +300,7 @@ def test_what_would_be_a_guess_is_refused_with_the_choices(tmp_path: Path, files
 def test_a_mixture_of_corpora_is_refused_and_can_be_read_in_part(tmp_path: Path) -> None:
     files = [f"{part}/{n}/1/{n}-1-0000.flac" for n in range(5) for part in ("train-clean-100", "dev-clean")]
     root = _made(tmp_path, [*files, "train-more/anna/1.wav"])
-    with pytest.raises(UserError, match=r"10 of 11 audio files .* LibriSpeech, .* such as train-more/anna/1.wav"):
+    with pytest.raises(UserError, match=r"10 of 11 .*LibriSpeech.*train-more/anna/1\.wav"):
         _open(root, ["train"])
     corpus = _open(root, ["train"], layout="librispeech")
     assert len(corpus.splits["train"]) == 5
@@ -320,9 +320,9 @@ def test_no_layout_takes_the_speaker_from_a_level(tmp_path: Path) -> None:
 
 def test_what_cannot_be_chosen(tmp_path: Path) -> None:
     root = _made(tmp_path, ["train/a/1.wav", "dev/b/1.wav"])
-    with pytest.raises(UserError, match="data.layout=librispech.*Did you mean 'librispeech'"):
+    with pytest.raises(UserError, match=r"data\.layout=librispech\b.*'librispeech'"):
         _open(root, layout="librispech")
-    with pytest.raises(UserError, match=r"data.layout=vctk: no audio file .* VCTK, such as .*: got dev/b/1.wav"):
+    with pytest.raises(UserError, match=r"data\.layout=vctk\b.*VCTK.* dev/b/1\.wav"):
         _open(root, layout="vctk")
     for key in ("layout", "speaker_level"):
         with pytest.raises(UserError, match=f"data.{key}=.*corpus 'timit'"):

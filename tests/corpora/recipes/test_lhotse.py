@@ -96,7 +96,7 @@ def test_a_validation_set_that_is_missing_comes_out_of_training(tmp_path: Path, 
     speakers = [{u.speaker for u in corpus.splits[split]} for split in ("train", "valid")]
     assert [len(found) for found in speakers] == [6, 1] and not speakers[0] & speakers[1]
     assert opened(tmp_path, ["train"]).splits["train"] == corpus.splits["train"]
-    with pytest.raises(UserError, match=r"split test (.|\n)*data\.cuts\.test=FILE"):
+    with pytest.raises(UserError, match=r" test (.|\n)*data\.cuts\.test=FILE"):
         opened(tmp_path, ["test"])
 
 
@@ -186,7 +186,7 @@ def test_sounds_that_cannot_be_read_are_named(tmp_path: Path, recordings: list[P
     with pytest.raises(AudioFault, match="Lhotse"):
         utterance.load()
     copy.unlink()
-    with pytest.raises(AudioFault, match="cannot be opened"):
+    with pytest.raises(AudioFault, match=r"a\.flac.*No such file"):
         utterance.load()
 
 

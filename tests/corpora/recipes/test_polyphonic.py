@@ -114,9 +114,9 @@ def test_sequences_are_whole_and_as_they_are_in_the_file(root: Path) -> None:
 @pytest.mark.parametrize(
     ("set_name", "message"),
     [
-        ("JSB_Choral", "no JSB_Choral.mat in .*, which has JSB_Chorales, Made. Did you mean 'JSB_Chorales'"),
-        (None, "set data.subset=NAME, one of JSB_Chorales, Made"),
-        ("JSB_Chorales", "JSB_Chorales.mat cannot be read as a MATLAB file"),
+        ("JSB_Choral", r"JSB_Choral\.mat .*JSB_Chorales, Made\..*'JSB_Chorales'"),
+        (None, r"data\.subset=NAME.*JSB_Chorales, Made"),
+        ("JSB_Chorales", r"JSB_Chorales\.mat .*MATLAB"),
     ],
 )
 def test_a_set_that_is_not_there_or_no_matlab_file(root: Path, set_name: str | None, message: str) -> None:
@@ -140,16 +140,16 @@ def test_a_folder_without_sets_and_a_set_without_a_split(root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("roll", "message"),
     [
-        (np.array([[0, 2, 1]]), "has 1 values other than 0 and 1, such as 2"),
-        (np.array([[0.0, np.nan, 0.5]]), "has 2 values other than 0 and 1, such as nan"),
-        (np.zeros((2, 3, 4)), r"an array of float64 of shape \(2, 3, 4\), expected \(frames, keys\)"),
-        (np.array(["a tune"]), "is not a piano roll: an array of <U6"),
-        (np.zeros((0, 3)), "holds no frames"),
+        (np.array([[0, 2, 1]]), " 1 .* 0 and 1.* 2"),
+        (np.array([[0.0, np.nan, 0.5]]), " 2 .* 0 and 1.* nan"),
+        (np.zeros((2, 3, 4)), r"float64 .*\(2, 3, 4\).*\(frames, keys\)"),
+        (np.array(["a tune"]), "<U6"),
+        (np.zeros((0, 3)), "no frames"),
     ],
 )
 def test_what_is_no_piano_roll_is_refused_or_left_out(root: Path, roll: NDArray[Any], message: str) -> None:
     savemat(root / "Odd.mat", {"traindata": cells(np.eye(3), roll)})
-    with pytest.raises(UserError, match=f"cannot use Odd/train/0001 of corpus polyphonic .* {message}"):
+    with pytest.raises(UserError, match=f"Odd/train/0001 .*polyphonic .*{message}"):
         read(data(root, "Odd"), "train", bins=3)
     found, lines = read(data(root, "Odd", on_error="skip"), "train", bins=3)
     assert len(found) == 1 and "skipped 1 broken of 2 files: Odd/train/0001" in lines[0]
@@ -181,12 +181,12 @@ def test_implied_settings_are_of_corpora_and_front_ends_that_there_are() -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.corpus=polyphonic", "data.rate=8000"], "data.rate=8000 .*corpus 'polyphonic' holds frames"),
-        (["data.corpus=polyphonic", "data.trim_db=30"], "data.trim_db=30.0 has no effect"),
-        (["data.corpus=polyphonic", "data.hop=1"], "data.hop=1 has no effect"),
-        (["data.corpus=polyphonic", "data.frontend=stft"], "data.frontend=stft: corpus 'polyphonic' holds frames, no"),
-        (["data.frontend=frames"], "data.frontend=frames: corpus 'synthetic' holds sound"),
-        (["data.subset=Nottingham"], "data.subset=Nottingham: corpus 'synthetic' .*polyphonic"),
+        (["data.corpus=polyphonic", "data.rate=8000"], r"data\.rate=8000 .*'polyphonic'"),
+        (["data.corpus=polyphonic", "data.trim_db=30"], r"data\.trim_db=30\.0 .*'polyphonic'"),
+        (["data.corpus=polyphonic", "data.hop=1"], r"data\.hop=1 .*'polyphonic'"),
+        (["data.corpus=polyphonic", "data.frontend=stft"], r"data\.frontend=stft\b.*'polyphonic'"),
+        (["data.frontend=frames"], r"data\.frontend=frames\b.*'synthetic'"),
+        (["data.subset=Nottingham"], r"data\.subset=Nottingham\b.*'synthetic' .*polyphonic"),
     ],
 )
 def test_settings_that_would_say_nothing_are_refused(overrides: list[str], message: str) -> None:
@@ -200,7 +200,7 @@ def test_sound_and_frames_do_not_pass_for_each_other(root: Path) -> None:
     with pytest.raises(UserError, match=" frames.* sound"):
         frames.sound()
     for frontend, utterance in (("stft", frames), ("frames", sound)):
-        with pytest.raises(UserError, match="set data.frontend="):
+        with pytest.raises(UserError, match=r"data\.frontend="):
             open_frontend(Data(frontend=frontend), 257).prepare(utterance.load())
     assert isinstance(frames, Utterance) and isinstance(open_corpus(data(root), 0), Corpus)
 
@@ -221,4 +221,4 @@ def test_a_model_trains_on_it_and_is_not_resynthesised(
     said = capsys.readouterr().err
     assert "contains no sound" in said and "evaluation.likelihood" in said
     assert resynthesis.main([str(run), "--corpus", "synthetic"]) == 2
-    assert "data.frontend=frames: corpus 'synthetic' holds sound" in capsys.readouterr().err
+    assert "data.frontend=frames: corpus 'synthetic'" in capsys.readouterr().err

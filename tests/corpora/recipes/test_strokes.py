@@ -135,13 +135,13 @@ def test_a_pen_starts_from_the_share_of_strokes_ends() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"drawer": None}, "made.npz has no array 'drawer': it has points, offsets"),
-        ({"offsets": np.array([0, 12, 19, 49, 58, 60])}, "'offsets' must increase from 0 to 69"),
-        ({"offsets": np.array([0, 19, 12, 49, 58, 69])}, "'offsets' must increase from 0 to 69"),
-        ({"points": HELD["points"][:, :2]}, r"'points' is float32 of shape \(69, 2\), expected numbers \(points, 3\)"),
-        ({"drawer": np.ones(3, int)}, r"'drawer' is int64 of shape \(3,\), expected an integer for each of 5"),
-        ({"alphabet": np.full(5, 1)}, "'alphabet' must have indices of the 1 'alphabet_names'"),
-        ({"drawer": np.ones(5, int)}, "has no drawing of drawers 17 to 18, who are split valid"),
+        ({"drawer": None}, r"made\.npz .*'drawer'.* points, offsets"),
+        ({"offsets": np.array([0, 12, 19, 49, 58, 60])}, "'offsets' .* 0 .* 69"),
+        ({"offsets": np.array([0, 19, 12, 49, 58, 69])}, "'offsets' .* 0 .* 69"),
+        ({"points": HELD["points"][:, :2]}, r"'points' .*float32 .*\(69, 2\).*\(points, 3\)"),
+        ({"drawer": np.ones(3, int)}, r"'drawer' .*int64 .*\(3,\).* 5"),
+        ({"alphabet": np.full(5, 1)}, "'alphabet' .* 1 'alphabet_names'"),
+        ({"drawer": np.ones(5, int)}, " 17 to 18.* valid"),
     ],
 )
 def test_faults_of_the_archive_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -166,10 +166,10 @@ def test_a_folder_without_one_archive_is_refused(tmp_path: Path, root: Path) -> 
 @pytest.mark.parametrize(
     ("points", "fault"),
     [
-        ([[0.0, 0.0, 0.0]], "has 1 point"),
-        ([[0.0, 0.0, 0.0], [1.0, np.nan, 1.0]], "NaN or infinite"),
-        ([[0.0, 0.0, 0.0], [1.0, 1.0, 0.5]], "got 0.5 as the state of the pen"),
-        ([[0.0, 0.0], [1.0, 1.0]], r"shape \(2, 2\), expected \(points, 3\)"),
+        ([[0.0, 0.0, 0.0]], " 1 point"),
+        ([[0.0, 0.0, 0.0], [1.0, np.nan, 1.0]], "NaN"),
+        ([[0.0, 0.0, 0.0], [1.0, 1.0, 0.5]], " 0.5 .*pen"),
+        ([[0.0, 0.0], [1.0, 1.0]], r"\(2, 2\).*\(points, 3\)"),
     ],
 )
 def test_faults_of_a_drawing_are_named(points: list[list[float]], fault: str) -> None:

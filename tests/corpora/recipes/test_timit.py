@@ -98,10 +98,10 @@ def test_sphere_and_converted_files_are_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_timit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"TRAIN .*split train"):
+    with pytest.raises(UserError, match=r"TRAIN .* train"):
         _open(tmp_path)
     _tree(tmp_path, ["TEST/DR1/FAKS0/SX223.WAV"])
-    with pytest.raises(UserError, match=r" 24 speakers .*split test.* fdhc0.*TEST"):
+    with pytest.raises(UserError, match=r" 24 .* test.* fdhc0.*TEST"):
         _open(tmp_path, ["test"])
     with pytest.raises(UserError, match="TEST"):
         _open(tmp_path / "TEST", ["test"])

@@ -125,7 +125,7 @@ def test_short_and_broken_recordings_are_counted(tmp_path: Path) -> None:
     assert counts.broken == ["broken (is cut short)"]
     kept = list(stream_of(utterances, skip=True, keep_short=True).sequences(0))
     assert sorted(segment.frames for segment, _ in kept) == [1, 2, 2, 2, 2]
-    with pytest.raises(UserError, match=r"broken of 1 utterances from broken.* is cut short"):
+    with pytest.raises(UserError, match=r"broken .* 1 .*broken.* is cut short"):
         list(stream_of(utterances).sequences(0))
     whole = Stream(pieces_of_utterances(numbered([3, 5])), encoding_of(PassFrames(1)), None)
     assert sorted(segment.frames for segment, _ in whole.sequences(0)) == [3, 5]

@@ -62,7 +62,7 @@ def test_a_run_says_what_it_is(tmp_path: Path) -> None:
     assert repr(run) == f"Run('{tmp_path / 'dkf'}': dkf, guide paper, best.pt at step 0, cpu)"
     assert run.rate == RATE and run.step == 0 and not run.model.training
     assert dvae.load(run.path, "data.rate=8000").rate == 8000
-    with pytest.raises(UserError, match="No run folder at nowhere"):
+    with pytest.raises(UserError, match="nowhere"):
         dvae.load("nowhere")
 
 
@@ -144,19 +144,19 @@ def test_decoding_what_was_encoded_is_the_reconstruction(name: str, mode: str, t
 def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     run = saved(tmp_path, "fhvae", *SMALL_FHVAE)
     x = torch.rand(30, 2, 64)
-    with pytest.raises(UserError, match=r"\(30, 64\): expected \(T, N, D\) with D = 64. For one sequence"):
+    with pytest.raises(UserError, match=r"\(30, 64\).*\(T, N, D\).* 64\b"):
         run.encode(x[:, 0])
-    with pytest.raises(UserError, match=r"lengths \[31, 2\]: expected 2 numbers from 1 to 30"):
+    with pytest.raises(UserError, match=r"lengths.* \[31, 2\].* 2 .* 30"):
         run.encode(x, torch.tensor([31, 2]))
-    with pytest.raises(UserError, match="do not determine the number of frames"):
+    with pytest.raises(UserError, match="latents.* lengths or x"):
         run.decode(run.encode(x))
     with pytest.raises(UserError, match="pass x"):
         run.decode(run.encode(x), mode="gt")
-    with pytest.raises(UserError, match="unknown estimator 'scm'.* Did you mean 'smc'"):
+    with pytest.raises(UserError, match="'scm'.*'smc'"):
         run.likelihood(x, "scm")
-    with pytest.raises(UserError, match=r"shape \(3, 2\): expected one channel"):
+    with pytest.raises(UserError, match=r"\(3, 2\).*channel"):
         run.features(np.zeros((3, 2)))
-    with pytest.raises(UserError, match="no latent 'z': this model has mu2, z2, z1"):
+    with pytest.raises(UserError, match="'z'.* mu2, z2, z1"):
         run.latents("test")[0]["z"]
     with pytest.raises(UserError, match="draws=0"):
         run.latents("test", draws=0)
@@ -193,7 +193,7 @@ def test_sound_comes_back_with_its_length_rate_and_level(tmp_path: Path, monkeyp
     assert error < 0.1
     again = run.resynthesise(y)
     assert again.rate == 22050 and again.samples.shape == (9999,)
-    with pytest.raises(UserError, match="the recording: it is silent"):
+    with pytest.raises(UserError, match="silent"):
         run.resynthesise(silence)
 
 
@@ -226,7 +226,7 @@ def test_a_sequence_that_diverges_is_nan_and_said_so(tmp_path: Path, monkeypatch
     sampled = run.sample(3, 20)
     sampled.x[4, 1] = torch.inf
     monkeypatch.setattr(dvae.Run, "sample", lambda *args, **how: sampled)
-    with pytest.warns(UserWarning, match="1 of 3 sequences diverged"):
+    with pytest.warns(UserWarning, match="1 of 3 "):
         sounds = run.generate(3, 0.1)
     assert [bool(np.isnan(sound.samples).all()) for sound in sounds] == [False, True, False]
 
@@ -277,7 +277,7 @@ def test_training_is_that_of_the_command(tmp_path: Path, capsys: pytest.CaptureF
     assert ours == theirs and run.path == tmp_path / "ours"
     there = dvae.load(tmp_path / "theirs")
     assert all(torch.equal(p, q) for p, q in zip(run.model.parameters(), there.model.parameters(), strict=True))
-    with pytest.raises(UserError, match="already holds a run"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'ours'} "):
         dvae.train("vae", *settings, corpus="folder", root=root, steps=2, run=tmp_path / "ours")
 
 

@@ -49,5 +49,5 @@ def test_json_is_strict(tmp_path: Path) -> None:
 
 def test_a_report_that_is_no_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[1]")
-    with pytest.raises(UserError, match=r"x\.json.*list.*Make it again"):
+    with pytest.raises(UserError, match=r"x\.json.* list.*Make it again"):
         read_json(tmp_path / "x.json", "Make it again.")

@@ -96,7 +96,7 @@ def test_the_threshold_halves() -> None:
 
 
 def test_words_that_are_none_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected at least 0"):
+    with pytest.raises(ValueError, match=r"threshold = -1\.0"):
         free_bits(-1.0)
     with pytest.raises(ValueError, match="'frame'.*element"):
         free_bits(1.0, grouping="frame")

@@ -103,7 +103,7 @@ def test_kl_scale_weights_the_loss_and_not_the_bound(name: str, how: str) -> Non
     torch.testing.assert_close(composed.loss, off.loss + 0.25 * cost)
     for bound in (off, half, composed):
         assert torch.equal(bound.terms.elbo, plain.terms.elbo)
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match=r"beta = -1\.0"):
         kl_scale(-1.0)
 
 
@@ -118,7 +118,7 @@ def test_a_latent_may_have_a_weight_of_its_own(how: str) -> None:
     kl = {name: value.sum() for name, value in plain.terms.kl.items()}
     torch.testing.assert_close(weighted.loss, -plain.terms.reconstruction.sum() + 0.25 * kl["z"] + 3.0 * kl["v"])
     assert torch.equal(weighted.terms.elbo, plain.terms.elbo)
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match=r"beta = -1\.0"):
         kl_scale(1.0, own={"v": -1.0})
 
 
@@ -158,7 +158,7 @@ def test_a_guide_that_misses_a_latent_is_an_error() -> None:
     pair = small_pair("vae")
     with pytest.raises(ValueError, match=r"\['z'\].*\['w'\]"):
         Objective(pair.model, Misses())(data(), LENGTHS)
-    with pytest.raises(UserError, match="Did you mean 'elbo'"):
+    with pytest.raises(UserError, match="'elbow'.*'elbo'"):
         Objective(pair.model, pair.guide, "elbow")
 
 

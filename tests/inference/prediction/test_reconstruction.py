@@ -98,11 +98,11 @@ def test_what_is_inferred_is_decoded_again(hop: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "hop", "said"), [("fhvae", 0, "1 to 20"), ("beta_vae", 21, "1 to 20"), ("dkf", 10, "has no effect")]
+    ("model", "hop", "said"), [("fhvae", 0, "=0.* 20"), ("beta_vae", 21, "=21.* 20"), ("dkf", 10, "=10.*'dkf'")]
 )
 def test_hops_that_say_nothing_or_leave_frames_out_are_refused(model: str, hop: int, said: str) -> None:
     assert resolve("fhvae", overrides=["evaluation.segment_hop=10"]).evaluation.segment_hop == 10
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=rf"evaluation\.segment_hop{said}"):
         resolve(model, overrides=[f"evaluation.segment_hop={hop}"])
 
 

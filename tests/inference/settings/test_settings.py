@@ -94,9 +94,9 @@ def test_a_wrong_setting_is_refused_by_name(override: str, message: str) -> None
 
 
 def test_names_that_are_not_there_are_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="Did you mean 'dkf'"):
+    with pytest.raises(UserError, match="'dkff'.*'dkf'"):
         resolve("dkff")
-    with pytest.raises(UserError, match="Did you mean 'all-markov'"):
+    with pytest.raises(UserError, match="'all-markoff'.*'all-markov'"):
         resolve("dkf", "all-markoff")
     with pytest.raises(UserError, match="--model NAME.*vae"):
         resolve()

@@ -128,7 +128,7 @@ def test_frames_behind_all_sequences_change_nothing(name: str) -> None:
 
 def test_what_decides_by_values_is_refused_and_leaves_everything_as_it_was() -> None:
     pair = small_pair("dkf")
-    with pytest.raises(UserError, match="DKF with guide DKFGuide and train.objective=dreg "):
+    with pytest.raises(UserError, match=r"DKF .*DKFGuide .*train\.objective=dreg"):
         RecordedStep(Objective(pair.model, pair.guide, "dreg", 2), as_cuda_graphs)(*batch([5, 2], seed=1))
     assert all(p.grad is None for p in pair.model.parameters())
 
@@ -302,7 +302,7 @@ def test_a_recorded_training_has_the_curve_of_a_computed_one_also_when_it_goes_o
 def test_too_many_shapes_are_refused_with_a_way_out(tmp_path: Path, ragged: list[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("inference.training.session.MOST_RECORDINGS", 1)
     monkeypatch.setattr("inference.training.session.cuda_graphs", as_if_here)
-    with pytest.raises(UserError, match=r"2 numbers here, 8 to 12, .* train.pad_frames=12"):
+    with pytest.raises(UserError, match=r" 2 .* 8 to 12.*train\.pad_frames=12"):
         trained(tmp_path / "run", ragged, "train.cuda_graph=true")
 
 

@@ -105,7 +105,7 @@ def test_a_table_is_of_its_utterances_alone(tiny_corpus: Path, tmp_path: Path) -
             place = other / split / f"someone{k}" / file.name
             place.parent.mkdir(parents=True)
             place.write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match="mu2 has rows for 5 utterances"):
+    with pytest.raises(UserError, match="mu2.* 5 "):
         resume(tmp_path / "run", [f"data.root={other}", "train.steps=4"], quiet)
 
 
@@ -211,8 +211,8 @@ def test_rows_that_were_set_anew_are_updated_as_by_a_new_optimiser() -> None:
         ("dkf", ["train.discriminative=1"], "train.discriminative .*model 'dkf'"),
         ("beta_vae", ["train.discriminative.sequences=5"], "train.discriminative .*model 'beta_vae'"),
         ("fhvae", ["train.objective=iwae", "train.particles=4"], "train.objective=iwae: .*model 'fhvae'"),
-        ("fhvae", ["data.sequence_frames=30"], "takes segments of model.segment=20 frames"),
-        ("fhvae", ["train.discriminative.alpha=-1"], "expected at least 0"),
+        ("fhvae", ["data.sequence_frames=30"], r"data\.sequence_frames=30.*model\.segment=20"),
+        ("fhvae", ["train.discriminative.alpha=-1"], r"train\.discriminative\.alpha=-1"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(model: str, given: list[str], said: str) -> None:

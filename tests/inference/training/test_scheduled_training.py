@@ -203,16 +203,16 @@ def test_models_that_never_look_back_are_refused(model: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["=lineal"], r"\.schedule takes one of constant, linear, staircase or null, got 'lineal'"),
-        ([".mix=z"], r"\.mix takes one of x, h, got 'z'"),
-        ([".mix=both"], r"\.mix takes one of x, h, got 'both'"),
-        ([".coin=word"], r"\.coin takes one of sequence, batch, got 'word'"),
-        ([".end_epochs=3"], r"unknown setting 'train.scheduled_sampling.end_epochs'. Did you mean"),
-        (["=linear", ".end_epoch=0"], r"end_epoch=0: expected more than start_epoch=0"),
-        (["=linear", ".start_epoch=-1"], r"start_epoch=-1: expected at least 0"),
-        (["=staircase", ".epochs_per_step=0"], r"epochs_per_step=0: expected at least 1"),
-        (["=constant", ".probability=1.5"], r"probability=1.5: expected"),
-        (["=constant", ".probability=nan"], r"probability=nan: expected"),
+        (["=lineal"], r"\.schedule.*constant.*linear.*staircase.*'lineal'|\.schedule.*'lineal'.*'linear'"),
+        ([".mix=z"], r"\.mix.*'z'"),
+        ([".mix=both"], r"\.mix.*'both'"),
+        ([".coin=word"], r"\.coin.*'word'"),
+        ([".end_epochs=3"], r"'train\.scheduled_sampling\.end_epochs'.*'train\.scheduled_sampling\.end_epoch'"),
+        (["=linear", ".end_epoch=0"], r"end_epoch=0\b.*start_epoch=0"),
+        (["=linear", ".start_epoch=-1"], r"start_epoch=-1"),
+        (["=staircase", ".epochs_per_step=0"], r"epochs_per_step=0"),
+        (["=constant", ".probability=1.5"], r"probability=1\.5"),
+        (["=constant", ".probability=nan"], r"probability=nan"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(overrides: list[str], message: str) -> None:

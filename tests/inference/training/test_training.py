@@ -126,12 +126,12 @@ def test_resume_takes_new_optimiser_settings(tmp_path: Path, tiny: list[str]) ->
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.z_dim=3", r"last.pt does not fit the model of these settings"),
-        ("model.name=vae", "model.name=vae contradicts the run .* model.name=dkf"),
-        ("guide.name=all-markov", "guide.name=all-markov contradicts the run .* guide.name=paper"),
-        ("device=cuda:63", "device 'cuda:63' is not available"),
-        ("device=gpu", "unknown device 'gpu'"),
-        ("train.objective=elbow", "unknown train.objective 'elbow'. Did you mean 'elbo'"),
+        ("model.z_dim=3", r"last\.pt .*model"),
+        ("model.name=vae", r"model\.name=vae .*model\.name=dkf"),
+        ("guide.name=all-markov", r"guide\.name=all-markov .*guide\.name=paper"),
+        ("device=cuda:63", "'cuda:63'"),
+        ("device=gpu", "'gpu'"),
+        ("train.objective=elbow", r"train\.objective.*'elbow'.*'elbo'"),
     ],
 )
 def test_resume_refuses_what_does_not_fit(tmp_path: Path, tiny: list[str], override: str, message: str) -> None:
@@ -189,7 +189,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match="Cannot write .*last.pt: No space left on device"):
+    with pytest.raises(UserError, match=r"last\.pt.*No space left on device"):
         train(run, tiny, "train.steps=9", "train.checkpoint_every=2")
     assert load_checkpoint(run / "last.pt")["step"] == 2
     assert not list(run.glob("*.tmp"))
