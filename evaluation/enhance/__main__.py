@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--observation",
-        choices=["noise"],
+        choices=["noise", "reverb"],
         default="noise",
-        help="kind of degradation (default: noise); for mixtures use evaluation.separate, for gaps evaluation.inpaint",
+        help="kind of degradation: noise (default), or reverb: reverberation and stationary noise; for mixtures use "
+        "evaluation.separate, for gaps evaluation.inpaint",
     )
     parser.add_argument(
         "--audio", type=int, metavar="N", help="write sounds of the first N recordings only (default: all)"

@@ -15,7 +15,7 @@ from corpora.types import AudioFault, refusal
 from dvae_pyro.errors import UserError
 from dvae_pyro.progress import progress_bar
 from evaluation.enhance.denoise import Estimate, denoise
-from evaluation.enhance.noise import known_spectra, open_noise
+from evaluation.enhance.noise import check_reverb, known_spectra, open_noise
 from evaluation.enhance.picture import Drawn, save_enhancement
 from evaluation.enhance.report import COLUMNS, report_of, scored, table
 from evaluation.recordings.blocks import Assembler, Block, Layout, blocks, layout, restored
@@ -50,6 +50,7 @@ class Enhancement(NamedTuple):
         audio: number of recordings whose sounds are written; None: all.
         jobs: processes for metrics.
         evidence: particles of the estimate of log p(y); 0: no estimate.
+        observation: the degradation, ``"noise"`` or ``"reverb"``.
     """
 
     noisy: Path
@@ -59,6 +60,7 @@ class Enhancement(NamedTuple):
     audio: int | None
     jobs: int
     evidence: int = 0
+    observation: str = "noise"
 
 
 @dataclass
@@ -112,6 +114,7 @@ def run_command(request: Request, options: argparse.Namespace) -> None:
         out=options.out or request.run / "enhance",
         audio=options.audio,
         evidence=options.evidence,
+        observation=options.observation,
         jobs=all_cores() if options.jobs is None else options.jobs,
     )
     # settings after the methods are parsed as methods
@@ -151,6 +154,7 @@ def enhance(
         UserError: A file or a setting is not valid.
     """
     frontend = stft_of(run)
+    check_reverb(given, settings)
     noise_run = open_noise(run, given, settings)
     task = _task(given, run.settings.data.on_error)
     shown = range(PICTURES if given.audio is None else min(given.audio, PICTURES))
@@ -185,6 +189,7 @@ def enhance(
                         name,
                         spectra=spectra,
                         noise_run=noise_run,
+                        observation=given.observation,
                         particles=given.evidence,
                         progress=advance,
                     )

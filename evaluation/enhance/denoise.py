@@ -26,14 +26,14 @@ class Estimate(NamedTuple):
     """The estimate of a block's clean speech.
 
     Attributes:
-        gain: the Wiener gain (T, F).
+        gain: the Wiener gain (T, F); complex for reverberation.
         noise: W (F, K) and H (K, T).
         objective: the method's objective, in nats.
         seconds: computing time, the block's share of that of its batch.
         rates: further figures of the method, by name.
     """
 
-    gain: NDArray[np.float64]
+    gain: NDArray[np.float64] | NDArray[np.complex128]
     noise: tuple[NDArray[np.float64], NDArray[np.float64]]
     objective: float
     seconds: float
@@ -48,6 +48,7 @@ def denoise(
     *,
     spectra: Sequence[Tensor] | None = None,
     noise_run: Run | None = None,
+    observation: str = "noise",
     particles: int = 0,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Estimate]:
@@ -60,18 +61,20 @@ def denoise(
         name: the name of the inference method.
         spectra: W (F, K) of each block's noise, if it is known.
         noise_run: a prior of the noise, which replaces WH.
+        observation: ``"noise"`` or ``"reverb"``.
         particles: particles of the estimate of log p(y), `rates["evidence_per_frame"]`; 0: no estimate.
         progress: called after each step.
     """
     started = time.perf_counter()
     runs = [run] if noise_run is None else [run, noise_run]
-    problem = observed_program(runs, batch, settings, spectra, noisy=noise_run is None)
+    problem = observed_program(runs, batch, settings, spectra, noisy=noise_run is None, observation=observation)
     torch.manual_seed(settings.inference.seed)
     found = method(name)(problem, settings.inference, progress)
-    observation = problem.observation
-    assert isinstance(observation, Noise)
-    parameters = NoiseParameters(*(v.double().cpu() for v in observation.parameters))
-    gains, objective = found.gain.double().cpu(), found.objective.double().cpu()
+    noise_model = problem.observation
+    assert isinstance(noise_model, Noise)
+    parameters = NoiseParameters(*(v.double().cpu() for v in noise_model.parameters))
+    gains = found.gain.to(torch.promote_types(found.gain.dtype, torch.float64)).cpu()
+    objective = found.objective.double().cpu()
     per_frame = (time.perf_counter() - started) / float(problem.lengths.sum())
     if particles:
         found.rates["evidence_per_frame"] = evidence(problem, particles).cpu() / problem.lengths

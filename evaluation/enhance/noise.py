@@ -13,14 +13,37 @@ from evaluation.recordings.blocks import Block, Layout, transformed
 from evaluation.recordings.files import Recording, read_mono
 from evaluation.restoration.program import same_front_end
 from evaluation.restoration.settings import RestorationSettings
-from inference.observation.settings import fit_spectra, time_span
+from inference.observation.settings import NoiseSettings, fit_spectra, time_span
 from inference.runs import load_run
 
 if TYPE_CHECKING:
     from evaluation.enhance.command import Enhancement
     from inference.runs import Run
 
-__all__ = ["known_spectra", "open_noise"]
+__all__ = ["check_reverb", "known_spectra", "open_noise"]
+
+
+def check_reverb(given: Enhancement, settings: RestorationSettings) -> None:
+    """Check that the options of a reverberant recording have a meaning.
+
+    Raises:
+        UserError: ``--inference smc``, or a setting of noise that is not stationary.
+    """
+    if given.observation != "reverb":
+        return
+    if "smc" in given.methods:
+        raise UserError(
+            "--observation reverb couples the frames of a recording, and --inference smc runs frame by frame. Use "
+            "point, refine, vem, mala or metropolis."
+        )
+    default = NoiseSettings()
+    names = {"rank": "rank", "shared": "shared", "span": "from", "model": "model"}
+    changed = [f"noise.{names[key]}" for key in names if getattr(settings.noise, key) != getattr(default, key)]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)}: --observation reverb has stationary noise, one variance in each bin, learned for "
+            "each recording. Omit the setting; noise.gain and noise.floor remain."
+        )
 
 
 def open_noise(run: Run, given: Enhancement, settings: RestorationSettings) -> Run | None:

@@ -25,7 +25,7 @@ class Drawn(NamedTuple):
         estimate: estimated clean samples.
         clean: clean samples; None if there are none.
         rate: sampling rate in Hz.
-        gain: the Wiener gain (T, F) of the first block.
+        gain: the Wiener gain (T, F) of the first block; complex for reverberation.
         w: W, spectra of the noise (F, K).
         h: H, their activations (K, T).
     """
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     estimate: Samples
     clean: Samples | None
     rate: int
-    gain: NDArray[np.float64]
+    gain: NDArray[np.float64] | NDArray[np.complex128]
     w: NDArray[np.float64]
     h: NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_fr
             _image(axes, spectrogram_db(samples, d.rate) - peak, extent, -RANGE_DB, 0.0, "magma")
             axes.set_title(title, fontsize=8, loc="left")
         extent = (0.0, len(d.gain) * seconds_per_frame, 0.0, kilohertz)
-        _image(row[-2], d.gain, extent, 0.0, 1.0, "viridis")
+        _image(row[-2], np.abs(d.gain), extent, 0.0, 1.0, "viridis")
         noise = 10.0 * np.log10(np.maximum((d.w @ d.h).T, 1e-12))
         _image(row[-1], noise - noise.max(), extent, -RANGE_DB, 0.0, "magma")
         for axes, title in zip(row[-2:], titles[-2:], strict=True):

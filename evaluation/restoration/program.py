@@ -15,8 +15,9 @@ from evaluation.recordings.blocks import Block
 from evaluation.restoration.settings import RestorationSettings
 from inference.estimation.refinement import remembers
 from inference.observation.mixture import Mixture, MixtureGuide
+from inference.observation.noise import Noise
 from inference.observation.past import own_past, sampled_past
-from inference.observation.settings import build_noise
+from inference.observation.settings import build_noise, build_reverb
 from inference.posterior.problem import Problem, causal, frames_independent
 from inference.runs import Run, pick_dtype
 
@@ -68,6 +69,7 @@ def observed_program(
     reads: Sequence[Tensor] | None = None,
     powers: Sequence[Tensor] | None = None,
     present: Sequence[Tensor] | None = None,
+    observation: str = "noise",
 ) -> Problem:
     """The observed program of a batch: prior, observation, and the initial guide.
 
@@ -80,6 +82,7 @@ def observed_program(
         reads: the input (T, N, F) of each source's guide, for several sources; None: y.
         powers: power (T, F) in place of that of each block; None: the blocks' own.
         present: whether each bin of each block was observed, bool (T, F); None: all.
+        observation: ``"noise"``, or ``"reverb"``, which needs the transforms of the blocks.
 
     Raises:
         UserError: inference.past=sampled with several sources or missing bins.
@@ -95,7 +98,13 @@ def observed_program(
     y = pad_sequence(list(powers)).to(device=run.settings.device, dtype=pick_dtype(run.settings.dtype))
     known = None if spectra is None else torch.stack(list(spectra)).to(y)
     mask = None if present is None else pad_sequence(list(present)).to(y.device)
-    observation = build_noise(settings.noise, y, sources=len(runs), spectra=known, present=mask, noisy=noisy)
+    observed: Noise
+    if observation == "reverb":
+        transforms = pad_sequence([torch.from_numpy(block.spectrum) for block in batch])
+        transforms = transforms.to(y.device, torch.complex128 if y.dtype == torch.float64 else torch.complex64)
+        observed = build_reverb(settings.reverb, settings.noise, transforms, lengths)
+    else:
+        observed = build_noise(settings.noise, y, sources=len(runs), spectra=known, present=mask, noisy=noisy)
     model, guide = run.model, run.guide
     if len(runs) > 1:
         model = Mixture([prior.model for prior in runs])
@@ -105,9 +114,9 @@ def observed_program(
         guide,
         y,
         lengths,
-        observation,
-        sampled_past(observation) if settings.inference.past == "sampled" else own_past(),
+        observed,
+        sampled_past(observed) if settings.inference.past == "sampled" else own_past(),
         remembers=all(remembers(r.guide, r.settings.guide, r.model.latents) for r in runs),
-        independent=all(frames_independent(r.model.parents(r.settings.model)) for r in runs),
+        independent=observed.framewise and all(frames_independent(r.model.parents(r.settings.model)) for r in runs),
         causal=len(runs) == 1 and causal(run.guide.parents(run.settings.guide, run.model.latents)),
     )

@@ -1,4 +1,4 @@
-"""The settings ``noise.*`` and ``inference.*``, which are not part of a run's settings."""
+"""The settings ``noise.*``, ``reverb.*`` and ``inference.*``, which are not part of a run's settings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 
 from dvae_pyro.errors import UserError
 from dvae_pyro.fields import check_fields
-from inference.observation.settings import NoiseSettings
+from inference.observation.settings import NoiseSettings, ReverbSettings
 from inference.posterior.problem import InferenceSettings
 from inference.settings.overrides import apply_layer, parse_overrides, quoted
 
 __all__ = ["RestorationSettings", "split_overrides"]
 
-SECTIONS = ("noise", "inference")
+SECTIONS = ("noise", "reverb", "inference")
 ALIASES = {"noise.from": "noise.span"}
 
 
@@ -24,6 +24,7 @@ class RestorationSettings:
     """The settings of an observed program, besides those of its run."""
 
     noise: NoiseSettings = field(default_factory=NoiseSettings)
+    reverb: ReverbSettings = field(default_factory=ReverbSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
 
 

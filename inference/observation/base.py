@@ -125,11 +125,13 @@ class Observation(Messenger):
         distribution: the distribution of the last run, differentiable.
         clean: v, the variances of clean sources in that run.
         learns: names of the parameters that are updated in a run; empty by default.
+        framewise: whether y_t depends on no other frame of clean speech.
     """
 
     distribution: ObservedPower
     clean: tuple[Tensor, ...]
     learns: str = ""
+    framewise = True
 
     def likelihood(self, sources: Sequence[Tensor], y: Tensor, mask: Tensor | None, frames: slice) -> ObservedPower:
         """The distribution of y in some frames.

@@ -1,4 +1,4 @@
-"""Settings of the noise of an observation, and its construction."""
+"""Settings of noise and reverberation, and construction of the observation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from dvae_pyro.errors import UserError
+from dvae_pyro.fields import bounded
 from inference.observation.noise import Noise, NoiseParameters, initial_noise
+from inference.observation.reverb import Reverb, initial_reverb
 
-__all__ = ["NoiseSettings", "build_noise", "fit_spectra", "time_span"]
+__all__ = ["NoiseSettings", "ReverbSettings", "build_noise", "build_reverb", "fit_spectra", "time_span"]
 
 
 @dataclass
@@ -34,6 +36,17 @@ class NoiseSettings:
     model: str | None = None
     floor: float = 1e-10
     seed: int = 0
+
+
+@dataclass
+class ReverbSettings:
+    """Settings of the reverberation.
+
+    Attributes:
+        taps: P, the number of frames of the room's response in each band.
+    """
+
+    taps: int = bounded(20, at_least=1)
 
 
 def time_span(text: str, key: str) -> tuple[float, float]:
@@ -93,6 +106,19 @@ def build_noise(
     else:
         learns = "wh" + learns
     return Noise(start, learns, settings.floor, shared=settings.shared and noisy, present=present)
+
+
+def build_reverb(settings: ReverbSettings, noise: NoiseSettings, spectrum: Tensor, lengths: Tensor) -> Reverb:
+    """The observation of a batch of reverberant recordings, in stationary noise.
+
+    Args:
+        settings: settings of the reverberation.
+        noise: settings of the noise; gain and floor are used.
+        spectrum: the observed transform, complex, (T, N, F), zero beyond each length.
+        lengths: frames of each sequence (N,).
+    """
+    start, taps = initial_reverb(spectrum.abs().square(), lengths, settings.taps)
+    return Reverb(spectrum, start, taps, "hng" if noise.gain else "hn", noise.floor)
 
 
 def fit_spectra(y: Tensor, rank: int, steps: int = 200, floor: float = 1e-10) -> Tensor:

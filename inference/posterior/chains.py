@@ -77,7 +77,8 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
     adjusts = settings.accept or not langevin
     rows = frames if problem.independent else 1
     step_size = problem.y.new_full((rows, sequences), settings.step_size)
-    accepted, gains, speech = problem.y.new_zeros(sequences), torch.zeros_like(problem.y), torch.zeros_like(problem.y)
+    accepted, speech = problem.y.new_zeros(sequences), torch.zeros_like(problem.y)
+    gains: Tensor | None = None
     trajectory, kept = list[Terms](), 0
     with frozen(problem.model), problem.program():
         state = _at(problem, {site: zeta.detach() for site, zeta in start.zeta.items()}, langevin)
@@ -86,7 +87,7 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
             trajectory.append(Terms(per_sequence(state.density), {}))
             if step >= burn_in:
                 observed = observation.likelihood(state.sources, problem.y, real, slice(None))
-                gains += observed.wiener()
+                gains = observed.wiener() if gains is None else gains + observed.wiener()
                 speech += observed.signals[0]
                 kept += 1
             if step == settings.steps:
@@ -112,6 +113,7 @@ def _run(problem: Problem, settings: InferenceSettings, progress: Progress, name
             progress()
     observation.learns = learns
     rates = {"acceptance": accepted / max(1, settings.steps - burn_in)}
+    assert gains is not None
     return Posterior(gains / kept, speech / kept, trajectory, rates)
 
 

@@ -2,8 +2,8 @@ r"""A common criterion for all methods: an estimate of log p(y) at a method's fi
 
 The objectives of the methods are not comparable: a bound, the density at a point, the density of a chain's state. All
 of them result in a program with fixed W, H and g, whose evidence is estimated in the same way: the run's guide is
-refined (`inference.estimation.refinement`) and used as proposal of a particle filter, or, for a model without a step,
-of importance weights. Both are lower bounds in expectation.
+refined (`inference.estimation.refinement`) and used as proposal of a particle filter, or, for a model without a step
+or an observation that couples frames, of importance weights. Both are lower bounds in expectation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def evidence(problem: Problem, particles: int, *, steps: int = 100, seed: int = 
         with torch.random.fork_rng(), problem.program():
             torch.manual_seed(seed)
             guide = refine(model, problem.guide, y, lengths, remembers=problem.remembers, steps=steps)
-            if model.stepwise:
+            if model.stepwise and problem.observation.framewise:
                 with torch.no_grad():
                     return smc(model, guide, y, lengths, particles, seeds=seeds, keep=False).log_evidence
             return estimate(model, guide, y, lengths, particles, chunk=4, seeds=seeds).iwae

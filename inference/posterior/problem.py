@@ -94,7 +94,7 @@ class Posterior(NamedTuple):
     """An inferred posterior.
 
     Attributes:
-        gain: the Wiener gain averaged over draws of z, E[g v / (g v + n)], (T, N, F).
+        gain: the Wiener gain averaged over draws of z, E[g v / (g v + n)], (T, N, F); complex for reverberation.
         speech: the variance g v of clean speech, averaged over draws of z, (T, N, F).
         trajectory: terms of the bound at each step, (N,) each; for a chain, the reconstruction is the log-density.
         rates: rates by name, (N,) each, such as the acceptance rate of proposals.
