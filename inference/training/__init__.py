@@ -1,1 +1,1 @@
-"""The training loop, its data, schedules, logs and processes."""
+"""The training loop, schedules, signals and processes; its data (`reading`) and its reports (`monitor`)."""

@@ -10,9 +10,9 @@ import torch
 
 from inference.objectives.elbo import Objective
 from inference.settings.tree import Settings
-from inference.training.batches import Data
 from inference.training.distributed import ALONE, World
 from inference.training.optimisers import Optimiser
+from inference.training.reading.batches import Data
 from inference.training.reading.readers import StreamedData
 from inference.training.recorded_step import RecordedStep
 

@@ -18,12 +18,12 @@ from inference.checkpoints.files import save_checkpoint, snapshot
 from inference.checkpoints.state import TrainState, criterion, pack, save_best
 from inference.objectives.elbo import BOUNDS
 from inference.settings.tree import TrainSettings
-from inference.training.batches import on_host
-from inference.training.convergence import epoch_line
 from inference.training.job import Job
-from inference.training.logs import MetricsLog, ProgressBar, Speed
-from inference.training.metrics import Late, Line
+from inference.training.monitor.convergence import epoch_line
 from inference.training.monitor.examples import Examples
+from inference.training.monitor.logs import MetricsLog, ProgressBar, Speed
+from inference.training.monitor.metrics import Late, Line
+from inference.training.reading.batches import on_host
 from inference.training.reading.readers import Reader, StreamedData, reader_of
 from inference.training.recorded_step import lengthened, whole_multiple
 from inference.training.scheduled_sampling import settled

@@ -20,8 +20,8 @@ from torch import Tensor
 from corpora.loading.sequences import Batches, Prepared
 from dvae_pyro.errors import UserError
 from guides.fhvae import FHVAEGuide, s_vectors
-from inference.training.batches import Data, UtteranceIndex
 from inference.training.optimisers import forget_rows
+from inference.training.reading.batches import Data, UtteranceIndex
 from models.core.grouping import SequenceIndex
 
 if TYPE_CHECKING:

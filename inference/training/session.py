@@ -31,14 +31,14 @@ from inference.runs import (
 )
 from inference.settings.resolve import load_run_settings, save_settings
 from inference.settings.tree import Settings, TrainSettings
-from inference.training.batches import Data
-from inference.training.convergence import verdict_of
 from inference.training.distributed import ALONE, World, join_processes
 from inference.training.job import Job
-from inference.training.logs import MetricsLog, bytes_until
 from inference.training.loop import fit, measure_start, over, save
+from inference.training.monitor.convergence import verdict_of
+from inference.training.monitor.logs import MetricsLog, bytes_until
 from inference.training.monitor.writers import logger_names
 from inference.training.optimisers import build_optimiser
+from inference.training.reading.batches import Data
 from inference.training.reading.readers import StreamedData
 from inference.training.reading.sources import read_data
 from inference.training.recorded_step import RecordedStep, cuda_graphs, whole_multiple

@@ -16,10 +16,10 @@ from inference.handlers.free_bits import free_bits
 from inference.handlers.given_noise import given_noise
 from inference.handlers.known_shape import known_shape
 from inference.handlers.noise import BatchNoise
-from inference.training.batches import Shard, on_host
 from inference.training.job import Job
-from inference.training.metrics import Line, Measured, late_lines, measure
+from inference.training.monitor.metrics import Line, Measured, late_lines, measure
 from inference.training.optimisers import gradients
+from inference.training.reading.batches import Shard, on_host
 from inference.training.recorded_step import loss_and_gradients
 from inference.training.scheduled_sampling import figures, training_handler, validation_handler
 from inference.training.schedules import free_bits_threshold, kl_weight, learning_rate

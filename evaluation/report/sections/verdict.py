@@ -12,7 +12,7 @@ from evaluation.report.collect import RunFolder, rows_of
 from evaluation.report.page import Page
 from evaluation.reporting.report import Summary, summarise
 from evaluation.resynthesis.metrics import METRICS
-from inference.training.convergence import UNUSED, convergence, unused_latents
+from inference.training.monitor.convergence import UNUSED, convergence, unused_latents
 from models.registry import model_class
 
 __all__ = ["paired", "section", "warnings"]

@@ -1,1 +1,1 @@
-"""What a training shows while it runs: numbers, sounds and pictures, for TensorBoard and other services."""
+"""What a training reports: metrics, logs, messages about convergence, sounds and pictures."""

@@ -18,7 +18,7 @@ from inference.prediction.reconstruction import reconstruct
 
 if TYPE_CHECKING:
     from inference.training.job import Job
-    from inference.training.logs import MetricsLog
+    from inference.training.monitor.logs import MetricsLog
 
 __all__ = ["Examples", "pixels"]
 

@@ -17,8 +17,8 @@ from torch.nn.functional import pad
 from corpora.loading.sequences import Batch, Prepared
 from corpora.streaming.encoding import EncodedSequence
 from corpora.streaming.stream import START, Counts, Position, Stream
-from inference.training.batches import Data, Prepare, Shard, unchanged
 from inference.training.distributed import World
+from inference.training.reading.batches import Data, Prepare, Shard, unchanged
 
 if TYPE_CHECKING:
     from inference.checkpoints.state import TrainState

@@ -17,8 +17,8 @@ from corpora.streaming.stream import Stream
 from corpora.types import Corpus
 from dvae_pyro.errors import UserError
 from inference.settings.tree import Settings
-from inference.training.batches import Data, UtteranceIndex
 from inference.training.distributed import World
+from inference.training.reading.batches import Data, UtteranceIndex
 from inference.training.reading.readers import StreamedData
 from inference.training.sequence_table import Blocks
 

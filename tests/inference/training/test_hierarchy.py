@@ -18,8 +18,8 @@ from inference.checkpoints.files import load_checkpoint
 from inference.runs import load_run
 from inference.settings.resolve import resolve
 from inference.settings.tree import OptimSettings
-from inference.training.batches import UtteranceIndex
 from inference.training.optimisers import build_optimiser, forget_rows
+from inference.training.reading.batches import UtteranceIndex
 from inference.training.sequence_table import Blocks, slow_table
 from inference.training.session import resume, start
 

@@ -25,8 +25,8 @@ from inference.handlers.known_shape import known_shape
 from inference.handlers.noise import BatchNoise
 from inference.handlers.scheduled_sampling import scheduled_sampling
 from inference.objectives.elbo import Bound, Objective
-from inference.training.batches import Data, Shard, UtteranceIndex, on_host
 from inference.training.distributed import ALONE, World, join_processes
+from inference.training.reading.batches import Data, Shard, UtteranceIndex, on_host
 from models.core.effects import draw, longest, ragged
 from tests.pairs import LENGTHS, VARIANTS, data, small_pair
 

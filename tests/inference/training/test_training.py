@@ -17,7 +17,7 @@ from inference.checkpoints.state import TrainState
 from inference.runs import load_run, write_run
 from inference.settings.resolve import resolve
 from inference.training.job import Job
-from inference.training.logs import MetricsLog
+from inference.training.monitor.logs import MetricsLog
 from inference.training.session import resume, start
 from inference.training.steps import validate
 from tests.support.trainings import lines, quiet, same_weights, stop_after, train
@@ -41,7 +41,7 @@ def test_a_run_has_its_files_and_its_lines(tmp_path: Path, tiny: list[str]) -> N
 
 def test_on_a_cpu_one_thread_does_all(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A second one that computes, with OpenMP threads of its own, makes every step several times as long."""
-    monkeypatch.setattr("inference.training.batches.ThreadPoolExecutor", None)  # to start one is an error
+    monkeypatch.setattr("inference.training.reading.batches.ThreadPoolExecutor", None)  # to start one is an error
     run = train(tmp_path / "run", tiny, "train.steps=4")
     assert len([line for line in lines(run) if line["split"] == "train"]) == 4
 
@@ -293,7 +293,7 @@ def test_a_log_that_cannot_be_opened_leaves_no_file_open(tmp_path: Path, monkeyp
     def refuse(names: list[str], run: Path, step: int) -> None:
         raise UserError("no events")
 
-    monkeypatch.setattr("inference.training.logs.open_writers", refuse)
+    monkeypatch.setattr("inference.training.monitor.logs.open_writers", refuse)
     with pytest.raises(UserError, match="no events") as error:
         MetricsLog(tmp_path)
     frames = [entry.frame.f_locals.get("self") for entry in error.traceback]

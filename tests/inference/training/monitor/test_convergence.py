@@ -12,8 +12,8 @@ import pytest
 
 from inference.settings.resolve import resolve
 from inference.svi import main
-from inference.training.convergence import convergence, unused_latents, verdict
-from inference.training.logs import ProgressBar
+from inference.training.monitor.convergence import convergence, unused_latents, verdict
+from inference.training.monitor.logs import ProgressBar
 
 
 def curve(kind: str, count: int = 40) -> list[float]:

@@ -14,7 +14,7 @@ from inference.checkpoints.files import load_checkpoint
 from inference.settings.resolve import resolve
 from inference.training import loop, steps
 from inference.training.job import Job
-from inference.training.metrics import Measured
+from inference.training.monitor.metrics import Measured
 from inference.training.session import start
 from inference.training.signals import Stopped
 from tests.cudnn import Asked, Read
