@@ -151,7 +151,7 @@ def test_settings_choose_window_and_hop() -> None:
     "data, bins, message",
     [
         (Data(window=1024), 257, r" 513 .*model\.bins.* 257.\n.*data\.window=512"),
-        (Data(window=513), 257, r"data\.window.* 513"),
+        (Data(window=513), 257, r"data\.window.*got 513\b"),
         (Data(hop=513), 257, r"data\.hop.* 513.* 512"),
         (Data(hop=0), 257, r"data\.hop.* 0\b"),
         (Data(rate=0), 257, r"data\.rate.* 0\b"),
