@@ -26,6 +26,7 @@ import pyro
 import pyro.poutine as poutine
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from torch import Tensor
 
 from benchmarks.arguments import add_model, keep
@@ -191,6 +192,8 @@ def _picture(rows: list[Figures], heading: str) -> Figure:
     open_axes(axes)
     axes.set_xticks(particles, [str(k) for k in particles], minor=False)
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 

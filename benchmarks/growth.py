@@ -182,6 +182,7 @@ def slope(points: Sequence[Point]) -> float | None:
 def picture(report: dict[str, Any]) -> Figure:
     """Seconds and memory against each size on logarithmic axes, with linear growth through the last point."""
     from matplotlib.figure import Figure  # see `main`
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     axes = report["axes"]
     if not axes:
@@ -198,6 +199,8 @@ def picture(report: dict[str, Any]) -> Figure:
             panel.set(xscale="log", yscale="log")
             panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
             panel.minorticks_off()
+            panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             panel.set_ylabel(label if column == 0 else "")
             panel.tick_params(labelsize=8)
         growth = "" if axis["slope"] is None else f"\nseconds grow as size^{axis['slope']:.2f}"

@@ -16,6 +16,7 @@ import pytest
 from corpora.frontends.registry import FRONT_ENDS
 from corpora.registry import CORPORA
 from docs import generator
+from docs.generator import badges
 from dvae_pyro.fields import bounded, one_of
 from guides.registry import compliant
 from inference import svi
@@ -121,6 +122,13 @@ def test_generated_pages_hold_every_command_and_setting() -> None:
             assert re.search(rf"^\| `{name}` \| \S", pages["reference/names.md"], flags=re.MULTILINE), name
     keys = re.findall(r"^\| `([\w.]+)` \|", pages["reference/settings.md"], flags=re.MULTILINE)
     assert set(_keys(resolve("srnn", "all-markov", None, []))) <= set(keys)
+
+
+@pytest.mark.parametrize("name", badges.badges())
+def test_badges_are_of_this_version(name: str) -> None:
+    written = (badges.FOLDER / name).read_text(encoding="utf-8")
+    assert written == badges.badges()[name], "run python -m docs.generator.badges"
+    assert f"(docs/images/badges/{name})" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def _keys(settings: object, prefix: str = "") -> Iterator[str]:

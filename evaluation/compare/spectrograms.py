@@ -60,7 +60,10 @@ def resyntheses(runs: Sequence[Entry], wanted: str, device: str = "auto") -> Res
     """
     panels: list[Panel] = []
     name = wanted
-    for entry in runs:
+    titles = [entry.run.name + mode_text(entry.report) for entry in runs]
+    if len(set(titles)) < len(titles):
+        titles = [entry.name + mode_text(entry.report) for entry in runs]
+    for entry, title in zip(runs, titles, strict=True):
         run, request = reopen(entry, device)
         utterances = corpus_of(run.settings, request.split).splits[request.split]
         source = f"split '{request.split}' of {run.path}'s corpus"
@@ -69,7 +72,7 @@ def resyntheses(runs: Sequence[Entry], wanted: str, device: str = "auto") -> Res
         if not panels:
             name = utterance.file
             panels.append(Panel("reference", resynthesis.reference, resynthesis.rate))
-        panels.append(Panel(entry.name + mode_text(entry.report), resynthesis.estimate, resynthesis.rate))
+        panels.append(Panel(title, resynthesis.estimate, resynthesis.rate))
     return Resyntheses(name, panels)
 
 

@@ -89,7 +89,8 @@ def entries(runs: Sequence[Path], *, split: str | None = None, mode: str | None 
         missing = [k for k in ("run", "metrics", "model", "guide", "parameters", *CONDITIONS) if k not in report]
         if missing:
             raise UserError(f"{file} is not a report of resynthesis: it lacks {', '.join(missing)}. {remedy}")
-        rows.append(Entry(name, run if run.is_dir() else Path(report["run"]), report, file))
+        inside = (file.parent / "config.yaml").is_file()  # also of a run folder that was moved since
+        rows.append(Entry(name, file.parent if inside else Path(report["run"]), report, file))
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.reporting.plots import RANGE_DB, new_figure, save_picture, spectrogram_db
+from evaluation.reporting.plots import RANGE_DB, colour_bar, new_figure, save_picture, spectrogram_db
 
 __all__ = ["Drawn", "enhancement_picture", "save_enhancement"]
 
@@ -44,7 +44,7 @@ def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_fr
     """A row for each recording: noisy, estimate, clean, gain, and the variance WH of the noise."""
     with_clean = any(d.clean is not None for d in drawn)
     titles = ["noisy", "estimate", *(["clean"] if with_clean else []), "Wiener gain", "noise WH"]
-    figure = new_figure(2.9 * len(titles), 1.5 + 2.0 * len(drawn), heading, dpi=110)
+    figure = new_figure(0.9 + 2.7 * len(titles), 0.9 + 2.0 * len(drawn), heading, dpi=110)
     grid = figure.subplots(len(drawn), len(titles), squeeze=False)
     for row, d in zip(grid, drawn, strict=True):
         sounds = [d.noisy, d.estimate, *([d.clean] if with_clean else [])]
@@ -65,12 +65,10 @@ def enhancement_picture(drawn: Sequence[Drawn], kilohertz: float, seconds_per_fr
         row[0].set_ylabel(f"{Path(d.name).name[-24:]}\nfrequency, kHz", fontsize=7)
     for axes in grid[-1]:
         axes.set_xlabel("time, s", fontsize=7)
-    sounds_, gain = [*range(len(titles) - 2), -1], -2
-    for columns, label in ((sounds_, "dB, relative to the maximum of the noisy sound (WH: its own)"), ([gain], "gain")):
-        shown = [axes for row in grid for axes in row[columns] if axes.images]
-        bar = figure.colorbar(shown[0].images[0], ax=list(grid[-1][columns]), location="bottom", shrink=0.5, aspect=40)
-        bar.set_label(label, fontsize=7)
-        bar.ax.tick_params(labelsize=6)
+    shown = [axes for axes in grid.flat if axes.images]
+    decibels, gain = "dB, relative to the maximum of the noisy sound (WH: its own)", "Wiener gain"
+    for image, label in ((grid[0, 0].images[0], decibels), (grid[0, -2].images[0], gain)):
+        colour_bar(figure, image, shown, label, shrink=1.6 / len(drawn), size=7)
     return figure
 
 

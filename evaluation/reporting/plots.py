@@ -95,7 +95,7 @@ def spectrogram_db(samples: NDArray[np.float64], rate: int) -> NDArray[np.float6
 
 
 def spectrogram_panels(panels: Sequence[Panel | Difference | None], columns: int, heading: str = "") -> Figure:
-    """Spectrograms in a grid, with one frequency axis and one colour scale for all and a time axis for each row.
+    """Spectrograms in a grid, with one frequency axis and one colour scale for all, and the time axis of each sound.
 
     Args:
         panels: sounds and differences, row by row, the first a sound, whose maximum is 0 dB; None leaves a place empty.
@@ -104,7 +104,7 @@ def spectrogram_panels(panels: Sequence[Panel | Difference | None], columns: int
     """
     rows = -(-len(panels) // columns)
     figure = new_figure(0.9 + (4.3 if columns < 3 else 3.2) * columns, 0.9 + 2.1 * rows, heading, dpi=150)
-    grid = figure.subplots(rows, columns, sharex="row", sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     drawn = {i: panel for i, panel in enumerate(panels) if panel is not None}
     spectrograms = {i: spectrogram_db(panel.samples, panel.rate) for i, panel in drawn.items()}
     maximum = float(spectrograms[0].max())
@@ -127,8 +127,7 @@ def spectrogram_panels(panels: Sequence[Panel | Difference | None], columns: int
         else:
             sounds[i] = axes.imshow(decibels.T, cmap="magma", vmin=-RANGE_DB, vmax=0.0, **place)
         axes.set_title(panel.title, fontsize=9, loc="left", color=INK)
-        first = i - i % columns
-        axes.set_xlim(0.0, max(seconds[k] for k in range(first, first + columns) if k in seconds))
+        axes.set_xlim(0.0, seconds[i])
         axes.set_ylim(0.0, kilohertz)
         open_axes(axes, "left", "bottom")
         if i % columns == 0:
