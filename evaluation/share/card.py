@@ -12,8 +12,8 @@ from evaluation.report.sections.reproduce import bibtex, version_of
 from evaluation.reporting.provenance import autoregressive
 from evaluation.reporting.report import Summary
 from evaluation.resynthesis.metrics import METRICS
-from inference.describe import structure, total
 from inference.runs import Run
+from inference.summary import structure, total
 from models.structure.formulas import factorisation, outside_time
 
 __all__ = ["card", "figures"]

@@ -14,8 +14,8 @@ from evaluation.report.collect import RunFolder
 from evaluation.report.graph import graph
 from evaluation.report.page import Page, formula
 from guides.registry import compare
-from inference.describe import structure, total
 from inference.runs import create
+from inference.summary import structure, total
 from models.structure.formulas import factorisation, outside_time, ranges
 
 __all__ = ["differing_settings", "section", "training_hours"]

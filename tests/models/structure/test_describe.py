@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from guides.registry import compliant
-from inference.describe import describe, main, structure
+from inference.describe import main
 from inference.settings.resolve import resolve
+from inference.summary import describe, structure
 from models.structure.formulas import factorisation, ranges, symbols
 from models.structure.parents import FRAMES, frames_of
 
