@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from corpora.audio.conditions import check_conditions, in_conditions
 from corpora.audio.io import one_channel
 from corpora.settings import DataSettings
 from corpora.types import SPLITS, Corpus, Frames, Sound, Utterance
@@ -130,8 +131,6 @@ def open_corpus(settings: DataSettings, seed: int, needed: Sequence[str] = SPLIT
             corpus.splits[split] = [_in_channel(utterance, settings.channel) for utterance in utterances]
     if settings.conditions is None:
         return corpus
-    from corpora.audio.conditions import in_conditions
-
     return in_conditions(corpus, settings.conditions, seed)
 
 
@@ -180,8 +179,6 @@ def check_data(settings: DataSettings) -> None:
         )
     frames = holds_frames(settings)
     if settings.conditions is not None:
-        from corpora.audio.conditions import check_conditions
-
         check_conditions(settings.conditions)
         if frames:
             raise UserError(

@@ -42,7 +42,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: for a file that is missing, damaged, or holds anything but named arrays.
     """
-    import numpy as np
+    import numpy as np  # heavy, like all imports inside functions here: --help does not wait for them
     import torch
 
     if not path.is_file():

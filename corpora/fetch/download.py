@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from corpora.fetch.recipes import RECIPES, Excerpt, Recipe, excerpts
@@ -100,8 +101,6 @@ def _download(recipe: Recipe, missing: Sequence[Excerpt], out: Path) -> None:
 
 def _cut(source: Path, target: Path, item: Excerpt) -> None:
     """Write the excerpt of a source as 16-bit FLAC."""
-    import soundfile
-
     samples, rate = soundfile.read(source, dtype="int16", start=item.start, frames=item.samples)
     if _checksum(samples) != item.samples_sha256:
         raise UserError(f"the excerpt {item.file} has other samples than expected: the FLAC decoder is faulty.")
@@ -112,8 +111,6 @@ def _cut(source: Path, target: Path, item: Excerpt) -> None:
 
 def _complete(path: Path, item: Excerpt) -> bool:
     """Whether a file is there with the samples of the excerpt."""
-    import soundfile
-
     if not path.is_file():
         return False
     try:

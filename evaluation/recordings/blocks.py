@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -79,8 +80,6 @@ def layout(recording: Recording, block: float = BLOCK, overlap: float = OVERLAP)
     Raises:
         AudioFault: The file is not a sound file, or holds no samples.
     """
-    import soundfile
-
     try:
         info = soundfile.info(str(recording.path))
         samples, rate = int(info.frames), int(info.samplerate)
@@ -172,8 +171,6 @@ def _read(recording: Recording, cut: Layout) -> Iterator[Samples]:
     if len(cut.starts) == 1:
         yield mix_to_mono(read_audio(recording.path).samples)
         return
-    import soundfile
-
     path: Path = recording.path
     try:
         with soundfile.SoundFile(path) as sound:

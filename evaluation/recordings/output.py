@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from dvae_pyro.files import disk_errors
@@ -40,8 +41,6 @@ class SoundOut:
             return
         with disk_errors(self.path):
             if self.stream is None:
-                import soundfile
-
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.stream = soundfile.SoundFile(
                     self._beside, "w", samplerate=self.rate, channels=1, format="WAV", subtype="PCM_16"
