@@ -2,9 +2,11 @@ r"""The sequences of an epoch, in an order that is a function of seed, epoch and
 
 The pieces of a corpus are shuffled by the seed in every epoch, and piece k is read by process k mod K. A process reads
 its pieces in windows of a few pieces; the sequences of a window are shuffled together, and windows follow one another.
-Each sequence is therefore used once over all processes, a process holds at most two windows (the next one is read
-during training on the present one), and a position in the epoch is two numbers: the window, and the number of its
-sequences already used. To resume, only the pieces of that window are read again.
+Each sequence is therefore used once over all processes, and a position in the epoch is two numbers: the window, and the
+number of its sequences already used. To resume, only the pieces of that window are read again.
+
+A sequence is released when it is used, and the next window is read piece by piece as the present one empties. A process
+therefore holds the sequences of one window and of one further piece for each worker, however many pieces there are.
 """
 
 from __future__ import annotations
@@ -94,24 +96,25 @@ class Stream:
             UserError: A recording is broken and `skip` is false.
         """
         windows = self.windows(epoch, rank, size)
+        ahead = max(1, self.workers)
         # One thread of computation each, as torch otherwise starts a team of them for every calling thread.
-        with ThreadPoolExecutor(max(1, self.workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            coming: list[list[Future[Loaded]]] = []
+        with ThreadPoolExecutor(ahead, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            coming: list[Future[Loaded]] = []
             try:
                 for number in range(position.window, len(windows)):
-                    while len(coming) < 2 and number + len(coming) < len(windows):
-                        coming.append([pool.submit(self._load, piece) for piece in windows[number + len(coming)]])
-                    segments: list[EncodedSequence] = []
-                    for future in coming.pop(0):
-                        loaded = future.result()
-                        segments += loaded.segments
-                        if counts is not None:
-                            counts.add(loaded)
-                    order = self._permutation(len(segments), epoch, windows[number][0])
+                    window, following = windows[number], windows[number + 1] if number + 1 < len(windows) else []
+                    coming += [pool.submit(self._load, piece) for piece in window[len(coming) :]]
+                    segments = _gathered(coming, counts)
+                    order = self._permutation(len(segments), epoch, window[0])
                     seen = position.seen if number == position.window else 0
-                    for place in range(seen, len(order)):
-                        last = place + 1 == len(order)
-                        yield segments[order[place]], Position(number + 1) if last else Position(number, place + 1)
+                    left = [segments[place] for place in reversed(order[seen:])]
+                    segments.clear()
+                    while left:
+                        used = len(order) - len(left)
+                        due = ahead + len(window) * used // len(order)
+                        coming += [pool.submit(self._load, piece) for piece in following[len(coming) : due]]
+                        segment = left.pop()
+                        yield segment, Position(number, used + 1) if left else Position(number + 1)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -123,3 +126,14 @@ class Stream:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         permutation: list[int] = torch.randperm(count, generator=generator).tolist()
         return permutation
+
+
+def _gathered(coming: list[Future[Loaded]], counts: Counts | None) -> list[EncodedSequence]:
+    """The sequences of pieces, which are removed from `coming` as they are taken."""
+    segments: list[EncodedSequence] = []
+    while coming:
+        loaded = coming.pop(0).result()
+        segments += loaded.segments
+        if counts is not None:
+            counts.add(loaded)
+    return segments

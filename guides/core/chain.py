@@ -173,10 +173,10 @@ class _ChainLoop(torch.autograd.Function):
             z = noise.new_zeros(noise.shape[1:])
             for t in range(len(noise)):
                 z = draws.forward(t, layers.forward(t, z))
-        parameters = layers.parameters()
+        z, parameters = draws.drawn(), layers.parameters()
         ctx.layers, ctx.draws, ctx.at = layers, draws, at
-        ctx.save_for_backward(draws.z)
-        return draws.z, parameters
+        ctx.save_for_backward(z)
+        return z, parameters
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -235,9 +235,8 @@ class _MemoryLoop(torch.autograd.Function):
                 torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
                 torch.tanh(cells[t + 1], out=hidden[t + 1]).mul_(o)
             z = draws.forward(t, last.forward(t, hidden[t + 1]))
-        parameters = last.parameters()
+        z, parameters = draws.drawn().contiguous(), last.parameters()
         ctx.first, ctx.last, ctx.draws, ctx.memory = first, last, draws, memory
-        z = draws.z.contiguous()
         ctx.save_for_backward(z)
         return z, parameters
 

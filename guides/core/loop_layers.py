@@ -142,3 +142,13 @@ class Draws:
     def forward(self, t: int, parameters: Tensor) -> Tensor:
         sigma = torch.exp(parameters[:, self.latent :], out=self.sigma[t])
         return torch.addcmul(parameters[:, : self.latent], sigma, self.noise[t], out=self.z[t])
+
+    def drawn(self) -> Tensor:
+        """z of all frames, which is not kept; once, after the loop.
+
+        An output kept for the backward pass outside `save_for_backward` is a reference cycle, and all buffers of the
+        loop would stay in memory until Python's garbage collector finds it.
+        """
+        z = self.z
+        del self.z
+        return z

@@ -82,6 +82,7 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
     job = _prepare(settings, run, model, guide, say, world)
     if settings.train.model_from is None:
         model.fit_input(item.x for item in job.train.sequences)
+    job = _without_sample(job)
     world.broadcast_module(job.objective)
     if world.main:
         with disk_errors(run):
@@ -128,7 +129,7 @@ def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
     state = read(saved)
     _refuse_finished(run, settings.train, state)
     model, guide = recreate(settings, saved, last)
-    job = _prepare(settings, run, model, guide, say, world)
+    job = _without_sample(_prepare(settings, run, model, guide, say, world))
     if state.best is not None and state.best_of not in ("", criterion(settings)):
         say(f"note: the best weights were selected by {state.best_of}, from now on by {criterion(settings)}")
         state = replace(state, best=None, stale_epochs=0)
@@ -207,6 +208,11 @@ def _prepare(settings: Settings, run: Path, model: DVAE, guide: Guide, say: Say,
         say(line)
     captured = _recorded_step(settings, objective, device, train, world, say) if settings.train.cuda_graph else None
     return Job(run, settings, model, guide, objective, optimizer, train, valid, steps, device, dtype, world, captured)
+
+
+def _without_sample(job: Job) -> Job:
+    """The job without the sequences of a stream that only the statistics of the input are computed from."""
+    return replace(job, train=replace(job.train, sequences=())) if isinstance(job.train, StreamedData) else job
 
 
 def _recorded_step(

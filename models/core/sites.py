@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -74,6 +75,7 @@ class Sites:
         self.frames_of: dict[str, list[tuple[Tensor, bool]]] = {name: [] for name in data}
         """Values of observed sites by frame, and whether each is the given data."""
         self.stride = 1
+        self._finest: Callable[[], Sites | None] = lambda: None
         self._coarser: dict[int, Sites] = {}
         self.step: Callable[[Any], None] | None = None
         """The step that is run over these sites, for handlers that run it again."""
@@ -86,7 +88,8 @@ class Sites:
         """
         if stride == self.stride:
             return self
-        if stride not in self._coarser:
+        finest = self._finest() or self
+        if stride not in finest._coarser:
             scale, steps = copy(self), stride // self.stride
             scale.stride = stride
             scale.lengths = -(-self.lengths // steps)
@@ -94,9 +97,10 @@ class Sites:
             scale.mask = None if self.mask is None else self.mask[::steps]
             scale.plates = (self.plates[0], pyro.plate(f"time_{stride}", scale.frames, dim=-2))
             scale.data = {}
-            scale._foreseen = {}
-            self._coarser[stride] = scale
-        return self._coarser[stride]
+            scale._foreseen, scale._coarser = {}, {}
+            scale._finest = weakref.ref(finest)  # no cycle: tensors are released with the last reference to the pass
+            finest._coarser[stride] = scale
+        return finest._coarser[stride]
 
     def zeroed(self, u: Tensor) -> Tensor:
         """u (..., T, N, C) with zeros in padded frames."""

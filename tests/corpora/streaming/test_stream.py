@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,18 +103,33 @@ def test_going_on_reads_one_window_again_and_none_before_it() -> None:
     assert sorted(read, key=int) == [str(n) for n in range(24) if str(n) not in unread]
 
 
-def test_no_more_than_two_windows_are_read_ahead() -> None:
+@pytest.mark.parametrize(("workers", "place"), [(1, 0), (3, 0), (1, 17)])
+def test_a_process_holds_one_window_and_a_piece_for_each_worker(workers: int, place: int) -> None:
+    """Of 20 pieces of 6 sequences, in windows of 5: used sequences are released, and pieces are read in their place."""
     read: list[str] = []
+    cut: list[weakref.ref[np.ndarray]] = []
 
     def note(file: str) -> Frames:
         read.append(file)
         return give(4)
 
+    class Noted(type(encoding_of(PassFrames(1)))):  # type: ignore[misc]  # a class that is chosen by a function
+        def cut(self, data: Any, start: int, frames: int) -> Any:
+            part = super().cut(data, start, frames)
+            cut.append(weakref.ref(part))
+            return part
+
     utterances = [Utterance(str(n), "", functools.partial(note, str(n))) for n in range(60)]
-    source = stream_of(utterances).sequences(0)
-    next(source)
-    source.close()
-    assert len(read) <= 12
+    stream = replace(stream_of(utterances, window=5, workers=workers), encoding=Noted(PassFrames(1)))
+    start = list(stream_of(utterances, window=5).sequences(0))[place - 1][1] if place else Position()
+    read.clear()
+    most = 0
+    for used, _ in enumerate(stream.sequences(0, position=start), 1 + place):
+        held = sum(array() is not None for array in cut)
+        most = max(most, held)
+        assert held <= 6 * (5 + workers) + 1  # and the one that is being used
+        assert 2 * len(read) - used <= 6 * (5 + workers)
+    assert most > 24 and used == 120
 
 
 def test_short_and_broken_recordings_are_counted(tmp_path: Path) -> None:
