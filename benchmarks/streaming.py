@@ -30,6 +30,8 @@ Report = dict[str, Any]
 TRAINING = """
 import json, resource, sys, time
 began = time.perf_counter()
+from dvae_pyro.allocator import keep_freed_memory
+keep_freed_memory()  # as the command does
 from inference.settings.resolve import resolve
 from inference.training import loop, session
 first, step = [], loop.train_step
