@@ -5,7 +5,7 @@ For one split of a corpus and one front end, ``NAME.npy`` holds the frames of al
 that the features depend on: the utterances and their files (path, size, modification time), the front end and its
 settings, and the code of this package. An entry is therefore never stale: after a change it is not found.
 
-Both files are written under temporary names and renamed when complete, the JSON last; an entry without JSON does not
+Both files are written in a temporary folder and moved when complete, the JSON last; an entry without JSON does not
 exist. If two runs compute the same features at once, both write them, and the later replaces the earlier; readers of
 the earlier keep it. Truncated, modified or foreign files are detected by the checksum and written again.
 """
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import itertools
 import json
 import os
 import pickle
+import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -141,49 +141,35 @@ def _write(path: Path, dim: int, readings: Iterable[Reading]) -> None:
     with disk_errors(path, "Free space, set data.cache to another folder, or omit it"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_up(path)
-        with _renamed_when_complete(path) as stream:
-            stream.write(_header(0, dim))
-            for features, *rest in readings:
-                content = np.ascontiguousarray(features, dtype="<f4").data
-                stream.write(content)
-                checksum = zlib.crc32(content, checksum)
-                entries.append([len(features), *rest])
-                frames += len(features)
-            stream.seek(0)
-            stream.write(_header(frames, dim))
-        with _renamed_when_complete(path.with_suffix(".json")) as stream:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp") as made:
+            with open(Path(made) / path.name, "wb") as stream:
+                _write_header(stream, 0, dim)
+                for features, *rest in readings:
+                    content = np.ascontiguousarray(features, dtype="<f4").data
+                    stream.write(content)
+                    checksum = zlib.crc32(content, checksum)
+                    entries.append([len(features), *rest])
+                    frames += len(features)
+                stream.seek(0)
+                _write_header(stream, frames, dim)
             checksum = zlib.crc32(json.dumps(entries).encode(), checksum)
-            stream.write(json.dumps({"utterances": entries, "checksum": checksum}).encode())
+            index = json.dumps({"utterances": entries, "checksum": checksum})
+            (Path(made) / path.with_suffix(".json").name).write_text(index)
+            for suffix in (".npy", ".json"):
+                os.replace(Path(made) / path.with_suffix(suffix).name, path.with_suffix(suffix))
 
 
-@contextlib.contextmanager
-def _renamed_when_complete(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file that replaces `path` at the end."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
-    try:
-        with open(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-
-
-def _header(frames: int, dim: int) -> bytes:
-    """The header of an ``.npy`` file, whose length does not depend on the number of frames."""
-    stream = io.BytesIO()
+def _write_header(stream: BinaryIO, frames: int, dim: int) -> None:
+    """Write the header of an ``.npy`` file, whose length does not depend on the number of frames."""
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (frames, dim)})
-    return stream.getvalue()
 
 
 def _clear_up(path: Path) -> None:
-    """Remove temporary files of killed runs that are older than a day."""
+    """Remove temporary folders of killed runs that are older than a day."""
     for left in path.parent.glob(f"{path.stem}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_S:
-                left.unlink()
+                shutil.rmtree(left)
 
 
 def _open(path: Path, dim: int) -> list[Reading]:

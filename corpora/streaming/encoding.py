@@ -96,13 +96,12 @@ class _Spectra:
 
     def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         stft, longest = self.frontend, max(segment.frames for segment in segments)
-        samples, scale = _stacked(segments, (longest - 1) * stft.hop + stft.window)
-        x = torch.from_numpy(samples).to(device, non_blocking=True).double()
-        x /= torch.from_numpy(scale).to(device)[:, None]
+        x = _on_device(segments, (longest - 1) * stft.hop + stft.window, device)
         spectra = windowed_spectra(x, torch.from_numpy(stft.taper).to(device), stft.hop)
         power = (spectra.real**2 + spectra.imag**2).float().transpose(0, 1)
-        inside = torch.arange(longest)[:, None] < torch.tensor([segment.frames for segment in segments])
-        return power.mul(inside.to(device)[..., None]).contiguous()
+        frames = torch.tensor([segment.frames for segment in segments]).to(device)
+        inside = torch.arange(longest, device=device)[:, None] < frames
+        return power.mul(inside[..., None]).contiguous()
 
 
 class _Samples:
@@ -122,9 +121,8 @@ class _Samples:
 
     def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         width, longest = self.frontend.dim, max(segment.frames for segment in segments)
-        samples, scale = _stacked(segments, longest * width)
-        x = (samples / scale[:, None]).astype(np.float32).reshape(len(segments), longest, width)
-        return _without_padding(x, segments).to(device, non_blocking=True)
+        x = _on_device(segments, longest * width, device)
+        return x.float().view(len(segments), longest, width).transpose(0, 1).contiguous()
 
 
 class _Computed:
@@ -142,10 +140,10 @@ class _Computed:
 
     def features(self, segments: Sequence[EncodedSequence], device: torch.device) -> Tensor:
         longest = max(segment.frames for segment in segments)
-        x = np.zeros((len(segments), longest, self.frontend.dim), np.float32)
+        x = np.zeros((longest, len(segments), self.frontend.dim), np.float32)
         for n, segment in enumerate(segments):
-            x[n, : segment.frames] = segment.data
-        return _without_padding(x, segments).to(device, non_blocking=True)
+            x[: segment.frames, n] = segment.data
+        return torch.from_numpy(x).to(device, non_blocking=True)
 
 
 def _sixteen_bits(samples: NDArray[np.float64], peak: float | None = None) -> tuple[NDArray[np.int16], float]:
@@ -165,16 +163,10 @@ def _sixteen_bits(samples: NDArray[np.float64], peak: float | None = None) -> tu
     return rounded.astype(np.int16), float(np.abs(rounded).max()) if peak is None else peak
 
 
-def _stacked(segments: Sequence[EncodedSequence], length: int) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Samples (N, length) of segments, zero beyond the end of each, and their divisors (N,)."""
+def _on_device(segments: Sequence[EncodedSequence], length: int, device: torch.device) -> Tensor:
+    """Samples (N, length) of segments in float64, zero beyond the end of each; copied to the device as 16 bits."""
     samples = np.zeros((len(segments), length), dtype=np.int16)
     for n, segment in enumerate(segments):
         samples[n, : len(segment.data)] = segment.data
-    return samples, np.array([segment.scale for segment in segments])
-
-
-def _without_padding(x: NDArray[np.float32], segments: Sequence[EncodedSequence]) -> Tensor:
-    """Features (N, T, D) as (T, N, D), with zeros after the end of each sequence."""
-    for n, segment in enumerate(segments):
-        x[n, segment.frames :] = 0.0
-    return torch.from_numpy(np.ascontiguousarray(x.transpose(1, 0, 2)))
+    scale = torch.tensor([segment.scale for segment in segments], dtype=torch.float64)
+    return torch.from_numpy(samples).to(device, non_blocking=True).double().div_(scale.to(device)[:, None])

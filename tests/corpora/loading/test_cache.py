@@ -215,6 +215,15 @@ def test_the_frames_are_an_array_that_numpy_reads(corpus: Corpus, cache: Path) -
     np.testing.assert_array_equal(np.load(path), np.concatenate([item.x.numpy() for item in plain]))
 
 
+def test_users_share_a_cache_by_the_umask(corpus: Corpus, cache: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        load(corpus, cache)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in cache.iterdir()} == {0o644}
+
+
 def test_an_interruption_leaves_nothing_behind(corpus: Corpus, cache: Path) -> None:
     def interrupted() -> Iterator[Reading]:
         yield read(corpus.splits["train"][0], FRONTEND)
@@ -225,9 +234,10 @@ def test_an_interruption_leaves_nothing_behind(corpus: Corpus, cache: Path) -> N
     assert not list(cache.iterdir())
     load(corpus, cache)
     path, index = sorted(cache.iterdir(), reverse=True)
-    abandoned, recent = (path.with_name(f"{path.name}.{name}.tmp") for name in ("old", "new"))
+    abandoned, recent = (path.with_name(f"{path.stem}.{name}.tmp") for name in ("old", "new"))
     for left in (abandoned, recent):
-        left.touch()
+        left.mkdir()
+        (left / path.name).touch()
     os.utime(abandoned, (0, 0))
     path.unlink()
     load(corpus, cache)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from corpora.audio.io import read_audio
 from corpora.frontends.base import FrontEnd, PassFrames
@@ -188,6 +189,36 @@ def test_spectra_on_a_gpu_are_those_of_the_processor() -> None:
     ]
     found = encoding.features(segments, torch.device("cuda")).cpu()
     torch.testing.assert_close(found, encoding.features(segments, CPU), rtol=1e-6, atol=0.0)
+
+
+class _Crossing(TorchDispatchMode):
+    """Bytes that are copied to another device, by type."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.bytes: Counter[torch.dtype] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for v in args:
+            if isinstance(v, torch.Tensor) and isinstance(result, torch.Tensor) and v.device != result.device:
+                self.bytes[v.dtype] += v.numel() * v.element_size()
+        return result
+
+
+@pytest.mark.parametrize("name", ["stft", "waveform"])
+def test_what_is_copied_to_a_device_are_samples_of_16_bits(name: str) -> None:
+    """On a device without values, which an operation on a tensor of the CPU refuses: the transform is on it."""
+    encoding = encoding_of(FRONT_ENDS[name])
+    data, scale, frames = encoding.read(Sound(0.1 * np.random.RandomState(0).standard_normal((9000, 1)), 16000))
+    segments = [EncodedSequence(encoding.cut(data, s, 20), scale, 20, "", "", s) for s in (0, 3, 10)]
+    with _Crossing() as crossing:
+        found = encoding.features(segments, torch.device("meta"))
+    assert found.device.type == "meta" and found.shape == encoding.features(segments, CPU).shape
+    samples = sum(segment.data.nbytes for segment in segments)
+    assert crossing.bytes.pop(torch.int16) == samples
+    window = FRONT_ENDS["stft"].taper.nbytes if name == "stft" else 0  # type: ignore[attr-defined]
+    assert sum(crossing.bytes.values()) <= window + 16 * len(segments)  # their divisors and lengths
 
 
 def test_what_is_not_of_sixteen_bits_is_rounded_below_its_peak(tmp_path: Path) -> None:
