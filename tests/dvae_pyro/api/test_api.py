@@ -62,7 +62,7 @@ def test_a_run_says_what_it_is(tmp_path: Path) -> None:
     assert repr(run) == f"Run('{tmp_path / 'dkf'}': dkf, guide paper, best.pt at step 0, cpu)"
     assert run.rate == RATE and run.step == 0 and not run.model.training
     assert dvae.load(run.path, "data.rate=8000").rate == 8000
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match=r"nowhere(.|\n)*--run nowhere"):
         dvae.load("nowhere")
 
 

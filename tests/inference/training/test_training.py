@@ -126,7 +126,7 @@ def test_resume_takes_new_optimiser_settings(tmp_path: Path, tiny: list[str]) ->
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.z_dim=3", r"last\.pt .*model"),
+        ("model.z_dim=3", r"last\.pt .*\(\d.*\(\d(.|\n)*model\.\*"),
         ("model.name=vae", r"model\.name=vae .*model\.name=dkf"),
         ("guide.name=all-markov", r"guide\.name=all-markov .*guide\.name=paper"),
         ("device=cuda:63", "'cuda:63'"),
