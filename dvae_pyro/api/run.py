@@ -158,7 +158,7 @@ class Run:
 
     def decode(
         self,
-        latents: Mapping[str, Tensor],
+        latents: Mapping[str, Tensor] | Tensor,
         x: Tensor | None = None,
         lengths: Tensor | None = None,
         *,
@@ -167,12 +167,19 @@ class Run:
         """The expected data (T, N, D) given latents; for power spectra the variance.
 
         Args:
-            latents: values of all latents by site name, as from `encode`.
+            latents: values of all latents by site name, as from `encode`; of a model with one latent also its values.
             x: data (T, N, D) that the model is given as its past in mode "gt".
             lengths: frames of each sequence (N,); None: all T.
             mode: "gt", the model is given the true past, or "gen", its own output; None is "gen" without `x`, else the
                 run's `evaluation.mode`.
         """
+        names = self.model.latents_of(self.settings.model)
+        if isinstance(latents, Tensor) and len(names) == 1:
+            latents = {names[0]: latents}
+        given = () if isinstance(latents, Tensor) else tuple(latents)
+        if isinstance(latents, Tensor) or not set(names) <= set(given):
+            got = "a tensor" if isinstance(latents, Tensor) else f"a mapping with {', '.join(given) or 'nothing'}"
+            raise UserError(f"latents: expected a mapping with {', '.join(names)}, as from encode, got {got}.")
         if mode == "gt" and x is None:
             raise UserError("mode='gt' gives the model the true past of the data: pass x.")
         if x is None:

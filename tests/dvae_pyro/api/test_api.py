@@ -139,6 +139,8 @@ def test_decoding_what_was_encoded_is_the_reconstruction(name: str, mode: str, t
     torch.testing.assert_close(run.decode(latents, batch.x, batch.lengths, mode=mode), expected)
     if mode == "gen":
         torch.testing.assert_close(run.decode(latents, lengths=batch.lengths), expected)
+    if name == "vrnn":
+        torch.testing.assert_close(run.decode(latents["z"], batch.x, batch.lengths, mode=mode), expected)
 
 
 def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -150,6 +152,10 @@ def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         run.encode(x, torch.tensor([31, 2]))
     with pytest.raises(UserError, match="latents.* lengths or x"):
         run.decode(run.encode(x))
+    with pytest.raises(UserError, match=r"expected a mapping with mu2, z2, z1.* got a tensor"):
+        run.decode(run.encode(x)["z1"])
+    with pytest.raises(UserError, match=r"expected a mapping with mu2, z2, z1.* got a mapping with z1"):
+        run.decode({"z1": run.encode(x)["z1"]})
     with pytest.raises(UserError, match="pass x"):
         run.decode(run.encode(x), mode="gt")
     with pytest.raises(UserError, match="'scm'.*'smc'"):
