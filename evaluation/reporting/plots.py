@@ -120,7 +120,7 @@ def spectrogram_panels(panels: Sequence[Panel | Difference | None], columns: int
         place: dict[str, Any] = {"origin": "lower", "aspect": "auto"}
         place["extent"] = (0.0, seconds[i], 0.0, panel.rate / 2000.0)
         if isinstance(panel, Difference):
-            # below the range of the colours of sounds nothing is seen to differ
+            # below the colour range of sounds no difference is visible
             other = spectrogram_db(panel.other, panel.rate) - maximum
             change = decibels.clip(-RANGE_DB, 0.0) - other.clip(-RANGE_DB, 0.0)
             changes[i] = axes.imshow(change.T, cmap="RdBu_r", vmin=-CHANGE_DB, vmax=CHANGE_DB, **place)

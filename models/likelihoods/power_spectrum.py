@@ -150,7 +150,7 @@ class _LogDensity(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = grads
         o, x, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody goes back through this
+        if torch.is_grad_enabled():  # with create_graph: this gradient is differentiated again
             e = o.exp()
             v = e + ctx.floor
             slope = e / v * (x / v - 1.0)
