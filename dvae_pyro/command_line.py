@@ -156,7 +156,7 @@ class Parser(argparse.ArgumentParser):
                 present = [name for name in RENAMED.get(option, "").split(" or ") if name in known]
                 self.error(
                     f"unknown option {option}."
-                    + (f" It is called {present[0]}." if present else nearest(option, offered))
+                    + (f" It is called {present[0]}." if present else _nearest_option(option, offered))
                 )
 
     def format_usage(self) -> str:
@@ -185,6 +185,12 @@ class Parser(argparse.ArgumentParser):
             (settings if action.nargs == "*" else positional).append(several.get(str(action.nargs), metavar))
         words = [self.prog, *positional, *required, "[options]", *settings]
         self.usage = " ".join(words).replace("%", "%%")
+
+
+def _nearest_option(option: str, offered: Iterable[str]) -> str:
+    """As `nearest`, of the words after the dashes, which all options have in common."""
+    words = [name.removeprefix("--") for name in offered if name.startswith("--")]
+    return nearest(option.removeprefix("--"), words).replace("'", "'--", 1)
 
 
 def _choices(action: argparse.Action) -> str:

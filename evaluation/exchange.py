@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.disentanglement.arguments import add_pair_arguments
-from evaluation.reporting.command_line import evaluation_parser, launch
+from evaluation.reporting.command_line import PICTURED, evaluation_parser, launch
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run `evaluation.disentanglement.exchange`; returns the exit status."""
-    parser = evaluation_parser("exchange", "Decode two utterances with each other's latent of the sequence.")
+    description = "Decode two utterances with each other's latent of the sequence."
+    parser = evaluation_parser("exchange", description, writes=PICTURED)
     add_pair_arguments(parser, "A", "B")
     parser.add_argument(
         "--out",

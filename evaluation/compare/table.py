@@ -103,7 +103,7 @@ def _report(run: Path, wanted: Mapping[str, str | None]) -> Path:
     own = run / "resynthesis.json"
     asked = {key: value for key, value in wanted.items() if value is not None}
     found = find_reports(run, "resynthesis")
-    fitting = [path for path in found if not different_keys(asked, read_json(path, "Remove it."), asked)]
+    fitting = [path for path in found if _fits(read_json(path, "Remove it."), asked)]
     if own in fitting or not found:
         return own
     if len(fitting) == 1:
@@ -113,6 +113,12 @@ def _report(run: Path, wanted: Mapping[str, str | None]) -> Path:
         raise UserError(f"{run} has no such report. Make it with: python -m evaluation.resynthesis {run}{options}")
     names = ", ".join(path.name for path in fitting)
     raise UserError(f"{run} has several reports of resynthesis: {names}. Give --split and --mode, or one of the files.")
+
+
+def _fits(report: dict[str, Any], asked: Mapping[str, str]) -> bool:
+    """Whether a report has the values asked for; a model that is given no past frames has no modes."""
+    keys = {key: value for key, value in asked.items() if key != "mode" or report.get("autoregressive", True)}
+    return not different_keys(keys, report, keys)
 
 
 def refuse_mixed_modes(runs: Sequence[Entry]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evaluation.disentanglement.pairs import UNUSED_DB, decibels, exchanged, open_pair, pair_report, short_names, sounds
@@ -31,7 +32,10 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
     moved = [decibels(power[0], power[1]), decibels(power[3], power[2])]
     out: Path = outputs.beside("exchange") if options.out is None else options.out
     heading = f"{caption(run)}: exchange of {', '.join(names)}{mode_text(report)}"
-    files = _write(out, frontend.rate, pair, samples, names, heading)
+    files, picture = _write(out, frontend.rate, pair, samples, names, heading)
+    for path in (out / "exchange.png", request.picture):
+        if path is not None:
+            save_picture(picture, path)
     report |= {
         "a": pair[0].file,
         "b": pair[1].file,
@@ -60,9 +64,9 @@ def _write(
     samples: Sequence[NDArray[np.float64]],
     names: Sequence[str],
     heading: str,
-) -> list[str]:
-    """Write the four sounds, on a common scale, and a picture of them, of the two inputs and of what the exchange
-    changes; returns the file names.
+) -> tuple[list[str], Figure]:
+    """Write the four sounds, on a common scale, and draw them, the two inputs and what the exchange changes; returns
+    the file names and the picture.
     """
     stems = [PurePosixPath(Path(item.file).as_posix()).stem for item in pair]
     titles = short_names(pair)
@@ -77,5 +81,4 @@ def _write(
             panels.append(Panel(f"{'AB'[own]} with {latents} of {'AB'[other]}", samples[i], rate))
         title = f"{'AB'[own]}: with {latents} of {'AB'[1 - own]} less with its own"
         panels.append(Difference(title, samples[with_other], samples[with_own], rate))
-    save_picture(spectrogram_panels(panels, columns=4, heading=heading), out / "exchange.png")
-    return [*files, "exchange.png"]
+    return [*files, "exchange.png"], spectrogram_panels(panels, columns=4, heading=heading)

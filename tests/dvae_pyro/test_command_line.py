@@ -141,6 +141,7 @@ def test_a_list_of_values_ends_at_a_run_folder(tmp_path: Path) -> None:
         (["RUN", "--nosy", "x"], "unknown option --nosy. Did you mean '--noisy'?"),
         (["RUN", "--noisy", "x", "--part", "3"], "unknown option --part. Did you mean '--particles'?"),
         (["RUN", "--noisy", "x", "--draws=3"], "unknown option --draws. It is called --particles."),
+        (["RUN", "--noisy", "x", "--split", "test"], "unknown option --split.\n"),
         (["RUN"], "required: --noisy"),
         (["--noisy", "x"], "required: RUN\n"),
     ],

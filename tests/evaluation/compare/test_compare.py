@@ -212,10 +212,14 @@ def test_modes_are_not_mixed_unless_asked(tmp_path: Path, capsys: pytest.Capture
     assert main([str(gt), str(gen), "--mode", "gen"]) == 0
     out = capsys.readouterr().out
     assert "mode gen" in out and "different" not in out
+    without_past = made_up(tmp_path / "vae", 0.2, mode="gt")
+    assert main([str(gt), str(without_past), "--mode", "gen"]) == 0
+    out = capsys.readouterr().out
+    assert "vae" in out and "different" not in out
 
 
 def test_which_report_of_a_run_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = made_up(tmp_path / "run", 0.3)
+    run = made_up(tmp_path / "run", 0.3, autoregressive=True)
     for split in ("valid", "train"):
         keyed(run, f"resynthesis.{split}.gt.json", split=split)
     assert entries([run])[0].file.name == "resynthesis.json"

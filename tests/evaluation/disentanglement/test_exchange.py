@@ -110,8 +110,10 @@ def test_the_command_leaves_sounds_a_picture_and_a_report(
     import soundfile
 
     root = write_pair(tmp_path / "corpus")
-    where = ["--corpus", "folder", "--root", str(root)]
+    picture = tmp_path / "copy.png"
+    where = ["--corpus", "folder", "--root", str(root), "--picture", str(picture)]
     assert main([str(run.path), *where, "--source", "a", "--reference", str(root / "test" / "b" / "b.wav")]) == 0
+    assert picture.stat().st_size > 5000
     out = capsys.readouterr().out
     assert "v of test/a/a.wav" in out and "mode gen" in out
     names = {f"{who}-with-v-of-{whose}.wav" for who in ("a-a", "b-b") for whose in "ab"}
