@@ -17,7 +17,7 @@ from dvae_pyro.progress import progress_bar
 from evaluation.enhance.denoise import Estimate, denoise
 from evaluation.enhance.noise import check_reverb, known_spectra, open_noise
 from evaluation.enhance.picture import Drawn, save_enhancement
-from evaluation.enhance.report import COLUMNS, report_of, scored, table
+from evaluation.enhance.report import columns_of, report_of, scored, table
 from evaluation.recordings.blocks import Assembler, Block, Layout, blocks, layout, restored
 from evaluation.recordings.files import Recording, find_recordings, match_clean, read_mono
 from evaluation.recordings.output import SoundOut
@@ -129,7 +129,7 @@ def run_command(request: Request, options: argparse.Namespace) -> None:
     say(f"prior: {run.checkpoint_path}, step {run.state['step']}, model {run.settings.model.name}")
     rows, broken = enhance(run, given, settings, progress=True)
     report = report_of(run, request, given, settings, rows, broken)
-    outputs.write(report, [c for c in COLUMNS if c in rows[0]], rows)
+    outputs.write(report, columns_of(rows), rows)
     print(table(report))
     for note in report["notes"]:
         say(note)

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from evaluation.restoration.settings import RestorationSettings
     from inference.runs import Run
 
-__all__ = ["COLUMNS", "FIGURES", "report_of", "scored", "table"]
+__all__ = ["COLUMNS", "FIGURES", "columns_of", "report_of", "scored", "table"]
 
 FIGURES = Scores._fields
 WHAT = ("file", "inference", "frames", "duration")
 COST = ("bound_per_frame", "evidence_per_frame", "acceptance", "ess", "seconds", "real_time_factor")
 COLUMNS = (*WHAT, *(name for f in FIGURES for name in (f, f"{f}_input", f"{f}_difference")), *COST)
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The columns that some row has: figures such as the acceptance rate belong to one method only."""
+    return [column for column in COLUMNS if any(column in row for row in rows)]
 
 
 def scored(rows: Sequence[Row], pairs: Iterable[tuple[tuple[int, str], Any]], jobs: int) -> list[Row]:
@@ -54,10 +59,12 @@ def report_of(
     broken: dict[str, str],
 ) -> dict[str, Any]:
     """The report: inputs, settings, and the mean and standard error of each figure by method."""
-    numbers = [c for c in COLUMNS if c in rows[0] and c not in ("file", "inference")]
-    methods = {name: means([row for row in rows if row["inference"] == name], numbers) for name in given.methods}
+    of = {name: [row for row in rows if row["inference"] == name] for name in given.methods}
+    numbers = {name: [c for c in columns_of(of[name]) if c not in ("file", "inference")] for name in given.methods}
+    methods = {name: means(of[name], numbers[name]) for name in given.methods}
     notes = [f"skipped {file}: it {fault}" for file, fault in broken.items()]
-    missing = {c: sum(not math.isfinite(float(row[c])) for row in rows) for c in numbers}
+    missing = {c: sum(not math.isfinite(float(row[c])) for name in of for row in of[name] if c in numbers[name])
+               for c in columns_of(rows) if c not in ("file", "inference")}  # fmt: skip
     notes += [f"{c} is not defined (NaN) in {n} of {len(rows)} rows" for c, n in missing.items() if n and "_d" not in c]
     return {
         **provenance("enhance", run, request),

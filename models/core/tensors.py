@@ -17,7 +17,10 @@ def concatenate(*parts: Tensor) -> Tensor:
     """Concatenate features along the last dimension, [a; b], with broadcasting of particle and frame dimensions."""
     if len(parts) == 1:
         return parts[0]
-    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    shapes = [part.shape[:-1] for part in parts]
+    if all(shape == shapes[0] for shape in shapes[1:]):  # broadcasting shapes takes longer than a frame's concatenation
+        return torch.cat(parts, dim=-1)
+    batch = torch.broadcast_shapes(*shapes)
     return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], dim=-1)
 
 

@@ -47,17 +47,18 @@ def _main(*words: object) -> int:
 def test_a_folder_is_enhanced(run: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = speech / "out"
     asked = ("--noisy", speech / "noisy", "--clean", speech / "clean", "--out", out, "--jobs", 0)
-    assert _main(run, *asked, "--inference", "vem", "point", "inference.steps=3", "noise.rank=2") == 0
+    assert _main(run, *asked, "--inference", "vem", "mala", "inference.steps=3", "noise.rank=2") == 0
     for name, samples, rate in (("a", 4001, 8000), ("b/c", 9003, 16_000)):
-        for method in ("vem", "point"):
+        for method in ("vem", "mala"):
             info = soundfile.info(str(out / method / f"{name}.wav"))
             assert (info.frames, info.samplerate, info.channels) == (samples, rate, 1)
     report = json.loads((out / "enhance.json").read_text())
-    assert {*report["methods"]} == {"vem", "point"} and report["metrics"] == report["methods"]["vem"]
+    assert {*report["methods"]} == {"vem", "mala"} and report["metrics"] == report["methods"]["vem"]
     for figure in ("si_sdr", "rmse_scaled", "rmse_plain", "pesq_wb", "pesq_nb", "stoi", "estoi"):
         assert {figure, f"{figure}_input", f"{figure}_difference"} <= {*report["metrics"]}
     rows = list(csv.DictReader((out / "enhance.csv").read_text().splitlines()))
-    assert [(r["file"] + r["inference"]) for r in rows] == ["avem", "b/cvem", "apoint", "b/cpoint"]
+    assert [(r["file"] + r["inference"]) for r in rows] == ["avem", "b/cvem", "amala", "b/cmala"]
+    assert [r["acceptance"] == "" for r in rows] == [True, True, False, False]  # a figure of chains only
     for row in rows:
         difference = float(row["si_sdr"]) - float(row["si_sdr_input"])
         assert float(row["si_sdr_difference"]) == pytest.approx(difference)
