@@ -6,6 +6,7 @@ import functools
 import weakref
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,21 @@ def test_going_on_reads_one_window_again_and_none_before_it() -> None:
     assert sorted(read, key=int) == [str(n) for n in range(24) if str(n) not in unread]
 
 
+class _AtOnce(ThreadPoolExecutor):
+    """Reads when it is asked to: as far ahead as threads can ever be."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        future: Any = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
 @pytest.mark.parametrize(("workers", "place"), [(1, 0), (3, 0), (1, 17)])
-def test_a_process_holds_one_window_and_a_piece_for_each_worker(workers: int, place: int) -> None:
+def test_a_process_holds_one_window_and_a_piece_for_each_worker(
+    workers: int, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 20 pieces of 6 sequences, in windows of 5: used sequences are released, and pieces are read in their place."""
+    monkeypatch.setattr("corpora.streaming.stream.ThreadPoolExecutor", _AtOnce)
     read: list[str] = []
     cut: list[weakref.ref[np.ndarray]] = []
 

@@ -28,8 +28,10 @@ from inference.checkpoints.files import load_checkpoint
 from inference.checkpoints.state import TrainState
 from inference.settings.resolve import resolve
 from inference.training.distributed import ALONE, World
+from inference.training.job import Job
 from inference.training.reading.readers import StreamedData, reader_of
 from inference.training.session import resume, start
+from inference.training.steps import train_step
 from tests.support.processes import run_together
 from tests.support.streams import numbered
 
@@ -115,13 +117,21 @@ def test_a_run_that_stopped_anywhere_goes_on_bit_for_bit(shards: Path, tmp_path:
     assert a == [line for line in lines(parted) if line["split"] == "train"]
 
 
-def test_an_epoch_holds_every_sequence_once(shards: Path, tmp_path: Path) -> None:
+def test_an_epoch_holds_every_sequence_once(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    sample: list[int] = []
+
+    def noted(job: Job, *rest: Any) -> Any:
+        sample.append(len(job.train.sequences))
+        return train_step(job, *rest)
+
+    monkeypatch.setattr("inference.training.loop.train_step", noted)
     one_epoch = settings(shards, tmp_path / "run", "train.steps=null", "train.epochs=1")
     start(resolve("vae", overrides=one_epoch), said.append)
     trained = [line for line in lines(tmp_path / "run") if line["split"] == "train"]
     sequences = sum((20 + n) // 15 for n in range(40))
     assert len(trained) == -(-sequences // 8)
+    assert set(sample) == {0}  # what the statistics of the input are computed from is not kept
     assert any(line.startswith("train: streamed from 8 shards, such as train/cuts.000000.jsonl.gz, 2") for line in said)
 
 
