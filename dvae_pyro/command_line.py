@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -18,7 +19,17 @@ from pathlib import Path
 from dvae_pyro.allocator import keep_freed_memory
 from dvae_pyro.errors import UserError, nearest
 
-__all__ = ["DEVICE_HELP", "Parser", "guarded", "nearest_path", "own_process", "program", "refuse_shadowed", "separated"]
+__all__ = [
+    "DEVICE_HELP",
+    "Parser",
+    "guarded",
+    "as_called",
+    "nearest_path",
+    "own_process",
+    "program",
+    "refuse_shadowed",
+    "separated",
+]
 
 SCRIPTS = {
     "inference.svi": "dvae-train",
@@ -70,6 +81,11 @@ def own_process(module: str) -> tuple[list[str], dict[str, str]]:
     home = str(Path(__file__).resolve().parents[1])
     places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def as_called(text: str) -> str:
+    """A message with commands as the user calls them (`program`), where it has ``python -m module``."""
+    return re.sub(r"python -m ((?:inference|evaluation|models|corpora)[\w.]*\w)", lambda found: program(found[1]), text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -264,10 +280,10 @@ def guarded(main: Callable[[], object], stopped: str = "stopped; nothing was wri
         finally:
             sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_called(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"\n{str(interrupt) or stopped}", file=sys.stderr)
+        print(f"\n{as_called(str(interrupt)) or stopped}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         if not _reader_gone():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corpora.recipes.layouts.table import split_of
-from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
+from dvae_pyro.command_line import DEVICE_HELP, Parser, as_called, guarded
 from dvae_pyro.errors import UserError
 
 if TYPE_CHECKING:
@@ -276,4 +276,4 @@ def read_run(request: Request) -> Run:
 
 def say(text: str) -> None:
     """Print a remark on stderr; stdout contains only results."""
-    print(text, file=sys.stderr)
+    print(as_called(text), file=sys.stderr)

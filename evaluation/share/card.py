@@ -99,7 +99,7 @@ def figures(reports: Sequence[Report]) -> Iterator[tuple[str, str, str, str, str
         metrics = content.get("metrics")
         if not isinstance(metrics, Mapping) or not {"corpus", "split"} <= content.keys():
             continue
-        mode = str(content.get("mode") or "")
+        mode = str(content.get("mode") or "") if content.get("autoregressive", True) else ""
         for key, values in metrics.items():
             if (found := _figure(report.evaluation, key, values)) is not None:
                 yield (report.evaluation, f"{content['corpus']}, {content['split']}", mode, *found)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from corpora.registry import holds_frames
+from dvae_pyro.command_line import program
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
 from guides.fhvae import FHVAEGuide
@@ -284,4 +285,4 @@ def _report(job: Job, state: TrainState, say: Say) -> None:
     say(f"{job.run} holds best.pt, last.pt, metrics.jsonl and config.yaml")
     spectra = not holds_frames(job.settings.data) and job.settings.data.frontend != "waveform"
     evaluation = "resynthesis" if spectra else "likelihood"
-    say(f"next: python -m evaluation.{evaluation} {job.run}")
+    say(f"next: {program(f'evaluation.{evaluation}')} {job.run}")

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from docs.generator.commands import commands, script
-from dvae_pyro.command_line import SCRIPTS, Parser, guarded, nearest_path, own_process, program, refuse_shadowed
+from dvae_pyro.command_line import (
+    SCRIPTS,
+    Parser,
+    as_called,
+    guarded,
+    nearest_path,
+    own_process,
+    program,
+    refuse_shadowed,
+)
 from dvae_pyro.commands import commands_of, run_package
 from dvae_pyro.errors import UserError
 from evaluation.reporting.command_line import evaluation_parser
@@ -160,8 +169,10 @@ def test_the_program_is_the_one_that_was_started(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", ["/usr/bin/dvae-eval"])
     assert program("evaluation.likelihood") == "dvae-eval likelihood" and program("inference.svi") == "dvae-train"
     assert evaluation_parser("likelihood", "").prog == "dvae-eval likelihood"
+    message = "Train: python -m inference.svi --run r\nthen (python -m evaluation.enhance) or python -m pip install x"
+    assert as_called(message) == "Train: dvae-train --run r\nthen (dvae-eval enhance) or python -m pip install x"
     monkeypatch.setattr(sys, "argv", ["svi.py"])
-    assert program("inference.svi") == "python -m inference.svi"
+    assert program("inference.svi") == "python -m inference.svi" and as_called(message) == message
 
 
 def test_a_missing_folder_is_answered_by_the_one_that_was_meant(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from pyro import poutine
 
+from dvae_pyro.command_line import program
 from inference.checkpoints.state import TrainState
 from inference.objectives.elbo import BOUNDS
 from inference.settings.tree import TrainSettings
@@ -164,7 +165,7 @@ def verdict_of(job: Job, step: int) -> list[str]:
     """`verdict` on a training that has ended at a step."""
     lines = [json.loads(text) for text in (job.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     validations = [line for line in lines if line["split"] == "valid"]
-    resume = f"python -m inference.svi --resume {job.run} train.steps={2 * step}"
+    resume = f"{program('inference.svi')} --resume {job.run} train.steps={2 * step}"
     if job.settings.train.epochs is not None:
         resume += f" train.epochs={2 * job.settings.train.epochs}"
     return verdict(validations, BOUNDS[job.settings.train.objective], dimensions_per_frame(job), resume=resume)
