@@ -59,12 +59,18 @@ def run_recognition(request: Request, options: argparse.Namespace) -> None:
         "recogniser": {**recogniser._asdict(), "seeds": seeds},
         "rows": entries,
     }
-    labels = [f"{entry['trained']}, {entry['features']} {model_text(entry)}".removesuffix(" -") for entry in entries]
+    names = run_names(options.runs)
+    short: dict[str | None, str | None] = {None: None, **dict(zip(report["runs"], names, strict=True))}
+    models = [model_text({**entry, "run": short[entry["run"]]}) for entry in entries]
+    labels = [
+        f"{entry['trained']}, {entry['features']} {model}".removesuffix(" -")
+        for entry, model in zip(entries, models, strict=True)
+    ]
     figure = grouped_bars(
         [*report["domains"], ALL],
         {label: list(entry["error"].values()) for label, entry in zip(labels, entries, strict=True)},
         "token error rate, %",
-        f"{', '.join(run_names(options.runs))}: recogniser trained on {source} (first: on all), tested on split "
+        f"{', '.join(names)}: recogniser trained on {source} (first: on all), tested on split "
         f"{request.split} of {corpus.name}",
         groups_label="condition of the test data",
         rows_label="condition trained on, features",
