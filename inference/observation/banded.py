@@ -44,7 +44,8 @@ def solve_banded(precision: Tensor, linear: Tensor) -> BandedGaussian:
     r"""The Gaussian with density proportional to :math:`\exp(-s^H \Lambda s + 2 \Re(r^H s))`.
 
     Args:
-        precision: the lower band of Lambda, its entry (i, i - d) in [:, i, d], (R, T, P), complex; positive definite.
+        precision: the lower band of Lambda, its entry (i, i - d) in [:, i, d], (R, T, P), complex; positive
+            definite. Entries with i < d are not read.
         linear: r, (R, T), complex.
 
     Example:

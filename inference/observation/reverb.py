@@ -60,9 +60,8 @@ class SpeechPosterior(NamedTuple):
         width = taps.shape[-1]
         precision = _ahead(weights, width).to(taps) @ _products(taps)
         precision[..., 0] += 1.0 / u
-        t, d = torch.arange(y.shape[-1], device=y.device)[:, None], torch.arange(width, device=y.device)
         right = (_ahead(weights * y, width) @ taps.conj()[..., None])[..., 0]
-        return cls(y, weights, taps, solve_banded(precision.masked_fill(t < d, 0.0), right))
+        return cls(y, weights, taps, solve_banded(precision, right))
 
     @property
     def power(self) -> Tensor:
