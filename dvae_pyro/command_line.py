@@ -1,4 +1,4 @@
-"""What all command lines share: the parser, the names of commands, and how a command ends.
+"""What all command lines share: the parser, and how a command ends.
 
 This module imports neither torch nor numpy, so that ``--help`` is fast.
 """
@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -18,29 +17,17 @@ from pathlib import Path
 
 from dvae_pyro.allocator import keep_freed_memory
 from dvae_pyro.errors import UserError, nearest
+from dvae_pyro.program_names import as_called, program
 
 __all__ = [
     "DEVICE_HELP",
     "Parser",
     "guarded",
-    "as_called",
     "nearest_path",
-    "own_process",
-    "program",
     "refuse_shadowed",
     "separated",
 ]
 
-SCRIPTS = {
-    "inference.svi": "dvae-train",
-    "models.describe": "dvae-describe",
-    "models.published": "dvae-published",
-    "corpora.fetch": "dvae-fetch",
-    "corpora.shard": "dvae-shard",
-    "corpora.recipes.synthetic.corpus": "dvae-synthetic",
-    "evaluation": "dvae-eval",
-}
-"""Console scripts by the module that ``python -m`` runs; those of evaluations are ``dvae-eval NAME``."""
 RENAMED = {
     "--a": "--source",
     "--audio": "--out",
@@ -58,34 +45,6 @@ PACKAGES = ("models", "guides", "inference", "evaluation", "corpora", "configs")
 DEVICE_HELP = "auto (default: cuda where there is one, else cpu), cpu, cuda, cuda:N"
 BROKEN_PIPE = 141
 """Exit status after the reader of the output has gone, as a shell reports SIGPIPE."""
-
-
-def program(module: str) -> str:
-    """How the user calls a command: ``python -m module``, or the console script where one of ours was started.
-
-    Example:
-        >>> program("evaluation.likelihood")
-        'python -m evaluation.likelihood'
-    """
-    started = Path(sys.argv[0]).name.removesuffix(".exe") if sys.argv else ""
-    if not started.startswith("dvae-"):
-        return f"python -m {module}"
-    return SCRIPTS.get(module, f"dvae-eval {module.removeprefix('evaluation.')}")
-
-
-def own_process(module: str) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment that run one of our modules in a process of its own.
-
-    The process does not search the present folder for packages, where a user's own ``models/`` may be.
-    """
-    home = str(Path(__file__).resolve().parents[1])
-    places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-
-
-def as_called(text: str) -> str:
-    """A message with commands as the user calls them (`program`), where it has ``python -m module``."""
-    return re.sub(r"python -m ((?:inference|evaluation|models|corpora)[\w.]*\w)", lambda found: program(found[1]), text)
 
 
 class Parser(argparse.ArgumentParser):

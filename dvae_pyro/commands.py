@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dvae_pyro.command_line import guarded, program
+from dvae_pyro.command_line import guarded
 from dvae_pyro.errors import UserError, nearest
+from dvae_pyro.program_names import program
 
 __all__ = ["Command", "commands_of", "run_package"]
 

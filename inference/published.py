@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvae_pyro.command_line import Parser, guarded, program
+from dvae_pyro.command_line import Parser, guarded
 from dvae_pyro.errors import UserError
+from dvae_pyro.program_names import program
 from models.published.ini import Ini, read_ini
 from models.published.mappings import FAMILIES, Place
 

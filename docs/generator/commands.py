@@ -8,8 +8,8 @@ import io
 import os
 from unittest import mock
 
-from dvae_pyro.command_line import SCRIPTS
 from dvae_pyro.commands import commands_of
+from dvae_pyro.program_names import SCRIPTS
 
 __all__ = ["commands", "help_of", "page"]
 

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvae_pyro.command_line import own_process
 from dvae_pyro.errors import UserError
+from dvae_pyro.program_names import own_process
 from evaluation.reporting.command_line import say
 
 __all__ = ["default_prior", "with_prior"]

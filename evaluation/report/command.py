@@ -130,8 +130,8 @@ def render(page: Page) -> tuple[str, tuple[str, str]]:
         "reproduce": reproduce.section(page),
     }
     further, numbers = listen.further_sounds(page)
-    heard = {player["number"] for player in context["listen"]["players"]}
-    context["metrics"] = metrics.section(page, heard | numbers)
+    playing = {player["number"] for player in context["listen"]["players"]}
+    context["metrics"] = metrics.section(page, playing | numbers)
     context["sounds"] = [*context["listen"]["sounds"], *further]
     folder = resources.files("evaluation.report")
     environment = jinja2.Environment(

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dvae_pyro.command_line import own_process
+from dvae_pyro.program_names import own_process
 from evaluation.disentanglement.pairs import sequence_latents
 from evaluation.report.collect import RunFolder, rows_of
 from evaluation.reporting.command_line import say

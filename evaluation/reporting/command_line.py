@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corpora.recipes.layouts.table import split_of
-from dvae_pyro.command_line import DEVICE_HELP, Parser, as_called, guarded
+from dvae_pyro.command_line import DEVICE_HELP, Parser, guarded
 from dvae_pyro.errors import UserError
+from dvae_pyro.program_names import as_called
 
 if TYPE_CHECKING:
     from inference.runs import Run

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from corpora.registry import holds_frames
-from dvae_pyro.command_line import program
 from dvae_pyro.errors import UserError
 from dvae_pyro.files import disk_errors
+from dvae_pyro.program_names import program
 from guides.fhvae import FHVAEGuide
 from inference.checkpoints.files import load_checkpoint
 from inference.checkpoints.state import TrainState, criterion, read, restore, save_best

@@ -14,18 +14,10 @@ from pathlib import Path
 import pytest
 
 from docs.generator.commands import commands, script
-from dvae_pyro.command_line import (
-    SCRIPTS,
-    Parser,
-    as_called,
-    guarded,
-    nearest_path,
-    own_process,
-    program,
-    refuse_shadowed,
-)
+from dvae_pyro.command_line import Parser, guarded, nearest_path, refuse_shadowed
 from dvae_pyro.commands import commands_of, run_package
 from dvae_pyro.errors import UserError
+from dvae_pyro.program_names import SCRIPTS, as_called, own_process, program
 from evaluation.reporting.command_line import evaluation_parser
 
 ROOT = Path(__file__).resolve().parents[2]

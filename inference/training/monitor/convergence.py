@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from pyro import poutine
 
-from dvae_pyro.command_line import program
+from dvae_pyro.program_names import program
 from inference.checkpoints.state import TrainState
 from inference.objectives.elbo import BOUNDS
 from inference.settings.tree import TrainSettings
