@@ -20,7 +20,7 @@ from dvae_pyro.command_line import nearest_path
 from dvae_pyro.errors import UserError, first_line
 from dvae_pyro.files import write_atomically
 from guides.registry import current_name, guide_class
-from inference.settings.overrides import absent, apply_layer, current_names, parse_overrides, read_config
+from inference.settings.overrides import absent, apply_layer, current_names, parse_overrides, read_config, read_layer
 from inference.settings.tree import Settings
 from inference.settings.validation import check_limits, check_scheduled_sampling, refuse_unused
 from models.registry import model_class, model_names
@@ -73,8 +73,6 @@ def _resolve(
     cls = model_class(model_name)
     tree.model = OmegaConf.structured(cls.Settings)
     tree.model.name = model_name
-    tree.guide = OmegaConf.structured(guide_class(model_name, guide_name).Settings)
-    tree.guide.name = guide_name
     scheduled = command_line.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
     implied: dict[str, Any] = {"evaluation.mode": "gen"} if scheduled else {}
     if command_line.get("train.model_from", config.get("train.model_from")) is not None:
@@ -84,7 +82,7 @@ def _resolve(
     corpus_layer = CORPUS_DEFAULTS.get(corpus, {})
     waveform_layer = waveform_defaults({**defaults, **corpus_layer, **config, **command_line})
     model_waveform_layer = cls.waveform_defaults(waveform_layer["model.bins"]) if waveform_layer else {}
-    for layer, source in (
+    layers = [
         (defaults, f"defaults of {model_name}"),
         (waveform_layer, "defaults of waveforms"),
         (model_waveform_layer, f"waveform defaults of {model_name}"),
@@ -92,7 +90,14 @@ def _resolve(
         (absent(tree, config) if of_run else {}, where),
         (config, where),
         (command_line, ""),
-    ):
+    ]
+    # The guide's class depends on settings of the model, and the keys that layers may set depend on that class.
+    known = [key for key in read_layer(tree) if key.startswith("model.")]
+    for layer, source in layers:
+        apply_layer(tree, {key: layer[key] for key in known if key in layer}, source)
+    tree.guide = OmegaConf.structured(guide_class(_object(tree.model), guide_name).Settings)
+    tree.guide.name = guide_name
+    for layer, source in layers:
         apply_layer(tree, layer, source)
     both = {**config, **command_line}
     refuse_unused(command_line if "optim.schedule" in both else both, tree.optim.schedule)
@@ -155,11 +160,16 @@ def _choose(part: str, flag: str | None, command_line: Mapping[str, Any], config
     return None if name is None else str(name)
 
 
-def _finish(tree: DictConfig) -> Settings:
+def _object(tree: DictConfig) -> Any:
+    """The dataclass of a section, with interpolations resolved."""
     try:
-        settings = OmegaConf.to_object(tree)
+        return OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         raise UserError(f"The settings do not resolve: {first_line(error)}") from error
+
+
+def _finish(tree: DictConfig) -> Settings:
+    settings = _object(tree)
     assert isinstance(settings, Settings)
     _tuples(settings)
     check_limits(settings)

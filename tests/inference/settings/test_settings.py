@@ -10,6 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from dvae_pyro.errors import UserError
+from guides.kvae import SampledKVAEGuideSettings
 from inference.settings.overrides import apply_layer
 from inference.settings.resolve import load_run_settings, resolve, save_settings, to_yaml
 from inference.settings.tree import Settings
@@ -29,6 +30,18 @@ def test_a_model_named_on_the_command_line_has_its_own_settings() -> None:
     settings = resolve("dkf", "all-markov", overrides=["data.trim_db=null"])
     assert settings.model.name == "dkf" and settings.guide.name == "all-markov"
     assert settings.data.trim_db is None
+
+
+def test_the_settings_of_the_guide_are_those_of_the_guide_that_the_models_settings_choose(tmp_path: Path) -> None:
+    config = tmp_path / "row.yaml"
+    config.write_text("model: {name: kvae, integrate: false}\n")
+    for settings in (
+        resolve("kvae", overrides=["model.integrate=false", "guide.g_dim=8"]),
+        resolve(config_path=config, overrides=["guide.g_dim=8"]),
+    ):
+        assert isinstance(settings.guide, SampledKVAEGuideSettings) and settings.guide.g_dim == 8
+    with pytest.raises(UserError, match=r"'guide\.g_dim'"):
+        resolve("kvae", overrides=["guide.g_dim=8"])
 
 
 def test_a_limit_that_is_given_lifts_the_other_default() -> None:
