@@ -49,9 +49,9 @@ def solve_banded(precision: Tensor, linear: Tensor) -> BandedGaussian:
         linear: r, (R, T), complex.
 
     Example:
-        >>> found = solve_banded(torch.full((1, 3, 1), 2.0 + 0j), torch.full((1, 3), 1.0 + 0j))
+        >>> found = solve_banded(torch.full((1, 3, 1), 4.0 + 0j), torch.full((1, 3), 2.0 + 0j))
         >>> found.mean.real.tolist(), found.covariance[..., 0].real.tolist()
-        ([[0.5, 0.5, 0.5]], [[0.5, 0.5, 0.5]])
+        ([[0.5, 0.5, 0.5]], [[0.25, 0.25, 0.25]])
     """
     rows, frames, width = precision.shape
     size = max(width - 1, min(frames, 8))
