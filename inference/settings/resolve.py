@@ -92,9 +92,9 @@ def _resolve(
         (command_line, ""),
     ]
     # The guide's class depends on settings of the model, and the keys that layers may set depend on that class.
-    known = [key for key in read_layer(tree) if key.startswith("model.")]
+    known = read_layer(tree)
     for layer, source in layers:
-        apply_layer(tree, {key: layer[key] for key in known if key in layer}, source)
+        apply_layer(tree, {key: value for key, value in layer.items() if key in known}, source)
     tree.guide = OmegaConf.structured(guide_class(_object(tree.model), guide_name).Settings)
     tree.guide.name = guide_name
     for layer, source in layers:
