@@ -73,6 +73,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert path.exists() or path.relative_to(ROOT / "docs").as_posix() in generator.PAGES, target
 
 
+def test_no_text_has_control_characters() -> None:
+    """Such as the bell for the ``\\a`` of a formula that a program has interpreted."""
+    folders = ("dvae_pyro", "models", "guides", "inference", "evaluation", "corpora", "benchmarks", "tests", "docs")
+    sources = [file for folder in folders for end in ("py", "md") for file in (ROOT / folder).rglob(f"*.{end}")]
+    control = re.compile(r"[\x00-\x08\x0b-\x1f]")
+    assert len(sources) > 500 and not [file for file in sources if control.search(file.read_text(encoding="utf-8"))]
+
+
 def test_every_page_is_in_the_navigation() -> None:
     shown = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE))
     written = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}

@@ -31,6 +31,11 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return [column for column in COLUMNS if any(column in row for row in rows)]
 
 
+def _numbers(rows: Sequence[Row]) -> list[str]:
+    """The columns of figures that some row has."""
+    return [column for column in columns_of(rows) if column not in ("file", "inference")]
+
+
 def scored(rows: Sequence[Row], pairs: Iterable[tuple[tuple[int, str], Any]], jobs: int) -> list[Row]:
     """Add the metrics of estimate and input, and their difference, to rows.
 
@@ -60,11 +65,9 @@ def report_of(
 ) -> dict[str, Any]:
     """The report: inputs, settings, and the mean and standard error of each figure by method."""
     of = {name: [row for row in rows if row["inference"] == name] for name in given.methods}
-    numbers = {name: [c for c in columns_of(of[name]) if c not in ("file", "inference")] for name in given.methods}
-    methods = {name: means(of[name], numbers[name]) for name in given.methods}
+    methods = {name: means(chosen, _numbers(chosen)) for name, chosen in of.items()}
     notes = [f"skipped {file}: it {fault}" for file, fault in broken.items()]
-    missing = {c: sum(not math.isfinite(float(row[c])) for name in of for row in of[name] if c in numbers[name])
-               for c in columns_of(rows) if c not in ("file", "inference")}  # fmt: skip
+    missing = {c: sum(c in row and not math.isfinite(float(row[c])) for row in rows) for c in _numbers(rows)}
     notes += [f"{c} is not defined (NaN) in {n} of {len(rows)} rows" for c, n in missing.items() if n and "_d" not in c]
     return {
         **provenance("enhance", run, request),

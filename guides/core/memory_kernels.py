@@ -4,6 +4,7 @@ An LSTM is between z_{t-1} and the layers that take h_t. `inputs` (T + 1, B, E +
 by side, features of z_{t-1} and h_{t-1}; `active` (T, B, 4H) the gates i, f, g, o after sigmoid or tanh.
 """
 
+# Annotations as in `guides.core.kernels`: those that Triton reads, and no others.
 # ruff: noqa: ANN001, ANN201, ANN202
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 

@@ -173,9 +173,9 @@ class Reverb(Noise):
     If it `learns`, each run takes an M-step at its own q(s) after the density is computed: h by least squares, then n,
     then g; no step decreases log p(y | z),
 
-    .. math:: h_f \leftarrow rg\min_h E_q \sum_t |y_t - (h * s)_t|^2, \quad
-        n_f \leftarrow rac1T \sum_t E_q |y_t - (h * s)_t|^2, \quad
-        g_t \leftarrow rac1F \sum_f E_q|s_{ft}|^2 / v_{ft}.
+    .. math:: h_f \leftarrow \arg\min_h E_q \sum_t |y_t - (h * s)_t|^2, \quad
+        n_f \leftarrow \frac1T \sum_t E_q |y_t - (h * s)_t|^2, \quad
+        g_t \leftarrow \frac1F \sum_f E_q|s_{ft}|^2 / v_{ft}.
 
     Args:
         spectrum: the observed transform y, complex, (T, N, F), zero in padded frames.

@@ -91,7 +91,8 @@ def _resolve(
         (config, where),
         (command_line, ""),
     ]
-    # The guide's class depends on settings of the model, and the keys that layers may set depend on that class.
+    # The guide's class depends on settings of the model, and the keys of its section on that class: layers are applied
+    # without that section first, then with it.
     known = read_layer(tree)
     for layer, source in layers:
         apply_layer(tree, {key: value for key, value in layer.items() if key in known}, source)

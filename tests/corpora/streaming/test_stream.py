@@ -230,7 +230,7 @@ def test_what_is_copied_to_a_device_are_samples_of_16_bits(name: str) -> None:
     assert found.device.type == "meta" and found.shape == encoding.features(segments, CPU).shape
     samples = sum(segment.data.nbytes for segment in segments)
     assert crossing.bytes.pop(torch.int16) == samples
-    window = FRONT_ENDS["stft"].taper.nbytes if name == "stft" else 0  # type: ignore[attr-defined]
+    window = FRONT_ENDS["stft"].taper.nbytes if name == "stft" else 0  # type: ignore[attr-defined]  # an Stft
     assert sum(crossing.bytes.values()) <= window + 16 * len(segments)  # their divisors and lengths
 
 
