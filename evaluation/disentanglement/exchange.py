@@ -46,7 +46,7 @@ def run_exchange(request: Request, options: argparse.Namespace) -> None:
     outputs.write(report)
     latents = ", ".join(names)
     print(
-        f"{report['model']}: {latents} of {pair[0].file} and {pair[1].file} exchanged, mode {report['mode']}, latents "
+        f"{report['model']}: {latents} of {pair[0].file} and {pair[1].file} exchanged{mode_text(report)}, latents "
         f"{report['latents']}"
     )
     print(f"the exchange of {latents} changes the spectrum of A by {moved[0]:.2f} dB, of B by {moved[1]:.2f} dB (RMS)")

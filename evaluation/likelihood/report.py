@@ -25,6 +25,7 @@ from evaluation.reporting.report import (
     Results,
     Summary,
     data_text,
+    mode_text,
     model_text,
     summarise,
     text_table,
@@ -259,7 +260,7 @@ def table(report: Mapping[str, Any]) -> str:
         kl = "\n\n" + text_table(["KL, nats", *NORMALISATIONS, *columns], rows)
     return (
         f"{model_text(report)}\n{report['num_sequences']} {report['sequences']} of {data_text(report)}, "
-        f"{report['num_frames']} frames; mode {report['mode']}\n\n" + text_table(header, lines) + kl
+        f"{report['num_frames']} frames{mode_text(report)}\n\n" + text_table(header, lines) + kl
     )
 
 

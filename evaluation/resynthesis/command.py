@@ -174,8 +174,8 @@ def table(report: dict[str, Any]) -> str:
         mean, _, stderr = summary.text(metric.decimals, metric.scale).partition(" ±")
         lines.append([metric.label, mean, stderr, str(summary.n), metric.better or ""])
     return (
-        f"{model_text(report)}\n{report['num_sequences']} utterances of {data_text(report)}; "
-        f"mode {report['mode']}, latents {report['latents']}\n\n"
+        f"{model_text(report)}\n{report['num_sequences']} utterances of {data_text(report)}"
+        f"{mode_text(report)}, latents {report['latents']}\n\n"
         + text_table(["", "mean", "std. error", "utterances", "better"], lines)
     )
 
