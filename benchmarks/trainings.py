@@ -74,12 +74,27 @@ _BENCHMARK = [
 _FHVAE = [Training(f"fhvae-alpha{alpha}", f"fhvae2017/verification32_alpha{alpha}", SEGMENTS) for alpha in ("10",)] + [
     Training("fhvae-alpha0", "fhvae2017/verification32_alpha10", [*SEGMENTS, "train.discriminative.alpha=0"])
 ]
+# Steps that take about the same time on one thread.
 _LIGHT = [
-    *(Training(name, f"light2023/small_{name}", SMALL) for name in ("light", "hit")),
+    Training("light", "light2023/small_light", SMALL),
+    Training("hit", "light2023/small_hit", [*SMALL, "train.steps=5000"]),
     Training(
         "srnn-ss",
         "light2023/srnn_ss_vb",
-        [*SMALL, "data.corpus=folder", "data.sequence_frames=100", "train.batch_size=8", "train.epochs=null"],
+        [
+            *SMALL,
+            "train.steps=4500",
+            "data.corpus=folder",
+            "model.input=log",
+            "optim.lr=1e-3",
+            "optim.clip=5",
+            "optim.warmup_steps=100",
+            "optim.decay_steps=null",
+            "train.batch_size=8",
+            "train.objective=elbo",
+            "train.scheduled_sampling.start_epoch=2",
+            "train.scheduled_sampling.end_epoch=6",
+        ],
     ),
 ]
 _MS_STCN = [

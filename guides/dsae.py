@@ -1,8 +1,11 @@
 r"""DSAE's guide (Li & Mandt, 2018, as in Bie et al., 2021):
 
-.. math:: q(v, z_{1:T} | x_{1:T}) = q(v | x_{1:T}) \prod_t q(z_t | v, x_{1:T}).
+.. math::
+    q(v, z_{1:T} \mid x_{1:T}) &= q(v \mid x_{1:T}) \prod_t q(z_t \mid v, x_{1:T}) \tag{1} \\
+    q(v \mid x_{1:T}) &= N(\mu(g), \sigma(g)^2), \quad g = \text{the final states of an LSTM over } x_{1:T} \tag{2}
 
-Given v, all z_t are drawn at once; the exact posterior of z_t also depends on z_{1:t-1}.
+(the numbers are of this module). Given v, all z_t are drawn at once; the exact posterior of z_t also depends on
+z_{1:t-1}.
 """
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ class DSAEGuide(Guide):
         t.sample("z", self.posterior(t.feature(encoded)))
 
     def sequence_posterior(self, g: Tensor) -> dist.TorchDistribution:
-        """q(v | x_{1:T}): Li & Mandt (2018), inference model, v their f; not detailed in Bie et al. (2021)."""
+        """q(v | x_{1:T}): Eq. 2 of this module; not detailed in Bie et al. (2021)."""
         return self.v_head(self.g_v(g))
 
     def posterior(self, r: Tensor) -> dist.TorchDistribution:

@@ -1,4 +1,13 @@
-r"""The KVAE's guides: q(a_{1:T} | x_{1:T}) = \prod_t q(a_t | x_t), with z integrated out of the model, or drawn too."""
+r"""The KVAE's guides, with z integrated out of the model, or drawn too:
+
+.. math::
+    q(a_{1:T} \mid x_{1:T}) &= \prod_t q(a_t \mid x_t) \tag{1} \\
+    q(a_t \mid x_t) &= N(m(x_t), r\, \mathrm{sigmoid}(o(x_t))) \tag{2} \\
+    q(z_t \mid z_{t-1}, x_{t:T}) &= N(\mu(g_t, z_{t-1}), \sigma(g_t, z_{t-1})^2), \quad
+        g_t = \mathrm{LSTM}(x_t, g_{t+1}) \tag{3}
+
+(1 and 2: recognition model of Fraccaro et al., 2017; the numbers are of this module).
+"""
 
 from __future__ import annotations
 
@@ -52,7 +61,7 @@ class KVAEGuide(Guide):
         t.sample("a", self.posterior(t.feature(encoded)))
 
     def posterior(self, h: Tensor) -> dist.TorchDistribution:
-        """q(a_t | x_t), from the encoded x_t: Fraccaro et al. (2017), recognition model."""
+        """q(a_t | x_t): Eq. 2 of this module, from the encoded x_t."""
         mean, o = self.affine(h).chunk(2, dim=-1)
         return dist.Independent(dist.Normal(mean, (self.most * torch.sigmoid(o)).sqrt()), 1)
 
@@ -93,7 +102,7 @@ class SampledKVAEGuide(KVAEGuide):
         t.sample("a", self.posterior(h))
 
     def z_posterior(self, g: Tensor, z_before: Tensor) -> dist.TorchDistribution:
-        """q(z_t | z_{t-1}, x_{t:T}): not in Fraccaro et al. (2017), who integrate z out; the parents are those of DKS
-        (Krishnan et al., 2017).
+        """q(z_t | z_{t-1}, x_{t:T}): Eq. 3 of this module, not in Fraccaro et al. (2017), who integrate z out; the
+        parents are those of DKS (Krishnan et al., 2017).
         """
         return self.z_head(self.g_z(concatenate(g, z_before)))

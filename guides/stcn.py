@@ -1,6 +1,11 @@
 r"""STCN's guide, precision-weighted (Aksan & Hilliges, 2019):
 
-.. math:: q(z \mid x) = \prod_t \prod_l q(z^l_t \mid x_{1:t}, z^{l+1}_t).
+.. math::
+    q(z \mid x) &= \prod_t \prod_l q(z^l_t \mid x_{1:t}, z^{l+1}_t) \tag{1} \\
+    q(z^l_t \mid x_{1:t}, z^{l+1}_t) &\propto N(\hat\mu^l(d^l_t, z^{l+1}_t), \hat\sigma^l(d^l_t, z^{l+1}_t)^2)\,
+        p(z^l_t \mid x_{1:t-1}, z^{l+1}_t), \tag{2}
+
+the product with the prior as in Sonderby et al. (2016); numbered here, of the paper's part on the inference model.
 
 It takes the convolutional features of the prior, one frame later. The exact posterior also depends on the future of x,
 which is decoded from latents of earlier frames. The public code passes a variance where a standard deviation is
@@ -64,8 +69,8 @@ class STCNGuide(LadderGuide):
             z.append(t.sample(f"layer{i + 1}", self.posterior(i, now[i], before[i], *z[-1:])))
 
     def posterior(self, i: int, now: Tensor, before: Tensor, *above: Tensor) -> dist.TorchDistribution:
-        """q(z^l_t | x_{1:t}, z^{l+1}_t), l = i + 1: Aksan & Hilliges (2019), inference model, from d^l after frame t
-        and after the one before, and the latent above; the product with the prior as in Sonderby et al. (2016).
+        """q(z^l_t | x_{1:t}, z^{l+1}_t), l = i + 1: Eq. 2 of this module, from d^l after frame t and after the one
+        before, and the latent above.
         """
         inferred = self.heads[i](concatenate(now, *above))
         if not self.weighted:

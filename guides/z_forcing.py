@@ -1,12 +1,14 @@
 r"""Z-Forcing's guide, and the auxiliary cost of the paper (Goyal et al., 2017).
 
-.. math:: q(z \mid x) = \prod_t q(z_t \mid h_{t-1}, b_t), \qquad b_t = \mathrm{LSTM}(x_t, b_{t+1}),
+.. math::
+    q(z \mid x) &= \prod_t q(z_t \mid h_{t-1}, b_t), \qquad b_t = \mathrm{LSTM}(x_t, b_{t+1}) \tag{1} \\
+    q(z_t \mid h_{t-1}, b_t) &= N(\mu(h_{t-1}, b_t), \sigma(h_{t-1}, b_t)^2) \tag{2}
 
-with h the model's recurrent state and b the state of a backward LSTM. In training, an auxiliary cost can make z_t
-predict b_t, and with it the future of x:
+(the paper's inference model; the numbers are of this module), with h the model's recurrent state and b the state of a
+backward LSTM. In training, an auxiliary cost can make z_t predict b_t, and with it the future of x:
 
 .. math:: \alpha \sum_t \log p(\mathrm{sg}(b_t) \mid z_t), \qquad
-    p(b_t \mid z_t) = N(\tanh m(z_t), e^{\ell(z_t)}),
+    p(b_t \mid z_t) = N(\tanh m(z_t), e^{\ell(z_t)}), \tag{3}
 
 is added to the bound (sg: stop-gradient on b, so that b does not become trivial to predict; the gradient flows through
 z_t). `inference.handlers.auxiliary_cost.auxiliary_cost` adds it. As in the authors' code
@@ -95,10 +97,10 @@ class ZForcingGuide(Guide):
         return shared_chain(self.h, x, self.z_h.affine, [*self.hb_z.affine, self.head.affine], b, h_first=True)
 
     def posterior(self, before: Tensor, b: Tensor) -> dist.TorchDistribution:
-        """q(z_t | h_{t-1}, b_t): Goyal et al. (2017), inference model."""
+        """q(z_t | h_{t-1}, b_t): Eq. 2 of this module."""
         return self.head(self.hb_z(concatenate(before, b)))
 
     def predicted_b(self, z: Tensor) -> dist.TorchDistribution:
-        """p(b_t | z_t): Goyal et al. (2017), auxiliary cost; its Gaussian as in the authors' code."""
+        """p(b_t | z_t): Eq. 3 of this module; its Gaussian as in the authors' code."""
         mean, log_variance = self.b_head(self.z_b(z)).chunk(2, dim=-1)
         return normal(mean.tanh(), log_variance.clamp(-MOST, MOST))

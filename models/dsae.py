@@ -1,8 +1,11 @@
 r"""DSAE, disentangled sequential autoencoder (Li & Mandt, 2018; networks as in Bie et al., 2021).
 
-.. math:: p(x_{1:T}, z_{1:T}, v) = p(v) \prod_t p(z_t \mid z_{1:t-1})\, p(x_t \mid z_t, v), \qquad p(v) = N(0, I),
+.. math::
+    p(x_{1:T}, z_{1:T}, v) &= p(v) \prod_t p(z_t \mid z_{1:t-1})\, p(x_t \mid z_t, v) \tag{1} \\
+    p(v) &= N(0, I) \tag{2}
 
-where v represents what is constant in a sequence, and z_t what varies over time.
+(Eq. 4 of Bie et al. given v, which they do not detail; the numbers are of this module), where v represents what is
+constant in a sequence, and z_t what varies over time.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ class DSAE(DVAE):
         t.observe("x", self.decoder(v, z))
 
     def sequence_prior(self) -> dist.TorchDistribution:
-        """p(v) = N(0, I): Li & Mandt (2018), prior of the time-invariant f, here v."""
+        """p(v) = N(0, I): Eq. 2 of this module; Li & Mandt (2018) call v f."""
         return standard_normal(self, self.v_dim)
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:

@@ -1,14 +1,19 @@
 r"""KVAE, Kalman variational autoencoder (Fraccaro, Kamronn, Paquet & Winther, "A disentangled recognition and nonlinear
 dynamics model for unsupervised learning", 2017).
 
-A frame is decoded from a_t, and a_{1:T} is emitted by a linear Gaussian state space model with mixed dynamics
-(`models.nn.kalman` has its equations):
+A frame is decoded from a_t, and a_{1:T} is emitted by a linear Gaussian state space model with mixed dynamics:
 
-.. math:: p(x_{1:T}, a_{1:T}, z_{1:T}) = \prod_t p(x_t \mid a_t)\, p(a_t \mid z_t, a_{1:t-1})\,
-    p(z_t \mid z_{t-1}, a_{1:t-1}).
+.. math::
+    p(x_{1:T}, a_{1:T}, z_{1:T}) &= \prod_t p(x_t \mid a_t)\, p(a_t \mid z_t, a_{1:t-1})\,
+        p(z_t \mid z_{t-1}, a_{1:t-1}) \tag{1} \\
+    p(z_t \mid z_{t-1}, a_{1:t-1}) &= N(A_t z_{t-1}, q I), \quad p(z_1) = N(0, v I) \tag{2} \\
+    p(a_t \mid z_t, a_{1:t-1}) &= N(C_t z_t, r I) \tag{3} \\
+    p(x_t \mid a_t) &= p(x_t \mid \mathrm{MLP}(a_t)) \tag{4} \\
+    p(a_t \mid a_{1:t-1}) &= N(C_t m_t, C_t P_t C_t^\top + r I), \qquad z_t \mid a_{1:t-1} \sim N(m_t, P_t) \tag{5}
 
-By default the states z are integrated out by the Kalman filter, exactly: the model's latent is a, with
-:math:`p(a_t \mid a_{1:t-1})` in closed form, so a particle filter over a is Rao-Blackwellised. With
+(the paper's state space and generative model; the numbers are of this module; A_t and C_t, mixed by weights that depend
+on a_{1:t-1}, are in `models.nn.kalman`). By default the states z are integrated out by the Kalman filter, exactly (Eq.
+5): the model's latent is a, so a particle filter over a is Rao-Blackwellised. With
 ``model.integrate=false`` z is drawn like any other latent.
 
 Departures from the public code (github.com/simonkamronn/kvae): fully connected networks in place of convolutional
@@ -127,23 +132,21 @@ class KVAE(DVAE):
         t.observe("x", self.decoder(a))
 
     def prior(self, predicted: Tensor) -> dist.TorchDistribution:
-        """p(a_t | a_{1:t-1}): Fraccaro et al. (2017), state space model, from the Kalman filter's prediction."""
+        """p(a_t | a_{1:t-1}): Eq. 5 of this module, from the Kalman filter's prediction."""
         loc, factor = predicted.split([self.a_dim, self.a_dim**2], dim=-1)
         return CorrelatedNormal(loc, factor, validate_args=False)
 
     def transition(self, A: Tensor, z_before: Tensor, first: Tensor) -> dist.TorchDistribution:
-        """p(z_t | z_{t-1}, a_{1:t-1}) = N(A_t z_{t-1}, q I), N(0, v I) in the first frame: Fraccaro et al. (2017),
-        state space model.
-        """
+        """p(z_t | z_{t-1}, a_{1:t-1}) = N(A_t z_{t-1}, q I), N(0, v I) in the first frame: Eq. 2 of this module."""
         mean = (A @ z_before[..., None])[..., 0]
         variance = torch.where(first, self.dynamics.initial, self.dynamics.transition).to(mean)
         return normal(mean, variance.log().expand_as(mean))
 
     def emission(self, C: Tensor, z: Tensor) -> dist.TorchDistribution:
-        """p(a_t | z_t, a_{1:t-1}) = N(C_t z_t, r I): Fraccaro et al. (2017), state space model."""
+        """p(a_t | z_t, a_{1:t-1}) = N(C_t z_t, r I): Eq. 3 of this module."""
         mean = (C @ z[..., None])[..., 0]
         return normal(mean, torch.full_like(mean, self.dynamics.emission).log())
 
     def decoder(self, a: Tensor) -> dist.TorchDistribution:
-        """p(x_t | a_t): Fraccaro et al. (2017), generative model."""
+        """p(x_t | a_t): Eq. 4 of this module."""
         return self.likelihood(self.a_x(a))

@@ -1,12 +1,17 @@
 r"""STCN, stochastic temporal convolutional network (Aksan & Hilliges, "STCN: Stochastic temporal convolutional
 networks", 2019).
 
-.. math:: p(x, z) = \prod_t p(x_t \mid z^{1:L}_{t-r:t}) \prod_l p(z^l_t \mid x_{1:t-1}, z^{l+1}_t),
+.. math::
+    p(x, z) &= \prod_t p(x_t \mid z^{1:L}_{t-r:t}) \prod_l p(z^l_t \mid x_{1:t-1}, z^{l+1}_t) \tag{1} \\
+    d^l_t &= \mathrm{Conv}^l(d^{l-1}_{1:t}), \quad d^0 = x \tag{2} \\
+    p(z^l_t \mid x_{1:t-1}, z^{l+1}_t) &= N(\mu^l(d^l_{t-1}, z^{l+1}_t), \sigma^l(d^l_{t-1}, z^{l+1}_t)^2) \tag{3} \\
+    p(x_t \mid z^{1:L}_{t-r:t}) &= p(x_t \mid \mathrm{Conv}(z^{1:L}_{t-r:t})) \tag{4}
 
 with L layers of latents, layer 1 next to the data. The past of x is encoded by one stack of causal convolutions; the
 prior of layer l takes its features d^l, after l of L equal parts of the stack. The data are decoded from the latents of
 the last r + 1 frames by separate convolutions, and depend on the past only through these latents. In the dense variant
-(STCN-dense, which the MS-STCN paper quotes) the decoder takes all layers, else layer 1.
+(STCN-dense, which the MS-STCN paper quotes) the decoder takes all layers, else layer 1. The equations are numbered
+here; they are those of the paper's part on the generative model.
 
 Sizes, and details that the paper does not specify, follow its authors' code, except that the linear map after a gate
 has no bias (`models.nn.wavenet`): it would be redundant with the biases of the following layers.
@@ -150,15 +155,13 @@ class STCN(DVAE):
         t.observe("x", self.decoder(t.recur(self.out, *(z if self.dense else z[-1:]))))
 
     def prior(self, i: int, d: Tensor, *above: Tensor) -> dist.TorchDistribution:
-        """p(z^l_t | x_{1:t-1}, z^{l+1}_t), l = i + 1: Aksan & Hilliges (2019), generative model, from d^l of the past
-        and, below the top, the latent above.
+        """p(z^l_t | x_{1:t-1}, z^{l+1}_t), l = i + 1: Eq. 3 of this module, from d^l of the past and, below the top,
+        the latent above.
         """
         return self.prior_heads[i](concatenate(d, *above))
 
     def decoder(self, g: Tensor) -> dist.TorchDistribution:
-        """p(x_t | z^{1:L}_{t-r:t}): Aksan & Hilliges (2019), generative model, from the output of the decoder's
-        convolutions over the latents.
-        """
+        """p(x_t | z^{1:L}_{t-r:t}): Eq. 4 of this module, from the convolutions over the latents."""
         return self.likelihood(g)
 
 

@@ -1,10 +1,14 @@
 r"""The model of Z-Forcing (Goyal et al., "Z-Forcing: Training stochastic recurrent networks", 2017, arXiv 1711.05411).
 
-.. math:: p(x_{1:T}, z_{1:T}) = \prod_t p(z_t \mid h_{t-1})\, p(x_t \mid h_t), \qquad
-    h_t = \mathrm{LSTM}([x_{t-1}; z_t], h_{t-1}), \quad h_0 = 0:
+.. math::
+    p(x_{1:T}, z_{1:T}) &= \prod_t p(z_t \mid h_{t-1})\, p(x_t \mid h_t) \tag{1} \\
+    h_t &= \mathrm{LSTM}([x_{t-1}; z_t], h_{t-1}), \quad h_0 = 0 \tag{2} \\
+    p(z_t \mid h_{t-1}) &= N(\mu(h_{t-1}), \sigma(h_{t-1})^2) \tag{3} \\
+    p(x_t \mid h_t) &= p(x_t \mid \mathrm{MLP}(h_t)) \tag{4}
 
-where z_t is an input of the recurrent network, and x_t depends on it only through h_t. The auxiliary cost in training,
-which gives the paper its name, is in `guides.z_forcing`.
+(the paper's generative model; the numbers are of this module), where z_t is an input of the recurrent network, and x_t
+depends on it only through h_t. The auxiliary cost in training, which gives the paper its name, is in
+`guides.z_forcing`.
 """
 
 from __future__ import annotations
@@ -84,9 +88,9 @@ class ZForcing(DVAE):
         t.observe("x", self.decoder(t.recur(self.h, x, self.z_h(z))))
 
     def prior(self, before: Tensor) -> dist.TorchDistribution:
-        """p(z_t | h_{t-1}): Goyal et al. (2017), generative model."""
+        """p(z_t | h_{t-1}): Eq. 3 of this module."""
         return self.prior_head(self.h_z(before))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | h_t), h_t from x_{1:t-1} and z_{1:t}: Goyal et al. (2017), generative model."""
+        """p(x_t | h_t), h_t from x_{1:t-1} and z_{1:t}: Eq. 4 of this module."""
         return self.likelihood(self.h_x(h))
