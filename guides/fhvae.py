@@ -1,12 +1,15 @@
 r"""FHVAE's guide (Hsu, Zhang & Glass, 2017), and that of the beta-VAE:
 
-.. math:: q(\mu_2, Z_1, Z_2 | X^{(i)}) = q(\mu_2)\, \prod_n q(z_2^{(n)} | x^{(n)})\,
-    q(z_1^{(n)} | x^{(n)}, z_2^{(n)}).
+.. math::
+    q(\mu_2, Z_1, Z_2 \mid X^{(i)}) &= q(\mu_2)\, \prod_n q(z_2^{(n)} \mid x^{(n)})\,
+        q(z_1^{(n)} \mid x^{(n)}, z_2^{(n)}) \tag{G1} \\
+    q(z_2 \mid x) &= N(\mu(x), \sigma(x)^2) \tag{G2} \\
+    q(z_1 \mid x, z_2) &= N(\mu(x, z_2), \sigma(x, z_2)^2) \tag{G3}
 
-q(mu_2) is a point mass at row i of a table, which is trained with the networks. In the paper it is a Gaussian of fixed
-variance around the row: its entropy and its contributions to the means of log p(mu_2) and of the KL of z_2 do not
-depend on parameters, and are the "const" of Eq. 2. For sequences outside the table, mu_2 is the point that maximises
-their bound (Eq. 5).
+(section 2 of the paper, where they have no number; other numbers are the paper's). q(mu_2) is a point mass at row i of
+a table, which is trained with the networks. In the paper it is a Gaussian of fixed variance around the row: its entropy
+and its contributions to the means of log p(mu_2) and of the KL of z_2 do not depend on parameters, and are the "const"
+of Eq. 2. For sequences outside the table, mu_2 is the point that maximises their bound (Eq. 5).
 """
 
 from __future__ import annotations
@@ -144,11 +147,11 @@ class FHVAEGuide(Guide):
         return mean
 
     def sequence_posterior(self, x: Tensor, lengths: Tensor) -> dist.TorchDistribution:
-        """q(z2 | x_{1:T}), the inference model of section 2, of segments x (T, N, D), scaled."""
+        """q(z2 | x_{1:T}): Eq. G2 of this module, of segments x (T, N, D), scaled."""
         return self.x_z2(x, lengths)
 
     def segment_posterior(self, x: Tensor, lengths: Tensor, z2: Tensor) -> dist.TorchDistribution:
-        """q(z1 | x_{1:T}, z2), the inference model of section 2, of segments x (T, N, D), scaled."""
+        """q(z1 | x_{1:T}, z2): Eq. G3 of this module, of segments x (T, N, D), scaled."""
         return self.x_z1(x, lengths, z2)
 
     def posteriors(self, x: Tensor, lengths: Tensor) -> dict[str, dist.TorchDistribution]:
@@ -227,5 +230,5 @@ class BetaVAEGuide(Guide):
         return {"z1": self.segment_posterior(self.input(batch_sites(self, x, lengths).data["x"]), lengths)}
 
     def segment_posterior(self, x: Tensor, lengths: Tensor) -> dist.TorchDistribution:
-        """q(z1 | x_{1:T}): section 4.3, of segments x (T, N, D), scaled."""
+        """q(z1 | x_{1:T}): Eq. G3 of this module without z2 (section 4.3), of segments x (T, N, D), scaled."""
         return self.x_z1(x, lengths)

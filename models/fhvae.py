@@ -216,5 +216,5 @@ class BetaVAE(SegmentModel):
         return t.once("z1", self.segment_prior())
 
     def segment_prior(self) -> dist.TorchDistribution:
-        """p(z1) = N(0, I)."""
+        """p(z1) = N(0, I), as in Eq. 1."""
         return standard_normal(self, self.z_dim)

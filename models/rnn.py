@@ -1,6 +1,6 @@
 r"""A recurrent network without latents, the deterministic baseline of DVAEs (the RNN of Chung et al., 2015).
 
-.. math:: p(x_{1:T}) = \prod_t p(x_t \mid x_{1:t-1}),
+.. math:: p(x_{1:T}) = \prod_t p(x_t \mid x_{1:t-1}), \tag{1}
 
 with one LSTM. Its bound is the exact log-likelihood.
 """
@@ -58,5 +58,5 @@ class RNN(DVAE):
         t.observe("x", self.decoder(t.recur(self.h, self.x_h(self.input(t.prev("x"))))))
 
     def decoder(self, h: Tensor) -> dist.TorchDistribution:
-        """p(x_t | x_{1:t-1}), from h_t: the row RNN of Andersson et al. (2021), Table 1."""
+        """p(x_t | x_{1:t-1}), from h_t: Eq. 1 of this module, the row RNN of Andersson et al. (2021), Table 1."""
         return self.likelihood(self.h_x(h))
