@@ -3,8 +3,8 @@
 python -m benchmarks.enhancement runs/enhanced/*/enhance.json --picture enhanced.png
 
 A cell of the table, in Markdown, has the means of SI-SDR, ESTOI and PESQ wide, in italics where the input is better.
-The picture has the change of SI-SDR in each recording and its mean: for one method and several priors it shows what the
-prior is worth, for several methods what the inference is worth.
+The picture has the change of SI-SDR in each recording and its mean: for one method it shows what the prior and
+knowledge of the noise are worth, for several methods what the inference is worth.
 """
 
 from __future__ import annotations
@@ -135,49 +135,55 @@ def table(found: Sequence[Cell]) -> str:
 
 
 def picture(found: Sequence[Cell]) -> Figure:
-    """The change of SI-SDR in each recording, and its mean; a panel for each folder, a row for each prior."""
+    """The change of SI-SDR in each recording, and its mean, with a panel for each folder.
+
+    Rows are priors with their noise, and colours methods; if there is only one method, rows are priors and colours how
+    the noise is known.
+    """
     folders = list(dict.fromkeys(cell.recordings for cell in found))
-    priors = list(dict.fromkeys(cell.prior for cell in found))
-    series = list(dict.fromkeys((cell.method, cell.noise) for cell in found))
-    row = 0.2 + 0.13 * len(series)  # inches
-    figure = new_figure(1.2 + 3.6 * len(folders), 1.1 + row * len(priors) + 0.09 * len(series), dpi=110)
+    one_method = len({cell.method for cell in found}) == 1
+    drawn = [(cell.prior if one_method else f"{cell.prior}, {cell.noise}", cell) for cell in found]
+    rows = list(dict.fromkeys(row for row, _ in drawn))
+    series = list(dict.fromkeys(cell.noise if one_method else cell.method for cell in found))
+    height = (0.2 + 0.13 * len(series)) * len(rows)  # inches
+    width = 0.6 + 0.07 * max(map(len, rows)) + 3.6 * len(folders)
+    figure = new_figure(width, 1.1 + height + 0.06 * len(series), dpi=110)
     panels = figure.subplots(1, len(folders), sharey=True, squeeze=False)[0]
     for axes, folder in zip(panels, folders, strict=True):
-        of = [cell for cell in found if cell.recordings == folder]
-        _panel(axes, of, priors, series)
-        axes.set_title(f"{_folder_name(folder)}: {len(of[0].changes)} recordings", fontsize=8, loc="left", color=INK)
+        of = [(row, cell) for row, cell in drawn if cell.recordings == folder]
+        for row, cell in of:
+            place = series.index(cell.noise if one_method else cell.method)
+            _draw_changes(axes, rows.index(row), place, len(series), cell.changes)
+        count = len(of[0][1].changes)
+        axes.set_title(f"{_folder_name(folder)}: {count} recordings", fontsize=8, loc="left", color=INK)
+        for shaded in range(0, len(rows), 2):
+            axes.axhspan(shaded - 0.5, shaded + 0.5, color=STRIPE, lw=0, zorder=0)
+        axes.axvline(0.0, color=INK, lw=0.8)
+        axes.set_xlim(left=max(LOWEST_DB, axes.get_xlim()[0]))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xlabel("change of SI-SDR, dB", fontsize=8, color=FAINT)
+        open_axes(axes, "left")
     handles = [
-        axes.plot([], [], "o", ms=6, color=COLOURS[k % len(COLOURS)], label=", ".join(names))[0]
-        for k, names in enumerate(series)
+        axes.plot([], [], "o", ms=6, color=COLOURS[k % len(COLOURS)], label=name)[0] for k, name in enumerate(series)
     ]
-    title = "large: mean; small: a recording"
+    title = f"{f'{found[0].method}; ' if one_method else ''}large: mean, small: a recording"
     legend = figure.legend(
-        handles=handles, loc="outside lower left", ncols=3, fontsize=7, frameon=False, title=title, title_fontsize=7
+        handles=handles, loc="outside lower left", ncols=5, fontsize=7, frameon=False, title=title, title_fontsize=7
     )
     legend.set_alignment("left")
     return figure
 
 
-def _panel(axes: Axes, found: Sequence[Cell], priors: Sequence[str], series: Sequence[tuple[str, str]]) -> None:
-    step = 0.8 / len(series)
-    for place in range(0, len(priors), 2):
-        axes.axhspan(place - 0.5, place + 0.5, color=STRIPE, lw=0)
-    for cell in found:
-        k = series.index((cell.method, cell.noise))
-        height = priors.index(cell.prior) - 0.4 + step * (k + 0.5)
-        colour = COLOURS[k % len(COLOURS)]
-        axes.plot(cell.changes, [height] * len(cell.changes), "o", ms=2.5, color=colour, alpha=0.45, mew=0)
-        mean = sum(cell.changes) / len(cell.changes)
-        if mean > LOWEST_DB:
-            axes.plot([mean], [height], "o", ms=6, color=colour, mec="white", mew=0.8, zorder=3)
-        else:
-            axes.text(LOWEST_DB + 0.2, height, f"◂ {mean:.0f} dB", fontsize=7, color=colour, va="center")
-    axes.axvline(0.0, color=INK, lw=0.8)
-    axes.set_xlim(left=max(LOWEST_DB, axes.get_xlim()[0]))
-    axes.set_ylim(len(priors) - 0.5, -0.5)
-    axes.set_yticks(range(len(priors)), list(priors))
-    axes.set_xlabel("change of SI-SDR, dB", fontsize=8, color=FAINT)
-    open_axes(axes, "left")
+def _draw_changes(axes: Axes, row: int, place: int, places: int, changes: Sequence[float]) -> None:
+    """The changes and their mean at a place of a row."""
+    height, colour = row - 0.4 + 0.8 / places * (place + 0.5), COLOURS[place % len(COLOURS)]
+    axes.plot(changes, [height] * len(changes), "o", ms=2.5, color=colour, alpha=0.45, mew=0)
+    mean = sum(changes) / len(changes)
+    if mean > LOWEST_DB:
+        axes.plot([mean], [height], "o", ms=6, color=colour, mec="white", mew=0.8, zorder=3)
+    else:
+        axes.text(LOWEST_DB + 0.2, height, f"◂ {mean:.0f} dB", fontsize=7, color=colour, va="center")
 
 
 def _changes(file: Path) -> dict[str, list[float]]:

@@ -73,7 +73,17 @@ def test_picture_has_a_point_for_each_mean_and_a_text_where_speech_is_lost(tmp_p
     points = [line for line in axes.lines if line.get_marker() == "o" and line.get_markersize() == 6]
     assert [x for line in points for x in np.asarray(line.get_xdata()).tolist()] == [2.0]
     assert [text.get_text() for text in axes.texts] == ["◂ -50 dB"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["vae", "dkf"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["vae, W learned", "dkf, W learned"]
+
+
+def test_picture_of_one_method_has_noise_in_colours(tmp_path: Path) -> None:
+    files = [
+        _report(tmp_path / "a", "vae", "point", (12.0, 0.9, 1.95), [1.0, 3.0]),
+        _report(tmp_path / "b", "vae", "point", (13.0, 0.7, 2.5), [2.0, 4.0], NoiseSettings(span="0:0.3")),
+    ]
+    figure = picture(cells(files))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["vae"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["W learned", "W from 0:0.3 s"]
 
 
 def test_two_reports_of_one_cell_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
