@@ -170,6 +170,7 @@ class Sites:
         with sequences, time, Given(drawn):
             masked_distribution: Any = masked(distribution, self.mask)
             if drawn and not masked_distribution.has_rsample:
+                masked_distribution = copy(masked_distribution)
                 masked_distribution.score_parts = partial(_refuse_score, name, masked_distribution)
             returned: Tensor = pyro.sample(name, masked_distribution, obs=data)
         if used is not None and not same(returned, used):
@@ -228,6 +229,8 @@ class Sites:
                 "parallel for others."
             )
         shape = (*self.leading, frames, self.sequences) if frames else (self.sequences,)
+        if distribution.batch_shape == shape:
+            return distribution
         return distribution.expand(torch.broadcast_shapes(shape, distribution.batch_shape))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, device
 from torch.nn.functional import pad
 
 from models.core.effects import ragged
+from models.core.gaussian import DiagonalNormal
 from models.core.reuse import pure
 
 __all__ = ["concatenate", "normal", "real_frames", "reverse", "shift", "to_float32", "zero_padding"]
@@ -31,7 +32,7 @@ def to_float32(v: Tensor) -> Tensor:
 
 def normal(mean: Tensor, log_variance: Tensor) -> dist.TorchDistribution:
     """A diagonal Gaussian over the last dimension, from its mean and log-variance."""
-    return dist.Independent(dist.Normal(to_float32(mean), torch.exp(0.5 * to_float32(log_variance))), 1)
+    return DiagonalNormal(to_float32(mean), to_float32(log_variance))
 
 
 def reverse(u: Tensor, lengths: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
+from models.core.affine import Affine
 from models.core.conditional import Conditional
 from models.core.tensors import to_float32
 from models.likelihoods.base import LogFloor, Shape
@@ -119,7 +120,7 @@ class FlooredSpectrum(dist.Independent):
         return density
 
 
-BLOCK = 2**16
+BLOCK = 2**17
 """Values per block on a CPU, chosen so that intermediate results stay in its cache."""
 MOST = {torch.float32: 80.0, torch.float64: 700.0}
 """Log-variances from which on exp is not computed: a floor is far below."""
@@ -133,15 +134,18 @@ class _LogDensity(torch.autograd.Function):
         bins = o.shape[-1]
         density = o.new_empty(o.shape[:-1])
         slope = torch.empty_like(o, memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
-        rows = max(1, BLOCK // bins) if o.device.type == "cpu" else max(1, x.numel() // bins)
+        rows = max(1, x.numel() // bins)
+        rows = min(rows, max(1, BLOCK // bins)) if o.device.type == "cpu" else rows
+        scratch = o.new_empty(2 if slope is not None else 3, rows, bins)
         for k, of_draw in enumerate(o.reshape(-1, *x.shape)):
             flat_o, flat_x = of_draw.reshape(-1, bins), x.reshape(-1, bins)
             to_density = density.view(-1, len(flat_x))[k]
             to_slope = None if slope is None else slope.view(-1, *flat_x.shape)[k]
             for start in range(0, len(flat_x), rows):
                 some = slice(start, start + rows)
-                into = None if to_slope is None else to_slope[some]
-                to_density[some] = _of_block(flat_o[some], flat_x[some], floor, into)
+                v, log_v, *rest = scratch[:, : len(flat_x[some])]
+                e = rest[0] if to_slope is None else to_slope[some]
+                to_density[some] = _of_block(flat_o[some], flat_x[some], floor, e, v, log_v, with_slope=not rest)
         ctx.floor = floor
         ctx.save_for_backward(o, x, *([] if slope is None else [slope]))
         return density
@@ -162,19 +166,24 @@ def _log_density(o: Tensor, x: Tensor, floor: float) -> Tensor:
     return density
 
 
-def _of_block(o: Tensor, x: Tensor, floor: float, slope: Tensor | None) -> Tensor:
-    """Log-densities (B,) of o and x (B, F); the slope is written where there is room for it."""
-    e = o.clamp_max(MOST.get(o.dtype, 80.0)).exp_()
-    v = e if floor == 0.0 else e + floor
-    log_v = o if floor == 0.0 else torch.maximum(v.log(), o)  # beyond what exp was computed of, and within rounding
-    ratio = x / v
-    density = (log_v + ratio).sum(-1).neg_()
-    if slope is not None:
-        ratio.sub_(1.0)
-        if floor == 0.0:
-            slope.copy_(ratio)
-        else:
-            torch.mul(ratio, e.div_(v), out=slope)
+def _of_block(o: Tensor, x: Tensor, floor: float, e: Tensor, v: Tensor, log_v: Tensor, *, with_slope: bool) -> Tensor:
+    """Log-densities (B,) of o and x (B, F).
+
+    `e`, `v` and `log_v` are buffers (B, F) for intermediate results; with `with_slope` the slope is left in `e`.
+    """
+    torch.clamp_max(o, MOST.get(o.dtype, 80.0), out=e).exp_()
+    if floor == 0.0:
+        ratio = torch.div(x, e, out=v)
+        log_v.copy_(o)
+        e.fill_(1.0)
+    else:
+        torch.add(e, floor, out=v)
+        torch.maximum(torch.log(v, out=log_v), o, out=log_v)  # beyond what exp was computed of, and within rounding
+        e.div_(v)
+        ratio = torch.div(x, v, out=v)
+    density = log_v.add_(ratio).sum(-1).neg_()
+    if with_slope:
+        e.mul_(ratio.sub_(1.0))
     return density
 
 
@@ -189,7 +198,7 @@ class PowerSpectrumHead(Conditional):
 
     def __init__(self, in_dim: int, bins: int, variance_floor: float = 0.0) -> None:
         super().__init__()
-        self.affine = nn.Linear(in_dim, bins)
+        self.affine = Affine(in_dim, bins)
         self.floor = LogFloor(variance_floor)
 
     def forward(self, h: Tensor) -> dist.TorchDistribution:

@@ -5,15 +5,17 @@ Shapes are those of `models.core.time_axis`: every network maps (..., T, N, in) 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from models.core.affine import AffineMaps
+from models.core.affine import Affine, AffineMaps
 from models.core.conditional import Conditional
 from models.core.effects import ragged
 from models.core.reuse import pure
@@ -32,12 +34,16 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, in_dim: int, widths: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> None:
-        sizes = [in_dim, *widths]
-        layers = [nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False)]
-        for layer in layers:
+        sizes, tanh = [in_dim, *widths], activation is nn.Tanh
+        layers = [Affine(a, b, tanh=tanh) for a, b in pairwise(sizes)]
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        for index, layer in enumerate(layers):
             nn.init.xavier_normal_(layer.weight, nn.init.calculate_gain("tanh"))
             nn.init.zeros_(layer.bias)
-        super().__init__(*(part for layer in layers for part in (layer, activation())))
+            parts[f"{2 * index}"] = layer  # the names of a sequence of maps and activations, also where there are none
+            if not tanh:
+                parts[f"{2 * index + 1}"] = activation()
+        super().__init__(parts)
         self.out_dim = sizes[-1]
 
     @pure
@@ -49,7 +55,7 @@ class MLP(nn.Sequential):
 
     @property
     def affine(self) -> list[nn.Linear]:
-        """Its affine maps, in order."""
+        """Its layers, in order, of which loops take weight and bias."""
         return [part for part in self if isinstance(part, nn.Linear)]
 
 

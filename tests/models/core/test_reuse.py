@@ -57,6 +57,16 @@ def test_equal_calls_are_computed_once_and_others_anew(calls: list[Tensor]) -> N
     assert len(calls) == 10
 
 
+def test_weights_of_layers_are_weights_of_the_network() -> None:
+    net, u = MLP(3, [2, 2]), torch.ones(3, 2, 3)
+    with computed_once():
+        first = net(u)
+        assert net(u) is first
+        with torch.no_grad():
+            net.affine[1].bias.add_(1.0)
+        assert bool((net(u) > first).all())
+
+
 def test_networks_with_random_weights_are_computed_each_time(calls: list[Tensor]) -> None:
     net, u = Doubled(calls), torch.ones(3, 2, 1)
     to_pyro_module_(net)

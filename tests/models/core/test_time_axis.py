@@ -229,3 +229,13 @@ def test_a_corpus_is_standardised_on_the_cpu() -> None:
     model.scaling = Scaling()  # type: ignore[assignment]  # attributes of a Module
     model.fit_input([data()[:, 0], data()[:, 1]])
     assert devices == ["cpu", "cpu"]
+
+
+def test_a_distribution_is_left_as_it_is_where_its_score_is_refused() -> None:
+    sites = Sites({"x": None}, torch.tensor([3, 3]), {"s": 1}, torch.zeros(()))
+    of_all_frames = dist.Bernoulli(torch.full((3, 2, 1), 0.5)).to_event(1)
+    with poutine.trace() as tracer:
+        sites.register("s", of_all_frames, torch.ones(3, 2, 1))
+    with pytest.raises(ValueError, match="'s' is drawn for all frames at once and is not reparametrised"):
+        tracer.trace.compute_score_parts()
+    of_all_frames.score_parts(torch.ones(3, 2, 1))

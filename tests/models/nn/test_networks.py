@@ -19,7 +19,13 @@ def test_mlp_has_an_activation_after_every_layer_and_none_is_the_identity() -> N
     mlp = MLP(3, [4, 2])
     x = torch.randn(6, 3)
     first, second = mlp.affine
-    torch.testing.assert_close(mlp(x), torch.tanh(second(torch.tanh(first(x)))))
+    hidden = torch.tanh(x @ first.weight.T + first.bias)
+    torch.testing.assert_close(mlp(x), torch.tanh(hidden @ second.weight.T + second.bias))
+    relu = MLP(3, [4, 2], nn.ReLU)
+    expected = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU())
+    expected.load_state_dict(relu.state_dict())
+    torch.testing.assert_close(relu(x), expected(x))
+    assert mlp.state_dict().keys() == relu.state_dict().keys()
     assert MLP(3, []).out_dim == 3 and torch.equal(MLP(3, [])(x), x)
 
 
