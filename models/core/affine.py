@@ -42,7 +42,7 @@ def _by_onednn(u: Tensor, weight: Tensor, bias: Tensor) -> bool:
         and u.dtype == weight.dtype == bias.dtype == torch.float32
         and u.device.type == "cpu"
         and _has_onednn()
-        and torch.backends.mkldnn.enabled
+        and torch._C._get_mkldnn_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
     )
