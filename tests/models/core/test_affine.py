@@ -22,7 +22,7 @@ def products(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.Size]]:
 
     def counted(x: Tensor, *args: object) -> Tensor:
         shapes.append(x.shape)
-        return own(x, *args)  # type: ignore[arg-type]
+        return own(x, *args)  # type: ignore[arg-type]  # its arguments are passed on as they are
 
     monkeypatch.setattr(tested, "_product", counted)
     yield shapes
