@@ -50,6 +50,7 @@ class TrainState:
         best_step, best_epoch: step and epoch of the best bound.
         best_weights: copies of the weights of that step, ``{"model": ..., "guide": ...}``.
         stale_epochs: epochs since the best bound.
+        plateaus: times that the bound has not improved for `optim.plateau_epochs`.
     """
 
     step: int = 0
@@ -63,6 +64,7 @@ class TrainState:
     best_epoch: int = 0
     best_weights: Weights | None = None
     stale_epochs: int = 0
+    plateaus: int = 0
 
 
 def criterion(settings: Settings) -> str:

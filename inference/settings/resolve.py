@@ -73,6 +73,9 @@ def _resolve(
     cls = model_class(model_name)
     tree.model = OmegaConf.structured(cls.Settings)
     tree.model.name = model_name
+    for given in (config, command_line):
+        if "train.kl_warmup_epochs" in given:
+            given.setdefault("train.kl_warmup_steps", None)  # steps of a layer below would replace these epochs
     scheduled = command_line.get(_SCHEDULE, config.get(_SCHEDULE)) is not None
     implied: dict[str, Any] = {"evaluation.mode": "gen"} if scheduled else {}
     if command_line.get("train.model_from", config.get("train.model_from")) is not None:

@@ -38,11 +38,14 @@ class OptimSettings:
         weight_decay_on: What it applies to: "all" parameters except tables, or only the weight matrices of "hidden"
             fully connected layers.
         clip: Largest norm of the gradient, per real frame; null does not clip.
-        schedule: Learning rate after the warm-up: "constant", "exponential" or "cosine" decay.
+        schedule: Learning rate after the warm-up: "constant", "exponential" or "cosine" decay, or "plateau": a decay
+            each time that the validation bound has not improved for `plateau_epochs`.
         warmup_steps: Steps over which the learning rate rises linearly to `lr`.
         decay_steps: Steps of the cosine decay, or steps in which the exponential decay reaches `gamma`; null: all steps
             after the warm-up.
-        gamma: Factor on the learning rate after `decay_steps` of exponential decay.
+        plateau_epochs: Epochs without a better validation bound after which the learning rate is multiplied by `gamma`;
+            again after as many more.
+        gamma: Factor on the learning rate after `decay_steps` of exponential decay, or at a plateau.
         min_lr: Least learning rate of a decay.
     """
 
@@ -53,10 +56,11 @@ class OptimSettings:
     weight_decay: float = bounded(0.0, at_least=0)
     weight_decay_on: str = one_of("all", "hidden")
     clip: float | None = bounded(None, above=0)
-    schedule: str = one_of("constant", "exponential", "cosine")
+    schedule: str = one_of("constant", "exponential", "cosine", "plateau")
     warmup_steps: int = bounded(0, at_least=0)
     decay_steps: int | None = bounded(None, at_least=1)
-    gamma: float = bounded(0.1, above=0)
+    plateau_epochs: int = bounded(10, at_least=1)
+    gamma: float = bounded(0.5, above=0)
     min_lr: float = bounded(0.0, at_least=0)
 
 

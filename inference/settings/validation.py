@@ -38,13 +38,18 @@ def refuse_unused(layer: Mapping[str, Any], schedule: str) -> None:
     Raises:
         UserError: for the first one.
     """
-    used = {"constant": (), "exponential": ("decay_steps", "gamma", "min_lr"), "cosine": ("decay_steps", "min_lr")}
-    users = {"decay_steps": "exponential or cosine", "gamma": "exponential", "min_lr": "exponential or cosine"}
+    users = {
+        "decay_steps": ("exponential", "cosine"),
+        "plateau_epochs": ("plateau",),
+        "gamma": ("exponential", "plateau"),
+        "min_lr": ("exponential", "cosine", "plateau"),
+    }
     for name, which in users.items():
         value = layer.get(f"optim.{name}", getattr(OptimSettings, name))
-        if name not in used[schedule] and value != getattr(OptimSettings, name):
+        if schedule not in which and value != getattr(OptimSettings, name):
             raise UserError(
-                f"optim.{name}={value} has no effect with optim.schedule={schedule}. Add optim.schedule={which}."
+                f"optim.{name}={value} has no effect with optim.schedule={schedule}. "
+                f"Add optim.schedule={' or '.join(which)}."
             )
 
 

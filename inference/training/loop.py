@@ -27,6 +27,7 @@ from inference.training.reading.batches import on_host
 from inference.training.reading.readers import Reader, StreamedData, reader_of
 from inference.training.recorded_step import lengthened, whole_multiple
 from inference.training.scheduled_sampling import settled
+from inference.training.schedules import is_plateau
 from inference.training.signals import Stopped, stop_on_signals
 from inference.training.steps import epoch_number, stop_together, train_step, undisturbed, validate
 
@@ -150,8 +151,10 @@ def _after_validation(job: Job, state: TrainState, bound: float, *, finished: bo
         weights = {"model": snapshot(job.model), "guide": snapshot(job.guide)}
         state = replace(state, best=bound, best_of=criterion(job.settings), best_weights=weights, stale_epochs=0)
         return replace(state, best_step=state.step, best_epoch=epoch)
-    stale = finished and settled(job.settings.train.scheduled_sampling, epoch - 1)
-    return replace(state, stale_epochs=state.stale_epochs + int(stale))
+    if not (finished and settled(job.settings.train.scheduled_sampling, epoch - 1)):
+        return state
+    stale = state.stale_epochs + 1
+    return replace(state, stale_epochs=stale, plateaus=state.plateaus + is_plateau(job.settings.optim, stale))
 
 
 def save(job: Job, state: TrainState, log: MetricsLog | None) -> None:

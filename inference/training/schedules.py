@@ -1,4 +1,4 @@
-"""Schedules of learning rate, KL weight and free bits, as pure functions of the step: they have no state to resume.
+"""Schedules of learning rate, KL weight and free bits, as pure functions: they have no state to resume.
 
 Steps count from 1: step k is the k-th update of the parameters.
 """
@@ -9,7 +9,7 @@ import math
 
 from inference.settings.tree import FreeBitsSettings, OptimSettings, TrainSettings
 
-__all__ = ["free_bits_threshold", "kl_warmup", "kl_weight", "learning_rate", "total_steps"]
+__all__ = ["free_bits_threshold", "is_plateau", "kl_warmup", "kl_weight", "learning_rate", "total_steps"]
 
 
 def total_steps(train: TrainSettings, batches: int) -> int:
@@ -18,20 +18,24 @@ def total_steps(train: TrainSettings, batches: int) -> int:
     return min(limit for limit in limits if limit is not None)
 
 
-def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
+def learning_rate(optim: OptimSettings, step: int, total: int, plateaus: int = 0) -> float:
     r"""The learning rate at step k of `total`: a linear warm-up over W steps, then one of
 
     - constant: \eta
     - exponential: max(\eta_min, \eta \gamma^{(k - W) / D})
     - cosine: \eta_min + (\eta - \eta_min) (1 + \cos(\pi (k - W) / D)) / 2, and \eta_min after k = W + D
+    - plateau: max(\eta_min, \eta \gamma^P), P = `plateaus`, the plateaus of the validation bound so far (`is_plateau`)
 
-    with D = `decay_steps`, or all steps after the warm-up. All schedules but constant decay from the first step after
-    the warm-up; \eta is the rate of step W (of a hypothetical step 0 if W = 0).
+    with D = `decay_steps`, or all steps after the warm-up. Exponential and cosine decay from the first step after the
+    warm-up; \eta is the rate of step W (of a hypothetical step 0 if W = 0).
 
     Example:
         >>> optim = OptimSettings(lr=1.0, schedule="cosine", warmup_steps=2)
         >>> [round(learning_rate(optim, k, 6), 3) for k in range(1, 7)]
         [0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
+        >>> optim = OptimSettings(lr=1.0, schedule="plateau")
+        >>> [learning_rate(optim, 9, 100, plateaus) for plateaus in range(3)]
+        [1.0, 0.5, 0.25]
     """
     warmup = optim.warmup_steps
     if step < warmup:
@@ -40,9 +44,22 @@ def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
     elapsed = (step - warmup) / decay
     if optim.schedule == "exponential":
         return max(optim.min_lr, optim.lr * math.pow(optim.gamma, elapsed))
+    if optim.schedule == "plateau":
+        return max(optim.min_lr, optim.lr * math.pow(optim.gamma, plateaus))
     if optim.schedule == "cosine":
         return optim.min_lr + (optim.lr - optim.min_lr) * (1 + math.cos(math.pi * min(1.0, elapsed))) / 2
     return optim.lr
+
+
+def is_plateau(optim: OptimSettings, stale_epochs: int) -> bool:
+    """Whether a plateau of the validation bound ends with this epoch, the `stale_epochs`-th since its best.
+
+    Example:
+        >>> optim = OptimSettings(plateau_epochs=2)
+        >>> [is_plateau(optim, stale) for stale in range(5)]
+        [False, False, True, False, True]
+    """
+    return stale_epochs > 0 and stale_epochs % optim.plateau_epochs == 0
 
 
 def kl_warmup(train: TrainSettings, batches: int) -> int:

@@ -88,7 +88,7 @@ def _start(settings: Settings, say: Say, world: World) -> Path:
     if world.main:
         with disk_errors(run):
             run.mkdir(parents=True, exist_ok=True)
-        save_settings(settings, run / "config.yaml")
+        save_settings(job.settings, run / "config.yaml")  # with the steps of the warm-up, which a longer run keeps
     torch.manual_seed(settings.seed)
     state = TrainState()
     with _log(world, run, loggers=_loggers(settings.train)) as log:
@@ -140,7 +140,7 @@ def _resume(run: Path, settings: Settings, say: Say, world: World) -> Path:
         state = replace(state, batch=0, position=None)
     state = _own_position(state, world, say)
     if world.main:
-        save_settings(settings, run / "config.yaml")
+        save_settings(job.settings, run / "config.yaml")  # with the steps of the warm-up, which a longer run keeps
     say(f"resuming from step {state.step}")
     keep = saved.get("metrics_bytes")
     keep = bytes_until(run / "metrics.jsonl", state.step) if keep is None else int(keep)

@@ -36,7 +36,7 @@ def train_step(job: Job, state: TrainState, part: Shard) -> tuple[Measured, int]
     """
     step = state.step + 1
     batch, frames = part.batch, part.frames
-    rate = learning_rate(job.settings.optim, step, job.total_steps)
+    rate = learning_rate(job.settings.optim, step, job.total_steps, state.plateaus)
     beta, betas = _kl_weights(job, step)
     for group in job.optimizer.param_groups:
         group["lr"] = rate
@@ -99,7 +99,7 @@ def validate(job: Job, state: TrainState, stop: StopRequest | None = None) -> Li
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
     line = {**before, **{name: value / frames for name, value in totals.items()}}
     line |= {
-        "lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps),
+        "lr": learning_rate(job.settings.optim, max(1, state.step), job.total_steps, state.plateaus),
         "beta": beta,
         **_named(betas),
     }

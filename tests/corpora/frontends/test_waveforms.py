@@ -106,7 +106,7 @@ def test_ms_stcn_is_of_waveforms_and_is_trained_as_in_its_paper() -> None:
     assert given.model.strides == [1, 5, 5, 4, 1] and given.model.z_dims == [1, 5, 25, 64, 64]
     given = resolve("ms_stcn", overrides=["data.frontend=stft"])
     assert (given.data.frame_width, given.model.bins, given.model.likelihood) == (None, 257, "power_spectrum")
-    assert training(given) == ("constant", 32, 200, None)
+    assert training(given) == ("plateau", 32, None, None)
 
 
 @pytest.mark.parametrize(

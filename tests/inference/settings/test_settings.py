@@ -175,3 +175,10 @@ def test_a_setting_that_no_longer_exists_is_read_with_its_old_default_alone() ->
     assert not hasattr(resolve("fhvae", overrides=["model.levels=2"]).model, "levels")
     with pytest.raises(UserError, match="model.levels=3"):
         resolve("fhvae", overrides=["model.levels=3"])
+
+
+def test_epochs_of_the_warm_up_replace_steps_of_a_layer_below(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("train: {kl_warmup_steps: 7}\n")
+    assert resolve("dkf", config_path=tmp_path / "config.yaml").train.kl_warmup_steps == 7
+    given = resolve("dkf", config_path=tmp_path / "config.yaml", overrides=["train.kl_warmup_epochs=3"]).train
+    assert (given.kl_warmup_epochs, given.kl_warmup_steps) == (3, None)

@@ -57,7 +57,7 @@ def test_another_model_is_refused_with_what_to_give(
 
 
 def test_a_fixed_model_needs_no_warm_up_of_the_kl() -> None:
-    assert resolve("dkf").train.kl_warmup_steps == 200
+    assert resolve("dkf").train.kl_warmup_steps is None and resolve("dkf").train.kl_warmup_epochs == 10
     assert resolve("dkf", overrides=["train.model_from=runs/dkf"]).train.kl_warmup_steps == 0
     both = ["train.model_from=runs/dkf", "train.kl_warmup_steps=7"]
     assert resolve("dkf", overrides=both).train.kl_warmup_steps == 7

@@ -62,7 +62,8 @@ def test_training_improves_the_validation_bound(tmp_path: Path, tiny: list[str])
 
 
 def test_the_best_weights_are_kept_apart(tmp_path: Path, tiny: list[str]) -> None:
-    more = ("train.patience=3", "train.epochs=40", "optim.lr=0.1", "train.checkpoint_every=7")
+    tiny = [*tiny, "optim.lr=0.1", "train.kl_warmup_steps=7"]
+    more = ("train.patience=3", "train.epochs=40", "train.checkpoint_every=7")
     run = train(tmp_path / "run", tiny, *more)
     valid = [line for line in lines(run) if line["split"] == "valid"]
     best, last = load_checkpoint(run / "best.pt"), load_checkpoint(run / "last.pt")
@@ -71,7 +72,7 @@ def test_the_best_weights_are_kept_apart(tmp_path: Path, tiny: list[str]) -> Non
     assert (best["step"], best["epoch"], best["best"]) == (top["step"], top["epoch"], top["elbo"])
     assert not same_weights(best, last)
     # The same training stopped at the best epoch has just these weights.
-    short = train(tmp_path / "short", tiny, "optim.lr=0.1", f"train.steps={top['step']}")
+    short = train(tmp_path / "short", tiny, f"train.steps={top['step']}")
     assert same_weights(best, load_checkpoint(short / "last.pt"))
     loaded = load_run(run)
     assert loaded.checkpoint_path.name == "best.pt" and not loaded.model.training
@@ -106,6 +107,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
 
 def test_a_finished_run_says_so_and_goes_on_with_more_steps(tmp_path: Path, tiny: list[str]) -> None:
+    tiny = [*tiny, "train.kl_warmup_steps=7"]
     whole = train(tmp_path / "whole", tiny, "train.steps=10")
     run = train(tmp_path / "run", tiny, "train.steps=6")
     with pytest.raises(UserError, match=" 6 steps .*\n.*train.steps=12"):
@@ -114,6 +116,25 @@ def test_a_finished_run_says_so_and_goes_on_with_more_steps(tmp_path: Path, tiny
     steps = [line for line in lines(run) if line["split"] == "train"]
     assert steps == [line for line in lines(whole) if line["split"] == "train"]
     assert load_run(run).settings.train.steps == 10, "the run's config says how it was trained"
+
+
+def test_a_longer_run_keeps_the_warm_up_that_it_started_with(tmp_path: Path, tiny: list[str]) -> None:
+    """Or the weight of the KL would fall from 1 where the run goes on."""
+    run = train(tmp_path / "run", tiny, "train.steps=8")
+    resume(run, ["train.steps=12"], say=quiet)
+    assert [line["beta"] for line in lines(run) if line["split"] == "train"] == [0.5] + 11 * [1.0]
+    assert load_run(run).settings.train.kl_warmup_steps == 2, "a quarter of the first 8 steps"
+
+
+def test_the_learning_rate_decays_where_the_validation_bound_does_not_improve(tmp_path: Path, tiny: list[str]) -> None:
+    """Weights that hardly move: the first of six epochs is the best; plateaus end after the third and the fifth."""
+    still = [*tiny, "optim.lr=1e-20", "optim.plateau_epochs=2", "optim.warmup_steps=2"]
+    run = train(tmp_path / "run", still, "train.steps=17")
+    assert load_checkpoint(run / "last.pt")["plateaus"] == 1
+    resume(run, ["train.steps=24"], say=quiet)
+    rates = [line["lr"] for line in lines(run) if line["split"] == "train"]
+    assert rates == pytest.approx([0.5e-20] + 11 * [1e-20] + 8 * [0.5e-20] + 4 * [0.25e-20], rel=1e-9)
+    assert load_checkpoint(run / "last.pt")["plateaus"] == 2
 
 
 def test_resume_takes_new_optimiser_settings(tmp_path: Path, tiny: list[str]) -> None:

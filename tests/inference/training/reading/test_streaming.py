@@ -66,7 +66,7 @@ def settings(shards: Path, run: Path, *more: str) -> list[str]:
         *("data.corpus=lhotse", f"data.root={shards}", "data.trim_db=null", "data.hop=32", "data.sequence_frames=15"),
         *("data.shuffle_shards=2", "model.bins=33", "model.z_dim=3", "dtype=float64"),
         *("train.batch_size=8", "train.tensorboard=false", "train.steps=30", "train.checkpoint_every=3"),
-        *("train.patience=null", f"run={run}", *more),
+        *("train.patience=null", "train.kl_warmup_steps=5", f"run={run}", *more),
     ]
 
 
