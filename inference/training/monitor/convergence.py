@@ -144,7 +144,7 @@ def verdict(
         said.append(
             f"the bound fell by {found.fall:.3g} nats per frame since its best, which best.pt holds. If the "
             "training loss went on falling, the model overfits: try more data, a smaller model, or optim.weight_decay; "
-            "otherwise a lower optim.lr, or optim.schedule=cosine."
+            "otherwise a lower optim.lr."
         )
     else:
         said.append(
