@@ -46,6 +46,18 @@ SEGMENTS = [
 ]
 WAVEFORMS = ["train.steps=20000", "train.log_every=20"]
 SMALL = ["train.steps=8000", "train.log_every=10"]
+LIKE_SMALL = [
+    *SMALL,
+    "data.corpus=folder",
+    "model.input=log",
+    "optim.lr=1e-3",
+    "optim.clip=5",
+    "optim.warmup_steps=100",
+    "optim.decay_steps=null",
+    "train.batch_size=8",
+    "train.objective=elbo",
+]
+"""What gives the baselines of the LigHT paper the data and the optimiser of the reduced settings ``small_*``."""
 
 
 class Training(NamedTuple):
@@ -94,20 +106,16 @@ _LIGHT = [
         "srnn-ss",
         "light2023/srnn_ss_vb",
         [
-            *SMALL,
+            *LIKE_SMALL,
             "train.steps=2600",
-            "data.corpus=folder",
-            "model.input=log",
-            "optim.lr=1e-3",
-            "optim.clip=5",
-            "optim.warmup_steps=100",
-            "optim.decay_steps=null",
-            "train.batch_size=8",
-            "train.objective=elbo",
             "train.scheduled_sampling.start_epoch=2",
             "train.scheduled_sampling.end_epoch=6",
         ],
     ),
+]
+_LIGHT_BASELINES = [
+    Training(name.replace("_", "-"), f"light2023/{name}", [*LIKE_SMALL, f"train.steps={steps}"])
+    for name, steps in (("rvae_vb", 17000), ("srnn_tf_vb", 15700), ("dkf_vb", 22000), ("vae_vb", 77000))
 ]
 _MS_STCN = [
     Training(name, f"ms_stcn2021/small_{name}", WAVEFORMS)
@@ -119,8 +127,12 @@ _REST = [
     _FHVAE["0.1"],
     Training("original-rvae", "benchmark2021/original_rvae", SPECTRA),
     *(Training(f"{name}-historical-kl", f"benchmark2021/{name}", SPECTRA) for name in ("dkf", "vrnn", "srnn", "dsae")),
+    *_LIGHT_BASELINES,
     *(Training(name, f"light2023/small_{name}", SMALL) for name in ("light_inv_s", "light_inv_s_nr")),
-    *(Training(name, f"light2023/small_{name}", SMALL) for name in ("hit_inv_s", "hit_inv_s_nr")),
+    *(
+        Training(name, f"light2023/small_{name}", [*SMALL, "train.steps=5000"])
+        for name in ("hit_inv_s", "hit_inv_s_nr")
+    ),
     *(
         Training(name, f"ms_stcn2021/small_{name}", WAVEFORMS)
         for name in ("fw200_no_latents", "fw25_no_latents", "stcn_moderate")
