@@ -35,7 +35,7 @@ SPECTRA = [
     "train.kl_warmup_steps=1000",
     "train.log_every=10",
 ]
-"""Settings for two hours of speech; the 500 epochs at a constant rate of the benchmark paper are for 25 hours."""
+"""Settings for two hours of speech; the 500 epochs at a constant rate of the benchmark paper are for nine hours."""
 SEGMENTS = [
     "data.rate=16000",
     "optim.schedule=cosine",

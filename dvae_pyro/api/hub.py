@@ -24,7 +24,7 @@ def from_hub(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise UserError("package huggingface_hub is not installed: pip install 'dvae-pyro[hub]'.") from None
+        raise UserError("package huggingface_hub is not installed: pip install -e '.[hub]'.") from None
     repository, _, revision = name.removeprefix(PREFIX).partition("@")
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))

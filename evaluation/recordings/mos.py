@@ -27,7 +27,7 @@ def require_dnsmos() -> None:
     """
     for package in ("onnxruntime", "speechmos"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"--mos: package {package} is not installed: pip install 'dvae-pyro[mos]'.")
+            raise UserError(f"--mos: package {package} is not installed: pip install -e '.[mos]'.")
 
 
 def dnsmos(samples: NDArray[np.float64], rate: int) -> float:

@@ -20,7 +20,7 @@ ENTRY = "dvae_pyro"
 """Name of the text in the file that has all of a checkpoint but weights, as JSON."""
 PARTS = ("model", "guide")
 KEPT = ("format", "model_name", "guide_name", "step", "epoch", "batch", "best")
-MISSING = "package safetensors is not installed: pip install 'dvae-pyro[hub]'."
+MISSING = "package safetensors is not installed: pip install -e '.[hub]'."
 
 
 def save_shared(path: Path, state: Mapping[str, Any]) -> None:

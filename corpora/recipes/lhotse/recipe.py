@@ -85,7 +85,7 @@ def require_lhotse() -> None:
     try:
         import lhotse  # noqa: F401  # only whether it is installed
     except ImportError as error:
-        raise UserError("corpus 'lhotse' needs the package: pip install 'dvae-pyro[lhotse]'.") from error
+        raise UserError("corpus 'lhotse' needs the package: pip install -e '.[lhotse]'.") from error
 
 
 def manifests_of(settings: DataSettings) -> dict[str, tuple[str | None, Path]]:

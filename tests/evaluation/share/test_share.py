@@ -171,7 +171,7 @@ def test_without_the_extra_it_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     if package == "safetensors.torch":
         assert shared(run, tmp_path / "again") == 2
-        assert "pip install 'dvae-pyro[hub]'" in capsys.readouterr().err
+        assert "pip install -e '.[hub]'" in capsys.readouterr().err
         return
-    with pytest.raises(UserError, match=re.escape("pip install 'dvae-pyro[hub]'")):
+    with pytest.raises(UserError, match=re.escape("pip install -e '.[hub]'")):
         dvae.load("hf:someone/run" if package == "huggingface_hub" else out)
