@@ -56,7 +56,8 @@ class DataSettings:
         stream: Whether the training set is read during training (`corpora.streaming`); None: if it is in Shar shards or
             larger than `memory`.
         memory: Gigabytes of features that are held in memory.
-        shuffle_shards: Number of shards whose sequences are shuffled together; these, and one more for each worker, are in memory.
+        shuffle_shards: Number of shards whose sequences are shuffled together; these, and one more for each worker, are
+            in memory.
         workers: Threads per process that read and decode a stream.
     """
 

@@ -27,7 +27,7 @@ def level(samples: Signal, rate: int) -> float:
 
 def test_the_package_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"dvae-pyro\[mos\]"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[mos\]'"):
         require_dnsmos()
 
 

@@ -211,5 +211,5 @@ def test_what_is_no_manifest(tmp_path: Path, recordings: list[Path]) -> None:
 
 def test_without_lhotse_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lhotse", None)
-    with pytest.raises(UserError, match=r"pip install 'dvae-pyro\[lhotse\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[lhotse\]'"):
         opened(None, ["train"])
