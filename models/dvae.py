@@ -117,7 +117,7 @@ class DVAE(Program):
     segment: int | None = None
     defaults: ClassVar[Mapping[str, Any]] = {
         "optim.lr": 3e-3,
-        "optim.schedule": "plateau",  # at a constant rate the validation bound falls in long trainings
+        "optim.schedule": "plateau",  # at a constant rate the validation bound rises and falls in long trainings
         "optim.clip": 5.0,
         "train.kl_warmup_epochs": 10.0,  # without warm-up the latents were almost unused for 1 of 3 seeds
     }
